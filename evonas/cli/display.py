@@ -1,0 +1,228 @@
+"""What a person sees of a search while it runs, and at its end."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from evonas.config import BASELINE, Config
+from evonas.evolution import History
+from evonas.run import Run, Watcher
+from evonas.studies.rerank import FinalRow
+from workers.protocol import Gate
+
+LINE_EVERY_SECONDS = 20.0  # where there is no terminal
+
+
+class Display(Watcher):
+    """A live panel in a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        self.console = console or Console()
+        self.reference = ""
+        self._config: Config | None = None
+        self._workers = 1
+        self._began = time.monotonic()
+        self._began_with = 0  # births that a resumed run had
+        self._rerank_began = 0.0
+        self._rerank = (0, 0)
+        self._last_line = 0.0
+        self._live = Live(self._panel(), console=self.console, refresh_per_second=4, get_renderable=self._panel)
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._live.stop()
+
+    def started(self, config: Config, folder: Path, history: History, workers: int) -> None:
+        self._config, self.history, self._workers = config, history, workers
+        self.reference = str(folder) if config.store.url is None else f"{config.store.url}#{folder.name}"
+        self._began, self._began_with = time.monotonic(), history.outcomes
+        self.console.print(
+            f"[bold]{config.name}[/bold]: {config.evolution.births} births on {len(config.proxies)} proxies, "
+            f"{workers} worker{'s' * (workers > 1)}, in {self.reference}",
+            highlight=False,
+        )
+
+    def progress(self, history: History) -> None:
+        if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_EVERY_SECONDS:
+            self._last_line = time.monotonic()
+            print(self._line(), flush=True)
+
+    def reranked(self, done: int, total: int) -> None:
+        if not self._rerank_began:
+            self._rerank_began = time.monotonic()
+        self._rerank = (done, total)
+        self.progress(self.history)
+
+    def _line(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in self._counts())
+        done, total = self._rerank
+        after = f"; retraining the best {done}/{total}" if total else ""
+        return f"{self._done()}/{self._births()} births, {counts}; {self._best_text()}{after}; {self._left_text()}"
+
+    def _births(self) -> int:
+        return self._config.evolution.births if self._config else 0
+
+    def _done(self) -> int:
+        return self.history.outcomes
+
+    def _counts(self) -> list[tuple[str, int]]:
+        """Stopped by each gate in the protocol's order, then what else happened."""
+        gates: list[str] = [gate.gate for gate in self._gates()]
+        stopped = self.history.stopped_by
+        others = [name for name in stopped if name not in gates]
+        found = [(f"stopped by {name}", stopped.get(name, 0)) for name in dict.fromkeys(gates)]
+        found += [(name, stopped[name]) for name in others]
+        return [*found, ("survivors", len(self.history.survivors)), ("in flight", len(self.history.pending))]
+
+    def _gates(self) -> tuple[Gate, ...]:
+        return self._config.gates if self._config else ()
+
+    def seconds_left(self) -> float | None:
+        """By the pace so far; the retraining at the end by the mean of the full evaluations. None before there is one."""
+        if self._config is None:
+            return None
+        done, total = self._rerank
+        if total:
+            spent = time.monotonic() - self._rerank_began
+            return spent / done * (total - done) if done else None
+        since = self._done() - self._began_with
+        if since < self._workers + 1 or not self.history.fit_seconds:
+            return None
+        rerank = self._config.evolution.rerank
+        full = sum(self.history.fit_seconds) / len(self.history.fit_seconds)
+        after = (rerank.top + 1 + len(rerank.baselines)) * rerank.seeds * full / self._workers
+        return (time.monotonic() - self._began) / since * (self._births() - self._done()) + after
+
+    def _left_text(self) -> str:
+        left = self.seconds_left()
+        return "time left: not known yet" if left is None else f"about {duration(left)} left"
+
+    def _best_text(self) -> str:
+        baseline = self.history.baseline
+        if not baseline:
+            return f"training {BASELINE}" if self._config else "starting the workers"
+        shown = " ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in baseline.items())
+        if self.history.best is None:
+            return f"{BASELINE} {shown}; no survivor yet"
+        birth, advantage = self.history.best
+        survivor = next(each for each in self.history.survivors if each.birth == birth)
+        best = " ".join(f"{p} {a:.3f}" for p, a in zip(baseline, survivor.objectives, strict=False))
+        return f"best (birth {birth}, one seed) {best}, {advantage * 100:+.1f} points; {BASELINE} {shown}"
+
+    def _panel(self) -> Group:
+        if self._config is None:
+            return Group(Text("starting the workers ...", style="dim"))
+        done, total = (self._done(), self._births()) if not self._rerank[1] else self._rerank
+        name = "births" if not self._rerank[1] else "retraining the best"
+        head = Table.grid(padding=(0, 1))
+        elapsed = duration(time.monotonic() - self._began)
+        bar = ProgressBar(total=max(total, 1), completed=done, width=30)
+        head.add_row(name, bar, f"{done}/{total}", f"{elapsed} passed,", self._left_text())
+        counts = Table.grid(padding=(0, 2))
+        for label, count in self._counts():
+            counts.add_row(f"  {label}", Text(str(count), justify="right"))
+        return Group(head, counts, *self._best_rows())
+
+    def _best_rows(self) -> list[Table | Text]:
+        baseline = self.history.baseline
+        if not baseline:
+            return [Text(f"training {BASELINE} ...", style="dim")]
+        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+        table.add_column("same seed")
+        for proxy in baseline:
+            table.add_column(proxy, justify="right")
+        table.add_column("difference", justify="right")
+        table.add_column("formula", overflow="ellipsis", no_wrap=True)
+        table.add_row(BASELINE, *(f"{each:.3f}" for each in baseline.values()), "", "", style="dim")
+        if self.history.best is not None:
+            birth, advantage = self.history.best
+            survivor = next(each for each in self.history.survivors if each.birth == birth)
+            scores = [f"{a:.3f}" for _, a in zip(baseline, survivor.objectives, strict=False)]
+            formula = "; ".join(survivor.graph.formula.splitlines())
+            table.add_row(f"birth {birth}", *scores, f"{advantage * 100:+.1f}", formula, style="bold")
+        return [table]
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def accuracy_text(value: tuple[float, float | None] | None) -> str:
+    if value is None:
+        return "-"
+    mean, spread = value
+    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ±{spread:.3f}"
+
+
+def final_table(rows: list[FinalRow], proxies: list[str]) -> Table:
+    """Birth, formula, accuracy on each proxy with its spread, difference to BN-ReLU, parent."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    table.add_column("birth", justify="right")
+    table.add_column("formula", overflow="fold")
+    for proxy in proxies:
+        table.add_column(proxy, justify="right", no_wrap=True)
+    table.add_column(f"to {BASELINE}", justify="right", no_wrap=True)
+    table.add_column("parent", justify="right")
+    for row in rows:
+        if row.difference is None:
+            difference = f"failed {row.failed}/{row.seeds}"
+        else:
+            spread = "" if row.difference_spread is None else f" ±{row.difference_spread * 100:.1f}"
+            difference = f"{row.difference * 100:+.1f}{spread}"
+        style = "dim" if row.birth is None else ""
+        what = f"{row.name}" if row.name else row.formula
+        cells = [accuracy_text(row.accuracy[proxy]) for proxy in proxies]
+        parent = "" if row.birth is None else str(row.parent or "random")
+        table.add_row(str(row.birth or ""), what, *cells, difference, parent, style=style)
+    return table
+
+
+def print_end(run: Run, best_layer: Path) -> None:
+    """The final table, what it says, and where everything is."""
+    console = Console()
+    rows, config = run.final_table(), run.config
+    if rows:
+        seeds = max(row.seeds for row in rows)
+        plural = "s" * (seeds > 1)
+        console.print(
+            f"\n[bold]Retrained with {seeds} fresh seed{plural}[/bold]: validation accuracy, mean ± standard deviation "
+            f"over seeds; difference in points of accuracy, mean over proxies\n",
+            highlight=False,
+        )
+        console.print(final_table(rows, list(config.proxies)))
+        console.print()
+        ahead = [row for row in rows if row.birth and row.difference is not None and row.difference > 0]
+        if ahead:
+            best = ahead[0]
+            sure = "" if seeds >= 3 else f"; {seeds} seed{plural} show a tendency, not a proof"
+            assert best.difference is not None
+            console.print(
+                f"Best: birth {best.birth}, {best.difference * 100:+.1f} points against {BASELINE}{sure}.",
+                highlight=False,
+            )
+        else:
+            console.print(f"No layer beat {BASELINE} with fresh seeds.", highlight=False)
+    elif not run.top(1):
+        console.print("No candidate was trained to the full budget.")
+    if best_layer.exists():
+        console.print(f"Best layer: {best_layer}", soft_wrap=True, highlight=False)
+    console.print(f"Run: {run.reference}   (evonas top {run.reference})", soft_wrap=True, highlight=False)

@@ -1,0 +1,208 @@
+"""evonas status, top, show, dump, export: answers from the database alone."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from evonas.cli.display import duration
+from evonas.config import BASELINE
+from evonas.run import export_layer
+from evonas.store.queries import Reader, Record, jsonable
+from search_space.errors import InputError
+from workers.outcome import Crash, Fitness, Outcome, Rejection
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, a .db file, or URL#run.")]
+BirthArgument = Annotated[int, typer.Argument(metavar="BIRTH", help="The candidate's number.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def status(run: RunArgument, as_json: Json = False) -> None:
+    """Candidates by state and gate, the pace, and the time left.
+
+    Example: evonas status results/quickstart-000
+    """
+    reader = Reader.open(run)
+    config = reader.config
+    states, gates = reader.counts()
+    seconds, outcomes, full = reader.pace()
+    births, decided = sum(states.values()), sum(states.values()) - states.get("pending", 0)
+    rate = outcomes / seconds if seconds > 0 else None
+    retrained, wanted = len(reader.evaluations("rerank")), 0
+    if config.evolution.rerank.top:
+        rerank = config.evolution.rerank
+        wanted = (rerank.top + 1 + len(rerank.baselines)) * rerank.seeds
+    left = None if rate is None else (config.evolution.births - decided) / rate + (wanted - retrained) * full
+    if as_json:
+        told = {"run": reader.name, "finished": reader.finished, "births": births, "births_wanted": config.evolution.births}
+        told |= {"by_state": states, "by_gate": gates, "retrained": retrained, "outcomes_per_second": rate}
+        _print_json(told | {"seconds_left_at_most": 0.0 if reader.finished else left})
+        return
+    console = Console()
+    console.print(f"[bold]{reader.name}[/bold]: {births} of {config.evolution.births} births", highlight=False)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), show_edge=False)
+    for state, count in sorted(states.items()):
+        table.add_row(state, str(count))
+        if state in ("rejected", "crashed"):
+            names = [gate.gate for gate in config.gates]
+            kinds = {name for name in gates if name in ("time_limit", "worker_died", "out_of_memory", "error")}
+            mine = [g for g in gates if (g in kinds) == (state == "crashed")]
+            for gate in sorted(mine, key=lambda g: (names.index(g) if g in names else len(names), g)):
+                table.add_row(f"  by {gate}", str(gates[gate]))
+    if retrained:
+        table.add_row("retrained", f"{retrained} evaluations")
+    console.print(table)
+    if reader.finished:
+        console.print("finished")
+    elif rate is None or left is None:
+        console.print("no outcome yet since the last start")
+    else:
+        console.print(f"{rate:.2f} outcomes a second; at most about {duration(left)} left", highlight=False)
+
+
+def top(
+    run: RunArgument,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 10,
+    by: Annotated[str | None, typer.Option(metavar="PROXY", help="Rank by the accuracy on one proxy.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The best survivors, by mean accuracy over proxies minus BN-ReLU's (one seed: see the final table for more).
+
+    Example: evonas top results/quickstart-000 -n 5 --by resnet
+    """
+    reader = Reader.open(run)
+    records = reader.top(n, by)
+    if as_json:
+        _print_json([_told(record) for record in records])
+        return
+    proxies = list(reader.config.proxies)
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    table.add_column("birth", justify="right")
+    for proxy in proxies:
+        table.add_column(proxy, justify="right")
+    table.add_column(f"to {BASELINE}", justify="right")
+    table.add_column("parent", justify="right")
+    table.add_column("formula", overflow="fold")
+    baseline = reader.evaluations("baseline")
+    for each in baseline:
+        if isinstance(each.evaluation.outcome, Fitness):
+            scores = [f"{each.evaluation.outcome.accuracy[p]:.3f}" for p in proxies]
+            table.add_row("", *scores, "", "", BASELINE, style="dim")
+    for record in records:
+        scores = [f"{record.accuracy[p]:.3f}" for p in proxies]
+        difference = "" if record.advantage is None else f"{record.advantage * 100:+.1f}"
+        table.add_row(str(record.birth), *scores, difference, str(record.parent or "random"), record.formula)
+    console = Console()
+    console.print(table)
+    if not records:
+        console.print("No candidate has been trained to the full budget yet.")
+
+
+def show(run: RunArgument, birth: BirthArgument, as_json: Json = False) -> None:
+    """One candidate: formula, genotype, outcome, gate measurements, parent, seconds.
+
+    Example: evonas show results/quickstart-000 17
+    """
+    reader = Reader.open(run)
+    record = reader.candidate(birth)
+    evaluation = reader.evaluation_of(birth)
+    if as_json:
+        told = _told(record)
+        if evaluation is not None:
+            told["measurements"] = [_columns(each) for each in evaluation.measurements]
+            told["points"] = [_columns(each) for each in evaluation.points]
+            told["memory_mb"] = evaluation.memory_mb
+        _print_json(told)
+        return
+    console = Console(highlight=False)
+    console.print(f"[bold]birth {birth}[/bold] of {reader.name}: {outcome_text(record.outcome)}", soft_wrap=True)
+    origin = f"mutation of birth {record.parent}" if record.parent else "random"
+    equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
+    console.print(f"{origin}, proposed after {record.seen} outcomes{equal}")
+    batch = "depends on the batch" if record.batch_dependent else "does not depend on the batch"
+    console.print(f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}")
+    if record.advantage is not None:
+        scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
+        console.print(f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
+    console.print("\n[bold]formula[/bold]\n" + _indent(record.formula), soft_wrap=True)
+    console.print("\n[bold]genotype[/bold]\n" + _indent(record.graph), soft_wrap=True)
+    if evaluation and evaluation.measurements:
+        table = Table(box=None, padding=(0, 2, 0, 2), show_edge=False)
+        for column in ("gate", "proxy", "measured", "threshold", "step", "passed", "seconds"):
+            table.add_column(column, justify="left" if column in ("gate", "proxy", "passed") else "right")
+        for m in evaluation.measurements:
+            values = (f"{m.value:.4g}", f"{m.threshold:.4g}", str(m.step))
+            table.add_row(m.gate, m.proxy or "-", *values, "yes" if m.passed else "no", f"{m.seconds:.3f}")
+        console.print("\n[bold]gates[/bold]")
+        console.print(table)
+
+
+def dump(
+    run: RunArgument,
+    logical: Annotated[bool, typer.Option("--logical", help="Without times, hosts, memory and epochs.")] = False,
+) -> None:
+    """All records as JSON, one a line. Two runs whose logical dumps are equal are the same run.
+
+    Example: evonas dump results/a --logical > a; evonas dump results/b --logical | diff a -
+    """
+    reader = Reader.open(run)
+    for record in reader.dump(logical_only=logical):
+        print(json.dumps(jsonable(record)))
+
+
+def export(
+    run: RunArgument,
+    birth: BirthArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Python file to write.")],
+) -> None:
+    """Write a candidate's layer as a Python file that imports torch alone.
+
+    Example: evonas export results/quickstart-000 17 -o layer.py
+    """
+    reader = Reader.open(run)
+    reader.candidate(birth)
+    try:
+        export_layer(reader, birth, output)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror})") from None
+    print(f"Wrote {output}: class EvolvedLayer(num_features), torch alone.")
+
+
+def outcome_text(outcome: Outcome | None) -> str:
+    match outcome:
+        case None:
+            return "pending"
+        case Fitness():
+            return "trained to the full budget"
+        case Rejection("diverged", proxy, _, _, step):
+            return f"rejected: the training on {proxy} diverged within {step} steps"
+        case Rejection(gate, proxy, value, threshold, step):
+            where = f" on {proxy}" if proxy else ""
+            after = f" at step {step}" if step else ""
+            return f"rejected by {gate}{where}{after}: measured {value:.4g}, threshold {threshold:.4g}"
+        case Crash(kind, message):
+            return f"crashed ({kind}): {message}"
+
+
+def _told(record: Record) -> dict[str, Any]:
+    told = _columns(record)
+    outcome = told.pop("outcome")
+    told["verdict"] = type(outcome).__name__.lower() if outcome is not None else None
+    if isinstance(outcome, Rejection | Crash):
+        told["stopped_by"] = _columns(outcome)
+    return told
+
+
+def _columns(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(jsonable(value), indent=2))
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

@@ -1,0 +1,109 @@
+"""A layer as a Python file that imports torch alone: the primitives' own source, and the graph's own text."""
+
+import inspect
+from pathlib import Path
+
+from search_space.graph import Graph, Node
+from search_space.language import formula_lines
+from search_space.lowering import running_moments
+from search_space.moments import Layer, Over
+from search_space.primitives import EPS, PRIMITIVES
+
+_FILE = '''"""{title}
+
+{formula}
+
+{about}
+
+    >>> layer = EvolvedLayer(64)          # for (N, 64, ...); channel_dim=-1 for (N, ..., 64)
+    >>> layer(torch.randn(8, 64, 32, 32)).shape
+    torch.Size([8, 64, 32, 32])
+"""
+
+import torch
+from torch import Tensor, nn
+
+EPS = {eps!r}
+
+{functions}
+
+
+{over}
+
+{layer}
+
+class EvolvedLayer(Layer):
+    """y = weight * graph(x) + bias, with graph(x) =
+
+    {indented_formula}
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        channel_dim: int = 1,
+        groups: int = {groups},
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(num_features, channel_dim=channel_dim, groups=groups, momentum=momentum, eps=eps)
+{parameters}
+    def graph(self, x: Tensor{second}) -> Tensor:
+{body}
+'''
+
+
+def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about: str = "", groups: int = 32) -> str:
+    """The text of a module with the class `EvolvedLayer`, whose state_dict is that of `evonas.layer(graph, ...)`."""
+    canonical = graph.canonical()
+    running = running_moments(canonical)
+    parameters, body, second = [], [], ""
+    texts: list[str] = []
+    for index, leaf in enumerate(canonical.leaves):
+        texts.append(leaf.name or f"k{index}")
+        if index not in canonical.live:
+            continue
+        if leaf.learned:
+            shape = "(num_features,)" if leaf.kind == "vector" else "()"
+            parameters.append(f"self.{leaf.name} = nn.Parameter(torch.full({shape}, {leaf.value!r}))")
+            body.append(f"{leaf.name} = self.per_channel(self.{leaf.name}, x)")
+        elif leaf.kind == "number":
+            body.append(f"{texts[-1]} = x.new_full([1] * x.ndim, {leaf.value!r})")
+        elif leaf.name == "y":
+            second = ", y: Tensor"
+    for name, start in running.values():
+        parameters.append(f'self.register_buffer("{name}", torch.full((num_features,), {start!r}))')
+
+    def aggregation(node: Node, index: int, text: str) -> str:
+        row = PRIMITIVES[node.op]
+        moment = f", self.{running[index][0]}" if index in running else ""
+        return f'{row.fn.__name__}({text}, self.over("{row.reduces}"{moment}))'
+
+    for name, expression in formula_lines(canonical, aggregation, texts):
+        body.append(f"{name} = {expression}" if name else f"return {expression}")
+    called = [PRIMITIVES[op].fn for op in sorted({node.op for node in canonical.nodes})]
+    functions = {fn.__name__: inspect.getsource(fn).strip() for fn in called}
+    return _FILE.format(
+        title=title,
+        formula=_indent(graph.formula, 4),
+        about=about or "The affine (weight, bias) is part of the layer; so are the running moments, if it has any.",
+        eps=EPS,
+        functions="\n\n\n".join(functions.values()),
+        over=inspect.getsource(Over),
+        layer=inspect.getsource(Layer),
+        indented_formula=_indent(graph.formula, 4).strip(),
+        groups=groups,
+        parameters="".join(f"        {line}\n" for line in parameters),
+        second=second,
+        body="\n".join(f"        {line}" for line in body),
+    )
+
+
+def write_layer(path: Path, graph: Graph, **options: object) -> None:
+    """`layer_source` into a file."""
+    path.write_text(layer_source(graph, **options), encoding="utf-8")  # type: ignore[arg-type]
+
+
+def _indent(text: str, spaces: int) -> str:
+    return "\n".join(" " * spaces + line for line in text.splitlines())

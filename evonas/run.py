@@ -1,0 +1,272 @@
+"""A search from Python: `search(config)`, `resume(run)`, `open_run(run)`."""
+
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import yaml
+
+from evonas.config import Config, load_config, parse_config
+from evonas.evolution import History, Search, Stopped, set_baseline
+from evonas.layers.source import write_layer
+from evonas.store.queries import Reader, Record
+from evonas.store.store import Address, Candidate, Store, locate
+from evonas.studies.rerank import FinalRow, final_table, rerank
+from search_space import fingerprint
+from search_space.errors import InputError
+from search_space.graph import LANGUAGE_VERSION, Graph
+from workers import data
+from workers.outcome import Fitness
+from workers.pool import InProcessPool, Pool, RayPool
+
+BEST_LAYER = "best_layer.py"
+
+
+class Run:
+    """A run as its database tells it: while it is searched, and long after."""
+
+    def __init__(self, reference: str | Path) -> None:
+        self._reader = Reader.open(reference)
+        self.reference = str(reference)
+        self.name = self._reader.name
+        self.config = self._reader.config
+        self.folder = self._reader.address.folder
+
+    def top(self, n: int = 10, by: str | None = None) -> list[Record]:
+        """The best `n` survivors: by mean accuracy minus BN-ReLU's, or by the accuracy on the proxy `by`."""
+        return self._reader.top(n, by)
+
+    def candidate(self, birth: int) -> Record:
+        """One candidate; raises InputError where there is no such birth."""
+        return self._reader.candidate(birth)
+
+    def final_table(self) -> list[FinalRow]:
+        """The best few, BN-ReLU and the other baselines retrained with fresh seeds; empty until the search has ended."""
+        return final_table(self._reader)
+
+    @property
+    def finished(self) -> bool:
+        return Reader.open(self.reference).finished
+
+
+@dataclass
+class Watcher:
+    """What a search tells while it runs; the command line's display is one."""
+
+    history: History = field(default_factory=History)
+    phase: str = "starting"
+
+    def started(self, config: Config, folder: Path, history: History, workers: int) -> None:
+        self.history = history
+
+    def progress(self, history: History) -> None:
+        pass
+
+    def reranked(self, done: int, total: int) -> None:
+        pass
+
+
+def open_run(run: str | Path) -> Run:
+    """A run by its folder, its .db file, or URL#run; raises InputError where there is none."""
+    return Run(run)
+
+
+def search(
+    config: Config | Mapping[str, Any] | str | Path,
+    run: str | Path | None = None,
+    *,
+    settings: Sequence[str] = (),
+    watcher: Watcher | None = None,
+) -> Run:
+    """Launch a search and wait for its end. `config` is a YAML file, a mapping or a Config; `run` the folder to make
+    (default: the next free `results/<name>-<nnn>`); `settings` are laid over the file, such as "evolution.births=100".
+
+    Raises InputError for bad input before anything is written, and Stopped on Ctrl-C or SIGTERM, after which `resume`
+    goes on.
+    """
+    if isinstance(config, Mapping):
+        config = parse_config(yaml.safe_dump(dict(config)), "config", settings)
+    elif not isinstance(config, Config):
+        config = load_config(config, settings)
+    elif settings:
+        config = parse_config(yaml.safe_dump(config.model_dump(mode="json")), "config", settings)
+    if run is not None and Path(run).exists():
+        raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
+    data.split(config.data, data.open_source(config.data))
+    with _stop_signals() as should_stop, _pool(config) as pool:
+        folder = _new_folder(config.name, run)
+        url = config.store.url or f"sqlite:///{folder / 'run.db'}"
+        store = Store.create(Address(url, folder.name, folder), config, _versions())
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
+        )
+        return _drive(config, store, pool, History(), folder, should_stop, watcher or Watcher())
+
+
+def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
+    """Go on where a stopped or killed run was, with the candidates that were in flight. Raises as `search` does."""
+    address = locate(run)
+    store = Store.take_over(address)
+    try:
+        reader = Reader.open(run)
+        config, history = reader.config, rebuild(reader)
+        data.split(config.data, data.open_source(config.data))
+        with _stop_signals() as should_stop, _pool(config) as pool:
+            return _drive(config, store, pool, history, address.folder, should_stop, watcher or Watcher())
+    finally:
+        store.close()
+
+
+def rebuild(reader: Reader) -> History:
+    """The loop's memory, from the records alone."""
+    history, config = History(), reader.config
+    for each in reader.evaluations("baseline"):
+        set_baseline(history, config, each.evaluation)
+    records = reader.candidates()
+    for r in records:
+        graph = Graph.parse(r.graph)
+        history.propose(
+            Candidate(
+                r.birth, graph, r.fingerprint, r.family, r.parent, r.operator, r.equal_to, r.seen, r.batch_dependent
+            )
+        )
+    for r in sorted((r for r in records if r.seq is not None), key=lambda r: r.seq or 0):
+        assert r.outcome is not None
+        history.record(r.birth, r.outcome, config.objectives)
+    return history
+
+
+def _drive(
+    config: Config,
+    store: Store,
+    pool: Pool,
+    history: History,
+    folder: Path,
+    should_stop: Any,
+    watcher: Watcher,
+) -> Run:
+    reference = folder if config.store.url is None else f"{config.store.url}#{folder.name}"
+    search = Search(config, store, pool, history, should_stop, watcher.progress)
+    try:
+        watcher.started(config, folder, history, pool.capacity)
+        watcher.phase = "search"
+        search.run()
+        reader = Reader.open(reference)
+        watcher.phase = "rerank"
+        rerank(search, reader, watcher.reranked)
+        _write_best(reader, folder)
+        store.finish()
+    except Stopped:
+        store.event("stopped", "asked to stop")
+        raise
+    finally:
+        store.close()
+    return Run(reference)
+
+
+def _write_best(reader: Reader, folder: Path) -> None:
+    """best_layer.py: the best of the final table, or, without a rerank, of the search; nothing if none was trained."""
+    births = [row.birth for row in final_table(reader) if row.birth and row.difference is not None]
+    births = births or [each.birth for each in reader.top(1)]
+    if births:
+        export_layer(reader, births[0], folder / BEST_LAYER)
+
+
+def export_layer(reader: Reader, birth: int, path: Path) -> None:
+    """One candidate of a run as a file that imports torch alone."""
+    record = reader.candidate(birth)
+    row = next((row for row in final_table(reader) if row.birth == birth), None)
+    about = f"Birth {birth} of the run {reader.name}"
+    if row is not None and row.difference is not None:
+        about += f"; {row.difference * 100:+.2f} points of accuracy against BN-ReLU, mean over {len(row.accuracy)}"
+        about += f" proxies and {row.seeds} fresh seeds (small proxy networks: {', '.join(row.accuracy)})."
+    elif isinstance(record.outcome, Fitness) and record.advantage is not None:
+        about += f"; {record.advantage * 100:+.2f} points of accuracy against BN-ReLU with the search's one seed."
+    else:
+        about += "; it was not trained to the full budget."
+    write_layer(path, Graph.parse(record.graph), title="A normalization-activation layer found by evonas.", about=about)
+
+
+def _new_folder(name: str, run: str | Path | None) -> Path:
+    if run is not None:
+        folder = Path(run)
+        folder.mkdir(parents=True)
+        return folder
+    number = 0
+    while True:
+        folder = Path("results") / f"{name}-{number:03d}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+@contextmanager
+def _pool(config: Config) -> Iterator[Pool]:
+    workers = config.workers
+    pool: Pool
+    if config.cluster.address == "in_process":
+        pool = InProcessPool("cuda" if workers.gpus else "cpu")
+    else:
+        pool = RayPool(
+            config.data,
+            address=config.cluster.address,
+            count=None if workers.count == "auto" else workers.count,
+            cpus=workers.cpus,
+            gpus=workers.gpus,
+            time_limit_seconds=workers.time_limit_seconds,
+        )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the driver's probes are small, and in process one worker is one thread
+    try:
+        yield pool
+    finally:
+        torch.set_num_threads(threads)
+        pool.close()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Any]:
+    """Ctrl-C and SIGTERM ask the loop to stop; a second Ctrl-C interrupts at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _versions() -> dict[str, str]:
+    try:
+        own = version("evonas")
+    except PackageNotFoundError:
+        own = "unknown"
+    return {
+        "evonas": own,
+        "language": str(LANGUAGE_VERSION),
+        "fingerprint": str(fingerprint.VERSION),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "time_zone": time.tzname[0],
+    }

@@ -1,0 +1,288 @@
+"""What readers ask of a run. They open the database read-only and never block its writer."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, func, select
+
+from evonas.config import Config
+from evonas.store import tables
+from evonas.store.store import Address, check_schema, find_run, locate, open_engine
+from search_space.errors import InputError, did_you_mean
+from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A candidate with its outcome in the search, if it has one."""
+
+    birth: int
+    formula: str
+    graph: str
+    digest: str
+    fingerprint: str
+    family: str
+    parent: int | None
+    operator: str
+    equal_to: int | None
+    seen: int
+    batch_dependent: bool
+    live_nodes: int
+    state: str
+    seq: int | None
+    advantage: float | None  # mean over proxies of accuracy minus BN-ReLU's
+    outcome: Outcome | None
+    accuracy: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One evaluation beside the search, of a candidate or of a layer of the catalog."""
+
+    purpose: str
+    birth: int | None
+    name: str | None
+    formula: str
+    seed: int
+    evaluation: Evaluation
+
+
+class Reader:
+    """Read-only queries on one run."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.engine: Engine = open_engine(address.url, writable=False)
+        check_schema(self.engine, address.url)
+        with self.engine.connect() as connection:
+            self._row = find_run(connection, address.run, address.url)
+        self.run: int = self._row.id
+        self.name: str = self._row.name
+
+    @classmethod
+    def open(cls, reference: str | Path) -> "Reader":
+        return cls(locate(reference))
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @property
+    def config(self) -> Config:
+        return Config.model_validate_json(self._row.config)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return dict(json.loads(self._row.versions))
+
+    @property
+    def finished(self) -> bool:
+        return self._row.finished is not None
+
+    def candidate(self, birth: int) -> Record:
+        """Raises InputError when there is no such birth."""
+        with self.engine.connect() as connection:
+            records = list(self._records(connection, tables.candidate.c.birth == birth))
+            if records:
+                return records[0]
+            last = connection.execute(
+                select(func.max(tables.candidate.c.birth)).where(tables.candidate.c.run == self.run)
+            ).scalar()
+        raise InputError(f"{self.name}: no birth {birth}; expected 1 to {last or 0}")
+
+    def candidates(self) -> list[Record]:
+        """All of them, by birth."""
+        with self.engine.connect() as connection:
+            return list(self._records(connection))
+
+    def top(self, n: int = 10, by: str | None = None) -> list[Record]:
+        """The best survivors: by advantage, or by the accuracy on one proxy."""
+        proxies = list(self.config.proxies)
+        if by is not None and by not in proxies:
+            raise InputError(f"{self.name}: no proxy '{by}'{did_you_mean(by, proxies)}")
+        evaluation, score = tables.evaluation.c, tables.score.c
+        query = select(evaluation.birth).where(evaluation.run == self.run, evaluation.purpose == "search")
+        if by is None:
+            query = query.where(evaluation.advantage.is_not(None)).order_by(evaluation.advantage.desc())
+        else:
+            query = query.join(tables.score, score.evaluation == evaluation.id).where(score.proxy == by)
+            query = query.where(score.objective == "accuracy").order_by(score.value.desc())
+        with self.engine.connect() as connection:
+            births = list(connection.execute(query.order_by(evaluation.birth).limit(n)).scalars())
+            found = {each.birth: each for each in self._records(connection, tables.candidate.c.birth.in_(births))}
+        return [found[birth] for birth in births]
+
+    def evaluations(self, purpose: str) -> list[Trained]:
+        """All evaluations of a purpose, in the order of their recording."""
+        c = tables.evaluation.c
+        query = select(tables.evaluation).where(c.run == self.run, c.purpose == purpose).order_by(c.id)
+        with self.engine.connect() as connection:
+            rows = connection.execute(query).all()
+            details = self._details(connection, [row.id for row in rows])
+        return [Trained(purpose, r.birth, r.name, r.layer, r.seed, _evaluation(r, details[r.id])) for r in rows]
+
+    def evaluation_of(self, birth: int) -> Evaluation | None:
+        """Everything that the search measured of a candidate."""
+        c = tables.evaluation.c
+        query = select(tables.evaluation).where(c.run == self.run, c.birth == birth, c.purpose == "search")
+        with self.engine.connect() as connection:
+            row = connection.execute(query).first()
+            return _evaluation(row, self._details(connection, [row.id])[row.id]) if row else None
+
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Candidates by state, and those stopped by gate (or lost, by kind of crash)."""
+        c, e = tables.candidate.c, tables.evaluation.c
+        by_state = select(c.state, func.count()).where(c.run == self.run).group_by(c.state)
+        stopped = select(e.gate, func.count()).where(e.run == self.run, e.purpose == "search", e.gate.is_not(None))
+        with self.engine.connect() as connection:
+            states = {state: count for state, count in connection.execute(by_state)}
+            gates = {gate: count for gate, count in connection.execute(stopped.group_by(e.gate))}
+        return states, gates
+
+    def pace(self) -> tuple[float, float, float]:
+        """Seconds between this epoch's first event and the last outcome, its outcomes, and their mean seconds if fit."""
+        e, v = tables.evaluation.c, tables.event.c
+        with self.engine.connect() as connection:
+            start = connection.execute(
+                select(func.max(v.at)).where(v.run == self.run, v.kind.in_(("started", "resumed")))
+            ).scalar_one()
+            recent = (e.run == self.run) & (e.at >= start) & (e.purpose == "search")
+            last, count = connection.execute(select(func.max(e.at), func.count()).where(recent)).one()
+            fit = select(func.avg(e.seconds)).where(e.run == self.run, e.purpose == "search", e.verdict == "fitness")
+            mean = connection.execute(fit).scalar() or 0.0
+        return max(0.0, (last or start) - start), float(count), float(mean)
+
+    def dump(self, logical_only: bool = True) -> Iterator[dict[str, Any]]:
+        """All records. The logical ones are without times, hosts and memory: two equal dumps are the same run."""
+        yield {"run": self.config.name, "config": self.config.model_dump(mode="json")}
+        evaluations = {trained.birth: trained.evaluation for trained in self.evaluations("search")}
+        for record in self.candidates():
+            evaluation = evaluations.get(record.birth)
+            row = {name: getattr(record, name) for name in _LOGICAL}
+            yield {**row, **({} if evaluation is None else told(evaluation, logical_only))}
+        for purpose in ("baseline", "rerank"):
+            rows = [
+                {"purpose": purpose, "birth": t.birth, "name": t.name, "formula": t.formula, "seed": t.seed}
+                | told(t.evaluation, logical_only)
+                for t in self.evaluations(purpose)
+            ]
+            yield from sorted(rows, key=lambda row: (row["birth"] or 0, row["name"] or "", row["seed"]))
+
+    def _records(self, connection: Connection, *where: Any) -> Iterator[Record]:
+        c, e = tables.candidate, tables.evaluation
+        outcome_of = (e.c.run == c.c.run) & (e.c.birth == c.c.birth) & (e.c.purpose == "search")
+        query = select(c, e).outerjoin(e, outcome_of).where(c.c.run == self.run, *where).order_by(c.c.birth)
+        rows = connection.execute(query).all()
+        names = [column.name for column in c.columns]
+        scores = self._accuracies(connection, [row[len(names)] for row in rows if row[len(names)] is not None])
+        for row in rows:
+            left = dict(zip(names, row[: len(names)], strict=True))
+            right = dict(zip((column.name for column in e.columns), row[len(names) :], strict=True))
+            accuracy = scores.get(right["id"], {})
+            known = {name: left[name] for name in names if name != "run"}
+            outcome = _outcome(right, accuracy) if right["id"] is not None else None
+            yield Record(
+                **known,
+                seq=right["seq"],
+                advantage=right["advantage"],
+                outcome=outcome,
+                accuracy=accuracy,
+                seconds=right["seconds"] or 0.0,
+                host=right["host"] or "",
+            )
+
+    def _accuracies(self, connection: Connection, numbers: Sequence[int]) -> dict[int, dict[str, float]]:
+        """Evaluation -> proxy -> accuracy, the proxies in the config's order."""
+        order = list(self.config.proxies)
+        found: dict[int, dict[str, float]] = {}
+        for row in _rows_of(connection, tables.score, numbers):
+            if row.objective == "accuracy":
+                found.setdefault(row.evaluation, {})[row.proxy] = row.value
+        return {n: dict(sorted(each.items(), key=lambda item: order.index(item[0]))) for n, each in found.items()}
+
+    def _details(self, connection: Connection, numbers: Sequence[int]) -> dict[int, dict[str, list[Any]]]:
+        details: dict[int, dict[str, list[Any]]] = {number: defaultdict(list) for number in numbers}
+        order = list(self.config.proxies)
+        for name, table in (("score", tables.score), ("point", tables.point), ("measurement", tables.measurement)):
+            for row in _rows_of(connection, table, numbers):
+                details[row.evaluation][name].append(row)
+        for each in details.values():
+            each["score"].sort(key=lambda row: order.index(row.proxy))
+            each["point"].sort(key=lambda row: (row.step, order.index(row.proxy)))
+            each["measurement"].sort(key=lambda row: row.position)
+        return details
+
+
+def _rows_of(connection: Connection, table: Table, numbers: Sequence[int]) -> Iterator[Any]:
+    """The rows of some evaluations, asked for in portions that every database takes."""
+    for start in range(0, len(numbers), 500):
+        yield from connection.execute(select(table).where(table.c.evaluation.in_(numbers[start : start + 500])))
+
+
+_LOGICAL = (
+    *("birth", "graph", "formula", "digest", "fingerprint", "family", "parent", "operator", "equal_to", "seen"),
+    *("batch_dependent", "live_nodes", "state", "seq", "advantage"),
+)
+
+
+def _outcome(row: dict[str, Any], accuracy: dict[str, float]) -> Outcome:
+    match row["verdict"]:
+        case "fitness":
+            return Fitness(accuracy)
+        case "rejection":
+            return Rejection(row["gate"], row["proxy"], row["value"], row["threshold"], row["step"])
+        case _:
+            return Crash(row["gate"], row["message"])
+
+
+def _evaluation(row: Any, details: dict[str, list[Any]]) -> Evaluation:
+    accuracy = {each.proxy: each.value for each in details["score"]}
+    return Evaluation(
+        _outcome(row._asdict(), accuracy),
+        tuple(
+            Measurement(m.gate, m.proxy, m.value, m.threshold, m.step, m.passed, m.seconds)
+            for m in details["measurement"]
+        ),
+        tuple(Point(p.proxy, p.step, p.accuracy, p.loss) for p in details["point"]),
+        row.seconds,
+        row.memory_mb,
+        row.host,
+    )
+
+
+def told(evaluation: Evaluation, logical_only: bool) -> dict[str, Any]:
+    """An evaluation's outcome, curves and measurements; beside them, unless only the logical part is asked for, what
+    depends on the machine and its speed."""
+    outcome = evaluation.outcome
+    row: dict[str, Any] = {"verdict": type(outcome).__name__.lower()}
+    match outcome:
+        case Fitness(accuracy):
+            row["accuracy"] = accuracy
+        case Rejection(gate, proxy, value, threshold, step):
+            row |= {"gate": gate, "proxy": proxy, "value": value, "threshold": threshold, "step": step}
+        case Crash(kind, message):
+            row |= {"gate": kind} | ({} if logical_only else {"message": message})
+    points = sorted(evaluation.points, key=lambda p: (p.proxy, p.step))
+    row["points"] = [[p.proxy, p.step, p.accuracy, p.loss] for p in points]
+    columns = [name for name in Measurement.__slots__ if not (logical_only and name == "seconds")]
+    row["measurements"] = [{name: getattr(m, name) for name in columns} for m in evaluation.measurements]
+    if not logical_only:
+        row |= {"seconds": evaluation.seconds, "memory_mb": evaluation.memory_mb, "host": evaluation.host}
+    return row
+
+
+def jsonable(value: Any) -> Any:
+    """JSON has no infinity: it is written as the text "inf"."""
+    if isinstance(value, dict):
+        return {key: jsonable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

@@ -1,0 +1,138 @@
+"""The schema. Migrations in `migrations/versions` build it; a test compares the two."""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+VERSION_TABLE = "evonas_version"  # Alembic's, under a name that no other tool's table has
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("config", Text, nullable=False),  # the resolved config, JSON
+    Column("seed", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),  # rises whenever a driver takes the run over
+    Column("versions", Text, nullable=False),  # of evonas, the language, torch ..., JSON
+    Column("created", Float, nullable=False),  # Unix seconds
+    Column("finished", Float),
+)
+
+candidate = Table(
+    "candidate",
+    metadata,
+    Column("run", ForeignKey("run.id"), primary_key=True),
+    Column("birth", Integer, primary_key=True),
+    Column("graph", Text, nullable=False),  # the genotype; the truth
+    Column("formula", Text, nullable=False),  # the live canonical expression
+    Column("digest", String, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("family", String, nullable=False),
+    Column("parent", Integer),  # birth
+    Column("operator", String, nullable=False),  # random | mutation
+    Column("equal_to", Integer),  # birth of the candidate whose outcome it inherits
+    Column("seen", Integer, nullable=False),  # outcomes recorded when it was proposed
+    Column("batch_dependent", Boolean, nullable=False),
+    Column("live_nodes", Integer, nullable=False),
+    Column("state", String, nullable=False),  # pending | evaluated | rejected | crashed
+    Index("candidate_by_state", "run", "state"),
+    Index("candidate_by_fingerprint", "run", "fingerprint"),
+    Index("candidate_by_parent", "run", "parent"),
+)
+
+candidate_op = Table(
+    "candidate_op",
+    metadata,
+    Column("run", Integer, primary_key=True),
+    Column("birth", Integer, primary_key=True),
+    Column("op", String, primary_key=True),  # of a live node
+    ForeignKeyConstraint(["run", "birth"], ["candidate.run", "candidate.birth"]),
+    Index("candidate_op_by_op", "run", "op"),
+)
+
+evaluation = Table(
+    "evaluation",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run", ForeignKey("run.id"), nullable=False),
+    Column("layer", Text, nullable=False),  # formula
+    Column("birth", Integer),  # NULL for a layer of the catalog
+    Column("name", String),  # of a layer of the catalog
+    Column("purpose", String, nullable=False),  # search | baseline | rerank
+    Column("seed", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("seq", Integer),  # order of the search's outcomes
+    Column("verdict", String, nullable=False),  # fitness | rejection | crash
+    Column("gate", String),  # of a rejection; the kind of a crash
+    Column("proxy", String),  # where it was rejected
+    Column("value", Float),  # what the gate measured
+    Column("threshold", Float),
+    Column("step", Integer),
+    Column("message", Text),  # of a crash
+    Column("advantage", Float),  # of a fitness: mean over proxies of accuracy minus BN-ReLU's, same seed
+    Column("host", String, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("memory_mb", Float, nullable=False),
+    Column("at", Float, nullable=False),  # Unix seconds
+    ForeignKeyConstraint(["run", "birth"], ["candidate.run", "candidate.birth"]),
+    UniqueConstraint("run", "seq"),
+    Index("evaluation_by_birth", "run", "birth"),
+    Index("evaluation_by_purpose", "run", "purpose", "advantage"),
+)
+
+score = Table(
+    "score",
+    metadata,
+    Column("evaluation", ForeignKey("evaluation.id"), primary_key=True),
+    Column("proxy", String, primary_key=True),
+    Column("objective", String, primary_key=True),
+    Column("value", Float, nullable=False),
+)
+
+point = Table(
+    "point",
+    metadata,
+    Column("evaluation", ForeignKey("evaluation.id"), primary_key=True),
+    Column("proxy", String, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("accuracy", Float, nullable=False),
+    Column("loss", Float, nullable=False),
+)
+
+measurement = Table(
+    "measurement",
+    metadata,
+    Column("evaluation", ForeignKey("evaluation.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("gate", String, nullable=False),
+    Column("proxy", String, nullable=False),  # "" for gates that need none
+    Column("value", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("seconds", Float, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run", ForeignKey("run.id"), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("kind", String, nullable=False),  # started | resumed | stopped | finished | crash
+    Column("message", Text, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Work beside and after the search."""

@@ -1,0 +1,126 @@
+"""The end of a search: the best few, BN-ReLU and other baselines, trained again with seeds that the search did not use.
+
+A maximum over hundreds of single-seed accuracies is a noise winner; only the figures of this table are quoted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from evonas.config import BASELINE, Config
+from evonas.evolution import Search, Stopped
+from evonas.store.queries import Reader
+from search_space.catalog import catalog
+from search_space.graph import Graph
+from workers.outcome import Fitness
+from workers.protocol import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A candidate by its birth, or a layer of the catalog by its name."""
+
+    birth: int | None
+    name: str | None
+    graph: Graph
+
+
+@dataclass(frozen=True, slots=True)
+class FinalRow:
+    """One contender's figures. Spreads are sample standard deviations over seeds, None below two seeds."""
+
+    birth: int | None
+    name: str | None
+    formula: str
+    parent: int | None
+    seeds: int
+    failed: int  # seeds with which the training diverged or crashed
+    accuracy: dict[str, tuple[float, float | None] | None]  # proxy -> mean, spread
+    difference: float | None  # to BN-ReLU: mean over proxies and seeds, paired; None where a seed failed
+    difference_spread: float | None  # over seeds
+
+
+def contenders(config: Config, reader: Reader) -> list[Contender]:
+    """The best candidates of distinct function, then the baselines."""
+    chosen: dict[str, Contender] = {}
+    rerank = config.evolution.rerank
+    wanted = rerank.top
+    while len(chosen) < rerank.top:
+        records = reader.top(wanted)
+        for record in records:
+            if len(chosen) < rerank.top:
+                contender = Contender(record.birth, None, Graph.parse(record.graph))
+                chosen.setdefault(record.fingerprint, contender)
+        if len(records) < wanted:
+            break
+        wanted *= 2
+    names = dict.fromkeys((BASELINE, *rerank.baselines))
+    return [*chosen.values(), *(Contender(None, name, catalog[name].graph) for name in names)]
+
+
+def rerank_seeds(config: Config) -> list[int]:
+    return [config.seed + 1 + i for i in range(config.evolution.rerank.seeds)]
+
+
+def rerank(search: Search, reader: Reader, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+    """Train what the store does not hold yet. Raises Stopped when asked to stop."""
+    config = search.config
+    protocol = config.protocol.model_copy(update={"gates": ()})
+    done = {(each.birth, each.name, each.seed) for each in reader.evaluations("rerank")}
+    everything = [(each, seed) for seed in rerank_seeds(config) for each in contenders(config, reader)]
+    waiting = [(each, seed) for each, seed in everything if (each.birth, each.name, seed) not in done]
+    running: dict[int, tuple[Contender, int]] = {}
+    number = 0
+    while waiting or running:
+        on_progress(len(everything) - len(waiting) - len(running), len(everything))
+        while waiting and len(running) < search.pool.capacity:
+            if search.should_stop():
+                raise Stopped
+            running[number] = contender, seed = waiting.pop(0)
+            search.pool.submit(number, Job(graph=str(contender.graph), protocol=protocol, seed=seed))
+            number += 1
+        key, evaluation = search.next()
+        contender, seed = running.pop(key)
+        search.store.record_beside(
+            "rerank", contender.graph.formula, seed, evaluation, birth=contender.birth, name=contender.name
+        )
+    on_progress(len(everything), len(everything))
+
+
+def final_table(reader: Reader) -> list[FinalRow]:
+    """Candidates and baselines by their mean difference to BN-ReLU, the best first; empty before the rerank."""
+    config = reader.config
+    accuracies: dict[tuple[int | None, str | None], dict[int, dict[str, float] | None]] = {}
+    formulas: dict[tuple[int | None, str | None], str] = {}
+    for each in reader.evaluations("rerank"):
+        outcome = each.evaluation.outcome
+        found = outcome.accuracy if isinstance(outcome, Fitness) else None
+        accuracies.setdefault((each.birth, each.name), {})[each.seed] = found
+        formulas[each.birth, each.name] = each.formula
+    baseline = accuracies.get((None, BASELINE), {})
+    rows = []
+    for (birth, name), by_seed in accuracies.items():
+        scores = [found for found in by_seed.values() if found]
+        pairs = [(found, baseline.get(seed)) for seed, found in by_seed.items()]
+        differences = [fmean(a[p] - b[p] for p in config.proxies) for a, b in pairs if a and b]
+        complete = len(differences) == len(by_seed)
+        rows.append(
+            FinalRow(
+                birth=birth,
+                name=name,
+                formula=formulas[birth, name],
+                parent=reader.candidate(birth).parent if birth else None,
+                seeds=len(by_seed),
+                failed=len(by_seed) - len(scores),
+                accuracy={p: _mean_and_spread([each[p] for each in scores]) for p in config.proxies},
+                difference=fmean(differences) if complete else None,
+                difference_spread=stdev(differences) if complete and len(differences) > 1 else None,
+            )
+        )
+    return sorted(rows, key=lambda row: (row.difference is None, -(row.difference or 0.0), row.birth or 0))
+
+
+def _mean_and_spread(values: list[float]) -> tuple[float, float | None] | None:
+    if not values:
+        return None
+    return fmean(values), stdev(values) if len(values) > 1 else None

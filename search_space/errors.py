@@ -1,0 +1,18 @@
+"""What a person typed is wrong: one clear line that says where, what was found, and the nearest valid name."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class InputError(ValueError):
+    """Bad input from a person; the message is the one line that they see."""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """`; did you mean 'tournament'?`, or the valid names where none is near."""
+    options = sorted(valid)
+    near = get_close_matches(name.lower(), [option.lower() for option in options], n=1, cutoff=0.6)
+    if near:
+        best = next(option for option in options if option.lower() == near[0])
+        return f"; did you mean '{best}'?"
+    return f"; expected one of {', '.join(options)}" if options else ""

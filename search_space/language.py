@@ -1,0 +1,287 @@
+"""Text <-> Graph. The language is a small subset of Python, read with `ast` and a white list; nothing is evaluated.
+
+    x * sigmoid(v1 * x) / std_ghw(x)                       # EvoNorm-S0
+
+    a = scalar(0.5)                                        # DyT: a learned scalar, used by name
+    tanh(a * x)
+
+The last line is the output, other lines name values. Leaves: x, y, zero, v0, v1, numbers, `scalar(a)`, `vector(a)`.
+"""
+
+import ast
+import keyword
+import math
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from search_space.errors import InputError, did_you_mean
+from search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node, named_values
+from search_space.primitives import PRIMITIVES
+
+LENGTH_MAX = 4_000  # characters
+NESTING_MAX = 50
+
+_LEAF_NAMES = {leaf.name: index for index, leaf in enumerate(BASE_LEAVES)}
+_PARAMETERS = ("scalar", "vector")
+_BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
+_LAYER_NAMES = {*dir(nn.Module), "weight", "bias", "num_features", "channel_dim", "groups", "momentum", "eps", "training", "graph", "over", "per_channel"}
+_PRINTED_NAME = re.compile(r"(n|running_)\d+")
+
+
+def parse(text: str) -> Graph:
+    """Read a graph. Raises InputError with line and column, what was found, and the nearest valid name."""
+    if len(text) > LENGTH_MAX:
+        raise InputError(f"graph text: {len(text)} characters; at most {LENGTH_MAX} are allowed")
+    _check_nesting(text)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about Python that the white list refuses anyway
+            module = ast.parse("\n".join(line.strip() for line in text.splitlines()))
+    except SyntaxError as error:
+        raise InputError(f"graph text, line {error.lineno or 1}, column {error.offset or 1}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"graph text: cannot be read ({error or type(error).__name__})") from None
+    if not module.body:
+        raise InputError("graph text: empty; expected an expression such as max(x, zero)")
+    return _Reader().read(module)
+
+
+def _check_nesting(text: str) -> None:
+    depth = 0
+    for column, character in enumerate(text, start=1):
+        depth += (character in "([{") - (character in ")]}")
+        if depth > NESTING_MAX:
+            raise InputError(f"graph text, character {column}: nested deeper than {NESTING_MAX}")
+
+
+def _fail(node: ast.AST, message: str) -> InputError:
+    line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1
+    return InputError(f"graph text, line {line}, column {column}: {message}")
+
+
+@dataclass
+class _Reader:
+    """Builds a graph with provisional value numbers: a leaf is itself, a node its position in `nodes`."""
+
+    names: dict[str, "Leaf | int"] = field(default_factory=dict)
+    parameters: list[Leaf] = field(default_factory=list)
+    numbers: set[float] = field(default_factory=set)
+    nodes: list[tuple[str, tuple["Leaf | int", ...]]] = field(default_factory=list)
+
+    def read(self, module: ast.Module) -> Graph:
+        *assignments, last = module.body
+        for statement in assignments:
+            self._assign(statement)
+        if not isinstance(last, ast.Expr):
+            raise _fail(last, "the last line is the output; expected an expression")
+        output = self._value(last.value, 0)
+        leaves = (*BASE_LEAVES, *self.parameters, *(Leaf("number", "", number) for number in sorted(self.numbers)))
+        places = {leaf: index for index, leaf in enumerate(leaves)}
+
+        def place(value: Leaf | int) -> int:
+            return len(leaves) + value if isinstance(value, int) else places[value]
+
+        nodes = tuple(Node(op, tuple(place(value) for value in inputs)) for op, inputs in self.nodes)
+        try:
+            return Graph(leaves, nodes, place(output))
+        except ValueError as error:
+            raise InputError(f"graph text: {error}") from None
+
+    def _assign(self, statement: ast.stmt) -> None:
+        if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name)):
+            raise _fail(statement, "expected `name = expression` before the last line")
+        name = statement.targets[0].id
+        if name in _LEAF_NAMES or name in PRIMITIVES or name in _PARAMETERS:
+            raise _fail(statement, f"'{name}' is reserved; choose another name")
+        if name in self.names:
+            raise _fail(statement, f"'{name}' is named twice")
+        call = statement.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _PARAMETERS:
+            self.names[name] = self._parameter(call, name)
+        else:
+            self.names[name] = self._value(call, 0)
+
+    def _value(self, node: ast.expr, depth: int) -> Leaf | int:
+        if depth > NESTING_MAX:
+            raise _fail(node, f"nested deeper than {NESTING_MAX}; name an intermediate value")
+        match node:
+            case ast.Name(id=name):
+                if name in self.names:
+                    return self.names[name]
+                if name in _LEAF_NAMES:
+                    return BASE_LEAVES[_LEAF_NAMES[name]]
+                hint = " is a primitive and needs arguments" if name in PRIMITIVES else did_you_mean(name, [*_LEAF_NAMES, *self.names])
+                raise _fail(node, f"unknown name '{name}'{hint}")
+            case ast.Constant() | ast.UnaryOp(op=ast.USub(), operand=ast.Constant()):
+                return self._number(node)
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return self._node(node, "neg", self._value(operand, depth + 1))
+            case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _BINARY:
+                op = _BINARY[type(operator)]
+                a = self._value(left, depth + 1)
+                b = self._value(right, depth + 1)
+                return self._node(node, "add", a, self._node(node, "neg", b)) if op == "sub" else self._node(node, op, a, b)
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+                if name in _PARAMETERS:
+                    return self._parameter(node, self._free_name())
+                if name not in PRIMITIVES:
+                    raise _fail(node, f"unknown primitive '{name}'{did_you_mean(name, PRIMITIVES)}")
+                arity = PRIMITIVES[name].arity
+                if len(arguments) != arity:
+                    raise _fail(node, f"{name} takes {arity} argument{'s' * (arity > 1)}, got {len(arguments)}")
+                return self._node(node, name, *(self._value(argument, depth + 1) for argument in arguments))
+            case _:
+                found = type(node).__name__
+                raise _fail(node, f"{found} is not part of the language; expected names, numbers, + - * / and calls of primitives")
+
+    def _node(self, at: ast.expr, op: str, *inputs: Leaf | int) -> int:
+        if len(self.nodes) >= NODES_MAX:
+            raise _fail(at, f"more than {NODES_MAX} nodes")
+        self.nodes.append((op, inputs))
+        return len(self.nodes) - 1
+
+    def _number(self, node: ast.expr) -> Leaf:
+        constant, sign = (node.operand, -1.0) if isinstance(node, ast.UnaryOp) else (node, 1.0)
+        value = constant.value if isinstance(constant, ast.Constant) else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _fail(node, f"expected a number, got {value!r:.40}")
+        try:
+            number = sign * float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise _fail(node, "the number is too large")
+        number += 0.0  # -0.0 is 0
+        self.numbers.add(number)
+        return Leaf("number", "", number)
+
+    def _parameter(self, call: ast.Call, name: str) -> Leaf:
+        assert isinstance(call.func, ast.Name)
+        if name in _LAYER_NAMES or _PRINTED_NAME.fullmatch(name) or keyword.iskeyword(name) or name.startswith("_"):
+            raise _fail(call, f"'{name}' cannot be the name of a learned parameter; choose another")
+        if len(call.args) != 1 or call.keywords:
+            raise _fail(call, f"{call.func.id} takes 1 number, its initial value")
+        number = self._literal(call.args[0])
+        leaf = Leaf(call.func.id, name, number)
+        self.parameters.append(leaf)
+        return leaf
+
+    def _literal(self, node: ast.expr) -> float:
+        before = set(self.numbers)
+        leaf = self._number(node)
+        self.numbers = before
+        return leaf.value
+
+    def _free_name(self) -> str:
+        taken = {leaf.name for leaf in self.parameters} | self.names.keys()
+        return next(name for i in range(LENGTH_MAX) if (name := f"p{i}") not in taken)
+
+
+# --------------------------------------------------------------------------- printing
+
+_LEVELS = {"add": 1, "mul": 2, "div": 2, "neg": 3}  # how tightly the operators bind; 4 is a name or a call
+
+
+def print_genotype(graph: Graph) -> str:
+    """Every node, dead ones included, one a line."""
+    names = _leaf_texts(graph)
+    lines = _definitions(graph)
+    lines += [f"{name} = {_number(leaf.value)}" for name, leaf in _dead_numbers(graph)]
+    first = len(graph.leaves)
+    texts = [*names, *(f"n{i}" for i in range(len(graph.nodes)))]
+    for i, node in enumerate(graph.nodes):
+        expression = _write(node, [(texts[j], 4) for j in node.inputs], [_is_number(graph, j) for j in node.inputs])[0]
+        is_last = graph.output == first + i == first + len(graph.nodes) - 1
+        lines.append(expression if is_last else f"n{i} = {expression}")
+    if graph.output != first + len(graph.nodes) - 1 or not graph.nodes:
+        lines.append(texts[graph.output])
+    return "\n".join(lines)
+
+
+def print_formula(canonical: Graph) -> str:
+    """The expression of a canonical graph; values that are used twice get a line of their own."""
+    return "\n".join([*_definitions(canonical), *(line if not name else f"{name} = {line}" for name, line in formula_lines(canonical))])
+
+
+def formula_lines(
+    canonical: Graph,
+    write_aggregation: Callable[[Node, int, str], str] | None = None,
+    leaf_texts: list[str] | None = None,
+) -> list[tuple[str, str]]:
+    """(name, expression) of each line, the last with no name.
+
+    For exported source, `write_aggregation(node, index, input text)` writes an aggregation otherwise than as a call, each
+    on a line of its own, and `leaf_texts` are other texts for the leaves.
+    """
+    first = len(canonical.leaves)
+    inputs = {first + i: node.inputs for i, node in enumerate(canonical.nodes)}
+    named = named_values(inputs)
+    if write_aggregation:
+        named |= {index for index in inputs if PRIMITIVES[canonical.nodes[index - first].op].reduces}
+    texts = [(text, 4) for text in leaf_texts or _leaf_texts(canonical)]
+    lines: list[tuple[str, str]] = []
+    written = 0
+    for index in inputs:
+        node = canonical.nodes[index - first]
+        operands = [texts[i] for i in node.inputs]
+        subtracted = None
+        if node.op == "add" and (right := canonical.node(node.inputs[1])) and right.op == "neg" and node.inputs[1] not in named:
+            subtracted = texts[right.inputs[0]]
+        if write_aggregation and PRIMITIVES[node.op].reduces:
+            text = (write_aggregation(node, index, operands[0][0]), 4)
+        elif subtracted:
+            text = (f"{_bracket(operands[0], 1)} - {_bracket(subtracted, 2)}", 1)
+        else:
+            text = _write(node, operands, [_is_number(canonical, i) for i in node.inputs])
+        if index in named and index != canonical.output:
+            lines.append((f"n{written}", text[0]))
+            text = (f"n{written}", 4)
+            written += 1
+        texts.append(text)
+    return [*lines, ("", texts[canonical.output][0])]
+
+
+def _write(node: Node, operands: list[tuple[str, int]], numbers: list[bool]) -> tuple[str, int]:
+    operator = PRIMITIVES[node.op].operator
+    if node.op == "neg" and numbers[0]:
+        operator = None  # `-0.5` is a number, `neg(0.5)` a node
+    if operator is None:
+        return f"{node.op}({', '.join(text for text, _ in operands)})", 4
+    level = _LEVELS[node.op]
+    if len(operands) == 1:
+        return f"{operator}{_bracket(operands[0], level)}", level
+    return f"{_bracket(operands[0], level)} {operator} {_bracket(operands[1], level + 1)}", level
+
+
+def _bracket(operand: tuple[str, int], level: int) -> str:
+    text, own = operand
+    return text if own >= level else f"({text})"
+
+
+def _is_number(graph: Graph, index: int) -> bool:
+    return index < len(graph.leaves) and graph.leaves[index].kind == "number" and not graph.leaves[index].name
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < 1e6 else repr(value)
+
+
+def _leaf_texts(graph: Graph) -> list[str]:
+    return [leaf.name or _number(leaf.value) for leaf in graph.leaves]
+
+
+def _definitions(graph: Graph) -> list[str]:
+    extras = graph.leaves[len(BASE_LEAVES) :]
+    return [f"{leaf.name} = {leaf.kind}({_number(leaf.value)})" for leaf in extras if leaf.learned]
+
+
+def _dead_numbers(graph: Graph) -> list[tuple[str, Leaf]]:
+    used = {i for node in graph.nodes for i in node.inputs} | {graph.output}
+    taken = {leaf.name for leaf in graph.leaves}
+    dead = [graph.leaves[i] for i in range(len(BASE_LEAVES), len(graph.leaves)) if _is_number(graph, i) and i not in used]
+    free = (name for i in range(NODES_MAX * 100) if (name := f"k{i}") not in taken)
+    return list(zip(free, dead, strict=False))

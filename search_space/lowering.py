@@ -1,0 +1,69 @@
+"""Graph -> NormAct: the one lowering. Always of the canonical graph, so graphs of equal digest run identically."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from search_space.graph import Graph
+from search_space.moments import Layer
+from search_space.primitives import PRIMITIVES
+
+
+class NormAct(Layer):
+    """The layer of a graph, followed by the channel-wise affine: y = weight * graph(x) + bias.
+
+    `weight` (C,) starts at 1 and `bias` (C,) at 0; learned vectors and scalars are parameters under their own names, and
+    only if they are live. The k-th live `*_bhw` node of the canonical graph owns the buffer `running_k` (C,): its mean
+    (starts at 0), mean square or biased variance (start at 1), moved by `momentum` a training step, used in evaluation.
+    `x` is (N, C, ...) or, with `channel_dim=-1`, (N, ..., C); the result has its shape and dtype.
+    """
+
+    def __init__(self, graph: Graph, num_features: int, **options: Any) -> None:
+        super().__init__(num_features, **options)
+        self.genotype = graph.canonical()
+        for index in sorted(self.genotype.live):
+            if index < len(self.genotype.leaves) and (leaf := self.genotype.leaves[index]).learned:
+                shape = (num_features,) if leaf.kind == "vector" else ()
+                self.register_parameter(leaf.name, nn.Parameter(torch.full(shape, leaf.value)))
+        for name, start in running_moments(self.genotype).values():
+            self.register_buffer(name, torch.full((num_features,), start))
+
+    def graph(self, x: Tensor, *others: Tensor) -> Tensor:
+        genotype = self.genotype
+        values: list[Tensor] = []
+        for index, leaf in enumerate(genotype.leaves):
+            if index not in genotype.live:
+                values.append(x)  # never read
+            elif leaf.kind == "input":
+                values.append(x if leaf.name == "x" else _second(others))
+            elif leaf.learned:
+                values.append(self.per_channel(getattr(self, leaf.name), x))
+            else:
+                values.append(x.new_full([1] * x.ndim, leaf.value))
+        running = running_moments(genotype)
+        for index, node in enumerate(genotype.nodes, start=len(genotype.leaves)):
+            row = PRIMITIVES[node.op]
+            inputs = [values[i] for i in node.inputs]
+            if row.reduces:
+                moment = getattr(self, running[index][0]) if index in running else None
+                values.append(row.fn(*inputs, self.over(row.reduces, moment)))
+            else:
+                values.append(row.fn(*inputs))
+        return values[genotype.output]
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, formula={self.genotype.formula!r}"
+
+
+def running_moments(canonical: Graph) -> dict[int, tuple[str, float]]:
+    """Value of each node that reduces over the batch -> its buffer's name and initial value."""
+    rows = [(index, PRIMITIVES[node.op]) for index, node in enumerate(canonical.nodes, start=len(canonical.leaves))]
+    owners = [(index, row.running_start) for index, row in rows if row.reduces == "bhw"]
+    return {index: (f"running_{k}", start) for k, (index, start) in enumerate(owners)}
+
+
+def _second(others: tuple[Tensor, ...]) -> Tensor:
+    if len(others) != 1:
+        raise ValueError(f"this layer's graph has a second input y; got {1 + len(others)} inputs")
+    return others[0]

@@ -1,0 +1,22 @@
+"""The paper's mutation: one node gets a new operation and new inputs."""
+
+from dataclasses import replace
+from random import Random
+
+from search_space.errors import InputError
+from search_space.graph import Graph
+from search_space.sampling import random_node
+from search_space.space import Space
+
+
+def mutate(graph: Graph, space: Space, rng: Random) -> Graph:
+    """A uniformly chosen node draws a new op and new inputs, both uniform (arXiv:2004.02967, section 4; remembered).
+
+    The draw may repeat the old node, and about half of all draws on a known layer change only dead nodes: that neutral
+    drift is part of the method. Raises InputError for a graph that has no node.
+    """
+    if not graph.nodes:
+        raise InputError("a graph without nodes cannot be mutated")
+    place = rng.randrange(len(graph.nodes))
+    node = random_node(space, rng, len(graph.leaves) + place)
+    return replace(graph, nodes=(*graph.nodes[:place], node, *graph.nodes[place + 1 :]))

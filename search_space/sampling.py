@@ -1,0 +1,23 @@
+"""Random graphs, drawn as the paper draws them."""
+
+from random import Random
+
+from search_space.graph import BASE_LEAVES, Graph, Node
+from search_space.primitives import PRIMITIVES
+from search_space.space import Space
+
+
+def random_graph(space: Space, rng: Random) -> Graph:
+    """A graph of `space.nodes` nodes: each op uniform, each input uniform over the earlier values; the last node is the
+    output (arXiv:2004.02967, section 3; remembered)."""
+    nodes: list[Node] = []
+    for index in range(len(BASE_LEAVES), len(BASE_LEAVES) + space.nodes):
+        nodes.append(random_node(space, rng, index))
+    return Graph(BASE_LEAVES, tuple(nodes), len(BASE_LEAVES) + space.nodes - 1)
+
+
+def random_node(space: Space, rng: Random, index: int) -> Node:
+    """A node for place `index`: its inputs are the space's leaves, the graph's own other leaves, and earlier nodes."""
+    op = rng.choice(space.ops)
+    values = (*space.leaf_indices, *range(len(BASE_LEAVES), index))
+    return Node(op, tuple(rng.choice(values) for _ in range(PRIMITIVES[op].arity)))

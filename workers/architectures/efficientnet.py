@@ -1,0 +1,49 @@
+"""EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, arXiv:1905.11946."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workers.architectures.mobilenet import inverted_bottlenecks
+from workers.architectures.parts import conv, head, scaled
+from workers.protocol import EfficientNet, Stage
+
+B0 = tuple(  # expansion, channels, blocks, stride, kernel; the paper's strides but for the stem's and the second row's
+    Stage(expand=expand, channels=channels, blocks=blocks, stride=stride, kernel=kernel)
+    for expand, channels, blocks, stride, kernel in (
+        (1, 16, 1, 1, 3),
+        (6, 24, 2, 1, 3),
+        (6, 40, 2, 2, 5),
+        (6, 80, 3, 2, 3),
+        (6, 112, 3, 1, 5),
+        (6, 192, 4, 2, 5),
+        (6, 320, 1, 1, 3),
+    )
+)
+
+
+class SqueezeExcite(nn.Module):
+    """x * sigmoid(W2 silu(W1 mean_hw(x))) (arXiv:1709.01507); the inner width is a quarter of the block's input."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, inner, 1)
+        self.expand = nn.Conv2d(inner, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = F.silu(self.reduce(x.mean((2, 3), keepdim=True)))
+        return x * self.expand(gate).sigmoid()
+
+
+def efficientnet(norm_act: Callable[..., nn.Module], channels: int, classes: int, proxy: EfficientNet) -> nn.Module:
+    stem = scaled(32, proxy.width)
+
+    def excite(inputs: int) -> Callable[[int], nn.Module]:
+        return lambda width: SqueezeExcite(width, max(1, inputs // 4))
+
+    blocks, inputs = inverted_bottlenecks(norm_act, stem, proxy.stages or B0, proxy.width, excite)
+    last = 4 * inputs
+    return nn.Sequential(
+        conv(channels, stem, 3), norm_act(stem), *blocks, conv(inputs, last, 1), norm_act(last), head(last, classes)
+    )

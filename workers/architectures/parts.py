@@ -1,0 +1,38 @@
+"""Pieces that the architectures share."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Affine(nn.Module):
+    """y = weight * x + bias per channel: where the host has a norm without activation (the linear bottleneck), the
+    official EvoNorm code keeps only this (tensorflow/tpu, resnet_model.py)."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_features, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(num_features, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight + self.bias
+
+
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution without bias, He-initialised by its outputs (arXiv:1502.01852)."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
+
+
+def head(inputs: int, classes: int) -> nn.Sequential:
+    """Global average pooling and a linear classifier."""
+    linear = nn.Linear(inputs, classes)
+    nn.init.normal_(linear.weight, std=0.01)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+
+
+def scaled(channels: int, width: float) -> int:
+    """channels * width as a multiple of 8, never below 90 % of it (the rounding of MobileNetV2's authors)."""
+    result = max(8, int(channels * width + 4) // 8 * 8)
+    return result + 8 if result < 0.9 * channels * width else result

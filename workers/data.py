@@ -1,0 +1,149 @@
+"""Images on a device, and their fixed split. The test images are never loaded here."""
+
+import gzip
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor
+
+from search_space.errors import InputError
+from workers.protocol import Data
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images "n c h w" in uint8 with their labels "n"."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The training and validation split of a data set, and the training images' moments per channel."""
+
+    train: Split
+    validation: Split
+    classes: int
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[1]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 -> float32 of mean 0 and standard deviation 1 per channel."""
+        return (images.float() - self.mean) / self.std
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A data set before decoding: `read` gives the images of some indices, "n h w c" in uint8."""
+
+    labels: np.ndarray
+    classes: int
+    channels: int
+    has_test_part: bool
+    read: Any
+
+
+@lru_cache(maxsize=1)
+def load(data: Data, device: str = "cpu") -> Images:
+    """Read, split and resize, once a process. Raises InputError where the data are absent or too few."""
+    source = open_source(data)
+    train, validation = split(data, source)
+    parts = []
+    for indices in (train, validation):
+        images = torch.from_numpy(source.read(indices)).permute(0, 3, 1, 2).contiguous()
+        labels = torch.from_numpy(source.labels[indices]).long()
+        parts.append(Split(_resize(images, data.image_size).to(device), labels.to(device)))
+    values = parts[0].images.float()
+    mean, std = values.mean((0, 2, 3), keepdim=True), values.std((0, 2, 3), keepdim=True)
+    return Images(parts[0], parts[1], source.classes, mean, std.clamp_min(1e-3))
+
+
+def split(data: Data, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and validation images: a permutation fixed by `split_seed`. Where the source has no test
+    part of its own, the last `test` images of the permutation are set aside."""
+    wanted = data.train + data.validation + (0 if source.has_test_part else data.test)
+    if wanted > len(source.labels):
+        parts = f"{data.train} + {data.validation}" + ("" if source.has_test_part else f" + {data.test}")
+        raise InputError(f"data: {parts} images wanted for the split, {len(source.labels)} found")
+    order = np.random.RandomState(data.split_seed).permutation(len(source.labels))  # a stream that numpy keeps for good
+    return order[: data.train], order[data.train : data.train + data.validation]
+
+
+def open_source(data: Data) -> Source:
+    """Find the data set. Raises InputError where it is absent and cannot be downloaded."""
+    match data.source:
+        case "embedded":
+            images, labels = _embedded()
+            return Source(labels, 10, 1, False, lambda indices: images[indices, :, :, None])
+        case "folder":
+            return _folder(Path(str(data.path)).expanduser(), data.image_size)
+        case name:
+            return _torchvision(name, Path(data.path or "data").expanduser())
+
+
+def _embedded() -> tuple[np.ndarray, np.ndarray]:
+    folder = files("workers") / "fashion_mnist"
+    images = gzip.decompress((folder / "t10k-images-idx3-ubyte.gz").read_bytes())
+    labels = gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())
+    return (
+        np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28),
+        np.frombuffer(labels, np.uint8, offset=8).astype(np.int64),
+    )
+
+
+def _folder(path: Path, image_size: int | None) -> Source:
+    """<path>/train/<class>/*, where <path>/test is the sealed part, or <path>/<class>/*."""
+    if not path.is_dir():
+        raise InputError(f"data.path: no folder '{path}'; expected <path>/train/<class>/<image>")
+    has_parts = (path / "train").is_dir()
+    try:
+        folder = torchvision.datasets.ImageFolder(str(path / "train" if has_parts else path))
+    except FileNotFoundError as error:
+        raise InputError(f"data.path: '{path}': {str(error).splitlines()[0]}") from None
+    if len(folder.classes) < 2:
+        raise InputError(f"data.path: '{path}': expected at least 2 folders of classes, found {len(folder.classes)}")
+
+    def read(indices: np.ndarray) -> np.ndarray:
+        arrays = []
+        for index in indices:
+            image = folder.loader(folder.samples[index][0])
+            if image_size and image.size != (image_size, image_size):
+                image = image.resize((image_size, image_size), resample=4)  # 4: area average
+            arrays.append(np.asarray(image, np.uint8))
+            if arrays[-1].shape != arrays[0].shape:
+                where = folder.samples[index][0]
+                raise InputError(f"data.image_size: missing; '{where}' has another size than the first image")
+        return np.stack(arrays)
+
+    return Source(np.asarray(folder.targets, np.int64), len(folder.classes), 3, (path / "test").is_dir(), read)
+
+
+def _torchvision(name: str, path: Path) -> Source:
+    try:
+        dataset = getattr(torchvision.datasets, name)(str(path), train=True, download=True)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"data.source: {name} is not in '{path}' and cannot be downloaded ({reason})") from None
+    images = np.asarray(dataset.data)
+    images = images[..., None] if images.ndim == 3 else images
+    labels = np.asarray(dataset.targets, np.int64)
+    return Source(labels, len(dataset.classes), images.shape[-1], True, lambda indices: images[indices])
+
+
+def _resize(images: Tensor, size: int | None) -> Tensor:
+    if size is None or images.shape[-2:] == (size, size):
+        return images
+    resized = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)

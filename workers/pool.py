@@ -1,0 +1,202 @@
+"""Where evaluations run: in this process, or on Ray actors. With evonas/cluster.py the only file that imports ray."""
+
+import logging
+import os
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from search_space.errors import InputError
+from workers.data import load
+from workers.evaluation import evaluate
+from workers.outcome import Crash, Evaluation
+from workers.protocol import Data, Job
+
+
+class Pool(Protocol):
+    """Accepts at most `capacity` jobs at once and answers each exactly once, in any order.
+
+    A worker that dies, or is still busy after the time limit, is replaced, and its job is answered with a Crash.
+    """
+
+    capacity: int
+
+    def submit(self, key: int, job: Job) -> None:
+        """Start a job. Raises RuntimeError when `capacity` jobs are running."""
+
+    def next(self, timeout: float) -> tuple[int, Evaluation] | None:
+        """The next finished job, or None after `timeout` seconds."""
+
+    def close(self) -> None:
+        """Stop the workers; unfinished jobs are forgotten."""
+
+
+class InProcessPool:
+    """One job at a time, in this process: for debugging. Nothing can interrupt a job, so there is no time limit."""
+
+    capacity = 1
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+        self._waiting: deque[tuple[int, Job]] = deque()
+
+    def submit(self, key: int, job: Job) -> None:
+        if self._waiting:
+            raise RuntimeError("the pool is full")
+        self._waiting.append((key, job))
+
+    def next(self, timeout: float) -> tuple[int, Evaluation] | None:
+        if not self._waiting:
+            return None
+        key, job = self._waiting.popleft()
+        return key, evaluate_safely(job, self._device)
+
+    def close(self) -> None:
+        self._waiting.clear()
+
+
+def evaluate_safely(job: Job, device: str) -> Evaluation:
+    """`evaluate`, with a failure of the program or the machine as a Crash: one candidate's price, not the search's."""
+    started = time.perf_counter()
+    try:
+        return evaluate(job, device)
+    except InputError:
+        raise
+    except Exception as error:  # what a worker meets in a week is not foreseeable; the driver stops when it repeats
+        message = f"{type(error).__name__}: {error}"
+        return Evaluation(Crash("error", message), seconds=time.perf_counter() - started)
+
+
+class _Worker:
+    """The body of a Ray actor: one process that evaluates job after job."""
+
+    def __init__(self, data: Data, device: str, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._device = device
+        load(data, device)
+
+    def ready(self) -> int:
+        return os.getpid()
+
+    def evaluate(self, job: Job) -> Evaluation:
+        return evaluate_safely(job, self._device)
+
+
+@dataclass
+class _Slot:
+    actor: Any
+    ready: Any  # reference that resolves once the worker has started
+    started: bool = False
+    key: int | None = None
+    result: Any = None
+    since: float = 0.0  # monotonic seconds; from when on the time limit counts
+
+
+class RayPool:
+    """Ray actors, one process each; they outlive their jobs, and are replaced when they die or hang."""
+
+    def __init__(
+        self,
+        data: Data,
+        *,
+        address: str = "local",
+        count: int | None = None,
+        cpus: int = 1,
+        gpus: float = 0.0,
+        time_limit_seconds: float = 600.0,
+    ) -> None:
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its warning
+        import ray
+
+        self._ray = ray
+        self._arguments = (data, "cuda" if gpus else "cpu", cpus)
+        self._time_limit = time_limit_seconds
+        self._owns_ray = not ray.is_initialized()
+        if self._owns_ray:
+            try:
+                options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                raise InputError(f"cluster.address: '{address}': {str(error).splitlines()[0]}") from None
+        resources = ray.cluster_resources()
+        fits = int(resources.get("CPU", 0)) // cpus
+        if gpus:
+            fits = min(fits, int(resources.get("GPU", 0) / gpus + 1e-9))
+        self.capacity = count or fits
+        if not 1 <= self.capacity <= fits:
+            self.close()
+            asked = f"{self.capacity or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+            raise InputError(f"workers: {asked} wanted, but the cluster holds {fits} such workers")
+        actor = ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)
+        self._new_actor = actor.remote
+        self._slots = [self._new_slot() for _ in range(self.capacity)]
+
+    def _new_slot(self) -> _Slot:
+        actor = self._new_actor(*self._arguments)
+        return _Slot(actor, actor.ready.remote())
+
+    def submit(self, key: int, job: Job) -> None:
+        free = [slot for slot in self._slots if slot.key is None]
+        if not free:
+            raise RuntimeError("the pool is full")
+        slot = min(free, key=lambda each: not each.started)
+        slot.key, slot.result, slot.since = key, slot.actor.evaluate.remote(job), time.monotonic()
+
+    def next(self, timeout: float) -> tuple[int, Evaluation] | None:
+        deadline = time.monotonic() + timeout
+        while True:
+            busy = [slot for slot in self._slots if slot.key is not None]
+            waited = [slot.result if slot.started else slot.ready for slot in busy]
+            left = max(0.0, deadline - time.monotonic())
+            if not waited:
+                time.sleep(left)
+                return None
+            done, _ = self._ray.wait(waited, timeout=min(left, 0.2))
+            for slot, reference in zip(busy, waited, strict=True):
+                if reference in done and not slot.started:
+                    slot.started, slot.since = True, time.monotonic()
+                    if (failure := self._failure(slot.ready)) is not None:
+                        return self._answer(slot, failure)
+                elif reference in done:
+                    failure = self._failure(slot.result)
+                    return self._answer(slot, failure or self._ray.get(slot.result))
+                elif slot.started and time.monotonic() - slot.since > self._time_limit:
+                    message = f"no answer within {self._time_limit:g} s"
+                    return self._answer(slot, Evaluation(Crash("time_limit", message), seconds=self._time_limit))
+            if time.monotonic() >= deadline:
+                return None
+
+    def _failure(self, reference: Any) -> Evaluation | None:
+        """Why a worker gave no answer; bad input found on the worker is raised here."""
+        errors = self._ray.exceptions
+        try:
+            self._ray.get(reference)
+        except errors.RayTaskError as error:
+            cause = getattr(error, "cause", error)
+            if isinstance(cause, InputError):
+                raise cause from None
+            return Evaluation(Crash("error", str(cause).splitlines()[0]))
+        except errors.OutOfMemoryError as error:
+            return Evaluation(Crash("out_of_memory", str(error).splitlines()[0]))
+        except errors.RayError as error:
+            kind = "out_of_memory" if "memory" in str(error).lower() and "OOM" in str(error) else "worker_died"
+            return Evaluation(Crash(kind, " ".join(str(error).split())[:300]))
+        return None
+
+    def _answer(self, slot: _Slot, evaluation: Evaluation) -> tuple[int, Evaluation]:
+        key, slot.key, slot.result = slot.key, None, None
+        assert key is not None
+        if isinstance(evaluation.outcome, Crash):  # dead, hung, or in a state that nobody knows
+            self._ray.kill(slot.actor, no_restart=True)
+            self._slots[self._slots.index(slot)] = self._new_slot()
+        return key, evaluation
+
+    def close(self) -> None:
+        for slot in getattr(self, "_slots", []):
+            self._ray.kill(slot.actor, no_restart=True)
+        self._slots = []
+        if self._owns_ray:
+            self._ray.shutdown()
