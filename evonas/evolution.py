@@ -12,7 +12,7 @@ from evonas.store.store import Candidate, Store
 from search_space.analysis import batch_dependent
 from search_space.catalog import catalog
 from search_space.errors import InputError
-from search_space.fingerprint import probe
+from search_space.fingerprint import Probed, probe
 from search_space.graph import Graph
 from search_space.mutation import mutate
 from search_space.sampling import random_graph
@@ -90,7 +90,7 @@ class History:
         return [birth for birth, known in enumerate(self.births, start=1) if known.outcome is None]
 
 
-def propose(config: Config, birth: int, history: History) -> tuple[Candidate, list[Measurement]]:
+def propose(config: Config, birth: int, history: History) -> tuple[Candidate, tuple[Measurement, ...]]:
     """The next candidate and what the screening gates measured: a function of the config, the birth and the history."""
     rng = Random(f"{config.seed} {birth}")  # noqa: S311 (not for secrets)
     evolution, space = config.evolution, config.space.space
@@ -121,7 +121,12 @@ def propose(config: Config, birth: int, history: History) -> tuple[Candidate, li
         seen=history.outcomes,
         batch_dependent=batch_dependent(graph),
     )
-    measurements = []
+    return candidate, screen(config, graph, probed)
+
+
+def screen(config: Config, graph: Graph, probed: Probed) -> tuple[Measurement, ...]:
+    """What the gates that need no training measure, up to the first that stops the candidate."""
+    measurements: list[Measurement] = []
     for gate in config.gates:
         if isinstance(gate, DependsOnX):
             measurements.append(_timed(lambda: check_depends_on_x(graph, probed)))
@@ -129,7 +134,7 @@ def propose(config: Config, birth: int, history: History) -> tuple[Candidate, li
             measurements.append(_timed(lambda: check_finite(graph)))
         if measurements and not measurements[-1].passed:
             break
-    return candidate, measurements
+    return tuple(measurements)
 
 
 def _equal(history: History, fingerprint: str) -> int | None:
@@ -157,13 +162,14 @@ class Search:
     history: History
     should_stop: Callable[[], bool] = lambda: False
     on_progress: Callable[[History], None] = lambda history: None
+    screened: dict[int, tuple[Measurement, ...]] = field(default_factory=dict)  # of the pending, until recorded
 
     def run(self) -> None:
         """Baseline, then all births. Raises Stopped when asked to stop, InputError when the protocol rejects BN-ReLU."""
         if not self.history.baseline:
             self._evaluate_baseline()
         for birth in self.history.pending:  # in flight when the last driver ended
-            self.pool.submit(birth, self.job(self.history.births[birth - 1].graph))
+            self._resubmit(birth)
         while True:
             self._fill_slots()
             if not self.history.pending:
@@ -215,17 +221,18 @@ class Search:
             if known is None:
                 self.store.propose(candidate)
                 self.history.propose(candidate)
+                self.screened[candidate.birth] = measurements
                 self.pool.submit(candidate.birth, self.job(candidate.graph))
             else:
                 seconds = sum(each.seconds for each in measurements)
-                evaluation = Evaluation(known, tuple(measurements), seconds=seconds)
+                evaluation = Evaluation(known, measurements, seconds=seconds)
                 seq, advantage = self.history.outcomes + 1, self.history.advantage(known)
                 self.store.propose_and_record(candidate, evaluation, seq, self.config.seed, advantage)
                 self.history.propose(candidate)
                 self.history.record(candidate.birth, known, self.config.objectives)
             self.on_progress(self.history)
 
-    def _known_outcome(self, candidate: Candidate, measurements: list[Measurement]) -> Outcome | None:
+    def _known_outcome(self, candidate: Candidate, measurements: tuple[Measurement, ...]) -> Outcome | None:
         """The outcome that needs no worker: a screening gate's rejection, or an equal candidate's."""
         if measurements and not measurements[-1].passed:
             last = measurements[-1]
@@ -234,8 +241,16 @@ class Search:
             return self.history.births[candidate.equal_to - 1].outcome
         return None
 
+    def _resubmit(self, birth: int) -> None:
+        while len(self.screened) >= self.pool.capacity:  # more were in flight than this machine has workers
+            self._record(*self.next())
+        graph = self.history.births[birth - 1].graph
+        self.screened[birth] = screen(self.config, graph, probe(graph))
+        self.pool.submit(birth, self.job(graph))
+
     def _record(self, birth: int, evaluation: Evaluation) -> None:
         known = self.history.births[birth - 1]
+        evaluation = replace(evaluation, measurements=(*self.screened.pop(birth), *evaluation.measurements))
         advantage = self.history.advantage(evaluation.outcome)
         seq = self.history.outcomes + 1
         self.store.record(birth, known.graph.formula, evaluation, seq, self.config.seed, advantage)

@@ -1,0 +1,51 @@
+"""Shared by all tests: graphs for Hypothesis, and a protocol that trains in a fraction of a second."""
+
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from search_space.graph import Graph
+from search_space.sampling import random_graph
+from search_space.space import Space
+
+settings.register_profile("evonas", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("evonas")
+torch.set_num_threads(1)
+
+
+def graphs(space: Space | None = None) -> st.SearchStrategy[Graph]:
+    """Random graphs of the paper's space."""
+    chosen = space or Space()
+    return st.integers(0, 2**32).map(lambda seed: random_graph(chosen, Random(seed)))
+
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"source": "embedded", "train": 256, "validation": 100, "test": 100, "image_size": 8},
+    "recipe": {"batch_size": 16, "steps": 6, "learning_rate": 0.1},
+    "proxies": {
+        "resnet": {"architecture": "preact_resnet", "width": 8, "blocks": [1], "groups": 4},
+        "mobilenet": {
+            "architecture": "mobilenet_v2",
+            "width": 0.25,
+            "groups": 4,
+            "stages": [{"expand": 1, "channels": 32, "blocks": 1, "stride": 2}],
+        },
+    },
+    "gates": ["depends_on_x", "finite", {"quality": {"steps": 3, "of_baseline": 0.5}}, {"stability": {"steps": 2}}],
+    "evolution": {"births": 40, "population": 10, "rerank": {"top": 2, "seeds": 2}},
+    "workers": {"count": 1},
+    "cluster": {"address": "in_process"},
+}
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """A config whose candidates train in 50 ms."""
+    import copy
+
+    return copy.deepcopy(TINY)

@@ -1,0 +1,140 @@
+"""Text <-> Graph: round trips, errors that point, and no execution of anything."""
+
+import pickle
+import random
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_space.catalog import catalog
+from search_space.errors import InputError
+from search_space.graph import Graph
+from tests.conftest import graphs
+
+
+@given(graphs())
+def test_genotype_round_trips(graph: Graph) -> None:
+    assert Graph.parse(str(graph)) == graph
+    assert pickle.loads(pickle.dumps(graph)) == graph
+
+
+@given(graphs())
+def test_formula_is_the_canonical_graph(graph: Graph) -> None:
+    canonical = graph.canonical()
+    assert Graph.parse(graph.formula) == canonical
+    assert canonical.canonical() == canonical
+    assert canonical.formula == graph.formula
+    assert canonical.digest == graph.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "formula"),
+    [
+        ("max(x, zero)", "max(x, zero)"),
+        ("max(zero, x)", "max(x, zero)"),
+        ("x*v1", "v1 * x"),
+        ("x - mean_bhw(x)", "x - mean_bhw(x)"),
+        ("add(x, neg(mean_bhw(x)))", "x - mean_bhw(x)"),
+        ("x - (v1 - v0)", "x - (v1 - v0)"),
+        ("(x / v1) / v0", "x / v1 / v0"),
+        ("x / (v1 / v0)", "x / (v1 / v0)"),
+        ("-(x * v1)", "-(v1 * x)"),
+        ("-x * v1", "v1 * -x"),
+        ("-0.5 * x", "-0.5 * x"),
+        ("neg(0.5) * x", "x * neg(0.5)"),
+        ("tanh(x) * tanh(x)", "n0 = tanh(x)\nn0 * n0"),
+        ("a = scalar(0.5)\ntanh(a * x)", "a = scalar(0.5)\ntanh(a * x)"),
+        ("tanh(scalar(0.5) * x)", "p0 = scalar(0.5)\ntanh(p0 * x)"),
+        ("dead = exp(x)\nx  # a comment", "x"),
+        ("k = 2\nx * k", "2 * x"),
+        ("x + y", "x + y"),
+    ],
+)
+def test_formula(text: str, formula: str) -> None:
+    graph = Graph.parse(text)
+    assert graph.formula == formula
+    assert Graph.parse(formula) == graph.canonical()
+    assert Graph.parse(str(graph)) == graph
+
+
+def test_dead_parts_stand_in_the_genotype_only() -> None:
+    graph = Graph.parse("a = vector(2)\nk = 3\nn = exp(x)\nm = tanh(n)\nx * x")
+    assert str(graph) == "a = vector(2)\nk0 = 3\nn0 = exp(x)\nn1 = tanh(n0)\nx * x"
+    assert graph.formula == "x * x"
+    assert graph.live_nodes == 1
+
+
+def test_deep_graphs_print_in_lines_that_parse() -> None:
+    text = "x"
+    for _ in range(45):
+        text = f"tanh({text})"
+    graph = Graph.parse(text)
+    assert len(graph.formula.splitlines()) > 1
+    assert Graph.parse(graph.formula) == graph.canonical()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("x +", "line 1, column"),
+        ("x * sigmod(x)", "line 1, column 5: unknown primitive 'sigmod'; did you mean 'sigmoid'"),
+        ("x * v2", "column 5: unknown name 'v2'; did you mean 'v"),
+        ("max(x)", "max takes 2 arguments, got 1"),
+        ("tanh", "is a primitive and needs arguments"),
+        ("a = tanh(x)", "the last line is the output"),
+        ("x = tanh(x)\nx", "'x' is reserved"),
+        ("a = x\na = v1\na", "'a' is named twice"),
+        ("weight = scalar(1)\nx * weight", "cannot be the name of a learned parameter"),
+        ("n3 = vector(1)\nx * n3", "cannot be the name of a learned parameter"),
+        ("a = scalar(x)\na", "expected a number"),
+        ("x ** 2", "not part of the language"),
+        ("x.data", "not part of the language"),
+        ("(lambda: x)()", "not part of the language"),
+        ("[x]", "not part of the language"),
+        ("__import__('os').system('true')", "not part of the language"),
+        ("max(x, zero, key=x)", "not part of the language"),
+        ("max(*x)", "max takes 2 arguments"),
+        ("x * True", "expected a number"),
+        ("x * 1e999", "too large"),
+        ("x * 'a'", "expected a number"),
+        ("import os\nx", "expected `name = expression`"),
+        ("(" * 60 + "x" + ")" * 60, "nested deeper"),
+        ("-" * 60 + "x", "nested deeper"),
+        ("x" + " + x" * 300, "nested deeper"),
+        ("x + x" * 1000, "4000 are allowed"),
+        ("x\x00", "null bytes"),
+    ],
+)
+def test_errors_point_and_suggest(text: str, message: str) -> None:
+    with pytest.raises(InputError, match="graph text") as caught:
+        Graph.parse(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=300) | st.text(alphabet="xyv01()+-*/=., \n#tanhmeabsd_w", max_size=300))
+def test_any_text_is_a_graph_or_a_clear_error(text: str) -> None:
+    try:
+        graph = Graph.parse(text)
+    except InputError:
+        return
+    assert Graph.parse(str(graph)) == graph
+
+
+def test_mutated_valid_texts_are_graphs_or_clear_errors() -> None:
+    rng = random.Random(0)
+    seen_graphs = seen_errors = 0
+    for _ in range(2000):
+        text = list(rng.choice([row.text for row in catalog.values()]))
+        for _ in range(rng.randint(1, 4)):
+            text[rng.randrange(len(text))] = rng.choice(string.printable)
+        try:
+            Graph.parse("".join(text))
+            seen_graphs += 1
+        except InputError:
+            seen_errors += 1
+    assert seen_graphs
+    assert seen_errors
