@@ -1,11 +1,11 @@
 """evonas evolves normalization-activation layers. The public names:
 
-    evonas.search(config)             launch a search
-    evonas.resume(run)                go on with one
-    evonas.open_run(run)              query one: .top(n), .candidate(birth), .final_table()
-    evonas.Graph.parse(text)          read a graph
-    evonas.layer(graph, features)     a graph, its text or a catalog name as a torch module
-    evonas.catalog                    known layers
+evonas.search(config)             launch a search
+evonas.resume(run)                go on with one
+evonas.open_run(run)              query one: .top(n), .candidate(birth), .final_table()
+evonas.Graph.parse(text)          read a graph
+evonas.layer(graph, features)     a graph, its text or a catalog name as a torch module
+evonas.catalog                    known layers
 """
 
 from evonas.config import Config, load_config

@@ -48,14 +48,16 @@ class SpaceConfig(Frozen):
     """Which graphs may be drawn: see search_space.space.Space."""
 
     nodes: Count = 10
-    primitives: Literal["paper"] | tuple[str, ...] = Field("paper", description="the elementwise ones, or paper for all 12")
+    primitives: Literal["paper"] | tuple[str, ...] = Field(
+        "paper", description="the elementwise ones, or paper for all 12"
+    )
     aggregations: tuple[str, ...] = ("mean", "rms", "std")
     index_sets: tuple[str, ...] = PAPER_INDEX_SETS
     leaves: tuple[str, ...] = PAPER_LEAVES
 
     @model_validator(mode="after")
     def _valid(self) -> "SpaceConfig":
-        self.space  # raises InputError, a ValueError
+        assert self.space.ops  # building it raises InputError, a ValueError
         return self
 
     @cached_property
@@ -65,7 +67,7 @@ class SpaceConfig(Frozen):
 
 
 class Rerank(Frozen):
-    """The end of a search: the best `top` and BN-ReLU are trained again, with `seeds` seeds that the search did not use."""
+    """The end of a search: the best `top` and BN-ReLU are trained again, with `seeds` fresh seeds."""
 
     top: Annotated[int, Field(ge=0)] = 5
     seeds: Count = 2
@@ -83,7 +85,9 @@ class Evolution(Frozen):
     """The asynchronous evolution of arXiv:2004.02967, section 4 (remembered but for the mutation and the selection)."""
 
     births: Count = Field(400, description="candidates to propose")
-    population: Annotated[int, Field(ge=2)] = Field(64, description="the newest survivors, from which parents are drawn")
+    population: Annotated[int, Field(ge=2)] = Field(
+        64, description="the newest survivors, from which parents are drawn"
+    )
     tournament_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     random_share: Share = Field(0.5, description="of the births are fresh random graphs; 1.0 is random search")
     mutations: Count = Field(2, description="applied to a tournament's winner")
@@ -183,13 +187,13 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
+for _kind, _pattern, _first in (
     ("bool", r"^(?:true|false)$", "tf"),
     ("null", r"^(?:~|null|)$", ["~", "n", ""]),
     ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
     ("float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), list(_first))
 
 
 def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
@@ -209,7 +213,7 @@ def parse_config(text: str, where: str = "config", settings: Sequence[str] = ())
     """As `load_config`, of text."""
     try:
         root = yaml.compose(text, _Loader)
-        raw = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        raw = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{where}:{line}: not YAML: {error.problem}") from None
@@ -240,7 +244,7 @@ def _setting(raw: dict[str, Any], setting: str) -> tuple[str, Any]:
     if not equals or not all(parts):
         raise InputError(f"--set {setting}: expected key=value, such as evolution.births=100")
     try:
-        parsed = yaml.load(value, _Loader)  # noqa: S506 (a SafeLoader)
+        parsed = yaml.load(value, _Loader)
     except yaml.YAMLError:
         raise InputError(f"--set {setting}: '{value}' is not a YAML value") from None
     place: Any = raw
@@ -332,7 +336,9 @@ def _reason(error: Mapping[str, Any]) -> str:
         case "value_error":
             return str(context["error"])
         case _:
-            return f"{str(error['msg'])[:1].lower()}{str(error['msg'])[1:]}, got {shown}".replace("input should", "should")
+            return f"{str(error['msg'])[:1].lower()}{str(error['msg'])[1:]}, got {shown}".replace(
+                "input should", "should"
+            )
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -355,7 +361,11 @@ def _valid_keys(location: tuple[str | int, ...]) -> list[str]:
     """The keys that the file may have at an error's place."""
     models: list[type[BaseModel]] = [Config]
     for part in location[:-1]:
-        inner = [model.model_fields[part].annotation for model in models if isinstance(part, str) and part in model.model_fields]
+        inner = [
+            model.model_fields[part].annotation
+            for model in models
+            if isinstance(part, str) and part in model.model_fields
+        ]
         if inner:
             models = [model for annotation in inner for model in _models(annotation)]
         elif part in _TAGS:

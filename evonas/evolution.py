@@ -52,13 +52,14 @@ class History:
     baseline: dict[str, float] = field(default_factory=dict)  # proxy -> BN-ReLU's accuracy, same seed
     baseline_points: tuple[BaselinePoint, ...] = ()
     best: tuple[int, float] | None = None  # birth, advantage
+    inherited: int = 0  # survivors with the outcome of an equal candidate
     fit_seconds: list[float] = field(default_factory=list)  # of full evaluations, for estimates only
 
     def propose(self, candidate: Candidate) -> None:
         self.births.append(Known(candidate.graph, candidate.fingerprint, None))
         self.first_of.setdefault(candidate.fingerprint, candidate.birth)
 
-    def record(self, birth: int, outcome: Outcome, objectives: tuple[str, ...]) -> None:
+    def record(self, birth: int, outcome: Outcome, objectives: tuple[str, ...], inherited: bool = False) -> None:
         known = self.births[birth - 1]
         self.births[birth - 1] = replace(known, outcome=outcome)
         self.outcomes += 1
@@ -66,6 +67,7 @@ class History:
         match outcome:
             case Fitness():
                 self.survivors.append(Survivor(birth, known.graph, self.objectives(known.graph, outcome, objectives)))
+                self.inherited += inherited
                 advantage = self.advantage(outcome)
                 if advantage is not None and (self.best is None or advantage > self.best[1]):
                     self.best = (birth, advantage)
@@ -92,7 +94,7 @@ class History:
 
 def propose(config: Config, birth: int, history: History) -> tuple[Candidate, tuple[Measurement, ...]]:
     """The next candidate and what the screening gates measured: a function of the config, the birth and the history."""
-    rng = Random(f"{config.seed} {birth}")  # noqa: S311 (not for secrets)
+    rng = Random(f"{config.seed} {birth}")
     evolution, space = config.evolution, config.space.space
     population = history.survivors[-evolution.population :]
     parent: int | None = None
@@ -165,7 +167,7 @@ class Search:
     screened: dict[int, tuple[Measurement, ...]] = field(default_factory=dict)  # of the pending, until recorded
 
     def run(self) -> None:
-        """Baseline, then all births. Raises Stopped when asked to stop, InputError when the protocol rejects BN-ReLU."""
+        """Baseline, then all births. Raises Stopped when asked to, InputError when the protocol rejects BN-ReLU."""
         if not self.history.baseline:
             self._evaluate_baseline()
         for birth in self.history.pending:  # in flight when the last driver ended
@@ -213,7 +215,9 @@ class Search:
                 raise InputError(f"{BASELINE} cannot be trained: {kind}: {message}")
 
     def _fill_slots(self) -> None:
-        while len(self.history.pending) < self.pool.capacity and len(self.history.births) < self.config.evolution.births:
+        while (
+            len(self.history.pending) < self.pool.capacity and len(self.history.births) < self.config.evolution.births
+        ):
             if self.should_stop():
                 raise Stopped
             candidate, measurements = propose(self.config, len(self.history.births) + 1, self.history)
@@ -229,7 +233,8 @@ class Search:
                 seq, advantage = self.history.outcomes + 1, self.history.advantage(known)
                 self.store.propose_and_record(candidate, evaluation, seq, self.config.seed, advantage)
                 self.history.propose(candidate)
-                self.history.record(candidate.birth, known, self.config.objectives)
+                inherited = candidate.equal_to is not None
+                self.history.record(candidate.birth, known, self.config.objectives, inherited)
             self.on_progress(self.history)
 
     def _known_outcome(self, candidate: Candidate, measurements: tuple[Measurement, ...]) -> Outcome | None:

@@ -51,7 +51,7 @@ class Run:
         return self._reader.candidate(birth)
 
     def final_table(self) -> list[FinalRow]:
-        """The best few, BN-ReLU and the other baselines retrained with fresh seeds; empty until the search has ended."""
+        """The best few, BN-ReLU and other baselines retrained with fresh seeds; empty until the search has ended."""
         return final_table(self._reader)
 
     @property
@@ -142,7 +142,7 @@ def rebuild(reader: Reader) -> History:
         )
     for r in sorted((r for r in records if r.seq is not None), key=lambda r: r.seq or 0):
         assert r.outcome is not None
-        history.record(r.birth, r.outcome, config.objectives)
+        history.record(r.birth, r.outcome, config.objectives, inherited=r.equal_to is not None)
     return history
 
 

@@ -10,7 +10,7 @@ _REDUCED = {"bhw": {"b", "hw"}, "chw": {"c", "hw"}, "hw": {"hw"}, "ghw": {"hw"},
 
 @dataclass(frozen=True, slots=True)
 class Dependence:
-    """Of one value: the axes ("b", "c", "hw") that it varies over, and whether x and the rest of the batch decide it."""
+    """Of one value: the axes ("b", "c", "hw") that it varies over; whether x, and the rest of the batch, decide it."""
 
     axes: frozenset[str]
     on_x: bool

@@ -20,8 +20,12 @@ class KnownLayer:
 
 
 _ROWS = (
-    KnownLayer("BN-ReLU", "max((x - mean_bhw(x)) / std_bhw(x), zero)", 2015, "arXiv:1502.03167; torch.nn.BatchNorm2d, ReLU"),
-    KnownLayer("GN-ReLU", "max((x - mean_ghw(x)) / std_ghw(x), zero)", 2018, "arXiv:1803.08494; torch.nn.GroupNorm, ReLU"),
+    KnownLayer(
+        "BN-ReLU", "max((x - mean_bhw(x)) / std_bhw(x), zero)", 2015, "arXiv:1502.03167; torch.nn.BatchNorm2d, ReLU"
+    ),
+    KnownLayer(
+        "GN-ReLU", "max((x - mean_ghw(x)) / std_ghw(x), zero)", 2018, "arXiv:1803.08494; torch.nn.GroupNorm, ReLU"
+    ),
     KnownLayer(
         "BN-SiLU",
         "a = (x - mean_bhw(x)) / std_bhw(x)\na * sigmoid(a)",

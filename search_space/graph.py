@@ -33,7 +33,12 @@ BASE_LEAVES = (
     Leaf("vector", "v0", 0.0),
     Leaf("vector", "v1", 1.0),
 )
-_RANKS = {"number": 0, "scalar": 0, "vector": 0, "input": 1}  # so that formulas read `v1 * x`, `x * f(x)`, `max(f(x), zero)`
+_RANKS = {
+    "number": 0,
+    "scalar": 0,
+    "vector": 0,
+    "input": 1,
+}  # so that formulas read `v1 * x`, `x * f(x)`, `max(f(x), zero)`
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,9 @@ class Graph:
         numbers = [leaf.value for leaf in self.leaves[len(BASE_LEAVES) :] if leaf.kind == "number"]
         kinds = [leaf.kind == "number" for leaf in self.leaves[len(BASE_LEAVES) :]]
         if numbers != sorted(set(numbers)) or kinds != sorted(kinds) or not all(map(math.isfinite, numbers)):
-            raise ValueError("a graph's other leaves are its parameters, then its finite numbers, ascending and once each")
+            raise ValueError(
+                "a graph's other leaves are its parameters, then its finite numbers, ascending and once each"
+            )
         names = [leaf.name for leaf in self.leaves if leaf.learned]
         if len(names) != len(set(names)):
             raise ValueError(f"two learned parameters have one name: {names}")
@@ -127,7 +134,7 @@ class Graph:
         return sum(index >= len(self.leaves) for index in self.live)
 
     def canonical(self) -> "Graph":
-        """The live part in one standard order: equal subexpressions merged, inputs of commutative primitives ordered."""
+        """The live part in one standard order: equal subexpressions merged, commutative inputs sorted."""
         return self._canonical
 
     @cached_property
@@ -153,8 +160,13 @@ class Graph:
             merged[index] = first.setdefault(structure, index)
             keys[index] = (2, height, node.op, 0.0, structure)
             ordered[merged[index]] = inputs
-        parameters = sorted((leaf for i, leaf in enumerate(self.leaves) if i in self.live and self._extra_parameter(i)), key=lambda leaf: leaf.name)
-        numbers = [leaf for i, leaf in enumerate(self.leaves) if i in self.live and i >= len(BASE_LEAVES) and not leaf.learned]
+        parameters = sorted(
+            (leaf for i, leaf in enumerate(self.leaves) if i in self.live and self._extra_parameter(i)),
+            key=lambda leaf: leaf.name,
+        )
+        numbers = [
+            leaf for i, leaf in enumerate(self.leaves) if i in self.live and i >= len(BASE_LEAVES) and not leaf.learned
+        ]
         leaves = (*BASE_LEAVES, *parameters, *numbers)
         places = {i: leaves.index(self.leaves[i]) for i in self.live if i < len(self.leaves)}
         nodes: list[Node] = []

@@ -28,7 +28,20 @@ NESTING_MAX = 50
 _LEAF_NAMES = {leaf.name: index for index, leaf in enumerate(BASE_LEAVES)}
 _PARAMETERS = ("scalar", "vector")
 _BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
-_LAYER_NAMES = {*dir(nn.Module), "weight", "bias", "num_features", "channel_dim", "groups", "momentum", "eps", "training", "graph", "over", "per_channel"}
+_LAYER_NAMES = {
+    *dir(nn.Module),
+    "weight",
+    "bias",
+    "num_features",
+    "channel_dim",
+    "groups",
+    "momentum",
+    "eps",
+    "training",
+    "graph",
+    "over",
+    "per_channel",
+}
 _PRINTED_NAME = re.compile(r"(n|running_)\d+")
 
 
@@ -92,7 +105,11 @@ class _Reader:
             raise InputError(f"graph text: {error}") from None
 
     def _assign(self, statement: ast.stmt) -> None:
-        if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name)):
+        if not (
+            isinstance(statement, ast.Assign)
+            and len(statement.targets) == 1
+            and isinstance(statement.targets[0], ast.Name)
+        ):
             raise _fail(statement, "expected `name = expression` before the last line")
         name = statement.targets[0].id
         if name in _LEAF_NAMES or name in PRIMITIVES or name in _PARAMETERS:
@@ -114,7 +131,11 @@ class _Reader:
                     return self.names[name]
                 if name in _LEAF_NAMES:
                     return BASE_LEAVES[_LEAF_NAMES[name]]
-                hint = " is a primitive and needs arguments" if name in PRIMITIVES else did_you_mean(name, [*_LEAF_NAMES, *self.names])
+                hint = (
+                    " is a primitive and needs arguments"
+                    if name in PRIMITIVES
+                    else did_you_mean(name, [*_LEAF_NAMES, *self.names])
+                )
                 raise _fail(node, f"unknown name '{name}'{hint}")
             case ast.Constant() | ast.UnaryOp(op=ast.USub(), operand=ast.Constant()):
                 return self._number(node)
@@ -124,7 +145,11 @@ class _Reader:
                 op = _BINARY[type(operator)]
                 a = self._value(left, depth + 1)
                 b = self._value(right, depth + 1)
-                return self._node(node, "add", a, self._node(node, "neg", b)) if op == "sub" else self._node(node, op, a, b)
+                return (
+                    self._node(node, "add", a, self._node(node, "neg", b))
+                    if op == "sub"
+                    else self._node(node, op, a, b)
+                )
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
                 if name in _PARAMETERS:
                     return self._parameter(node, self._free_name())
@@ -136,7 +161,10 @@ class _Reader:
                 return self._node(node, name, *(self._value(argument, depth + 1) for argument in arguments))
             case _:
                 found = type(node).__name__
-                raise _fail(node, f"{found} is not part of the language; expected names, numbers, + - * / and calls of primitives")
+                raise _fail(
+                    node,
+                    f"{found} is not part of the language; expected names, numbers, + - * / and calls of primitives",
+                )
 
     def _node(self, at: ast.expr, op: str, *inputs: Leaf | int) -> int:
         if len(self.nodes) >= NODES_MAX:
@@ -204,7 +232,12 @@ def print_genotype(graph: Graph) -> str:
 
 def print_formula(canonical: Graph) -> str:
     """The expression of a canonical graph; values that are used twice get a line of their own."""
-    return "\n".join([*_definitions(canonical), *(line if not name else f"{name} = {line}" for name, line in formula_lines(canonical))])
+    return "\n".join(
+        [
+            *_definitions(canonical),
+            *(line if not name else f"{name} = {line}" for name, line in formula_lines(canonical)),
+        ]
+    )
 
 
 def formula_lines(
@@ -214,8 +247,8 @@ def formula_lines(
 ) -> list[tuple[str, str]]:
     """(name, expression) of each line, the last with no name.
 
-    For exported source, `write_aggregation(node, index, input text)` writes an aggregation otherwise than as a call, each
-    on a line of its own, and `leaf_texts` are other texts for the leaves.
+    For exported source, `write_aggregation(node, index, input text)` writes an aggregation otherwise than as a call,
+    each on a line of its own, and `leaf_texts` are other texts for the leaves.
     """
     first = len(canonical.leaves)
     inputs = {first + i: node.inputs for i, node in enumerate(canonical.nodes)}
@@ -229,7 +262,12 @@ def formula_lines(
         node = canonical.nodes[index - first]
         operands = [texts[i] for i in node.inputs]
         subtracted = None
-        if node.op == "add" and (right := canonical.node(node.inputs[1])) and right.op == "neg" and node.inputs[1] not in named:
+        if (
+            node.op == "add"
+            and (right := canonical.node(node.inputs[1]))
+            and right.op == "neg"
+            and node.inputs[1] not in named
+        ):
             subtracted = texts[right.inputs[0]]
         if write_aggregation and PRIMITIVES[node.op].reduces:
             text = (write_aggregation(node, index, operands[0][0]), 4)
@@ -282,6 +320,8 @@ def _definitions(graph: Graph) -> list[str]:
 def _dead_numbers(graph: Graph) -> list[tuple[str, Leaf]]:
     used = {i for node in graph.nodes for i in node.inputs} | {graph.output}
     taken = {leaf.name for leaf in graph.leaves}
-    dead = [graph.leaves[i] for i in range(len(BASE_LEAVES), len(graph.leaves)) if _is_number(graph, i) and i not in used]
+    dead = [
+        graph.leaves[i] for i in range(len(BASE_LEAVES), len(graph.leaves)) if _is_number(graph, i) and i not in used
+    ]
     free = (name for i in range(NODES_MAX * 100) if (name := f"k{i}") not in taken)
     return list(zip(free, dead, strict=False))

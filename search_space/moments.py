@@ -66,7 +66,7 @@ class Over:
         if self.index_set == "ghw" and a.shape[channel] > 1:
             grouped = a.unflatten(channel, (self.groups, -1))
             axes = [channel + 1] + [axis + (axis > channel) for axis in space]
-            means = grouped.mean(axes, keepdim=True)
+            means: Tensor = grouped.mean(axes, keepdim=True)
             sizes = [-1] * means.ndim
             sizes[channel + 1] = grouped.shape[channel + 1]
             return means.expand(sizes).flatten(channel, channel + 1)

@@ -90,6 +90,7 @@ class Primitive:
     running_start: float = 1.0  # of the running moment that an aggregation over the batch keeps
     cite: str = "arXiv:2004.02967, table 1 (remembered)"
 
+
 _ELEMENTWISE = (
     Primitive("add", 2, add, r"{0} + {1}", commutative=True, operator="+"),
     Primitive("mul", 2, mul, r"{0} \cdot {1}", commutative=True, operator="*"),
@@ -107,7 +108,11 @@ _ELEMENTWISE = (
 
 _AGGREGATIONS = tuple(
     Primitive(f"{fn.__name__}_{index_set}", 1, fn, latex, reduces=index_set, running_start=start)
-    for fn, latex, start in ((mean, r"\mu_{{{1}}}({0})", 0.0), (rms, r"r_{{{1}}}({0})", 1.0), (std, r"s_{{{1}}}({0})", 1.0))
+    for fn, latex, start in (
+        (mean, r"\mu_{{{1}}}({0})", 0.0),
+        (rms, r"r_{{{1}}}({0})", 1.0),
+        (std, r"s_{{{1}}}({0})", 1.0),
+    )
     for index_set in INDEX_SETS
 )
 

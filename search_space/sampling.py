@@ -10,10 +10,9 @@ from search_space.space import Space
 def random_graph(space: Space, rng: Random) -> Graph:
     """A graph of `space.nodes` nodes: each op uniform, each input uniform over the earlier values; the last node is the
     output (arXiv:2004.02967, section 3; remembered)."""
-    nodes: list[Node] = []
-    for index in range(len(BASE_LEAVES), len(BASE_LEAVES) + space.nodes):
-        nodes.append(random_node(space, rng, index))
-    return Graph(BASE_LEAVES, tuple(nodes), len(BASE_LEAVES) + space.nodes - 1)
+    end = len(BASE_LEAVES) + space.nodes
+    nodes = tuple(random_node(space, rng, index) for index in range(len(BASE_LEAVES), end))
+    return Graph(BASE_LEAVES, nodes, end - 1)
 
 
 def random_node(space: Space, rng: Random, index: int) -> Node:

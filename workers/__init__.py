@@ -1,1 +1,1 @@
-"""One evaluation, anywhere: a candidate is trained on its proxies and judged. `evaluation.evaluate` is the only door."""
+"""One evaluation, anywhere: a candidate is trained and judged. `evaluation.evaluate` is the only door."""

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 
-
 @dataclass(frozen=True, slots=True)
 class Fitness:
     """Trained to the full budget: validation accuracy in [0, 1] of each proxy."""

@@ -130,7 +130,7 @@ class RayPool:
             self.close()
             asked = f"{self.capacity or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
             raise InputError(f"workers: {asked} wanted, but the cluster holds {fits} such workers")
-        actor = ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)
+        actor: Any = ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)
         self._new_actor = actor.remote
         self._slots = [self._new_slot() for _ in range(self.capacity)]
 

@@ -36,7 +36,7 @@ class Data(Frozen):
 
 
 class Recipe(Frozen):
-    """SGD with Nesterov momentum; weight decay on convolution and linear weights only (the paper's choice is unknown)."""
+    """SGD with Nesterov momentum; weight decay on convolution and linear weights only (in the paper: unknown)."""
 
     batch_size: Count = 128
     steps: Count = 200
@@ -81,7 +81,7 @@ class MobileNetV2(Frozen):
 
 
 class EfficientNet(Frozen):
-    """EfficientNet (arXiv:1905.11946), squeeze and excitation kept; `stages: null` is B0, its first two strides 2 set to 1."""
+    """EfficientNet (arXiv:1905.11946) with squeeze and excitation; `stages: null` is B0, two strides 2 set to 1."""
 
     architecture: Literal["efficientnet"]
     width: Positive = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
@@ -105,7 +105,7 @@ class Finite(Frozen):
 
 
 class Quality(Frozen):
-    """Validation accuracy after a few steps, on every proxy: of BN-ReLU's, or absolute as in the paper (20 % after 100)."""
+    """Validation accuracy after a few steps, on every proxy: of BN-ReLU's, or absolute (the paper: 20 %)."""
 
     gate: Literal["quality"] = "quality"
     steps: Count = 100
@@ -136,7 +136,9 @@ SCREENING = (DependsOnX, Finite)  # the gates that the driver asks before any wo
 class Execution(Frozen):
     """How the training runs. It changes bits, so it is part of the protocol."""
 
-    compile_from_steps: Count | Literal["never"] = Field("never", description="compile the layer when training so many steps")
+    compile_from_steps: Count | Literal["never"] = Field(
+        "never", description="compile the layer when training so many steps"
+    )
     channels_last: bool = False
     dtype: Literal["float32", "bfloat16"] = "float32"
 
@@ -167,7 +169,7 @@ class BaselinePoint(Frozen):
 
 
 class Job(Frozen):
-    """What a worker gets: an outcome is a function of this alone. Without `baseline`, `of_baseline` gates only measure."""
+    """What a worker gets: an outcome is a function of this alone. Without `baseline`, `of_baseline` only measures."""
 
     graph: str
     protocol: Protocol

@@ -41,13 +41,14 @@ def build_model(graph: Graph, protocol: Protocol, proxy: str, images: Images, se
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(proxy_seed(seed, proxy))
-        model = build(spec, norm_act, images.channels, images.classes)
-    memory_format = torch.channels_last if protocol.execution.channels_last else torch.contiguous_format
-    return model.to(device=images.train.images.device, memory_format=memory_format)
+        model: nn.Module = build(spec, norm_act, images.channels, images.classes)
+    if protocol.execution.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return model.to(images.train.images.device)
 
 
 class Training:
-    """Trains one proxy. `run(until)` goes on to a step, `validate()` measures; the batch order is fixed by (seed, proxy).
+    """Trains one proxy: `run(until)` goes on to a step, `validate()` measures. (seed, proxy) fix the batch order.
 
     `run` raises Diverged when the loss stops being finite.
     """
@@ -87,9 +88,9 @@ class Training:
             self.optimizer.step()
             self.step += 1
             self.losses += loss.detach()
-            if self.step % LOSS_CHECK_EVERY == 0 or self.step == until:
-                if not math.isfinite(float(self.losses)):
-                    raise Diverged(self.step)
+            due = self.step % LOSS_CHECK_EVERY == 0 or self.step == until
+            if due and not math.isfinite(float(self.losses)):
+                raise Diverged(self.step)
 
     @torch.no_grad()
     def validate(self) -> Point:

@@ -86,13 +86,15 @@ class Display(Watcher):
         others = [name for name in stopped if name not in gates]
         found = [(f"stopped by {name}", stopped.get(name, 0)) for name in dict.fromkeys(gates)]
         found += [(name, stopped[name]) for name in others]
-        return [*found, ("survivors", len(self.history.survivors)), ("in flight", len(self.history.pending))]
+        trained = len(self.history.survivors) - self.history.inherited
+        found += [("trained to the end", trained), ("inherited an outcome", self.history.inherited)]
+        return [*found, ("in flight", len(self.history.pending))]
 
     def _gates(self) -> tuple[Gate, ...]:
         return self._config.gates if self._config else ()
 
     def seconds_left(self) -> float | None:
-        """By the pace so far; the retraining at the end by the mean of the full evaluations. None before there is one."""
+        """By the pace so far; the retraining at the end by the mean of the full evaluations. None before that."""
         if self._config is None:
             return None
         done, total = self._rerank

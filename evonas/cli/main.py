@@ -1,6 +1,7 @@
 """The command `evonas`."""
 
 import sys
+from collections.abc import Callable
 
 import click
 import typer
@@ -15,9 +16,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (search.init, search.search, search.resume):
-    app.command()(_command)
-for _command in (query.status, query.top, query.show, query.dump, query.export):
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    *(search.init, search.search, search.resume),
+    *(query.status, query.top, query.show, query.dump, query.export),
+)
+for _command in _COMMANDS:
     app.command()(_command)
 
 

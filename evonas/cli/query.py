@@ -37,7 +37,12 @@ def status(run: RunArgument, as_json: Json = False) -> None:
         wanted = (rerank.top + 1 + len(rerank.baselines)) * rerank.seeds
     left = None if rate is None else (config.evolution.births - decided) / rate + (wanted - retrained) * full
     if as_json:
-        told = {"run": reader.name, "finished": reader.finished, "births": births, "births_wanted": config.evolution.births}
+        told = {
+            "run": reader.name,
+            "finished": reader.finished,
+            "births": births,
+            "births_wanted": config.evolution.births,
+        }
         told |= {"by_state": states, "by_gate": gates, "retrained": retrained, "outcomes_per_second": rate}
         _print_json(told | {"seconds_left_at_most": 0.0 if reader.finished else left})
         return
@@ -123,7 +128,9 @@ def show(run: RunArgument, birth: BirthArgument, as_json: Json = False) -> None:
     equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
     console.print(f"{origin}, proposed after {record.seen} outcomes{equal}")
     batch = "depends on the batch" if record.batch_dependent else "does not depend on the batch"
-    console.print(f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}")
+    console.print(
+        f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}"
+    )
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         console.print(f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")

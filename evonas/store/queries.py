@@ -102,12 +102,14 @@ class Reader:
             return list(self._records(connection))
 
     def top(self, n: int = 10, by: str | None = None) -> list[Record]:
-        """The best survivors: by advantage, or by the accuracy on one proxy."""
+        """The best survivors: by advantage, or by the accuracy on one proxy. Of equal ones the first."""
         proxies = list(self.config.proxies)
         if by is not None and by not in proxies:
             raise InputError(f"{self.name}: no proxy '{by}'{did_you_mean(by, proxies)}")
         evaluation, score = tables.evaluation.c, tables.score.c
-        query = select(evaluation.birth).where(evaluation.run == self.run, evaluation.purpose == "search")
+        mine = (tables.candidate.c.run == evaluation.run) & (tables.candidate.c.birth == evaluation.birth)
+        query = select(evaluation.birth).join(tables.candidate, mine).where(tables.candidate.c.equal_to.is_(None))
+        query = query.where(evaluation.run == self.run, evaluation.purpose == "search")
         if by is None:
             query = query.where(evaluation.advantage.is_not(None)).order_by(evaluation.advantage.desc())
         else:
@@ -141,12 +143,12 @@ class Reader:
         by_state = select(c.state, func.count()).where(c.run == self.run).group_by(c.state)
         stopped = select(e.gate, func.count()).where(e.run == self.run, e.purpose == "search", e.gate.is_not(None))
         with self.engine.connect() as connection:
-            states = {state: count for state, count in connection.execute(by_state)}
-            gates = {gate: count for gate, count in connection.execute(stopped.group_by(e.gate))}
+            states: dict[str, int] = dict(connection.execute(by_state).tuples().all())
+            gates: dict[str, int] = dict(connection.execute(stopped.group_by(e.gate)).tuples().all())
         return states, gates
 
     def pace(self) -> tuple[float, float, float]:
-        """Seconds between this epoch's first event and the last outcome, its outcomes, and their mean seconds if fit."""
+        """Seconds from the last start to the last outcome, the outcomes since, and the mean seconds of a full one."""
         e, v = tables.evaluation.c, tables.event.c
         with self.engine.connect() as connection:
             start = connection.execute(

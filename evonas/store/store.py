@@ -88,7 +88,10 @@ def locate(reference: str | Path) -> Address:
         beside = [str(each) for each in path.parent.glob("*") if each.is_dir()] if path.parent.is_dir() else []
         what = "no run.db in it" if path.is_dir() else "no such run"
         hint = did_you_mean(reference.rstrip("/"), beside) if beside and not path.is_dir() else ""
-        raise InputError(f"{reference}: {what}; expected a run's folder, a .db file or URL#run" * (not hint) or f"{reference}: {what}{hint}")
+        raise InputError(
+            f"{reference}: {what}; expected a run's folder, a .db file or URL#run" * (not hint)
+            or f"{reference}: {what}{hint}"
+        )
     return Address(f"sqlite:///{file}", None, file.parent)
 
 
@@ -133,7 +136,7 @@ def check_schema(engine: Engine, where: str) -> None:
         with engine.connect() as connection:
             if not inspect(connection).has_table(tables.VERSION_TABLE):
                 raise InputError(f"{where}: not a database of evonas (no table {tables.VERSION_TABLE})")
-            found = connection.execute(text(f"SELECT version_num FROM {tables.VERSION_TABLE}")).scalar()  # noqa: S608
+            found = connection.execute(text(f"SELECT version_num FROM {tables.VERSION_TABLE}")).scalar()
     except DatabaseError as error:
         raise InputError(f"{where}: not a database of evonas ({error.orig})") from None
     known = ScriptDirectory.from_config(_alembic()).get_current_head()
@@ -233,7 +236,9 @@ class Store:
         with self._writing() as connection:
             self._insert_candidate(connection, candidate, State.PENDING)
 
-    def propose_and_record(self, candidate: Candidate, evaluation: Evaluation, seq: int, seed: int, advantage: float | None) -> None:
+    def propose_and_record(
+        self, candidate: Candidate, evaluation: Evaluation, seq: int, seed: int, advantage: float | None
+    ) -> None:
         """A candidate whose outcome is known at once: screened, or inherited."""
         with self._writing() as connection:
             self._insert_candidate(connection, candidate, state_after(evaluation.outcome))
@@ -241,7 +246,9 @@ class Store:
                 connection, evaluation, candidate.graph.formula, "search", seed, candidate.birth, None, seq, advantage
             )
 
-    def record(self, birth: int, formula: str, evaluation: Evaluation, seq: int, seed: int, advantage: float | None) -> None:
+    def record(
+        self, birth: int, formula: str, evaluation: Evaluation, seq: int, seed: int, advantage: float | None
+    ) -> None:
         """The outcome of a pending candidate: state, scores, curves and measurements in one transaction."""
         with self._writing() as connection:
             this = (tables.candidate.c.run == self.run) & (tables.candidate.c.birth == birth)

@@ -41,8 +41,9 @@ class FinalRow:
 
 
 def contenders(config: Config, reader: Reader) -> list[Contender]:
-    """The best candidates of distinct function, then the baselines."""
-    chosen: dict[str, Contender] = {}
+    """The best candidates, then the baselines. Of several with the same accuracy on every proxy, which are the same
+    function in all but name (`x` and `x + v0 * v0`), the first."""
+    chosen: dict[tuple[float, ...], Contender] = {}
     rerank = config.evolution.rerank
     wanted = rerank.top
     while len(chosen) < rerank.top:
@@ -50,7 +51,7 @@ def contenders(config: Config, reader: Reader) -> list[Contender]:
         for record in records:
             if len(chosen) < rerank.top:
                 contender = Contender(record.birth, None, Graph.parse(record.graph))
-                chosen.setdefault(record.fingerprint, contender)
+                chosen.setdefault(tuple(record.accuracy.values()), contender)
         if len(records) < wanted:
             break
         wanted *= 2

@@ -12,7 +12,9 @@ from workers.protocol import EfficientNet, MobileNetV2, PreactResNet
 NormActFactory = Callable[..., nn.Module]
 
 
-def build(proxy: PreactResNet | MobileNetV2 | EfficientNet, norm_act: NormActFactory, channels: int, classes: int) -> nn.Module:
+def build(
+    proxy: PreactResNet | MobileNetV2 | EfficientNet, norm_act: NormActFactory, channels: int, classes: int
+) -> nn.Module:
     """A network for images of so many channels; its random weights come from torch's global generator."""
     match proxy:
         case PreactResNet():

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workers.architectures.mobilenet import inverted_bottlenecks
+from workers.architectures.mobilenet import ROW, inverted_bottlenecks
 from workers.architectures.parts import conv, head, scaled
 from workers.protocol import EfficientNet, Stage
 
 B0 = tuple(  # expansion, channels, blocks, stride, kernel; the paper's strides but for the stem's and the second row's
-    Stage(expand=expand, channels=channels, blocks=blocks, stride=stride, kernel=kernel)
-    for expand, channels, blocks, stride, kernel in (
+    Stage.model_validate(dict(zip(ROW, row, strict=False)))
+    for row in (
         (1, 16, 1, 1, 3),
         (6, 24, 2, 1, 3),
         (6, 40, 2, 2, 5),
@@ -32,8 +32,9 @@ class SqueezeExcite(nn.Module):
         self.expand = nn.Conv2d(inner, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = F.silu(self.reduce(x.mean((2, 3), keepdim=True)))
-        return x * self.expand(gate).sigmoid()
+        inner = F.silu(self.reduce(x.mean((2, 3), keepdim=True)))
+        gate: Tensor = self.expand(inner).sigmoid()
+        return x * gate
 
 
 def efficientnet(norm_act: Callable[..., nn.Module], channels: int, classes: int, proxy: EfficientNet) -> nn.Module:

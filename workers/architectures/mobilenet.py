@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from workers.architectures.parts import Affine, conv, head, scaled
 from workers.protocol import MobileNetV2, Stage
 
+ROW = ("expand", "channels", "blocks", "stride", "kernel")
 TABLE_2 = tuple(  # expansion, channels, blocks, stride; the paper's strides but for the stem's and the second row's
-    Stage(expand=expand, channels=channels, blocks=blocks, stride=stride)
-    for expand, channels, blocks, stride in (
+    Stage.model_validate(dict(zip(ROW, row, strict=False)))
+    for row in (
         (1, 16, 1, 1),
         (6, 24, 2, 1),
         (6, 32, 3, 2),
@@ -46,7 +47,8 @@ class InvertedBottleneck(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x) if self.residual else self.branch(x)
+        branch: Tensor = self.branch(x)
+        return x + branch if self.residual else branch
 
 
 def inverted_bottlenecks(

@@ -24,7 +24,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.first(x)
-        return self.branch(a) + (self.shortcut(a) if self.shortcut else x)
+        branch: Tensor = self.branch(a)
+        return branch + (self.shortcut(a) if self.shortcut else x)
 
 
 def preact_resnet(norm_act: Callable[..., nn.Module], channels: int, classes: int, proxy: PreactResNet) -> nn.Module:
