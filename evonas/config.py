@@ -88,6 +88,7 @@ class Evolution(Frozen):
     population: Annotated[int, Field(ge=2)] = Field(
         64, description="the newest survivors, from which parents are drawn"
     )
+    initial: Count = Field(1, description="survivors to find among random graphs before the first tournament")
     tournament_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     random_share: Share = Field(0.5, description="of the births are fresh random graphs; 1.0 is random search")
     mutations: Count = Field(2, description="applied to a tournament's winner")

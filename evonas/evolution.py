@@ -98,7 +98,7 @@ def propose(config: Config, birth: int, history: History) -> tuple[Candidate, tu
     evolution, space = config.evolution, config.space.space
     population = history.survivors[-evolution.population :]
     parent: int | None = None
-    if not population or rng.random() < evolution.random_share:
+    if len(history.survivors) < evolution.initial or rng.random() < evolution.random_share:
         graph = random_graph(space, rng)
     else:
         winner = tournament(population, evolution.tournament_share, evolution.selection, rng)

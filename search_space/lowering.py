@@ -13,10 +13,10 @@ from search_space.primitives import PRIMITIVES
 class NormAct(Layer):
     """The layer of a graph, followed by the channel-wise affine: y = weight * graph(x) + bias.
 
-    `weight` (C,) starts at 1 and `bias` (C,) at 0; learned vectors and scalars are parameters under their own
-    names, and only if they are live. The k-th live `*_bhw` node of the canonical graph owns the
-    buffer `running_k` (C,): its mean (starts at 0), mean square or biased variance (start at 1), moved by `momentum` a training step, used in evaluation.
-    `x` is (N, C, ...) or, with `channel_dim=-1`, (N, ..., C); the result has its shape and dtype.
+    `weight` (C,) starts at 1 and `bias` (C,) at 0; learned vectors and scalars are parameters under their own names,
+    and only if they are live. The k-th live `*_bhw` node of the canonical graph owns the buffer `running_k` (C,): its
+    mean (starts at 0), mean square or biased variance (start at 1), moved by `momentum` in each training step and used
+    in evaluation. `x` is (N, C, ...) or, with `channel_dim=-1`, (N, ..., C); the result has its shape and dtype.
     """
 
     def __init__(self, graph: Graph, num_features: int, **options: Any) -> None:

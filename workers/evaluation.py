@@ -37,7 +37,8 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
     run = _Run(job, Graph.parse(job.graph), images, device)
     outcome: Outcome
     try:
-        outcome = run.judge()
+        run.ask_gates()
+        outcome = run.train()
     except Rejected as stop:
         outcome = stop.rejection
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -63,7 +64,7 @@ class _Run:
     points: list[Point] = field(default_factory=list)
     trainings: dict[str, Training] = field(default_factory=dict)
 
-    def judge(self) -> Fitness:
+    def ask_gates(self) -> None:
         protocol = self.job.protocol
         for gate in protocol.gates:
             if isinstance(gate, SCREENING):
@@ -73,6 +74,9 @@ class _Run:
                     self._quality(gate, proxy)
                 else:
                     self._stability(gate, proxy)
+
+    def train(self) -> Fitness:
+        protocol = self.job.protocol
         return Fitness({proxy: self._train(proxy, protocol.recipe.steps).accuracy for proxy in protocol.proxies})
 
     def _train(self, proxy: str, until: int) -> Point:

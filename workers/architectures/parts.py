@@ -1,5 +1,7 @@
 """Pieces that the architectures share."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -18,9 +20,13 @@ class Affine(nn.Module):
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias, He-initialised by its outputs (arXiv:1502.01852)."""
+    """A convolution without bias, He-initialised by its outputs (arXiv:1502.01852).
+
+    An input of a depthwise convolution feeds kernel^2 outputs; torch's own fan would count those of all channels, and
+    networks without normalization would start with vanishing signals for a reason that is not theirs.
+    """
     layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.normal_(layer.weight, std=math.sqrt(2 * groups / (outputs * kernel**2)))
     return layer
 
 

@@ -1,0 +1,442 @@
+"""The loop and its decisions, with a pool that answers from a table instead of training."""
+
+import copy
+import json
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+
+from evonas.config import BASELINE, Config, parse_config
+from evonas.evolution import CRASHES_MAX, History, Search, propose
+from evonas.run import rebuild
+from evonas.selection import Survivor
+from evonas.store.queries import Reader, Record
+from evonas.store.store import Address, Candidate, Store
+from search_space.catalog import catalog
+from search_space.errors import InputError
+from search_space.graph import Graph
+from search_space.sampling import random_graph
+from search_space.space import Space
+from workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
+from workers.protocol import Job
+
+ONLY_NEG = {"nodes": 1, "primitives": ["neg"], "aggregations": [], "index_sets": [], "leaves": ["x"]}  # only -x
+SMALL = {"nodes": 2, "primitives": ["neg", "add", "max", "sigmoid"], "aggregations": ["std"], "index_sets": ["hw"]}
+PASSED = Evaluation(Fitness({"resnet": 0.5, "mobilenet": 0.5}))
+CRASHED = Evaluation(Crash("worker_died", "gone"))
+
+
+def answer(job: Job) -> Evaluation:
+    """A made-up outcome that is a function of the layer: mostly fitness, some rejections, a few crashes."""
+    digest = Graph.parse(job.graph).digest
+    number = int.from_bytes(sha256(digest.encode()).digest()[:4], "big")
+    if digest == catalog[BASELINE].graph.digest:
+        return Evaluation(Fitness({"resnet": 0.4, "mobilenet": 0.3}), (), (Point("resnet", 3, 0.2, 2.0),))
+    if number % 20 == 0:
+        return CRASHED
+    if number % 20 < 5:
+        measured = Measurement("quality", "resnet", 0.05, 0.1, 3, False, 0.0)
+        return Evaluation(Rejection("quality", "resnet", 0.05, 0.1, 3), (measured,))
+    return Evaluation(Fitness({"resnet": number % 101 / 100, "mobilenet": number // 101 % 101 / 100}))
+
+
+class FakePool:
+    """Answers each job once, in a random order; refuses more than `capacity` at once, as a pool does."""
+
+    def __init__(self, capacity: int = 1, respond: Callable[[Job], Evaluation] = answer, seed: int = 0) -> None:
+        self.capacity = capacity
+        self.respond = respond
+        self.rng = Random(seed)
+        self.running: dict[int, Job] = {}
+        self.submitted: list[int] = []
+        self.most = 0
+
+    def submit(self, key: int, job: Job) -> None:
+        assert key not in self.running
+        assert len(self.running) < self.capacity, "more in flight than the pool holds"
+        self.running[key] = job
+        self.submitted.append(key)
+        self.most = max(self.most, len(self.running))
+
+    def next(self, timeout: float) -> tuple[int, Evaluation] | None:
+        if not self.running:
+            return None
+        key = self.rng.choice(sorted(self.running))
+        return key, self.respond(self.running.pop(key))
+
+    def close(self) -> None:
+        self.running.clear()
+
+
+def answering(*evaluations: Evaluation) -> Callable[[Job], Evaluation]:
+    """BN-ReLU passes; the candidates get these outcomes in turn, the last for all that follow."""
+    left = list(evaluations)
+
+    def respond(job: Job) -> Evaluation:
+        if Graph.parse(job.graph).digest == catalog[BASELINE].graph.digest:
+            return PASSED
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return respond
+
+
+def configured(tiny: dict[str, Any], **evolution: Any) -> Config:
+    space = evolution.pop("space", {})
+    raw = {**tiny, "space": space, "evolution": {**tiny["evolution"], **evolution}}
+    return parse_config(json.dumps(raw))
+
+
+def searched(folder: Path, config: Config, pool: FakePool, **options: Any) -> tuple[Search, Reader]:
+    """A search to its end, in a new store."""
+    address = Address(f"sqlite:///{folder / 'run.db'}", "run", folder)
+    search = Search(config, Store.create(address, config, {}), pool, History(), **options)
+    try:
+        search.run()
+    finally:
+        search.store.close()
+    return search, Reader(address)
+
+
+def history_of(*survivors: Survivor) -> History:
+    """A memory in which births 1, 2 ... survived, in this order."""
+    history = History(baseline={"resnet": 0.1})
+    for each in survivors:
+        print_ = f"fingerprint of {each.birth}"
+        history.propose(Candidate(each.birth, each.graph, print_, print_, None, "random", None, 0, False))
+        history.record(each.birth, Fitness({"resnet": each.objectives[0]}), ("accuracy",))
+        history.survivors[-1] = each
+    return history
+
+
+def five_incomparable() -> History:
+    graphs = [random_graph(Space(), Random(n)) for n in range(5)]
+    return history_of(*(Survivor(n + 1, graph, (n / 10, -n / 10)) for n, graph in enumerate(graphs)))
+
+
+def timeless(measurements: tuple[Measurement, ...]) -> list[Measurement]:
+    return [replace(each, seconds=0.0) for each in measurements]
+
+
+# --------------------------------------------------------------------------- propose
+
+
+def test_propose_is_a_function_of_config_birth_and_history(tiny: dict[str, Any]) -> None:
+    config, history = configured(tiny, random_share=0.3), five_incomparable()
+    before = copy.deepcopy(history)
+    for birth in range(6, 30):
+        random.seed(birth)
+        torch.manual_seed(birth)
+        one, measured_one = propose(config, birth, history)
+        random.random(), torch.rand(1)
+        other, measured_other = propose(config, birth, copy.deepcopy(history))
+        assert one == other
+        assert timeless(measured_one) == timeless(measured_other)
+    assert history == before
+
+
+def test_another_birth_or_another_seed_is_another_candidate(tiny: dict[str, Any]) -> None:
+    history = five_incomparable()
+    drawn = {propose(configured(tiny), birth, history)[0].graph for birth in range(6, 26)}
+    drawn |= {propose(configured({**tiny, "seed": 1}), birth, history)[0].graph for birth in range(6, 26)}
+    assert len(drawn) == 40
+
+
+def test_a_candidate_says_how_many_outcomes_it_was_proposed_after(tiny: dict[str, Any]) -> None:
+    history = five_incomparable()
+    history.propose(Candidate(6, history.births[0].graph, "in flight", "", None, "random", None, 5, False))
+    assert propose(configured(tiny), 7, history)[0].seen == 5
+
+
+def test_random_share_1_is_random_search(tiny: dict[str, Any]) -> None:
+    history, config = five_incomparable(), configured(tiny, random_share=1.0)
+    candidates = [propose(config, birth, history)[0] for birth in range(6, 46)]
+    assert {(each.operator, each.parent) for each in candidates} == {("random", None)}
+
+
+def test_random_share_0_mutates_as_soon_as_there_is_a_survivor(tiny: dict[str, Any]) -> None:
+    config = configured(tiny, random_share=0.0)
+    assert propose(config, 1, History())[0].operator == "random"
+    operators = {propose(config, birth, five_incomparable())[0].operator for birth in range(6, 26)}
+    assert operators == {"mutation"}
+
+
+def test_random_share_decides_how_many_are_random(tiny: dict[str, Any]) -> None:
+    history, config = five_incomparable(), configured(tiny, random_share=0.25, duplicates="evaluate")
+    operators = [propose(config, birth, history)[0].operator for birth in range(6, 206)]
+    assert 25 <= operators.count("random") <= 75  # 50 expected; the seed is fixed, so this never flickers
+
+
+@pytest.mark.parametrize("share", [0.05, 1.0])
+def test_every_one_of_the_newest_survivors_becomes_a_parent_and_no_older_one(
+    tiny: dict[str, Any], share: float
+) -> None:
+    config = configured(tiny, random_share=0.0, population=3, tournament_share=share, duplicates="evaluate")
+    history = five_incomparable()
+    parents = {propose(config, birth, history)[0].parent for birth in range(6, 86)}
+    assert parents == {3, 4, 5}
+
+
+def test_selection_average_takes_the_best_of_a_tournament_of_all(tiny: dict[str, Any]) -> None:
+    graphs = [random_graph(Space(), Random(n)) for n in range(4)]
+    means = [0.9, 0.2, 0.6, 0.4]  # the first is best, but too old
+    history = history_of(*(Survivor(n + 1, graphs[n], (means[n], means[n])) for n in range(4)))
+    config = configured(tiny, random_share=0.0, population=3, tournament_share=1.0, selection="average")
+    assert {propose(config, birth, history)[0].parent for birth in range(5, 25)} == {3}
+
+
+def test_what_the_screening_gates_measured_comes_with_the_candidate(tiny: dict[str, Any]) -> None:
+    config, rejected, passed = configured(tiny), 0, 0
+    for birth in range(1, 31):
+        _, measured = propose(config, birth, History())
+        gates = [each.gate for each in measured]
+        assert gates == ["depends_on_x", "finite"][: len(gates)]
+        assert [each.passed for each in measured[:-1]] == [True] * (len(measured) - 1)
+        rejected, passed = rejected + (not measured[-1].passed), passed + measured[-1].passed
+        assert measured[-1].passed or measured[-1].gate in ("depends_on_x", "finite")
+        assert not measured[-1].passed or len(gates) == 2
+    assert rejected and passed
+
+
+# --------------------------------------------------------------------------- the loop
+
+
+def equals_before(records: list[Record], candidate: Record) -> list[Record]:
+    """Earlier births that are the same function and had an outcome other than a crash when it was proposed."""
+    return [
+        each
+        for each in records[: candidate.birth - 1]
+        if each.fingerprint == candidate.fingerprint
+        and each.seq is not None
+        and each.seq <= candidate.seen
+        and not isinstance(each.outcome, Crash)
+    ]
+
+
+def test_two_thousand_births_lose_nothing_and_the_store_knows_all_of_it(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    births, capacity, population = 2000, 4, 10
+    config = configured(tiny, births=births, population=population, duplicates="inherit", space={"nodes": 3})
+    checked: set[int] = set()
+    address = Address(f"sqlite:///{tmp_path / 'run.db'}", "run", tmp_path)
+
+    def history_is_what_the_store_tells(history: History) -> None:
+        if len(history.births) % 100 == 0 and len(history.births) not in checked and history.births:
+            checked.add(len(history.births))
+            assert replace(history, fit_seconds=[]) == rebuild(Reader(address))
+
+    pool = FakePool(capacity)
+    search, reader = searched(tmp_path, config, pool, on_progress=history_is_what_the_store_tells)
+    records = reader.candidates()
+    assert checked == set(range(100, births + 1, 100))
+    assert [each.birth for each in records] == list(range(1, births + 1))
+    assert sorted(each.seq or 0 for each in records) == list(range(1, births + 1))
+    assert len(reader.evaluations("search")) == births
+    assert len({each.birth for each in reader.evaluations("search")}) == births
+    assert pool.most == capacity
+    assert len(pool.submitted) == len(set(pool.submitted))
+    assert search.history.pending == []
+    mutated = [each for each in records if each.parent is not None]
+    assert len(mutated) > births / 4
+    by_seq = sorted(records, key=lambda each: each.seq or 0)
+    for each in mutated:
+        trained = [r.birth for r in by_seq[: each.seen] if isinstance(r.outcome, Fitness)]
+        assert each.parent in trained[-population:]
+        assert each.operator == "mutation"
+    for each in records:
+        assert each.seen <= (each.seq or 0) - 1
+        assert each.birth - 1 - each.seen < capacity  # the others had outcomes
+
+
+def test_no_candidate_is_proposed_while_all_workers_are_busy(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    _, reader = searched(tmp_path, configured(tiny, births=60), FakePool(1))
+    assert [each.seen for each in reader.candidates()] == list(range(60))
+
+
+def test_progress_is_told_at_every_outcome(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    told: list[int] = []
+    searched(tmp_path, configured(tiny, births=30), FakePool(2), on_progress=lambda h: told.append(h.outcomes))
+    assert set(told) >= set(range(1, 31))
+
+
+def test_screening_asks_no_worker(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    pool = FakePool(2)
+    _, reader = searched(tmp_path, configured(tiny, births=60, duplicates="evaluate"), pool)
+    screened = {
+        each.birth
+        for each in reader.candidates()
+        if isinstance(each.outcome, Rejection) and each.outcome.gate in ("depends_on_x", "finite")
+    }
+    assert screened
+    assert set(pool.submitted) - {0} == set(range(1, 61)) - screened
+
+
+def test_a_screened_candidate_keeps_the_measurements_of_workers_and_driver(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    _, reader = searched(tmp_path, configured(tiny, births=60), FakePool(1))
+    stopped = [r for r in reader.candidates() if isinstance(r.outcome, Rejection) and r.outcome.gate == "quality"]
+    assert stopped
+    for each in stopped:
+        evaluation = reader.evaluation_of(each.birth)
+        assert evaluation is not None
+        gates = [measurement.gate for measurement in evaluation.measurements]
+        assert gates == ["depends_on_x", "finite", "quality"] or each.equal_to is not None
+
+
+def test_every_job_carries_the_baselines_points_at_the_quality_steps(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    jobs: list[Job] = []
+
+    def noting(job: Job) -> Evaluation:
+        jobs.append(job)
+        points = (Point("resnet", 3, 0.2, 2.0), Point("resnet", 6, 0.5, 1.0), Point("mobilenet", 3, 0.1, 2.0))
+        return replace(PASSED, points=points)
+
+    config = configured(tiny, births=12)
+    searched(tmp_path, config, FakePool(1, noting))
+    assert jobs[0].baseline == ()
+    assert len(jobs) > 1
+    for job in jobs[1:]:
+        assert [(p.proxy, p.step, p.accuracy) for p in job.baseline] == [("resnet", 3, 0.2), ("mobilenet", 3, 0.1)]
+        assert (job.seed, job.protocol) == (config.seed, config.protocol)
+
+
+def test_the_baseline_is_trained_before_all_else_and_recorded(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    pool = FakePool(3)
+    search, reader = searched(tmp_path, configured(tiny, births=5), pool)
+    assert pool.submitted[0] == 0
+    (baseline,) = reader.evaluations("baseline")
+    assert (baseline.name, baseline.birth, baseline.seed) == (BASELINE, None, 0)
+    assert search.history.baseline == {"resnet": 0.4, "mobilenet": 0.3}
+
+
+def test_advantage_is_the_mean_difference_to_the_baseline(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    search, reader = searched(tmp_path, configured(tiny, births=60), FakePool(2))
+    trained = [each for each in reader.candidates() if each.accuracy]
+    assert trained
+    for each in trained:
+        expected = (each.accuracy["resnet"] - 0.4 + each.accuracy["mobilenet"] - 0.3) / 2
+        assert each.advantage == pytest.approx(expected)
+    best = max(trained, key=lambda each: (each.advantage or 0.0, -(each.seq or 0)))
+    assert search.history.best == (best.birth, best.advantage)
+
+
+def test_a_protocol_that_rejects_its_own_baseline_is_bad_input(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    rejection = Evaluation(Rejection("stability", "resnet", 1e9, 1e8, 7))
+    with pytest.raises(InputError, match=r"rejects BN-ReLU: stability on resnet"):
+        searched(tmp_path, configured(tiny), FakePool(1, lambda job: rejection))
+
+
+def test_a_baseline_that_cannot_be_trained_says_why(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"BN-ReLU cannot be trained: worker_died: gone"):
+        searched(tmp_path, configured(tiny), FakePool(1, lambda job: CRASHED))
+
+
+# --------------------------------------------------------------------------- crashes
+
+
+def test_so_many_crashes_in_a_row_stop_the_search_and_stay_recorded(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    config = configured(tiny, births=100, space=ONLY_NEG, duplicates="evaluate")
+    with pytest.raises(InputError, match=rf"{CRASHES_MAX} candidates in a row crashed.*worker_died: gone"):
+        searched(tmp_path, config, FakePool(1, answering(CRASHED)))
+    assert [each.state for each in Reader.open(tmp_path).candidates()] == ["crashed"] * CRASHES_MAX
+
+
+def test_an_outcome_between_crashes_starts_their_count_again(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    config = configured(tiny, births=20, space=ONLY_NEG, duplicates="evaluate")
+    outcomes = [*[CRASHED] * (CRASHES_MAX - 1), PASSED] * 2
+    _, reader = searched(tmp_path, config, FakePool(1, answering(*outcomes)))
+    states = [each.state for each in reader.candidates()]
+    assert states == [*["crashed"] * (CRASHES_MAX - 1), "evaluated"] * 2
+
+
+def test_screened_candidates_do_not_hide_that_every_worker_crashes(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    config = configured(tiny, births=300, duplicates="evaluate")
+    pool = FakePool(1, answering(CRASHED))
+    with pytest.raises(InputError, match="in a row crashed"):
+        searched(tmp_path, config, pool)
+    assert len(pool.submitted) == 1 + CRASHES_MAX
+
+
+# --------------------------------------------------------------------------- duplicates
+
+
+@pytest.mark.parametrize("duplicates", ["mutate_again", "inherit"])
+def test_equal_to_is_the_first_equal_candidate_with_an_outcome_and_its_scores(
+    tmp_path: Path, tiny: dict[str, Any], duplicates: str
+) -> None:
+    pool = FakePool(3)
+    _, reader = searched(tmp_path, configured(tiny, births=150, space=SMALL, duplicates=duplicates), pool)
+    records = reader.candidates()
+    inherited = [each for each in records if each.equal_to is not None]
+    assert inherited
+    for each in records:
+        equals = equals_before(records, each)
+        assert each.equal_to == (equals[0].birth if equals else None), each.birth
+    for each in inherited:
+        first = records[(each.equal_to or 0) - 1]
+        assert each.outcome == first.outcome
+        assert (each.accuracy, each.advantage) == (first.accuracy, first.advantage)
+        assert each.birth not in pool.submitted
+
+
+def test_mutate_again_gives_a_new_function_or_inherits(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    _, reader = searched(tmp_path, configured(tiny, births=150, space=SMALL, duplicates="mutate_again"), FakePool(1))
+    records = reader.candidates()
+    new = 0
+    for each in records:
+        earlier = [other for other in records[: each.birth - 1] if other.fingerprint == each.fingerprint]
+        new += not earlier
+        lost = all(isinstance(other.outcome, Crash) for other in earlier)  # nothing to inherit from
+        assert not earlier or each.equal_to is not None or lost
+    assert 20 < new < 150
+
+
+def test_mutate_again_avoids_functions_in_flight(tiny: dict[str, Any]) -> None:
+    config, history = configured(tiny, space={"nodes": 1, "index_sets": ["hw"]}), History()
+    seen = set()
+    for birth in range(1, 15):
+        candidate, _ = propose(config, birth, history)
+        history.propose(candidate)
+        seen.add(candidate.fingerprint)
+    assert len(seen) == 14
+
+
+def test_evaluate_never_inherits(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    pool = FakePool(2)
+    _, reader = searched(tmp_path, configured(tiny, births=20, space=ONLY_NEG, duplicates="evaluate"), pool)
+    assert {each.equal_to for each in reader.candidates()} == {None}
+    assert sorted(pool.submitted) == list(range(21))
+
+
+def test_inherit_evaluates_one_function_once(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    pool = FakePool(1)
+    _, reader = searched(tmp_path, configured(tiny, births=6, space=ONLY_NEG, duplicates="inherit"), pool)
+    assert [each.equal_to for each in reader.candidates()] == [None, 1, 1, 1, 1, 1]
+    assert pool.submitted == [0, 1]
+    assert [each.birth for each in reader.top(10)] == [1]
+
+
+def test_a_rejection_is_inherited(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    stopped = Evaluation(Rejection("quality", "resnet", 0.05, 0.1, 3))
+    pool = FakePool(1, answering(stopped))
+    _, reader = searched(tmp_path, configured(tiny, births=3, space=ONLY_NEG, duplicates="inherit"), pool)
+    assert [(each.equal_to, each.outcome) for each in reader.candidates()][1:] == [(1, stopped.outcome)] * 2
+
+
+def test_a_pending_candidate_is_not_inherited_from(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    pool = FakePool(2)
+    _, reader = searched(tmp_path, configured(tiny, births=3, space=ONLY_NEG, duplicates="inherit"), pool)
+    assert [each.equal_to for each in reader.candidates()][:2] == [None, None]
+    assert {1, 2} <= set(pool.submitted)
+
+
+def test_a_crash_is_not_inherited_but_a_later_equals_outcome_is(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    pool = FakePool(1, answering(CRASHED, PASSED))
+    _, reader = searched(tmp_path, configured(tiny, births=4, space=ONLY_NEG, duplicates="inherit"), pool)
+    assert [each.equal_to for each in reader.candidates()] == [None, None, 2, 2]

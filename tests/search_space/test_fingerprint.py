@@ -1,0 +1,159 @@
+"""Equal for what computes the same, different for what does not, and no more than that."""
+
+from collections import defaultdict
+from itertools import combinations
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from search_space.analysis import depends_on_x
+from search_space.catalog import catalog
+from search_space.fingerprint import SHAPE, Probed, probe
+from search_space.graph import Graph
+from search_space.lowering import NormAct
+from search_space.primitives import PRIMITIVES
+from search_space.sampling import random_graph
+from search_space.space import Space
+from tests.conftest import graphs
+from tests.search_space.graphs import twin, woven_graphs
+
+
+def probed(text: str) -> Probed:
+    return probe(Graph.parse(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "rewritten"),
+    [
+        ("x + v1 * x", "v1 * x + x"),
+        ("max(x, zero)", "max(zero, x)"),
+        ("x - mean_hw(x)", "add(x, neg(mean_hw(x)))"),
+        ("x", "neg(neg(x))"),
+        ("x", "dead = exp(x) / zero\nx"),
+        ("x", "max(x, x)"),
+        ("x", "x + zero"),
+        ("x", "1 * x"),
+        ("x + x", "2 * x"),
+        ("x / 2", "0.5 * x"),
+        ("square(x)", "x * x"),
+        ("abs(x)", "abs(abs(x))"),
+        ("abs(x)", "max(x, -x)"),
+        ("mean_hw(x)", "mean_hw(mean_hw(x))"),
+        ("std_hw(std_hw(x))", "std_chw(v1 / v1)"),
+        ("x * v1 * v0", "v0 * (v1 * x)"),
+        ("exp(-x)", "1 / exp(x)"),
+        ("std_bhw(x)", "dead = mean_bhw(x)\nstd_bhw(x)"),
+        ("v1 * x", "v1 * x + (v0 - v0)"),  # v0 is live and does nothing
+        ("v1 * x", "v1 * x + zero * v0"),
+    ],
+)
+def test_exact_rewrites_have_one_fingerprint(text: str, rewritten: str) -> None:
+    assert probed(text).fingerprint == probed(rewritten).fingerprint
+    assert probed(text).family == probed(rewritten).family
+
+
+@given(graphs() | woven_graphs(), st.integers(0, 2**32))
+def test_twins_have_one_fingerprint(graph: Graph, seed: int) -> None:
+    assert probe(twin(graph, Random(seed))) == probe(graph)
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("x", "-x"),
+        ("x", "x + v0"),  # v0 is perturbed: it starts at 0 and learns
+        ("x", "v1 * x"),
+        ("v0 * x", "v1 * x"),
+        ("a = scalar(1)\na * x", "a = vector(1)\na * x"),
+        ("a = scalar(1)\na * x", "a = scalar(2)\na * x"),
+        ("tanh(x)", "1.0001 * tanh(x)"),
+        ("square(mean_bhw(x))", "mean_bhw(square(mean_bhw(x)))"),  # one in training, two in evaluation
+        ("exp(exp(exp(exp(x))))", "x / zero"),
+        ("x * std_chw(v0)", "x * std_chw(v1)"),  # each parameter has its own perturbation
+        ("x * mean_chw(v0)", "x * abs(mean_chw(v0))"),  # a parameter may have either sign
+        ("v1 * x", "abs(v1) * x"),
+    ],
+)
+def test_fingerprints_differ(text: str, other: str) -> None:
+    assert probed(text).fingerprint != probed(other).fingerprint
+
+
+@pytest.mark.parametrize("text", [*(row.text for row in catalog.values()), "mean_bhw(x)", "mean_chw(x)", "v1 + std_hw(v1)"])
+def test_a_factor_changes_the_fingerprint_and_not_the_family(text: str) -> None:
+    *before, last = text.splitlines()
+    scaled = "\n".join([*before, f"316 * ({last})"])
+    assert probed(text).fingerprint != probed(scaled).fingerprint
+    assert probed(text).family == probed(scaled).family
+
+
+@pytest.mark.parametrize(("first", "second"), list(combinations(catalog, 2)))
+def test_known_layers_differ_in_fingerprint_and_family(first: str, second: str) -> None:
+    one, other = probe(catalog[first].graph), probe(catalog[second].graph)
+    assert one.fingerprint != other.fingerprint
+    assert one.family != other.family
+
+
+def test_no_two_primitives_coincide_on_the_probe() -> None:
+    texts = [f"{op}(x)" if row.arity == 1 else f"{op}(x, v1)" for op, row in PRIMITIVES.items()]
+    assert len({probed(text).fingerprint for text in texts}) == len(texts)
+
+
+def test_the_probe_does_not_depend_on_threads_or_global_randomness() -> None:
+    drawn = [random_graph(Space(), Random(seed)) for seed in range(20)] + [row.graph for row in catalog.values()]
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    expected = [probe(graph) for graph in drawn]
+    assert torch.equal(torch.get_rng_state(), state)
+    try:
+        torch.set_num_threads(2)
+        torch.manual_seed(123)
+        assert [probe(graph) for graph in drawn] == expected
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)
+
+
+@pytest.mark.parametrize("text", ["x * zero", "x - x", "v1", "zero", "3", "x / x", "std_hw(std_hw(x))", "mean_bhw(v1)"])
+def test_the_change_of_a_constant_is_nothing(text: str) -> None:
+    assert probed(text).change == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("text", ["x", "mean_bhw(x)", "1e-9 * x", "1e9 * x", *(row.text for row in catalog.values())])
+def test_the_change_is_relative(text: str) -> None:
+    assert 0.01 < probed(text).change < 10
+
+
+# --------------------------------------------------------------------------- soundness
+
+
+@torch.no_grad()
+def outputs(graph: Graph) -> list[Tensor]:
+    """In training and evaluation, on inputs and parameters that the probe does not use."""
+    layer = NormAct(graph, SHAPE[1], groups=2).double()
+    generator = torch.Generator().manual_seed(5)
+    learned = {name: 0.5 * torch.randn(SHAPE[1], generator=generator, dtype=torch.float64) for name in ("v0", "v1")}
+    learned["v1"] += 1
+    layer.load_state_dict({name: value for name, value in learned.items() if name in layer.state_dict()}, strict=False)
+    x = torch.randn(SHAPE, generator=generator, dtype=torch.float64)
+    return [layer(1.2 * x), layer.eval()(x.flip(0) - 0.1)]
+
+
+@pytest.mark.parametrize("nodes", [3, 10])
+def test_graphs_of_one_fingerprint_agree_on_other_inputs(nodes: int) -> None:
+    by_fingerprint: dict[str, dict[str, Graph]] = defaultdict(dict)
+    for seed in range(600):
+        graph = random_graph(Space(nodes), Random(seed))
+        if depends_on_x(graph):
+            by_fingerprint[probe(graph).fingerprint][graph.digest] = graph
+    compared = 0
+    for same in by_fingerprint.values():
+        first, *others = (outputs(graph) for graph in same.values())
+        for other in others:
+            for a, b in zip(first, other, strict=True):
+                if torch.isfinite(a).all() and torch.isfinite(b).all():
+                    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().max()))
+                    compared += 1
+    assert compared > 5
