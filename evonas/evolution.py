@@ -45,6 +45,7 @@ class History:
 
     births: list[Known] = field(default_factory=list)
     survivors: list[Survivor] = field(default_factory=list)  # in the order of their outcomes
+    pending: dict[int, None] = field(default_factory=dict)  # births without an outcome, in their order
     outcomes: int = 0  # the next outcome's seq is one more
     first_of: dict[str, int] = field(default_factory=dict)  # fingerprint -> birth
     stopped_by: dict[str, int] = field(default_factory=dict)  # gate, or kind of crash -> candidates
@@ -58,11 +59,13 @@ class History:
     def propose(self, candidate: Candidate) -> None:
         self.births.append(Known(candidate.graph, candidate.fingerprint, None))
         self.first_of.setdefault(candidate.fingerprint, candidate.birth)
+        self.pending[candidate.birth] = None
 
     def record(self, birth: int, outcome: Outcome, objectives: tuple[str, ...], inherited: bool = False) -> None:
         known = self.births[birth - 1]
         self.births[birth - 1] = replace(known, outcome=outcome)
         self.outcomes += 1
+        del self.pending[birth]
         self.crashes_in_a_row = self.crashes_in_a_row + 1 if isinstance(outcome, Crash) else 0
         match outcome:
             case Fitness():
@@ -86,10 +89,6 @@ class History:
         if not isinstance(outcome, Fitness) or not self.baseline:
             return None
         return fmean(outcome.accuracy[proxy] - accuracy for proxy, accuracy in self.baseline.items())
-
-    @property
-    def pending(self) -> list[int]:
-        return [birth for birth, known in enumerate(self.births, start=1) if known.outcome is None]
 
 
 def propose(config: Config, birth: int, history: History) -> tuple[Candidate, tuple[Measurement, ...]]:
@@ -170,7 +169,7 @@ class Search:
         """Baseline, then all births. Raises Stopped when asked to, InputError when the protocol rejects BN-ReLU."""
         if not self.history.baseline:
             self._evaluate_baseline()
-        for birth in self.history.pending:  # in flight when the last driver ended
+        for birth in list(self.history.pending):  # in flight when the last driver ended
             self._resubmit(birth)
         while True:
             self._fill_slots()

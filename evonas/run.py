@@ -166,7 +166,7 @@ def _drive(
         rerank(search, reader, watcher.reranked)
         _write_best(reader, folder)
         store.finish()
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):
         store.event("stopped", "asked to stop")
         raise
     finally:

@@ -7,6 +7,7 @@ import click
 import typer
 
 from evonas.cli import query, search
+from evonas.store.store import StoreError
 from search_space.errors import InputError
 
 app = typer.Typer(
@@ -36,11 +37,13 @@ def main() -> None:
         _fail(error.format_message())
     except click.exceptions.Abort:
         sys.exit(130)
+    except StoreError as error:
+        _fail(f"{error}; what was recorded is kept, and `evonas resume` goes on", code=1)
     except BrokenPipeError:  # `evonas dump RUN | head`
         sys.stderr.close()
         sys.exit(0)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 2) -> None:
     print(f"evonas: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)

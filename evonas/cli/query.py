@@ -21,7 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def status(run: RunArgument, as_json: Json = False) -> None:
-    """Candidates by state and gate, the pace, and the time left.
+    """Counts by state and gate, and the time left.
 
     Example: evonas status results/quickstart-000
     """
@@ -74,7 +74,9 @@ def top(
     by: Annotated[str | None, typer.Option(metavar="PROXY", help="Rank by the accuracy on one proxy.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The best survivors, by mean accuracy over proxies minus BN-ReLU's (one seed: see the final table for more).
+    """The best survivors, with one seed.
+
+    Ranked by the mean over proxies of accuracy minus BN-ReLU's. Of equal candidates only the first is listed.
 
     Example: evonas top results/quickstart-000 -n 5 --by resnet
     """
@@ -107,7 +109,9 @@ def top(
 
 
 def show(run: RunArgument, birth: BirthArgument, as_json: Json = False) -> None:
-    """One candidate: formula, genotype, outcome, gate measurements, parent, seconds.
+    """One candidate, with all that is known.
+
+    Formula, genotype, outcome, what every gate measured, parent, seconds.
 
     Example: evonas show results/quickstart-000 17
     """
@@ -165,7 +169,9 @@ def export(
     birth: BirthArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="The Python file to write.")],
 ) -> None:
-    """Write a candidate's layer as a Python file that imports torch alone.
+    """Write a layer as a Python file.
+
+    It imports torch alone and defines EvolvedLayer(num_features).
 
     Example: evonas export results/quickstart-000 17 -o layer.py
     """

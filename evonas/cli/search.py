@@ -64,7 +64,9 @@ def search(
 
 
 def resume(run: Annotated[str, typer.Argument(help="A run's folder, a .db file, or URL#run.")]) -> None:
-    """Go on with a stopped or killed run, with the candidates that were in flight.
+    """Go on with a stopped or killed run.
+
+    The candidates that were in flight are evaluated again; nothing recorded is.
 
     Example: evonas resume results/quickstart-000
     """

@@ -72,7 +72,11 @@ class Address:
     folder: Path
 
 
-class TakenOver(Exception):
+class StoreError(Exception):
+    """The run cannot be written any more: the disk is full, the file is gone. What was recorded stays."""
+
+
+class TakenOver(StoreError):
     """Another driver owns the run now; nothing more may be written."""
 
 
@@ -225,11 +229,14 @@ class Store:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """One transaction of the owner."""
-        with self.engine.begin() as connection:
-            mine = (tables.run.c.id == self.run) & (tables.run.c.epoch == self.epoch)
-            if connection.execute(update(tables.run).where(mine).values(epoch=self.epoch)).rowcount != 1:
-                raise TakenOver(f"run {self.run} is no longer of epoch {self.epoch}")
-            yield connection
+        try:
+            with self.engine.begin() as connection:
+                mine = (tables.run.c.id == self.run) & (tables.run.c.epoch == self.epoch)
+                if connection.execute(update(tables.run).where(mine).values(epoch=self.epoch)).rowcount != 1:
+                    raise TakenOver(f"another driver has taken the run over since epoch {self.epoch}")
+                yield connection
+        except OperationalError as error:
+            raise StoreError(f"the database cannot be written: {error.orig}") from error
 
     def propose(self, candidate: Candidate) -> None:
         """A candidate that a worker will evaluate."""
