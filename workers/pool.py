@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from workers.data import load
 from workers.evaluation import evaluate
 from workers.outcome import Crash, Evaluation
 from workers.protocol import Data, Job
+
+CONNECT_SECONDS = 5.0
 
 
 class Pool(Protocol):
@@ -68,6 +71,19 @@ def evaluate_safely(job: Job, device: str) -> Evaluation:
         return Evaluation(Crash("error", message), seconds=time.perf_counter() - started)
 
 
+def _check_reachable(address: str) -> None:
+    """Ray itself tries a dead address for many minutes. Raises InputError within seconds."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        if address not in ("local", "auto"):
+            raise InputError(f"cluster.address: expected in_process, local, auto or host:port, got '{address}'")
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"cluster.address: no Ray cluster answers at '{address}' ({error})") from None
+
+
 class _Worker:
     """The body of a Ray actor: one process that evaluates job after job."""
 
@@ -116,6 +132,7 @@ class RayPool:
         self._time_limit = time_limit_seconds
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
+            _check_reachable(address)
             try:
                 options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)

@@ -219,9 +219,12 @@ def equals_before(records: list[Record], candidate: Record) -> list[Record]:
     ]
 
 
-def test_two_thousand_births_lose_nothing_and_the_store_knows_all_of_it(tmp_path: Path, tiny: dict[str, Any]) -> None:
-    births, capacity, population = 2000, 4, 10
-    config = configured(tiny, births=births, population=population, duplicates="inherit", space={"nodes": 3})
+@pytest.mark.parametrize(("duplicates", "births"), [("evaluate", 2000), ("inherit", 300), ("mutate_again", 300)])
+def test_no_birth_is_lost_or_twice_and_the_store_knows_all_that_the_loop_knows(
+    tmp_path: Path, tiny: dict[str, Any], duplicates: str, births: int
+) -> None:
+    capacity, population = 4, 10
+    config = configured(tiny, births=births, population=population, duplicates=duplicates, space={"nodes": 4})
     checked: set[int] = set()
     address = Address(f"sqlite:///{tmp_path / 'run.db'}", "run", tmp_path)
 
@@ -239,10 +242,11 @@ def test_two_thousand_births_lose_nothing_and_the_store_knows_all_of_it(tmp_path
     assert len(reader.evaluations("search")) == births
     assert len({each.birth for each in reader.evaluations("search")}) == births
     assert pool.most == capacity
+    assert len(pool.submitted) > births / 10
     assert len(pool.submitted) == len(set(pool.submitted))
     assert search.history.pending == []
     mutated = [each for each in records if each.parent is not None]
-    assert len(mutated) > births / 4
+    assert len(mutated) > births / 5
     by_seq = sorted(records, key=lambda each: each.seq or 0)
     for each in mutated:
         trained = [r.birth for r in by_seq[: each.seen] if isinstance(r.outcome, Fitness)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ class Case:
 
     graph: Graph
     shape: tuple[int, ...] = SHAPE
-    options: dict[str, int] = field(default_factory=lambda: {"groups": 4})
+    options: dict[str, Any] = field(default_factory=lambda: {"groups": 4})
 
     @property
     def inputs(self) -> int:
@@ -56,7 +57,7 @@ def woven_cases(count: int) -> list[Case]:
 
 
 def cases() -> dict[str, Case]:
-    last = {"channel_dim": -1, "groups": 2}
+    last: dict[str, Any] = {"channel_dim": -1, "groups": 2}
     texts = {
         "numbers": "x * 0.5 - 3 + max(x, -1e-7)",
         "a_negated_number": "neg(0.5) * x",
@@ -90,6 +91,7 @@ def cases() -> dict[str, Case]:
         except InputError:
             assert name.startswith("named_"), f"{text!r} must be a graph"  # a name may be refused, not miscompiled
     found["stateful_last"] = Case(found["stateful"].graph, LAST, last)
+    found["stateful_options"] = Case(found["stateful"].graph, SHAPE, {"groups": 4, "momentum": 0.3, "eps": 0.01})
     found["one_group_left"] = Case(Graph.parse("x / std_ghw(x)"), (4, 7, 3), {"groups": 4})
     return found
 

@@ -16,13 +16,13 @@ ELEMENTWISE: dict[str, Callable[..., Array]] = {
     "add": lambda a, b: a + b,
     "mul": lambda a, b: a * b,
     "div": lambda a, b: a / b,
-    "max": lambda a, b: np.where((a >= b) | np.isnan(a), a, b),
+    "max": lambda a, b: np.maximum(a, b),
     "neg": lambda a: -1.0 * a,
     "sigmoid": lambda a: 1.0 / (1.0 + np.exp(-a)),
     "tanh": lambda a: np.sinh(a) / np.cosh(a),
     "exp": lambda a: np.exp(a),
     "log": lambda a: np.sign(a) * np.log(np.abs(a) + EPS),
-    "abs": lambda a: np.where(a < 0, -a, a),
+    "abs": lambda a: np.sqrt(a**2),
     "square": lambda a: a * a,
     "sqrt": lambda a: np.sign(a) * np.sqrt(np.abs(a) + EPS),
 }
@@ -77,7 +77,7 @@ def interpret(
     channel_dim: int = 1,
     rounding: np.random.Generator | None = None,
 ) -> Array:
-    """The output of the genotype in training; `rounding` disturbs every node by 1e-12 relative, to see what is stable."""
+    """The output of the genotype in training; `rounding` disturbs every node by 1e-12, to see what is stable."""
     given = flat(x.astype(np.float64), channel_dim)
     values: list[Array] = []
     for leaf in graph.leaves:
@@ -90,7 +90,7 @@ def interpret(
     with np.errstate(all="ignore"):
         for node in graph.nodes:
             inputs = [values[i] for i in node.inputs]
-            value = ELEMENTWISE[node.op](*inputs) if node.op in ELEMENTWISE else aggregate(node.op, *inputs, groups)
+            value = ELEMENTWISE[node.op](*inputs) if node.op in ELEMENTWISE else aggregate(node.op, inputs[0], groups)
             if rounding is not None:
                 value = value * (1 + 1e-12 * rounding.standard_normal(value.shape))
             values.append(value)

@@ -26,7 +26,8 @@ def run(graph: Graph, output: int, x: Tensor) -> Tensor:
     for seed, (name, parameter) in enumerate(sorted(layer.named_parameters())):
         if name not in ("weight", "bias"):
             parameter.add_(torch.linspace(-0.4, 0.7 + 0.1 * seed, parameter.numel()).view(parameter.shape))
-    return layer(x)
+    value: Tensor = layer(x)
+    return value
 
 
 def finite(*outputs: Tensor) -> bool:
@@ -72,7 +73,14 @@ def test_a_value_is_constant_over_the_axes_that_it_does_not_vary_over(graph: Gra
 
 def test_most_claims_of_dependence_are_true() -> None:
     """The analysis errs on one side only, and seldom: `x * zero`, `x - x`, the max of x and a large number."""
-    texts = ["x * sigmoid(v1 * x)", "mean_bhw(x) + v0", "std_hw(tanh(x))", "max(x, v1)", "rms_chw(mean_hw(x))", "std_ghw(x)"]
+    texts = [
+        "x * sigmoid(v1 * x)",
+        "mean_bhw(x) + v0",
+        "std_hw(tanh(x))",
+        "max(x, v1)",
+        "rms_chw(mean_hw(x))",
+        "std_ghw(x)",
+    ]
     for graph in map(Graph.parse, texts):
         first, second = run(graph, graph.output, normal(0)), run(graph, graph.output, normal(1))
         assert depends_on_x(graph)

@@ -82,7 +82,9 @@ def test_fingerprints_differ(text: str, other: str) -> None:
     assert probed(text).fingerprint != probed(other).fingerprint
 
 
-@pytest.mark.parametrize("text", [*(row.text for row in catalog.values()), "mean_bhw(x)", "mean_chw(x)", "v1 + std_hw(v1)"])
+@pytest.mark.parametrize(
+    "text", [*(row.text for row in catalog.values()), "mean_bhw(x)", "mean_chw(x)", "v1 + std_hw(v1)"]
+)
 def test_a_factor_changes_the_fingerprint_and_not_the_family(text: str) -> None:
     *before, last = text.splitlines()
     scaled = "\n".join([*before, f"316 * ({last})"])

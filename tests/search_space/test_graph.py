@@ -70,12 +70,13 @@ def live_dag(graph: Graph) -> nx.MultiDiGraph:
 
 
 def isomorphic(first: nx.MultiDiGraph, second: nx.MultiDiGraph) -> bool:
-    return nx.is_isomorphic(
+    same: bool = nx.is_isomorphic(
         first,
         second,
         node_match=categorical_node_match(["label", "output"], [None, None]),
         edge_match=categorical_multiedge_match("slot", None),
     )
+    return same
 
 
 # --------------------------------------------------------------------------- the digest
@@ -152,7 +153,9 @@ def test_live_is_what_the_output_depends_on(graph: Graph) -> None:
 def test_the_canonical_graph_is_all_live_and_merged(graph: Graph) -> None:
     canonical = graph.canonical()
     dag = live_dag(graph)
-    assert canonical.live_nodes == len(canonical.nodes) == sum(isinstance(label, str) for _, label in dag.nodes("label"))
+    assert (
+        canonical.live_nodes == len(canonical.nodes) == sum(isinstance(label, str) for _, label in dag.nodes("label"))
+    )
     assert isomorphic(live_dag(canonical), dag)
     assert canonical.canonical() == canonical
     extras = range(len(BASE_LEAVES), len(canonical.leaves))

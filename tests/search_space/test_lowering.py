@@ -50,7 +50,8 @@ def trajectory(layer: NormAct, steps: int = 3) -> list[Tensor]:
 def identical(first: list[Tensor], second: list[Tensor]) -> bool:
     """Bit by bit; NaN equals NaN."""
     return len(first) == len(second) and all(
-        torch.equal(torch.isnan(a), torch.isnan(b)) and torch.equal(a.nan_to_num(0, 1e30, -1e30), b.nan_to_num(0, 1e30, -1e30))
+        torch.equal(torch.isnan(a), torch.isnan(b))
+        and torch.equal(a.nan_to_num(0, 1e30, -1e30), b.nan_to_num(0, 1e30, -1e30))
         for a, b in zip(first, second, strict=True)
     )
 
@@ -105,13 +106,15 @@ def test_a_layer_computes_what_numpy_computes(graph: Graph, layout: tuple[tuple[
     x = normal(*shape).double()
     learned = {name: parameter.detach().numpy() for name, parameter in layer.named_parameters()}
     learned = {"v0": np.zeros(8), "v1": np.ones(8), "beta": np.full(8, -2.0), "alpha": np.array([0.5]), **learned}
-    options = {"groups": 4, "channel_dim": channel_dim}
     disturbed = [
-        reference.interpret(graph, x.numpy(), learned, **options, rounding=np.random.default_rng(seed)) for seed in (0, 1)
+        reference.interpret(
+            graph, x.numpy(), learned, groups=4, channel_dim=channel_dim, rounding=np.random.default_rng(seed)
+        )
+        for seed in (0, 1)
     ]
     assume(np.isfinite(disturbed).all())
     assume(np.allclose(disturbed[0], disturbed[1], rtol=1e-7, atol=1e-9))  # else rounding decides the result
-    expected = reference.interpret(graph, x.numpy(), learned, **options)
+    expected = reference.interpret(graph, x.numpy(), learned, groups=4, channel_dim=channel_dim)
     per_channel = [-1 if axis == channel_dim % x.ndim else 1 for axis in range(x.ndim)]
     expected = expected * learned["weight"].reshape(per_channel) + learned["bias"].reshape(per_channel)
     np.testing.assert_allclose(layer(x).detach(), expected, rtol=1e-6, atol=1e-8)

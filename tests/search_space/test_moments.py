@@ -175,10 +175,10 @@ def test_a_running_moment_of_no_channel_axis_is_spread_over_the_channels() -> No
 
 
 def test_momentum_is_the_share_of_the_new_batch() -> None:
-    layer = NormAct(Graph.parse("mean_bhw(x)"), CHANNELS, momentum=0.25).double()
+    layer = NormAct(Graph.parse("rms_bhw(x)"), CHANNELS, momentum=0.25).double()
     x = normal(3, CHANNELS, 5)
     layer(x)
-    torch.testing.assert_close(layer.get_buffer("running_0"), 0.25 * batch_moment("mean", x))
+    torch.testing.assert_close(layer.get_buffer("running_0"), 0.75 + 0.25 * batch_moment("rms", x))
 
 
 def test_no_gradient_flows_into_the_running_moments() -> None:
@@ -245,7 +245,16 @@ def test_autocast_changes_no_bit_of_a_float32_input() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "channel_dim"),
-    [((4, 5, 3, 3), 1), ((4, 3, 3, 6), 1), ((4, 6, 3), -1), ((6,), 1), ((), 1), ((4, 6), 2), ((6, 4), -2), ((6, 4), -3)],
+    [
+        ((4, 5, 3, 3), 1),
+        ((4, 3, 3, 6), 1),
+        ((4, 6, 3), -1),
+        ((6,), 1),
+        ((), 1),
+        ((4, 6), 2),
+        ((6, 4), -2),
+        ((6, 4), -3),
+    ],
 )
 def test_a_layer_refuses_other_channels(shape: tuple[int, ...], channel_dim: int) -> None:
     with pytest.raises(ValueError, match=f"expected 6 channels at axis {channel_dim}, got an input of shape") as caught:

@@ -28,7 +28,11 @@ def used_leaves(graph: Graph) -> set[str]:
 @pytest.mark.parametrize(
     ("space", "ops", "leaves"),
     [
-        (Space(), {*ELEMENTWISE, *(f"{m}_{s}" for m in ("mean", "rms", "std") for s in PAPER_INDEX_SETS)}, PAPER_LEAVES),
+        (
+            Space(),
+            {*ELEMENTWISE, *(f"{m}_{s}" for m in ("mean", "rms", "std") for s in PAPER_INDEX_SETS)},
+            PAPER_LEAVES,
+        ),
         (RESTRICTED, {"mul", "exp", "std_hw", "std_c"}, ("x", "v1")),
         (Space(index_sets=("c",)), {*ELEMENTWISE, "mean_c", "rms_c", "std_c"}, PAPER_LEAVES),
         (Space(aggregations=()), set(ELEMENTWISE), PAPER_LEAVES),
@@ -36,7 +40,9 @@ def used_leaves(graph: Graph) -> set[str]:
         (Space(leaves=("x",)), {*Space().ops}, ("x",)),
     ],
 )
-def test_exactly_the_ops_and_leaves_of_the_space_are_drawn(space: Space, ops: set[str], leaves: tuple[str, ...]) -> None:
+def test_exactly_the_ops_and_leaves_of_the_space_are_drawn(
+    space: Space, ops: set[str], leaves: tuple[str, ...]
+) -> None:
     seen = draws(space)
     assert {node.op for graph in seen for node in graph.nodes} == ops == set(space.ops)
     assert set().union(*map(used_leaves, seen)) == set(leaves)
@@ -92,7 +98,9 @@ def test_the_default_is_the_papers_space() -> None:
 
 
 def test_the_order_of_names_changes_no_draw() -> None:
-    shuffled = Space(primitives=ELEMENTWISE[::-1], index_sets=PAPER_INDEX_SETS[::-1], aggregations=("std", "rms", "mean"))
+    shuffled = Space(
+        primitives=ELEMENTWISE[::-1], index_sets=PAPER_INDEX_SETS[::-1], aggregations=("std", "rms", "mean")
+    )
     assert random_graph(shuffled, Random(5)) == random_graph(Space(), Random(5))
 
 

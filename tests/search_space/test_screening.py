@@ -21,8 +21,19 @@ def test_known_layers_pass_both(name: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["v1", "zero", "3", "x * zero", "x - x", "x / x", "std_hw(std_hw(x))", "mean_bhw(v1)", "dead = exp(x)\nv0 + v1"]
-    + ["zero / zero", "exp(exp(exp(exp(exp(v1)))))"],  # not finite, and for no fault of x
+    [
+        "v1",
+        "zero",
+        "3",
+        "x * zero",
+        "x - x",
+        "x / x",
+        "std_hw(std_hw(x))",
+        "mean_bhw(v1)",
+        "dead = exp(x)\nv0 + v1",
+        "zero / zero",  # not finite, and for no fault of x
+        "exp(exp(exp(exp(exp(v1)))))",
+    ],
 )
 def test_what_ignores_x_is_stopped(text: str) -> None:
     graph = Graph.parse(text)
@@ -60,7 +71,9 @@ def test_what_is_not_finite_is_stopped(text: str) -> None:
     assert check.value == math.inf
 
 
-@pytest.mark.parametrize("text", ["exp(x)", "exp(exp(x))", "sqrt(zero * x)", "log(zero * x)", "x / sqrt(x)", "v1", "1e30 * x"])
+@pytest.mark.parametrize(
+    "text", ["exp(x)", "exp(exp(x))", "sqrt(zero * x)", "log(zero * x)", "x / sqrt(x)", "v1", "1e30 * x"]
+)
 def test_what_is_finite_passes(text: str) -> None:
     check = check_finite(Graph.parse(text))
     assert check.passed
