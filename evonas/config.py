@@ -85,6 +85,9 @@ class Evolution(Frozen):
     """The asynchronous evolution of arXiv:2004.02967, section 4 (remembered but for the mutation and the selection)."""
 
     births: Count = Field(400, description="candidates to propose")
+    minutes: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="propose no more after so long, counted anew by a resume; such a run cannot be re-run exactly"
+    )
     population: Annotated[int, Field(ge=2)] = Field(
         64, description="the newest survivors, from which parents are drawn"
     )

@@ -164,6 +164,7 @@ class Search:
     should_stop: Callable[[], bool] = lambda: False
     on_progress: Callable[[History], None] = lambda history: None
     screened: dict[int, tuple[Measurement, ...]] = field(default_factory=dict)  # of the pending, until recorded
+    began: float = field(default_factory=time.monotonic)
 
     def run(self) -> None:
         """Baseline, then all births. Raises Stopped when asked to, InputError when the protocol rejects BN-ReLU."""
@@ -214,9 +215,7 @@ class Search:
                 raise InputError(f"{BASELINE} cannot be trained: {kind}: {message}")
 
     def _fill_slots(self) -> None:
-        while (
-            len(self.history.pending) < self.pool.capacity and len(self.history.births) < self.config.evolution.births
-        ):
+        while len(self.history.pending) < self.pool.capacity and self._may_propose():
             if self.should_stop():
                 raise Stopped
             candidate, measurements = propose(self.config, len(self.history.births) + 1, self.history)
@@ -235,6 +234,11 @@ class Search:
                 inherited = candidate.equal_to is not None
                 self.history.record(candidate.birth, known, self.config.objectives, inherited)
             self.on_progress(self.history)
+
+    def _may_propose(self) -> bool:
+        minutes = self.config.evolution.minutes
+        in_time = minutes is None or time.monotonic() - self.began < 60 * minutes
+        return in_time and len(self.history.births) < self.config.evolution.births
 
     def _known_outcome(self, candidate: Candidate, measurements: tuple[Measurement, ...]) -> Outcome | None:
         """The outcome that needs no worker: a screening gate's rejection, or an equal candidate's."""

@@ -48,6 +48,12 @@ _ROWS = (
 )
 
 
+class UnknownLayer(InputError, KeyError):
+    """A name that the catalog does not have."""
+
+    __str__ = Exception.__str__
+
+
 class Catalog(Mapping[str, KnownLayer]):
     """The known layers by name; an unknown name raises InputError with the nearest one."""
 
@@ -58,7 +64,7 @@ class Catalog(Mapping[str, KnownLayer]):
         try:
             return self._rows[name]
         except KeyError:
-            raise InputError(f"unknown layer '{name}'{did_you_mean(name, self._rows)}") from None
+            raise UnknownLayer(f"unknown layer '{name}'{did_you_mean(name, self._rows)}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._rows

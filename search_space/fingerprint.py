@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from search_space.graph import Graph
-from search_space.lowering import NormAct
+from search_space.lowering import SECOND, NormAct
 
 VERSION = 1
 SHAPE = (4, 8, 3, 5)  # batch, channels, height, width: with 2 groups no two index sets coincide
@@ -21,7 +21,7 @@ CANCELLED = 1e-10  # of the largest value: what rounding leaves of an exact 0
 @dataclass(frozen=True, slots=True)
 class Probed:
     """`fingerprint` keeps scale and sign; `family` is the same after per-channel standardisation, for reports only.
-    `change` is the relative difference between the outputs on two inputs: 0 where the graph does not depend on x."""
+    `change` is the relative difference between the outputs on two inputs, 1 where one is not finite."""
 
     fingerprint: str
     family: str
@@ -29,33 +29,52 @@ class Probed:
 
 
 @cache
-def _probe() -> tuple[Tensor, Tensor, Tensor]:
+def _inputs() -> tuple[Tensor, ...]:
+    """x and y of a training pass, x and y of an evaluation pass."""
     generator = np.random.default_rng(20200406)
-    training, evaluation, learned = (generator.standard_normal(SHAPE) for _ in range(3))
-    return torch.from_numpy(training * 1.5 + 0.3), torch.from_numpy(evaluation * 0.8 - 0.2), torch.from_numpy(learned)
+    rows = ((1.5, 0.3), (1.0, 0.1), (0.8, -0.2), (1.2, 0.4))
+    return tuple(torch.from_numpy(generator.standard_normal(SHAPE) * scale + shift) for scale, shift in rows)
+
+
+@cache
+def _noise(parameter: str) -> Tensor:
+    """By the parameter's name, so that the rest of the graph does not matter; of both signs."""
+    seed = int.from_bytes(hashlib.sha256(parameter.encode()).digest()[:8], "big")
+    return torch.from_numpy(2 * np.random.default_rng(seed).standard_normal(SHAPE[1]))
 
 
 @torch.no_grad()
 def probe(graph: Graph) -> Probed:
-    """One training and one evaluation pass in float64 on a fixed input, with the learned parameters perturbed."""
-    training, evaluation, noise = _probe()
+    """A training and an evaluation pass in float64 on fixed inputs, with the learned parameters moved one way and the
+    other."""
     layer = NormAct(graph, SHAPE[1], groups=GROUPS).double()
-    parameters = [p for name, p in layer.named_parameters() if name not in ("weight", "bias")]
-    for parameter, change in zip(parameters, noise.flatten().split(SHAPE[1]), strict=False):
-        parameter.add_(0.5 * change[: parameter.numel()].view(parameter.shape))
-    outputs = [layer.train()(training), layer.eval()(evaluation)]
-    other = layer.train()(evaluation)
+    x, y, other_x, other_y = _inputs()
+    training, changed, evaluation = (x, y), (other_x, y), (other_x, other_y)
+    wanted = 1 + (SECOND in layer.genotype.live)
+    learned = {name: p for name, p in layer.named_parameters() if name not in ("weight", "bias")}
+    start = {name: p.clone() for name, p in learned.items()}
+
+    def move(sign: float) -> None:
+        for name, parameter in learned.items():
+            parameter.copy_(start[name] + sign * _noise(name)[: parameter.numel()].view(parameter.shape))
+
+    move(1.0)
+    outputs = [layer.train()(*training[:wanted])]
+    other = layer(*changed[:wanted])
+    move(-1.0)
+    outputs.append(layer.eval()(*evaluation[:wanted]))
     scale = float(outputs[0].abs().max())
     finite = all(bool(torch.isfinite(each).all()) for each in (*outputs, other))
     change = float((outputs[0] - other).abs().max()) / scale if finite and scale > 0 else float(not finite)
-    standardised = [_standardise(each) for each in outputs]
-    return Probed(_digest(outputs), _digest(standardised), change)
+    return Probed(_digest(outputs), _digest([_standardise(each) for each in outputs]), change)
 
 
 def _standardise(a: Tensor) -> Tensor:
+    """Per channel, to mean 0 and standard deviation 1; what is constant but for rounding becomes 0."""
     centred = a - a.mean((0, 2, 3), keepdim=True)
+    centred = torch.where(centred.abs() <= CANCELLED * a.abs().max(), 0.0, centred)
     deviation = centred.square().mean((0, 2, 3), keepdim=True).sqrt()
-    return centred / deviation.clamp_min(CANCELLED * float(a.abs().max()) + 1e-300)
+    return torch.where(deviation > 0, centred / deviation, centred)
 
 
 def _digest(outputs: list[Tensor]) -> str:

@@ -1,7 +1,6 @@
 """A graph: the genotype of a layer, as immutable data. Its text is the language of `search_space.language`."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +8,8 @@ from functools import cached_property
 from search_space.primitives import PRIMITIVES
 
 LANGUAGE_VERSION = 1
-NODES_MAX = 200  # a layer of more nodes is a network
+NODES_MAX = 100  # a layer of more nodes is a network
+NUMBER_MAX = 3e38  # float32 holds it
 LINE_HEIGHT_MAX = 12  # the formula names an intermediate value rather than nest deeper
 
 
@@ -66,10 +66,10 @@ class Graph:
             raise ValueError("a graph's first leaves are x, y, zero, v0, v1")
         numbers = [leaf.value for leaf in self.leaves[len(BASE_LEAVES) :] if leaf.kind == "number"]
         kinds = [leaf.kind == "number" for leaf in self.leaves[len(BASE_LEAVES) :]]
-        if numbers != sorted(set(numbers)) or kinds != sorted(kinds) or not all(map(math.isfinite, numbers)):
-            raise ValueError(
-                "a graph's other leaves are its parameters, then its finite numbers, ascending and once each"
-            )
+        if numbers != sorted(set(numbers)) or kinds != sorted(kinds):
+            raise ValueError("a graph's other leaves are its parameters, then its numbers, ascending and once each")
+        if not all(abs(leaf.value) <= NUMBER_MAX for leaf in self.leaves):
+            raise ValueError(f"numbers and initial values are finite, at most {NUMBER_MAX:g}")
         names = [leaf.name for leaf in self.leaves if leaf.learned]
         if len(names) != len(set(names)):
             raise ValueError(f"two learned parameters have one name: {names}")

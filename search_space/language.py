@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from search_space.errors import InputError, did_you_mean
-from search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node, named_values
+from search_space.graph import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Graph, Leaf, Node, named_values
+from search_space.moments import Layer
 from search_space.primitives import PRIMITIVES
 
 LENGTH_MAX = 4_000  # characters
@@ -28,21 +29,13 @@ NESTING_MAX = 50
 _LEAF_NAMES = {leaf.name: index for index, leaf in enumerate(BASE_LEAVES)}
 _PARAMETERS = ("scalar", "vector")
 _BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
-_LAYER_NAMES = {
+_LAYER_NAMES = {  # attributes of the layer, and names that its exported source uses
     *dir(nn.Module),
-    "weight",
-    "bias",
-    "num_features",
-    "channel_dim",
-    "groups",
-    "momentum",
-    "eps",
-    "training",
-    "graph",
-    "over",
-    "per_channel",
+    *dir(Layer),
+    *("weight", "bias", "num_features", "channel_dim", "groups", "momentum", "eps", "training", "genotype"),
+    *("self", "torch", "mean", "rms", "std"),
 }
-_PRINTED_NAME = re.compile(r"(n|running_)\d+")
+_PRINTED_NAME = re.compile(r"(n|k|running_)\d+")  # what formulas, exported source and buffers are named
 
 
 def parse(text: str) -> Graph:
@@ -100,9 +93,12 @@ class _Reader:
 
         nodes = tuple(Node(op, tuple(place(value) for value in inputs)) for op, inputs in self.nodes)
         try:
-            return Graph(leaves, nodes, place(output))
+            graph = Graph(leaves, nodes, place(output))
         except ValueError as error:
             raise InputError(f"graph text: {error}") from None
+        if len(print_genotype(graph)) > LENGTH_MAX:
+            raise InputError(f"graph text: one node a line, it has more than {LENGTH_MAX} characters")
+        return graph
 
     def _assign(self, statement: ast.stmt) -> None:
         if not (
@@ -181,8 +177,8 @@ class _Reader:
             number = sign * float(value)
         except OverflowError:
             number = math.inf
-        if not math.isfinite(number):
-            raise _fail(node, "the number is too large")
+        if abs(number) > NUMBER_MAX:
+            raise _fail(node, f"the number is too large; at most {NUMBER_MAX:g} is allowed")
         number += 0.0  # -0.0 is 0
         self.numbers.add(number)
         return Leaf("number", "", number)
@@ -247,14 +243,12 @@ def formula_lines(
 ) -> list[tuple[str, str]]:
     """(name, expression) of each line, the last with no name.
 
-    For exported source, `write_aggregation(node, index, input text)` writes an aggregation otherwise than as a call,
-    each on a line of its own, and `leaf_texts` are other texts for the leaves.
+    For exported source, `write_aggregation(node, index, input text)` writes the call of an aggregation, and
+    `leaf_texts` are other texts for the leaves.
     """
     first = len(canonical.leaves)
     inputs = {first + i: node.inputs for i, node in enumerate(canonical.nodes)}
     named = named_values(inputs)
-    if write_aggregation:
-        named |= {index for index in inputs if PRIMITIVES[canonical.nodes[index - first].op].reduces}
     texts = [(text, 4) for text in leaf_texts or _leaf_texts(canonical)]
     lines: list[tuple[str, str]] = []
     written = 0

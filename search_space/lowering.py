@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_space.graph import Graph
+from search_space.graph import BASE_LEAVES, Graph
 from search_space.moments import Layer
 from search_space.primitives import PRIMITIVES
+
+SECOND = next(i for i, leaf in enumerate(BASE_LEAVES) if leaf.name == "y")
 
 
 class NormAct(Layer):
@@ -31,16 +33,19 @@ class NormAct(Layer):
 
     def graph(self, x: Tensor, *others: Tensor) -> Tensor:
         genotype = self.genotype
+        inputs_wanted = 1 + (SECOND in genotype.live)
+        if 1 + len(others) != inputs_wanted:
+            raise ValueError(f"this layer takes {inputs_wanted} inputs, got {1 + len(others)}")
         values: list[Tensor] = []
         for index, leaf in enumerate(genotype.leaves):
             if index not in genotype.live:
                 values.append(x)  # never read
             elif leaf.kind == "input":
-                values.append(x if leaf.name == "x" else _second(others))
+                values.append(x if index != SECOND else others[0])
             elif leaf.learned:
                 values.append(self.per_channel(getattr(self, leaf.name), x))
             else:
-                values.append(x.new_full([1] * x.ndim, leaf.value))
+                values.append(self.number(leaf.value, x))
         running = running_moments(genotype)
         for index, node in enumerate(genotype.nodes, start=len(genotype.leaves)):
             row = PRIMITIVES[node.op]
@@ -61,9 +66,3 @@ def running_moments(canonical: Graph) -> dict[int, tuple[str, float]]:
     rows = [(index, PRIMITIVES[node.op]) for index, node in enumerate(canonical.nodes, start=len(canonical.leaves))]
     owners = [(index, row.running_start) for index, row in rows if row.reduces == "bhw"]
     return {index: (f"running_{k}", start) for k, (index, start) in enumerate(owners)}
-
-
-def _second(others: tuple[Tensor, ...]) -> Tensor:
-    if len(others) != 1:
-        raise ValueError(f"this layer's graph has a second input y; got {1 + len(others)} inputs")
-    return others[0]

@@ -130,6 +130,8 @@ class Layer(nn.Module):
         if x.ndim < 2 or not -x.ndim < channel < x.ndim or x.shape[channel] != self.num_features:
             shape = tuple(x.shape)
             raise ValueError(f"expected {self.num_features} channels at axis {channel}, got an input of shape {shape}")
+        if not x.is_floating_point():
+            raise ValueError(f"expected a floating-point input, got {x.dtype}")
         result = self.graph(x, *others)
         result = result * self.per_channel(self.weight, x) + self.per_channel(self.bias, x)
         return result.expand(x.shape).to(x.dtype)
@@ -142,6 +144,10 @@ class Layer(nn.Module):
         shape = [1] * x.ndim
         shape[self.channel_dim] = -1
         return parameter.view(shape)
+
+    def number(self, value: float, x: Tensor) -> Tensor:
+        """A constant with x's number of axes, never of less than single precision."""
+        return torch.full([1] * x.ndim, value, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
 
     def over(self, index_set: str, running: Tensor | None = None) -> Over:
         return Over(

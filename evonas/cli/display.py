@@ -107,7 +107,9 @@ class Display(Watcher):
         rerank = self._config.evolution.rerank
         full = sum(self.history.fit_seconds) / len(self.history.fit_seconds)
         after = (rerank.top + 1 + len(rerank.baselines)) * rerank.seeds * full / self._workers
-        return (time.monotonic() - self._began) / since * (self._births() - self._done()) + after
+        passed, minutes = time.monotonic() - self._began, self._config.evolution.minutes
+        births = passed / since * (self._births() - self._done())
+        return min(births, 60 * minutes - passed if minutes else births) + after
 
     def _left_text(self) -> str:
         left = self.seconds_left()

@@ -1,8 +1,10 @@
 """A layer leaves: as a module of this process, or as source that needs torch alone."""
 
+import re
 from typing import Any
 
 from search_space.catalog import catalog
+from search_space.errors import InputError, did_you_mean
 from search_space.graph import Graph
 from search_space.lowering import NormAct
 
@@ -17,5 +19,15 @@ def layer(layer: Graph | str, num_features: int, **options: Any) -> NormAct:
     >>> layer("EvoNorm-B0", 64)
     """
     if isinstance(layer, str):
-        layer = catalog[layer].graph if layer in catalog else Graph.parse(layer)
+        layer = catalog[layer].graph if layer in catalog else _parse(layer)
     return NormAct(layer, num_features, **options)
+
+
+def _parse(text: str) -> Graph:
+    try:
+        return Graph.parse(text)
+    except InputError as error:
+        if re.fullmatch(r"[\w.+-]+", text):  # looks like a name
+            hint = did_you_mean(text, catalog)
+            raise InputError(f"'{text}' is neither a known layer{hint} nor a graph ({error})") from None
+        raise

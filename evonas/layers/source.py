@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 EPS = {eps!r}
 
+{over}
+
 {functions}
 
-
-{over}
 
 {layer}
 
@@ -69,7 +69,7 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
             parameters.append(f"self.{leaf.name} = nn.Parameter(torch.full({shape}, {leaf.value!r}))")
             body.append(f"{leaf.name} = self.per_channel(self.{leaf.name}, x)")
         elif leaf.kind == "number":
-            body.append(f"{texts[-1]} = x.new_full([1] * x.ndim, {leaf.value!r})")
+            body.append(f"{texts[-1]} = self.number({leaf.value!r}, x)")
         elif leaf.name == "y":
             second = ", y: Tensor"
     for name, start in running.values():
@@ -85,9 +85,10 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
     called = [PRIMITIVES[op].fn for op in sorted({node.op for node in canonical.nodes})]
     functions = {fn.__name__: inspect.getsource(fn).strip() for fn in called}
     return _FILE.format(
-        title=title,
+        title=_escape(title),
         formula=_indent(graph.formula, 4),
-        about=about or "The affine (weight, bias) is part of the layer; so are the running moments, if it has any.",
+        about=_escape(about)
+        or "The affine (weight, bias) is part of the layer; so are the running moments, if it has any.",
         eps=EPS,
         functions="\n\n\n".join(functions.values()),
         over=inspect.getsource(Over),
@@ -103,6 +104,11 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
 def write_layer(path: Path, graph: Graph, **options: object) -> None:
     """`layer_source` into a file."""
     path.write_text(layer_source(graph, **options), encoding="utf-8")  # type: ignore[arg-type]
+
+
+def _escape(text: str) -> str:
+    """For a docstring."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _indent(text: str, spaces: int) -> str:

@@ -180,8 +180,8 @@ def test_the_largest_graph_of_a_space_round_trips(op: str) -> None:
 
 
 def test_a_long_chain_of_shared_values_has_a_formula() -> None:
-    nodes = tuple(Node("mul", (FIRST + i - 1,) * 2 if i else (X, X)) for i in range(150))
-    graph = Graph(BASE_LEAVES, nodes, FIRST + 149)
+    nodes = tuple(Node("mul", (FIRST + i - 1,) * 2 if i else (X, X)) for i in range(NODES_MAX))
+    graph = Graph(BASE_LEAVES, nodes, FIRST + NODES_MAX - 1)
     assert Graph.parse(graph.formula) == graph.canonical()
 
 
@@ -196,9 +196,9 @@ NUMBERS = (*BASE_LEAVES, Leaf("number", "", -1.0), Leaf("number", "", 2.0))
         (BASE_LEAVES[::-1], (), 0, "first leaves are x, y, zero, v0, v1"),
         ((*BASE_LEAVES, *NUMBERS[:4:-1]), (), 0, "ascending and once each"),
         ((*BASE_LEAVES, NUMBERS[5], NUMBERS[5]), (), 0, "ascending and once each"),
-        ((*NUMBERS, Leaf("scalar", "a")), (), 0, "its parameters, then its finite numbers"),
-        ((*BASE_LEAVES, Leaf("number", "", float("nan"))), (), 0, "finite numbers"),
-        ((*BASE_LEAVES, Leaf("number", "", float("inf"))), (), 0, "finite numbers"),
+        ((*NUMBERS, Leaf("scalar", "a")), (), 0, "its parameters, then its numbers"),
+        ((*BASE_LEAVES, Leaf("number", "", float("nan"))), (), 0, "numbers and initial values are finite"),
+        ((*BASE_LEAVES, Leaf("number", "", float("inf"))), (), 0, "numbers and initial values are finite"),
         ((*BASE_LEAVES, Leaf("scalar", "a"), Leaf("vector", "a")), (), 0, "two learned parameters have one name"),
         ((*BASE_LEAVES, Leaf("scalar", "v1")), (), 0, "two learned parameters have one name"),
         (BASE_LEAVES, (Node("relu", (X,)),), FIRST, "unknown primitive 'relu'"),

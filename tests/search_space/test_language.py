@@ -138,3 +138,33 @@ def test_mutated_valid_texts_are_graphs_or_clear_errors() -> None:
             seen_errors += 1
     assert seen_graphs
     assert seen_errors
+
+
+@pytest.mark.parametrize("number", ["1e39", "-1e300", "9" * 400])
+def test_numbers_beyond_single_precision_are_refused(number: str) -> None:
+    with pytest.raises(InputError, match="number is too large"):
+        Graph.parse(f"x * {number}")
+    with pytest.raises(InputError, match="number is too large"):
+        Graph.parse(f"a = scalar({number})\nx * a")
+
+
+@pytest.mark.parametrize(
+    "name", ["self", "genotype", "mean", "k6", "n0", "running_1", "forward", "over", "lambda_", "_a"]
+)
+def test_names_that_a_layer_or_its_source_needs_are_refused(name: str) -> None:
+    if name == "lambda_":
+        assert Graph.parse(f"{name} = scalar(1)\nx * {name}").formula.startswith(name)
+        return
+    with pytest.raises(InputError, match="cannot be the name of a learned parameter"):
+        Graph.parse(f"{name} = scalar(1)\nx * {name}")
+
+
+def test_a_text_whose_genotype_would_be_too_long_is_refused() -> None:
+    number = "0.12345678901234567"
+    text = f"k = {number}\n" + "\n".join(f"m{i} = max({'-' * 3}k, tanh(max(k, k)))" for i in range(19)) + "\nx"
+    name = "long" * 60
+    shared = f"{name} = vector(1)\nb = {name}\n" + "\n".join(f"m{i} = b * b" for i in range(90)) + "\nx * b"
+    assert len(shared) < 4000
+    assert Graph.parse(text).live_nodes == 0
+    with pytest.raises(InputError, match="one node a line"):
+        Graph.parse(shared)

@@ -71,7 +71,7 @@ def test_every_graph_is_total(graph: Graph) -> None:
                 assert output.dtype == x.dtype
 
 
-@pytest.mark.parametrize("number", ["1e38", "3e38", "1e39", "-1e300", "1e-300", "1e308"])
+@pytest.mark.parametrize("number", ["1e38", "3e38", "-3e38", "1e-300"])
 def test_a_graph_with_any_number_is_total(number: str) -> None:
     for text in (f"x * {number}", f"a = scalar({number})\nx * a", f"a = vector({number})\nx * a"):
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -247,9 +247,12 @@ def test_the_second_input_is_y() -> None:
     torch.testing.assert_close(NormAct(Graph.parse("x / exp(y)"), 3)(x, y), x / y.exp())
 
 
-def test_a_missing_second_input_is_an_error() -> None:
-    with pytest.raises(ValueError, match="second input y; got 1 inputs"):
-        NormAct(Graph.parse("x + y"), 3)(normal(2, 3))
+def test_a_missing_and_a_surplus_second_input_are_errors() -> None:
+    x = normal(2, 3)
+    with pytest.raises(ValueError, match="takes 2 inputs, got 1"):
+        NormAct(Graph.parse("x + y"), 3)(x)
+    with pytest.raises(ValueError, match="takes 1 inputs, got 2"):
+        NormAct(Graph.parse("tanh(x)"), 3)(x, x)
 
 
 @pytest.mark.parametrize("name", catalog)
