@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import torch
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 from torch import nn
@@ -125,7 +126,7 @@ class Config(Frozen):
     """The whole of a run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
     space: SpaceConfig = SpaceConfig()
     data: Data = Data()
     recipe: Recipe = Recipe()
@@ -172,7 +173,8 @@ def _check_groups(name: str, proxy: Any) -> None:
         sites.add(num_features)
         return nn.Identity()
 
-    build(proxy, count, 3, 10)
+    with torch.device("meta"):  # sizes alone: no memory, no random numbers
+        build(proxy, count, 3, 10)
     for channels in sorted(sites):
         groups = next(g for g in range(min(proxy.groups, channels), 0, -1) if channels % g == 0)
         if groups < 2 or channels // groups < 2:
@@ -198,6 +200,19 @@ for _kind, _pattern, _first in (
     ("float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), list(_first))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would read as something else."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump_config(config: Config | Mapping[str, Any]) -> str:
+    """A config as YAML that `parse_config` reads; the order of the proxies is kept."""
+    raw = config.model_dump(mode="json") if isinstance(config, Config) else dict(config)
+    return yaml.dump(raw, Dumper=_Dumper, sort_keys=False)
 
 
 def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
@@ -232,11 +247,15 @@ def parse_config(text: str, where: str = "config", settings: Sequence[str] = ())
     except ValidationError as error:
         details = error.errors()
         first = details[0]
-        path = _yaml_path(raw, first["loc"])
+        reason, path = _reason(first), _yaml_path(raw, first["loc"])
+        named, colon, rest = reason.partition(": ")
+        inner = [*path, *named.split(".")]
+        if first["type"] == "value_error" and colon and _yaml_path(raw, tuple(inner)) == inner:
+            reason, path = rest, inner  # a contradiction that names its key
         dotted = ".".join(map(str, path))
         place = f"--set {dotted}" if dotted in overrides else f"{where}:{_line(root, path)}: {dotted}".rstrip(": ")
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-        raise InputError(f"{place}: {_reason(first)}{more}") from None
+        raise InputError(f"{place}: {reason}{more}") from None
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: {error}") from None
 

@@ -48,8 +48,8 @@ class History:
     pending: dict[int, None] = field(default_factory=dict)  # births without an outcome, in their order
     outcomes: int = 0  # the next outcome's seq is one more
     first_of: dict[str, int] = field(default_factory=dict)  # fingerprint -> birth
+    inheritable: dict[str, int] = field(default_factory=dict)  # fingerprint -> first birth with an outcome, no crash
     stopped_by: dict[str, int] = field(default_factory=dict)  # gate, or kind of crash -> candidates
-    crashes_in_a_row: int = 0
     baseline: dict[str, float] = field(default_factory=dict)  # proxy -> BN-ReLU's accuracy, same seed
     baseline_points: tuple[BaselinePoint, ...] = ()
     best: tuple[int, float] | None = None  # birth, advantage
@@ -66,7 +66,8 @@ class History:
         self.births[birth - 1] = replace(known, outcome=outcome)
         self.outcomes += 1
         del self.pending[birth]
-        self.crashes_in_a_row = self.crashes_in_a_row + 1 if isinstance(outcome, Crash) else 0
+        if not isinstance(outcome, Crash):
+            self.inheritable.setdefault(known.fingerprint, birth)
         match outcome:
             case Fitness():
                 self.survivors.append(Survivor(birth, known.graph, self.objectives(known.graph, outcome, objectives)))
@@ -118,7 +119,7 @@ def propose(config: Config, birth: int, history: History) -> tuple[Candidate, tu
         family=probed.family,
         parent=parent,
         operator="mutation" if parent else "random",
-        equal_to=None if evolution.duplicates == "evaluate" else _equal(history, probed.fingerprint),
+        equal_to=None if evolution.duplicates == "evaluate" else history.inheritable.get(probed.fingerprint),
         seen=history.outcomes,
         batch_dependent=batch_dependent(graph),
     )
@@ -136,14 +137,6 @@ def screen(config: Config, graph: Graph, probed: Probed) -> tuple[Measurement, .
         if measurements and not measurements[-1].passed:
             break
     return tuple(measurements)
-
-
-def _equal(history: History, fingerprint: str) -> int | None:
-    """The first candidate that is the same function and has an outcome to inherit; a crash is none."""
-    birth = history.first_of.get(fingerprint)
-    if birth is None or not isinstance(history.births[birth - 1].outcome, Fitness | Rejection):
-        return None
-    return birth
 
 
 def _timed(check: Callable[[], Check]) -> Measurement:
@@ -165,6 +158,8 @@ class Search:
     on_progress: Callable[[History], None] = lambda history: None
     screened: dict[int, tuple[Measurement, ...]] = field(default_factory=dict)  # of the pending, until recorded
     began: float = field(default_factory=time.monotonic)
+    evolved: bool = False  # nothing more is proposed; so it is when a run is resumed whose evolution had ended
+    crashes_in_a_row: int = 0  # of evaluations; what needs no worker says nothing of the workers
 
     def run(self) -> None:
         """Baseline, then all births. Raises Stopped when asked to, InputError when the protocol rejects BN-ReLU."""
@@ -175,9 +170,11 @@ class Search:
         while True:
             self._fill_slots()
             if not self.history.pending:
-                return
+                break
             birth, evaluation = self.next()
             self._record(birth, evaluation)
+        if not self.evolved:
+            self.store.event("evolved", f"{len(self.history.births)} births")
 
     def job(self, graph: Graph) -> Job:
         return Job(
@@ -238,7 +235,7 @@ class Search:
     def _may_propose(self) -> bool:
         minutes = self.config.evolution.minutes
         in_time = minutes is None or time.monotonic() - self.began < 60 * minutes
-        return in_time and len(self.history.births) < self.config.evolution.births
+        return not self.evolved and in_time and len(self.history.births) < self.config.evolution.births
 
     def _known_outcome(self, candidate: Candidate, measurements: tuple[Measurement, ...]) -> Outcome | None:
         """The outcome that needs no worker: a screening gate's rejection, or an equal candidate's."""
@@ -266,9 +263,10 @@ class Search:
         if isinstance(evaluation.outcome, Fitness):
             self.history.fit_seconds.append(evaluation.seconds)
         self.on_progress(self.history)
+        self.crashes_in_a_row = self.crashes_in_a_row + 1 if isinstance(evaluation.outcome, Crash) else 0
         if isinstance(evaluation.outcome, Crash):
             self.store.event("crash", f"birth {birth}: {evaluation.outcome.kind}: {evaluation.outcome.message}")
-            if self.history.crashes_in_a_row >= CRASHES_MAX:
+            if self.crashes_in_a_row >= CRASHES_MAX:
                 raise InputError(
                     f"{CRASHES_MAX} candidates in a row crashed, the last with {evaluation.outcome.kind}: "
                     f"{evaluation.outcome.message}"

@@ -2,10 +2,11 @@
 
 import os
 import platform
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -14,13 +15,12 @@ from types import FrameType
 from typing import Any
 
 import torch
-import yaml
 
-from evonas.config import Config, load_config, parse_config
+from evonas.config import Config, dump_config, load_config, parse_config
 from evonas.evolution import History, Search, Stopped, set_baseline
 from evonas.layers.source import write_layer
 from evonas.store.queries import Reader, Record
-from evonas.store.store import Address, Candidate, Store, locate
+from evonas.store.store import CONFIG_FILE, Address, Candidate, Store, locate
 from evonas.studies.rerank import FinalRow, final_table, rerank
 from search_space import fingerprint
 from search_space.errors import InputError
@@ -35,8 +35,8 @@ BEST_LAYER = "best_layer.py"
 class Run:
     """A run as its database tells it: while it is searched, and long after."""
 
-    def __init__(self, reference: str | Path) -> None:
-        self._reader = Reader.open(reference)
+    def __init__(self, address: Address, reference: str | Path) -> None:
+        self._reader = Reader(address)
         self.reference = str(reference)
         self.name = self._reader.name
         self.config = self._reader.config
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return Reader.open(self.reference).finished
+        return Reader(self._reader.address).finished
 
 
 @dataclass
@@ -64,9 +64,8 @@ class Watcher:
     """What a search tells while it runs; the command line's display is one."""
 
     history: History = field(default_factory=History)
-    phase: str = "starting"
 
-    def started(self, config: Config, folder: Path, history: History, workers: int) -> None:
+    def started(self, config: Config, reference: str, history: History, workers: int) -> None:
         self.history = history
 
     def progress(self, history: History) -> None:
@@ -78,7 +77,7 @@ class Watcher:
 
 def open_run(run: str | Path) -> Run:
     """A run by its folder, its .db file, or URL#run; raises InputError where there is none."""
-    return Run(run)
+    return Run(locate(run), run)
 
 
 def search(
@@ -94,23 +93,30 @@ def search(
     Raises InputError for bad input before anything is written, and Stopped on Ctrl-C or SIGTERM, after which `resume`
     goes on.
     """
-    if isinstance(config, Mapping):
-        config = parse_config(yaml.safe_dump(dict(config)), "config", settings)
+    if isinstance(config, Mapping) or (isinstance(config, Config) and settings):
+        config = parse_config(dump_config(config), "config", settings)
     elif not isinstance(config, Config):
         config = load_config(config, settings)
-    elif settings:
-        config = parse_config(yaml.safe_dump(config.model_dump(mode="json")), "config", settings)
     if run is not None and Path(run).exists():
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
+    if config.store.url is not None:
+        Address.of_url(config.store.url, None)
     data.split(config.data, data.open_source(config.data))
-    with _stop_signals() as should_stop, _pool(config) as pool:
+    history = History()
+    with _pool(config) as pool, _stop_signals() as should_stop:
         folder = _new_folder(config.name, run)
-        url = config.store.url or f"sqlite:///{folder / 'run.db'}"
-        store = Store.create(Address(url, folder.name, folder), config, _versions())
-        (folder / "config.yaml").write_text(
-            yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
-        )
-        return _drive(config, store, pool, History(), folder, should_stop, watcher or Watcher())
+        if config.store.url is None:
+            address = Address.of_file(folder / "run.db", None, folder)
+        else:
+            address = Address.of_url(config.store.url, folder.name, folder)
+        try:
+            store = Store.create(address, config, _versions())
+            (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
+            return _drive(config, store, pool, history, address, folder, should_stop, watcher or Watcher())
+        except InputError:
+            if not history.baseline:  # nothing is lost: there was nothing
+                shutil.rmtree(folder)
+            raise
 
 
 def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
@@ -118,11 +124,11 @@ def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
     address = locate(run)
     store = Store.take_over(address)
     try:
-        reader = Reader.open(run)
+        reader = Reader(address)
         config, history = reader.config, rebuild(reader)
         data.split(config.data, data.open_source(config.data))
-        with _stop_signals() as should_stop, _pool(config) as pool:
-            return _drive(config, store, pool, history, address.folder, should_stop, watcher or Watcher())
+        with _pool(config) as pool, _stop_signals() as should_stop:
+            return _drive(config, store, pool, history, address, run, should_stop, watcher or Watcher())
     finally:
         store.close()
 
@@ -151,27 +157,25 @@ def _drive(
     store: Store,
     pool: Pool,
     history: History,
-    folder: Path,
-    should_stop: Any,
+    address: Address,
+    reference: str | Path,
+    should_stop: Callable[[], bool],
     watcher: Watcher,
 ) -> Run:
-    reference = folder if config.store.url is None else f"{config.store.url}#{folder.name}"
-    search = Search(config, store, pool, history, should_stop, watcher.progress)
+    reader = Reader(address)
+    search = Search(config, store, pool, history, should_stop, watcher.progress, evolved=reader.evolved)
     try:
-        watcher.started(config, folder, history, pool.capacity)
-        watcher.phase = "search"
+        watcher.started(config, str(reference), history, pool.capacity)
         search.run()
-        reader = Reader.open(reference)
-        watcher.phase = "rerank"
         rerank(search, reader, watcher.reranked)
-        _write_best(reader, folder)
+        _write_best(reader, address.folder)
         store.finish()
     except (Stopped, KeyboardInterrupt):
         store.event("stopped", "asked to stop")
         raise
     finally:
         store.close()
-    return Run(reference)
+    return Run(address, reference)
 
 
 def _write_best(reader: Reader, folder: Path) -> None:
@@ -186,7 +190,7 @@ def export_layer(reader: Reader, birth: int, path: Path) -> None:
     """One candidate of a run as a file that imports torch alone."""
     record = reader.candidate(birth)
     row = next((row for row in final_table(reader) if row.birth == birth), None)
-    about = f"Birth {birth} of the run {reader.name}"
+    about = f"Birth {birth} of {reader.name}"
     if row is not None and row.difference is not None:
         about += f"; {row.difference * 100:+.2f} points of accuracy against BN-ReLU, mean over {len(row.accuracy)}"
         about += f" proxies and {row.seeds} fresh seeds (small proxy networks: {', '.join(row.accuracy)})."
@@ -200,7 +204,10 @@ def export_layer(reader: Reader, birth: int, path: Path) -> None:
 def _new_folder(name: str, run: str | Path | None) -> Path:
     if run is not None:
         folder = Path(run)
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(f"--run {run}: cannot be made ({error.strerror})") from None
         return folder
     number = 0
     while True:
@@ -237,8 +244,8 @@ def _pool(config: Config) -> Iterator[Pool]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Any]:
-    """Ctrl-C and SIGTERM ask the loop to stop; a second Ctrl-C interrupts at once."""
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask the loop to stop; a second Ctrl-C interrupts at once. (Ray sets its own before.)"""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set

@@ -1,5 +1,6 @@
 """What a person sees of a search while it runs, and at its end."""
 
+import shlex
 import time
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +20,18 @@ from workers.protocol import Gate
 LINE_EVERY_SECONDS = 20.0  # where there is no terminal
 
 
+def terminal() -> Console:
+    """Plain text is printed as it is; where no terminal is, lines are as long as they need to be."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=1000)
+
+
 class Display(Watcher):
     """A live panel in a terminal, a line now and then elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
-        self.console = console or Console()
+        self.console = console or terminal()
         self.reference = ""
         self._config: Config | None = None
         self._workers = 1
@@ -46,14 +53,14 @@ class Display(Watcher):
     def stop(self) -> None:
         self._live.stop()
 
-    def started(self, config: Config, folder: Path, history: History, workers: int) -> None:
+    def started(self, config: Config, reference: str, history: History, workers: int) -> None:
         self._config, self.history, self._workers = config, history, workers
-        self.reference = str(folder) if config.store.url is None else f"{config.store.url}#{folder.name}"
+        self.reference = reference
         self._began, self._began_with = time.monotonic(), history.outcomes
         self.console.print(
-            f"[bold]{config.name}[/bold]: {config.evolution.births} births on {len(config.proxies)} proxies, "
+            f"{config.name}: {config.evolution.births} births on {len(config.proxies)} proxies, "
             f"{workers} worker{'s' * (workers > 1)}, in {self.reference}",
-            highlight=False,
+            soft_wrap=True,
         )
 
     def progress(self, history: History) -> None:
@@ -202,15 +209,14 @@ def final_table(rows: list[FinalRow], proxies: list[str]) -> Table:
 
 def print_end(run: Run, best_layer: Path) -> None:
     """The final table, what it says, and where everything is."""
-    console = Console()
+    console = terminal()
     rows, config = run.final_table(), run.config
     if rows:
         seeds = max(row.seeds for row in rows)
         plural = "s" * (seeds > 1)
         console.print(
-            f"\n[bold]Retrained with {seeds} fresh seed{plural}[/bold]: validation accuracy, mean ± standard deviation "
-            f"over seeds; difference in points of accuracy, mean over proxies\n",
-            highlight=False,
+            f"\nRetrained with {seeds} fresh seed{plural}: validation accuracy, mean ± standard deviation over seeds; "
+            f"difference in points of accuracy, mean over proxies\n",
         )
         console.print(final_table(rows, list(config.proxies)))
         console.print()
@@ -221,12 +227,11 @@ def print_end(run: Run, best_layer: Path) -> None:
             assert best.difference is not None
             console.print(
                 f"Best: birth {best.birth}, {best.difference * 100:+.1f} points against {BASELINE}{sure}.",
-                highlight=False,
             )
         else:
-            console.print(f"No layer beat {BASELINE} with fresh seeds.", highlight=False)
+            console.print(f"No layer beat {BASELINE} with fresh seeds.")
     elif not run.top(1):
         console.print("No candidate was trained to the full budget.")
     if best_layer.exists():
-        console.print(f"Best layer: {best_layer}", soft_wrap=True, highlight=False)
-    console.print(f"Run: {run.reference}   (evonas top {run.reference})", soft_wrap=True, highlight=False)
+        console.print(f"Best layer: {best_layer}", soft_wrap=True)
+    console.print(f"Run: {run.reference}   (evonas top {shlex.quote(run.reference)})", soft_wrap=True)

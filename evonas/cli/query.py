@@ -2,27 +2,30 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.console import Console
+import click
 from rich.table import Table
 
-from evonas.cli.display import duration
+from evonas.cli.display import duration, terminal
 from evonas.config import BASELINE
 from evonas.run import export_layer
 from evonas.store.queries import Reader, Record, jsonable
 from search_space.errors import InputError
 from workers.outcome import Crash, Fitness, Outcome, Rejection
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, a .db file, or URL#run.")]
-BirthArgument = Annotated[int, typer.Argument(metavar="BIRTH", help="The candidate's number.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RUN = click.argument("run")
+BIRTH = click.argument("birth", type=int)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def status(run: RunArgument, as_json: Json = False) -> None:
-    """Counts by state and gate, and the time left.
+@click.command(short_help="Counts by state and gate, and the time left.")
+@RUN
+@JSON
+def status(run: str, as_json: bool) -> None:
+    """Counts by state and gate, the pace and the time left of RUN: a folder, a .db file, or URL#run.
 
+    \b
     Example: evonas status results/quickstart-000
     """
     reader = Reader.open(run)
@@ -46,8 +49,8 @@ def status(run: RunArgument, as_json: Json = False) -> None:
         told |= {"by_state": states, "by_gate": gates, "retrained": retrained, "outcomes_per_second": rate}
         _print_json(told | {"seconds_left_at_most": 0.0 if reader.finished else left})
         return
-    console = Console()
-    console.print(f"[bold]{reader.name}[/bold]: {births} of {config.evolution.births} births", highlight=False)
+    console = terminal()
+    console.print(f"{reader.name}: {births} of {config.evolution.births} births", style="bold")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), show_edge=False)
     for state, count in sorted(states.items()):
         table.add_row(state, str(count))
@@ -65,19 +68,20 @@ def status(run: RunArgument, as_json: Json = False) -> None:
     elif rate is None or left is None:
         console.print("no outcome yet since the last start")
     else:
-        console.print(f"{rate:.2f} outcomes a second; at most about {duration(left)} left", highlight=False)
+        console.print(f"{rate:.2f} outcomes a second; at most about {duration(left)} left")
 
 
-def top(
-    run: RunArgument,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 10,
-    by: Annotated[str | None, typer.Option(metavar="PROXY", help="Rank by the accuracy on one proxy.")] = None,
-    as_json: Json = False,
-) -> None:
-    """The best survivors, with one seed.
+@click.command(short_help="The best survivors, with one seed.")
+@RUN
+@click.option("-n", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="How many.")
+@click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
+@JSON
+def top(run: str, n: int, by: str | None, as_json: bool) -> None:
+    """The best survivors of RUN, with the search's one seed.
 
     Ranked by the mean over proxies of accuracy minus BN-ReLU's. Of equal candidates only the first is listed.
 
+    \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
     """
     reader = Reader.open(run)
@@ -102,17 +106,22 @@ def top(
         scores = [f"{record.accuracy[p]:.3f}" for p in proxies]
         difference = "" if record.advantage is None else f"{record.advantage * 100:+.1f}"
         table.add_row(str(record.birth), *scores, difference, str(record.parent or "random"), record.formula)
-    console = Console()
+    console = terminal()
     console.print(table)
     if not records:
         console.print("No candidate has been trained to the full budget yet.")
 
 
-def show(run: RunArgument, birth: BirthArgument, as_json: Json = False) -> None:
-    """One candidate, with all that is known.
+@click.command(short_help="One candidate, with all that is known.")
+@RUN
+@BIRTH
+@JSON
+def show(run: str, birth: int, as_json: bool) -> None:
+    """The candidate number BIRTH of RUN, with all that is known.
 
     Formula, genotype, outcome, what every gate measured, parent, seconds.
 
+    \b
     Example: evonas show results/quickstart-000 17
     """
     reader = Reader.open(run)
@@ -126,8 +135,8 @@ def show(run: RunArgument, birth: BirthArgument, as_json: Json = False) -> None:
             told["memory_mb"] = evaluation.memory_mb
         _print_json(told)
         return
-    console = Console(highlight=False)
-    console.print(f"[bold]birth {birth}[/bold] of {reader.name}: {outcome_text(record.outcome)}", soft_wrap=True)
+    console = terminal()
+    console.print(f"birth {birth} of {reader.name}: {outcome_text(record.outcome)}", soft_wrap=True, style="bold")
     origin = f"mutation of birth {record.parent}" if record.parent else "random"
     equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
     console.print(f"{origin}, proposed after {record.seen} outcomes{equal}")
@@ -138,25 +147,28 @@ def show(run: RunArgument, birth: BirthArgument, as_json: Json = False) -> None:
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         console.print(f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
-    console.print("\n[bold]formula[/bold]\n" + _indent(record.formula), soft_wrap=True)
-    console.print("\n[bold]genotype[/bold]\n" + _indent(record.graph), soft_wrap=True)
+    console.print("\nformula", style="bold")
+    console.print(_indent(record.formula), soft_wrap=True)
+    console.print("\ngenotype", style="bold")
+    console.print(_indent(record.graph), soft_wrap=True)
     if evaluation and evaluation.measurements:
-        table = Table(box=None, padding=(0, 2, 0, 2), show_edge=False)
+        table = Table(box=None, padding=(0, 1, 0, 1), show_edge=False)
         for column in ("gate", "proxy", "measured", "threshold", "step", "passed", "seconds"):
             table.add_column(column, justify="left" if column in ("gate", "proxy", "passed") else "right")
         for m in evaluation.measurements:
             values = (f"{m.value:.4g}", f"{m.threshold:.4g}", str(m.step))
             table.add_row(m.gate, m.proxy or "-", *values, "yes" if m.passed else "no", f"{m.seconds:.3f}")
-        console.print("\n[bold]gates[/bold]")
+        console.print("\ngates", style="bold")
         console.print(table)
 
 
-def dump(
-    run: RunArgument,
-    logical: Annotated[bool, typer.Option("--logical", help="Without times, hosts, memory and epochs.")] = False,
-) -> None:
+@click.command(short_help="All records as JSON lines.")
+@RUN
+@click.option("--logical", is_flag=True, help="Without times, hosts, memory and epochs.")
+def dump(run: str, logical: bool) -> None:
     """All records as JSON, one a line. Two runs whose logical dumps are equal are the same run.
 
+    \b
     Example: evonas dump results/a --logical > a; evonas dump results/b --logical | diff a -
     """
     reader = Reader.open(run)
@@ -164,15 +176,16 @@ def dump(
         print(json.dumps(jsonable(record)))
 
 
-def export(
-    run: RunArgument,
-    birth: BirthArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The Python file to write.")],
-) -> None:
+@click.command(short_help="Write a layer as a Python file.")
+@RUN
+@BIRTH
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The Python file to write.")
+def export(run: str, birth: int, output: Path) -> None:
     """Write a layer as a Python file.
 
     It imports torch alone and defines EvolvedLayer(num_features).
 
+    \b
     Example: evonas export results/quickstart-000 17 -o layer.py
     """
     reader = Reader.open(run)

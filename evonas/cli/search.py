@@ -1,20 +1,18 @@
 """evonas init, search, resume."""
 
+import shlex
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 import evonas
 from evonas.cli.display import Display, print_end
 from evonas.run import BEST_LAYER
 from search_space.errors import InputError, did_you_mean
 
-Setting = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the config; may be repeated.")
-]
+RUN = click.argument("run")
 
 
 def templates() -> dict[str, Path]:
@@ -24,12 +22,13 @@ def templates() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def init(
-    template: Annotated[str, typer.Option(help="Which of the shipped configs.")] = "quickstart",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write [<template>.yaml].")] = None,
-) -> None:
-    """Write a commented config to start from.
+@click.command(short_help="Write a commented config to start from.")
+@click.option("--template", default="quickstart", show_default=True, help="Which of the shipped configs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write [<template>.yaml].")
+def init(template: str, output: Path | None) -> None:
+    """Write a commented config to start from: quickstart, cifar10, evonorm-b or evonorm-s.
 
+    \b
     Example: evonas init --template cifar10 -o my.yaml
     """
     known = templates()
@@ -46,28 +45,32 @@ def init(
     print(f"Wrote {output}. Next: evonas search {output}")
 
 
-def search(
-    config: Annotated[Path, typer.Argument(help="A YAML file; `evonas init` writes one.")],
-    set_: Setting = None,
-    run: Annotated[Path | None, typer.Option("--run", help="The folder to make [results/<name>-<nnn>].")] = None,
-) -> None:
-    """Launch a search, and wait for its end.
+@click.command(short_help="Launch a search.")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Lay a value over the config; repeatable.")
+@click.option("--run", type=click.Path(path_type=Path), help="The folder to make [results/<name>-<nnn>].")
+def search(config: Path, settings: tuple[str, ...], run: Path | None) -> None:
+    """Launch a search from the YAML file CONFIG (`evonas init` writes one), and wait for its end.
 
+    \b
     Example: evonas search quickstart.yaml --set evolution.births=100 --run results/small
     """
     with Display() as display:
         try:
-            finished = evonas.search(config, run, settings=set_ or (), watcher=display)
+            finished = evonas.search(config, run, settings=settings, watcher=display)
         except (evonas.Stopped, KeyboardInterrupt):
             _say_how_to_resume(display)
     print_end(finished, finished.folder / BEST_LAYER)
 
 
-def resume(run: Annotated[str, typer.Argument(help="A run's folder, a .db file, or URL#run.")]) -> None:
-    """Go on with a stopped or killed run.
+@click.command(short_help="Go on with a stopped or killed run.")
+@RUN
+def resume(run: str) -> None:
+    """Go on with a stopped or killed RUN: its folder, its .db file, or URL#run.
 
     The candidates that were in flight are evaluated again; nothing recorded is.
 
+    \b
     Example: evonas resume results/quickstart-000
     """
     with Display() as display:
@@ -81,7 +84,10 @@ def resume(run: Annotated[str, typer.Argument(help="A run's folder, a .db file, 
 def _say_how_to_resume(display: Display) -> None:
     display.stop()
     if display.reference:
-        print(f"Stopped; nothing recorded is lost. Go on with: evonas resume {display.reference}", file=sys.stderr)
+        print(
+            f"Stopped; nothing recorded is lost. Go on with: evonas resume {shlex.quote(display.reference)}",
+            file=sys.stderr,
+        )
     else:
         print("Stopped before anything was recorded.", file=sys.stderr)
-    raise typer.Exit(130)
+    sys.exit(130)

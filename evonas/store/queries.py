@@ -59,10 +59,10 @@ class Reader:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.engine: Engine = open_engine(address.url, writable=False)
-        check_schema(self.engine, address.url)
+        self.engine: Engine = open_engine(address, writable=False)
+        check_schema(self.engine, address.where)
         with self.engine.connect() as connection:
-            self._row = find_run(connection, address.run, address.url)
+            self._row = find_run(connection, address.run, address.where)
         self.run: int = self._row.id
         self.name: str = self._row.name
 
@@ -85,10 +85,19 @@ class Reader:
     def finished(self) -> bool:
         return self._row.finished is not None
 
+    @property
+    def evolved(self) -> bool:
+        """Whether all candidates are proposed and judged, so that only the retraining may be missing."""
+        e = tables.event.c
+        with self.engine.connect() as connection:
+            query = select(e.id).where(e.run == self.run, e.kind == "evolved")
+            return connection.execute(query).first() is not None
+
     def candidate(self, birth: int) -> Record:
         """Raises InputError when there is no such birth."""
         with self.engine.connect() as connection:
-            records = list(self._records(connection, tables.candidate.c.birth == birth))
+            known = 0 < birth < 2**63  # what a database can be asked
+            records = list(self._records(connection, tables.candidate.c.birth == birth)) if known else []
             if records:
                 return records[0]
             last = connection.execute(
@@ -143,8 +152,8 @@ class Reader:
         by_state = select(c.state, func.count()).where(c.run == self.run).group_by(c.state)
         stopped = select(e.gate, func.count()).where(e.run == self.run, e.purpose == "search", e.gate.is_not(None))
         with self.engine.connect() as connection:
-            states: dict[str, int] = dict(connection.execute(by_state).tuples().all())
-            gates: dict[str, int] = dict(connection.execute(stopped.group_by(e.gate)).tuples().all())
+            states = {str(row[0]): int(row[1]) for row in connection.execute(by_state)}
+            gates = {str(row[0]): int(row[1]) for row in connection.execute(stopped.group_by(e.gate))}
         return states, gates
 
     def pace(self) -> tuple[float, float, float]:

@@ -11,22 +11,24 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from evonas.config import Config
+from evonas.config import Config, load_config
 from evonas.store import tables
 from search_space.errors import InputError, did_you_mean
 from search_space.graph import Graph
 from workers.outcome import Crash, Evaluation, Fitness, Outcome, Rejection
 
 BUSY_TIMEOUT_SECONDS = 60
+CONFIG_FILE = "config.yaml"  # the resolved config in a run's folder
 
 
 class State(StrEnum):
@@ -65,11 +67,39 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a run is: a database, its name there, and the folder that its files are in."""
+    """Where a run is: a database, its name there (None: the only one), and the folder that its files are in."""
 
-    url: str
+    url: URL
     run: str | None
     folder: Path
+
+    @classmethod
+    def of_file(cls, database: Path, run: str | None, folder: Path) -> "Address":
+        return cls(URL.create("sqlite", database=str(database)), run, folder)
+
+    @classmethod
+    def of_url(cls, url: str, run: str | None, folder: Path | None = None) -> "Address":
+        """Raises InputError for what is no URL of a database that can hold runs."""
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise InputError(f"'{url}': not a database URL; expected sqlite:///path.db") from None
+        if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+            raise InputError(f"'{url}': this version of evonas keeps runs in SQLite files; expected sqlite:///path.db")
+        parent = Path(parsed.database).parent
+        if not parent.is_dir():
+            raise InputError(f"'{url}': there is no folder '{parent}'")
+        beside = parent / run if run and (parent / run).is_dir() else parent
+        return cls(parsed, run, folder or beside)
+
+    @property
+    def path(self) -> Path:
+        return Path(str(self.url.database))
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return str(self.path)
 
 
 class StoreError(Exception):
@@ -84,48 +114,37 @@ def locate(reference: str | Path) -> Address:
     """RUN as a person writes it: a run's folder, a .db file, or URL#run. Raises InputError where nothing is there."""
     reference = str(reference)
     if "://" in reference:
-        url, _, name = reference.partition("#")
-        return Address(url, name or None, _sqlite_path(url).parent)
+        database, _, name = reference.partition("#")
+        return Address.of_url(database, name or None)
     path = Path(reference)
-    file = path / "run.db" if path.is_dir() else path
-    if not file.is_file():
-        beside = [str(each) for each in path.parent.glob("*") if each.is_dir()] if path.parent.is_dir() else []
-        what = "no run.db in it" if path.is_dir() else "no such run"
-        hint = did_you_mean(reference.rstrip("/"), beside) if beside and not path.is_dir() else ""
-        raise InputError(
-            f"{reference}: {what}; expected a run's folder, a .db file or URL#run" * (not hint)
-            or f"{reference}: {what}{hint}"
-        )
-    return Address(f"sqlite:///{file}", None, file.parent)
+    if path.is_file():
+        return Address.of_file(path, None, path.parent)
+    if (path / "run.db").is_file():
+        return Address.of_file(path / "run.db", None, path)
+    if (path / CONFIG_FILE).is_file() and (url := load_config(path / CONFIG_FILE).store.url):
+        return Address.of_url(url, path.name, path)
+    if path.is_dir():
+        raise InputError(f"{reference}: no run.db in it; expected a run's folder, a .db file or URL#run")
+    beside = [str(each.parent) for each in path.parent.glob("*/run.db")] if path.parent.is_dir() else []
+    raise InputError(f"{reference}: no such run{did_you_mean(str(path), beside)}")
 
 
-def _sqlite_path(url: str) -> Path:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise InputError(f"'{url}': not a database URL; expected sqlite:///path.db") from None
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        raise InputError(f"'{url}': this version of evonas keeps runs in SQLite files; expected sqlite:///path.db")
-    return Path(parsed.database)
-
-
-def open_engine(url: str, *, writable: bool) -> Engine:
+def open_engine(address: Address, *, writable: bool) -> Engine:
     """SQLite with write-ahead logging, so that readers never block the writer; readers open the file read-only."""
-    path = _sqlite_path(url)
+    path = address.path
     if writable:
-        engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+        engine = create_engine(address.url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
         event.listen(engine, "connect", _prepare_writer)
-    else:
-        if not path.is_file():
-            raise InputError(f"{path}: no such database")
-        wal = Path(f"{path}-wal")
-        mode = "mode=ro" if os.access(path.parent, os.W_OK) or wal.exists() else "immutable=1"
-        engine = create_engine(
-            f"sqlite:///file:{path.resolve()}?{mode}&uri=true",
-            connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
-            poolclass=NullPool,  # a reader that waits holds no connection
-        )
-    return engine
+        return engine
+    if not path.is_file():
+        raise InputError(f"{path}: no such database")
+    may_write = os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists()
+    query = {"mode": "ro", "uri": "true"} if may_write else {"immutable": "1", "uri": "true"}
+    return create_engine(
+        URL.create("sqlite", database=f"file:{quote(str(path.resolve()))}", query=query),
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
+        poolclass=NullPool,  # a reader that waits holds no connection
+    )
 
 
 def _prepare_writer(connection: Any, _record: Any) -> None:
@@ -182,28 +201,28 @@ class Store:
     @classmethod
     def create(cls, address: Address, config: Config, versions: dict[str, str]) -> "Store":
         """A new run in a database that is new or evonas' own."""
-        address.folder.mkdir(parents=True, exist_ok=True)
         name = address.run or address.folder.name
-        lock = _take_lock(_lock_path(address.url, name))
-        path = _sqlite_path(address.url)
-        if path.exists():
-            check_schema(open_engine(address.url, writable=False), str(path))
-        engine = open_engine(address.url, writable=True)
-        with engine.connect() as connection:
-            if not path.exists() or not inspect(connection).has_table(tables.VERSION_TABLE):
+        is_new = not address.path.exists()
+        if not is_new:
+            check_schema(open_engine(address, writable=False), address.where)
+            with open_engine(address, writable=False).connect() as connection:
+                if connection.execute(select(tables.run.c.id).where(tables.run.c.name == name)).first():
+                    raise InputError(f"{address.where}#{name}: this run exists; resume it, or choose another name")
+        lock = _take_lock(address, name)
+        engine = open_engine(address, writable=True)
+        if is_new:
+            with engine.connect() as connection:
                 command.upgrade(_alembic(connection), "head")
                 connection.commit()
+        row = {
+            "name": name,
+            "config": config.model_dump_json(),
+            "seed": config.seed,
+            "epoch": 1,
+            "versions": json.dumps(versions),
+            "created": time.time(),
+        }
         with engine.begin() as connection:
-            if connection.execute(select(tables.run.c.id).where(tables.run.c.name == name)).first():
-                raise InputError(f"{address.url}#{name}: this run exists; resume it, or choose another name")
-            row = {
-                "name": name,
-                "config": config.model_dump_json(),
-                "seed": config.seed,
-                "epoch": 1,
-                "versions": json.dumps(versions),
-                "created": time.time(),
-            }
             run = connection.execute(insert(tables.run).values(row)).inserted_primary_key
             assert run is not None
         store = cls(engine, int(run[0]), 1, lock)
@@ -213,11 +232,11 @@ class Store:
     @classmethod
     def take_over(cls, address: Address) -> "Store":
         """Own an existing run. Raises InputError with host and process of the driver that owns it now."""
-        check_schema(open_engine(address.url, writable=False), address.url)
-        with open_engine(address.url, writable=False).connect() as connection:
-            row = find_run(connection, address.run, address.url)
-        lock = _take_lock(_lock_path(address.url, row.name))
-        engine = open_engine(address.url, writable=True)
+        check_schema(open_engine(address, writable=False), address.where)
+        with open_engine(address, writable=False).connect() as connection:
+            row = find_run(connection, address.run, address.where)
+        lock = _take_lock(address, row.name)
+        engine = open_engine(address, writable=True)
         with engine.begin() as connection:
             mine = tables.run.c.id == row.id
             connection.execute(update(tables.run).where(mine).values(epoch=tables.run.c.epoch + 1, finished=None))
@@ -283,6 +302,7 @@ class Store:
     def close(self) -> None:
         """Fold the write-ahead log into the file, so that it opens from anywhere, and let the run go."""
         with suppress(OperationalError), self.engine.connect() as connection:  # a reader is there: its turn to fold
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
         self.engine.dispose()
         self._lock.close()
@@ -369,11 +389,8 @@ def _driver() -> str:
     return f"process {os.getpid()} on {platform.node()}"
 
 
-def _lock_path(url: str, run: str) -> Path:
-    return _sqlite_path(url).parent / f".{run}.lock"
-
-
-def _take_lock(path: Path) -> IO[str]:
+def _take_lock(address: Address, run: str) -> IO[str]:
+    path = address.path.parent / f".{run}.lock"
     lock = path.open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -381,7 +398,7 @@ def _take_lock(path: Path) -> IO[str]:
         lock.seek(0)
         owner = lock.read().strip() or "another driver"
         lock.close()
-        raise InputError(f"{path.parent}: the run is driven by {owner}") from None
+        raise InputError(f"{address.where}: the run is driven by {owner}") from None
     lock.truncate(0)
     lock.write(_driver())
     lock.flush()

@@ -89,11 +89,14 @@ def rerank(search: Search, reader: Reader, on_progress: Callable[[int, int], Non
 
 
 def final_table(reader: Reader) -> list[FinalRow]:
-    """Candidates and baselines by their mean difference to BN-ReLU, the best first; empty before the rerank."""
+    """Candidates and baselines by their mean difference to BN-ReLU, best first; empty until the rerank has ended."""
     config = reader.config
+    evaluations = reader.evaluations("rerank")
+    if not reader.evolved or len(evaluations) < len(contenders(config, reader)) * config.evolution.rerank.seeds:
+        return []
     accuracies: dict[tuple[int | None, str | None], dict[int, dict[str, float] | None]] = {}
     formulas: dict[tuple[int | None, str | None], str] = {}
-    for each in reader.evaluations("rerank"):
+    for each in evaluations:
         outcome = each.evaluation.outcome
         found = outcome.accuracy if isinstance(outcome, Fitness) else None
         accuracies.setdefault((each.birth, each.name), {})[each.seed] = found

@@ -67,7 +67,8 @@ def main() -> None:
                 second[proxy] = [each.result() for each in futures]
                 first = [r.accuracy[proxy] for r in records]
                 print(
-                    f"{proxy}: rank correlation of two seeds over {len(first)} survivors {spearman(first, second[proxy]):.2f}"
+                    f"{proxy}: rank correlation of two seeds over {len(first)} survivors "
+                    f"{spearman(first, second[proxy]):.2f}"
                 )
             means = (
                 [fmean(r.accuracy.values()) for r in records],

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from evonas.config import BASELINE, Config, parse_config
-from evonas.evolution import CRASHES_MAX, History, Search, propose
+from evonas.evolution import CRASHES_MAX, History, Search, Stopped, propose
 from evonas.run import rebuild
 from evonas.selection import Survivor
 from evonas.store.queries import Reader, Record
-from evonas.store.store import Address, Candidate, Store
+from evonas.store.store import Address, Candidate, Store, locate
 from search_space.catalog import catalog
 from search_space.errors import InputError
 from search_space.graph import Graph
@@ -244,7 +244,7 @@ def test_no_birth_is_lost_or_twice_and_the_store_knows_all_that_the_loop_knows(
     assert pool.most == capacity
     assert len(pool.submitted) > births / 10
     assert len(pool.submitted) == len(set(pool.submitted))
-    assert search.history.pending == []
+    assert not search.history.pending
     mutated = [each for each in records if each.parent is not None]
     assert len(mutated) > births / 5
     by_seq = sorted(records, key=lambda each: each.seq or 0)
@@ -255,6 +255,34 @@ def test_no_birth_is_lost_or_twice_and_the_store_knows_all_that_the_loop_knows(
     for each in records:
         assert each.seen <= (each.seq or 0) - 1
         assert each.birth - 1 - each.seen < capacity  # the others had outcomes
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 6])
+def test_a_run_goes_on_with_more_or_fewer_workers(tmp_path: Path, tiny: dict[str, Any], capacity: int) -> None:
+    config = configured(tiny, births=40, duplicates="evaluate")
+    counted: list[int] = []
+    with pytest.raises(Stopped):
+        searched(
+            tmp_path,
+            config,
+            FakePool(4),
+            should_stop=lambda: counted[-1:] >= [15],
+            on_progress=lambda h: counted.append(h.outcomes),
+        )
+    in_flight = [each.birth for each in Reader.open(tmp_path).candidates() if each.state == "pending"]
+    assert len(in_flight) >= 3
+    pool, store = FakePool(capacity), Store.take_over(locate(tmp_path))
+    Search(config, store, pool, rebuild(Reader.open(tmp_path))).run()
+    store.close()
+    records = Reader.open(tmp_path).candidates()
+    assert [each.birth for each in records] == list(range(1, 41))
+    assert sorted(each.seq or 0 for each in records) == list(range(1, 41))
+    assert pool.submitted[: len(in_flight)] == in_flight
+    assert pool.most == capacity
+    for birth in in_flight:  # what the driver had screened is screened again
+        evaluation = Reader.open(tmp_path).evaluation_of(birth)
+        assert evaluation is not None
+        assert [each.gate for each in evaluation.measurements][:2] == ["depends_on_x", "finite"]
 
 
 def test_no_candidate_is_proposed_while_all_workers_are_busy(tmp_path: Path, tiny: dict[str, Any]) -> None:

@@ -160,11 +160,7 @@ def test_names_that_a_layer_or_its_source_needs_are_refused(name: str) -> None:
 
 
 def test_a_text_whose_genotype_would_be_too_long_is_refused() -> None:
-    number = "0.12345678901234567"
-    text = f"k = {number}\n" + "\n".join(f"m{i} = max({'-' * 3}k, tanh(max(k, k)))" for i in range(19)) + "\nx"
     name = "long" * 60
-    shared = f"{name} = vector(1)\nb = {name}\n" + "\n".join(f"m{i} = b * b" for i in range(90)) + "\nx * b"
-    assert len(shared) < 4000
-    assert Graph.parse(text).live_nodes == 0
+    text = f"{name} = vector(1)\nb = {name}\n" + "\n".join(f"m{i} = b * b" for i in range(90)) + "\nx * b"
     with pytest.raises(InputError, match="one node a line"):
-        Graph.parse(shared)
+        Graph.parse(text)

@@ -1,0 +1,193 @@
+"""The house: imports run one way, doors stay shut, and what a repository needs is there."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("search_space", "workers", "evonas")
+FILES = tuple(sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")))
+LINES_MAX = 400
+PACKAGE_OF = {"yaml": "pyyaml"}  # where the distribution has another name than its module
+SOURCE_OF_CODE = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}  # what makes code of stored bytes
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The full names of all modules that a file imports, anywhere in it; relative ones made absolute."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            yield ".".join((*above, *filter(None, [node.module])))
+        elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
+            yield "".join(str(each.value) for each in node.args[:1] if isinstance(each, ast.Constant)) or "<computed>"
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+
+
+def importers(*modules: str) -> set[str]:
+    """The files that import one of these top-level modules."""
+    return {name(path) for path in FILES if any(each.split(".")[0] in modules for each in imported(path))}
+
+
+def inside(files: set[str], *places: str) -> set[str]:
+    return {each for each in files if each.startswith(places)}
+
+
+# --------------------------------------------------------------------------- imports
+
+
+def test_every_package_is_looked_at() -> None:
+    assert {name(path).split("/")[0] for path in FILES} == set(PACKAGES)
+    assert len(FILES) > 30
+
+
+def test_imports_run_one_way() -> None:
+    assert inside(importers("workers", "evonas"), "search_space/") == set()
+    assert inside(importers("evonas"), "workers/") == set()
+    assert inside(importers("search_space"), "workers/")  # so that a blind parser would be seen
+
+
+def test_nothing_imports_by_a_computed_name() -> None:
+    assert importers("<computed>") == set()
+
+
+def test_ray_stays_behind_its_doors() -> None:
+    found = importers("ray")
+    assert "workers/pool.py" in found
+    assert found <= {"workers/pool.py", "evonas/cluster.py"}
+
+
+def test_sql_stays_in_the_store() -> None:
+    found = importers("sqlalchemy", "alembic", "sqlite3")
+    assert found
+    assert found == inside(found, "evonas/store/")
+
+
+def test_the_command_line_libraries_stay_in_its_room() -> None:
+    found = importers("typer", "click", "rich")
+    assert found
+    assert found == inside(found, "evonas/cli/")
+
+
+def test_nobody_below_imports_the_command_line() -> None:
+    users = {name(path) for path in FILES if any(each.startswith("evonas.cli") for each in imported(path))}
+    assert users == inside(users, "evonas/cli/")
+
+
+def test_the_mathematics_knows_no_clock_network_database_or_global_random_state() -> None:
+    assert inside(importers("time", "datetime", "socket", "urllib", "requests", "sqlite3"), "search_space/") == set()
+    for path in (ROOT / "search_space").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                assert ast.unparse(node.func) not in ("random.random", "random.choice", "torch.manual_seed"), name(path)
+
+
+# --------------------------------------------------------------------------- text is never code
+
+
+def test_nothing_is_evaluated_as_code() -> None:
+    calls = {
+        f"{name(path)}:{node.lineno}: {ast.unparse(node.func)}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("eval", "exec", "compile", "builtins.eval", "builtins.exec", "torch.load")
+    }
+    assert calls == set()
+
+
+def test_nothing_is_unpickled() -> None:
+    assert importers(*SOURCE_OF_CODE) == set()
+
+
+def test_the_search_for_calls_can_find_one() -> None:
+    tree = ast.parse("def f():\n    return eval('1')\nre.compile('a')")
+    assert [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)] == ["re.compile", "eval"]
+
+
+# --------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_files_can_be_read_in_one_sitting(package: str) -> None:
+    lines = {name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    long = {file: count for file, count in lines.items() if file.startswith(f"{package}/") and count > LINES_MAX}
+    assert long == {}
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [name(path) for path in FILES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+    assert [each for each in silent if "/migrations/" not in each] == []
+
+
+@pytest.mark.parametrize(
+    "file", ["CHANGELOG.md", "LICENSE", "README.md", ".gitignore", ".pre-commit-config.yaml", ".ci/run"]
+)
+def test_the_repository_has(file: str) -> None:
+    assert (ROOT / file).read_text(encoding="utf-8").strip()
+
+
+def test_the_licence_is_apaches() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in text
+    assert "Version 2.0" in text
+    assert pyproject()["project"]["license"] == "Apache-2.0"
+
+
+def test_the_images_licence_travels_with_them() -> None:
+    assert (ROOT / "workers" / "fashion_mnist" / "LICENSE").is_file()
+    assert "workers/fashion_mnist/LICENSE" in pyproject()["project"]["license-files"]
+
+
+@pytest.mark.parametrize("target", ["search", "test", "check"])
+def test_make_has(target: str) -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{target}:", text, re.MULTILINE)
+    assert target in re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE)[0].split()
+
+
+# --------------------------------------------------------------------------- dependencies
+
+
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def requirements() -> list[str]:
+    project, build = pyproject()["project"], pyproject()["build-system"]
+    extras = [each for extra in project["optional-dependencies"].values() for each in extra]
+    return [*build["requires"], *project["dependencies"], *extras]
+
+
+@pytest.mark.parametrize("requirement", requirements())
+def test_every_dependency_has_its_reason(requirement: str) -> None:
+    lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if f'"{requirement}"' in line]
+    assert re.search(r'"[\]]?,?\s+#\s*\S+', line), line
+
+
+def test_no_dependency_pins_a_build() -> None:
+    assert [each for each in requirements() if "==" in each or "+cu" in each or "+cpu" in each or "@" in each] == []
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    """What the packages import and neither Python nor they themselves have is named in pyproject.toml."""
+    declared = {re.split(r"[<>=!\[ ]", each)[0].lower() for each in pyproject()["project"]["dependencies"]}
+    known = set(sys.stdlib_module_names) | set(PACKAGES)
+    used = {module.split(".")[0] for path in FILES for module in imported(path)}
+    assert {PACKAGE_OF.get(each, each) for each in used - known} - declared == set()

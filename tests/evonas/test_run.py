@@ -1,0 +1,482 @@
+"""Whole runs: from Python, killed and resumed, on Ray, and what bad input leaves behind."""
+
+import importlib.util
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import evonas
+from evonas.evolution import History
+from evonas.run import BEST_LAYER, Run, Watcher
+from evonas.store.queries import Reader, jsonable
+from evonas.studies.rerank import rerank_seeds
+from search_space.errors import InputError
+from tests.conftest import TINY
+from workers.outcome import Crash, Fitness
+
+EVONAS = str(Path(sys.executable).with_name("evonas"))
+TINY_CONFIG = evonas.config.parse_config(json.dumps(TINY))
+GIVE_UP_SECONDS = 120.0  # on a process that hangs
+
+
+def logical(reference: str | Path) -> list[str]:
+    """The logical dump without its first row, the config."""
+    return [json.dumps(jsonable(row)) for row in Reader.open(reference).dump()][1:]
+
+
+def written(folder: Path, config: dict[str, Any]) -> str:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return str(path)
+
+
+def reranked(reference: str | Path) -> list[tuple[int | None, str | None, int]]:
+    return [(each.birth, each.name, each.seed) for each in Reader.open(reference).evaluations("rerank")]
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One search that nothing disturbed."""
+    return evonas.search(TINY_CONFIG, tmp_path_factory.mktemp("calm") / "run")
+
+
+# --------------------------------------------------------------------------- from Python
+
+
+def test_search_returns_the_finished_run(calm: Run) -> None:
+    assert calm.finished
+    assert calm.name == "run"
+    best = calm.top(3)
+    assert len(best) == 3
+    assert [each.advantage for each in best] == sorted((each.advantage or 0.0 for each in best), reverse=True)
+    assert calm.candidate(best[0].birth) == best[0]
+    births = [each.birth for each in Reader.open(calm.reference).candidates()]
+    assert births == list(range(1, 41))
+
+
+def test_open_run_tells_the_same(calm: Run) -> None:
+    again = evonas.open_run(calm.folder)
+    assert again.top() == calm.top()
+    assert again.final_table() == calm.final_table()
+    assert again.config == calm.config
+
+
+def test_the_final_table_is_the_best_and_the_baseline_with_fresh_seeds(calm: Run) -> None:
+    rows = calm.final_table()
+    assert [row.name for row in rows].count("BN-ReLU") == 1
+    assert len(rows) == 3
+    baseline = next(row for row in rows if row.name == "BN-ReLU")
+    assert (baseline.difference, baseline.birth, baseline.parent) == (0.0, None, None)
+    for row in rows:
+        assert (row.seeds, row.failed) == (2, 0)
+        assert row.birth is None or row.formula == calm.candidate(row.birth).formula
+        assert row.birth is None or row.parent == calm.candidate(row.birth).parent
+    differences = [row.difference or 0.0 for row in rows]
+    assert differences == sorted(differences, reverse=True)
+
+
+def test_rerank_seeds_are_none_of_the_searchs(calm: Run) -> None:
+    reader = Reader.open(calm.reference)
+    searched = {each.seed for each in (*reader.evaluations("search"), *reader.evaluations("baseline"))}
+    fresh = {seed for _, _, seed in reranked(calm.reference)}
+    assert searched == {0}
+    assert fresh == set(rerank_seeds(calm.config))
+    assert len(fresh) == 2
+    assert not searched & fresh
+
+
+def test_the_best_layer_is_a_layer(calm: Run) -> None:
+    specification = importlib.util.spec_from_file_location("best_layer", Path(calm.folder) / BEST_LAYER)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    best = next(row for row in calm.final_table() if row.birth)
+    x = torch.randn(4, 8, 5, 5)
+    assert torch.equal(module.EvolvedLayer(8)(x), evonas.layer(best.formula, 8)(x))
+
+
+def test_a_mapping_a_file_and_a_config_are_one_search(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
+    evonas.search(tiny, tmp_path / "mapping")
+    evonas.search(written(tmp_path, tiny), tmp_path / "file")
+    assert logical(tmp_path / "mapping") == logical(calm.reference)
+    assert logical(tmp_path / "file") == logical(calm.reference)
+
+
+def test_another_seed_is_another_run(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
+    run = evonas.search(tiny, tmp_path / "other", settings=["seed=1", "evolution.births=10", "evolution.rerank.top=0"])
+    assert run.config.seed == 1
+    assert logical(tmp_path / "other")[:10] != logical(calm.reference)[:10]
+
+
+def test_a_search_leaves_signals_and_threads_as_they_were(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"]["births"] = 3
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    torch.set_num_threads(2)
+    try:
+        evonas.search(tiny, tmp_path / "run")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)  # as tests/conftest.py has it
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_search_draws_nothing_from_torchs_global_generator(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"]["births"] = 3
+    state = torch.get_rng_state()
+    evonas.search(tiny, tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_resolved_config_lies_in_the_folder_and_loads(calm: Run) -> None:
+    assert evonas.load_config(Path(calm.folder) / "config.yaml") == calm.config
+
+
+def test_a_search_without_a_rerank_ends_too(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"] |= {"births": 12, "rerank": {"top": 0, "seeds": 1}}
+    run = evonas.search(tiny, tmp_path / "run")
+    assert run.finished
+    assert run.top(1)
+    assert (tmp_path / "run" / BEST_LAYER).is_file()
+
+
+def test_a_search_without_a_survivor_ends_without_a_layer(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["space"] = {"nodes": 1, "primitives": ["div"], "aggregations": [], "index_sets": [], "leaves": ["x"]}  # x / x
+    tiny["evolution"]["births"] = 3
+    run = evonas.search(tiny, tmp_path / "run")
+    assert (run.finished, run.top()) == (True, [])
+    assert [row.name for row in run.final_table()] == ["BN-ReLU"]
+    assert not (tmp_path / "run" / BEST_LAYER).exists()
+
+
+@pytest.mark.parametrize("steps", [[6], [3, 3]], ids=["at the full budget", "twice at one step"])
+def test_quality_gates_may_ask_at_any_step(tmp_path: Path, tiny: dict[str, Any], steps: list[int]) -> None:
+    tiny["gates"] = [{"quality": {"steps": each, "of_baseline": 0.5}} for each in steps]
+    tiny["evolution"]["births"] = 5
+    assert evonas.search(tiny, tmp_path / "run").finished
+
+
+def test_objective_nodes_is_recorded_with_the_run_and_resumed(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["objectives"] = ["accuracy", "nodes"]
+    tiny["evolution"]["births"] = 15
+    run = evonas.search(tiny, tmp_path / "run")
+    before = logical(run.reference)
+    evonas.resume(run.folder)
+    assert logical(run.reference) == before
+
+
+# --------------------------------------------------------------------------- a database of one's own
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    folder = tmp_path_factory.mktemp("shared")
+    config = json.loads(json.dumps(TINY)) | {"store": {"url": f"sqlite:///{folder / 'all.db'}"}}
+    config["evolution"]["births"] = 12
+    return folder, evonas.search(config, folder / "runs" / "one")
+
+
+def test_a_run_in_a_shared_database_still_has_its_own_folder(shared: tuple[Path, Run]) -> None:
+    folder, run = shared
+    assert run.reference == f"sqlite:///{folder / 'all.db'}#one"
+    assert Path(run.folder) == folder / "runs" / "one"
+    assert (folder / "runs" / "one" / BEST_LAYER).is_file()
+
+
+def test_a_run_in_a_shared_database_opens_by_its_folder(shared: tuple[Path, Run]) -> None:
+    folder, run = shared
+    assert evonas.open_run(folder / "runs" / "one").top() == run.top()
+
+
+def test_a_run_in_a_shared_database_is_resumed_by_its_url(shared: tuple[Path, Run]) -> None:
+    folder, run = shared
+    before = logical(run.reference)
+    again = evonas.resume(run.reference)
+    assert (again.finished, logical(again.reference)) == (True, before)
+    assert not (folder / BEST_LAYER).exists()
+
+
+# --------------------------------------------------------------------------- bad input
+
+
+def _under_a_file(config: dict[str, Any], folder: Path) -> Path:
+    (folder / "file").touch()
+    return folder / "file" / "run"
+
+
+def _existing(config: dict[str, Any], folder: Path) -> Path:
+    (folder / "run").mkdir()
+    return folder / "run"
+
+
+def _set(**sections: Any) -> Callable[[dict[str, Any], Path], Path]:
+    def change(config: dict[str, Any], folder: Path) -> Path:
+        (folder / "theirs.db").write_text("not a database")
+        for section, values in sections.items():
+            text = json.dumps(values).replace("FOLDER", str(folder))
+            config[section] = json.loads(text)
+        return folder / "run"
+
+    return change
+
+
+BAD: dict[str, Callable[[dict[str, Any], Path], Path]] = {
+    "the folder exists": _existing,
+    "the folder is below a file": _under_a_file,
+    "a seed that SQL cannot hold": _set(seed=10**30),
+    "no such image folder": _set(data={"source": "folder", "path": "FOLDER/none"}),
+    "too few images": _set(data={"train": 20000}),
+    "an unknown kind of database": _set(store={"url": "postgresql://localhost/evonas"}),
+    "no URL": _set(store={"url": "all.db"}),
+    "a database in no folder": _set(store={"url": "sqlite:///FOLDER/none/all.db"}),
+    "a database that is not evonas'": _set(store={"url": "sqlite:///FOLDER/theirs.db"}),
+    "no such cluster": _set(cluster={"address": "127.0.0.1:1"}),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path, tiny: dict[str, Any], case: str) -> None:
+    run = BAD[case](tiny, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError) as error:
+        evonas.search(tiny, run)
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_protocol_that_its_own_baseline_fails_is_bad_input(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["gates"] = [{"quality": {"steps": 3, "min_accuracy": 1.0}}]
+    with pytest.raises(InputError, match="the protocol rejects BN-ReLU: quality on "):
+        evonas.search(tiny, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------- stopping, in this process
+
+
+@dataclass
+class Interrupts(Watcher):
+    """Sends this process a signal once so many outcomes, or rerank evaluations, are recorded."""
+
+    outcomes: int = 10**9
+    rerank: int = 10**9
+    number: signal.Signals = signal.SIGINT
+    sent: bool = False
+
+    def progress(self, history: History) -> None:
+        self._send(history.outcomes >= self.outcomes)
+
+    def reranked(self, done: int, total: int) -> None:
+        self._send(done >= self.rerank)
+
+    def _send(self, due: bool) -> None:
+        if due and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(calm: Run, tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(evonas.Stopped):
+        evonas.search(TINY_CONFIG, folder, watcher=Interrupts(outcomes=5, number=number))
+    stopped = evonas.open_run(folder)
+    assert not stopped.finished
+    assert 5 <= len(logical(folder)) < len(logical(calm.reference))
+    for outcomes in (15, 30):
+        with pytest.raises(evonas.Stopped):
+            evonas.resume(folder, watcher=Interrupts(outcomes=outcomes, number=number))
+    with pytest.raises(evonas.Stopped):
+        evonas.resume(folder, watcher=Interrupts(rerank=1, number=number))
+    assert evonas.resume(folder).finished
+    assert logical(folder) == logical(calm.reference)
+
+
+def test_half_a_rerank_is_no_final_table(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"]["births"] = 15
+    with pytest.raises(evonas.Stopped):
+        evonas.search(tiny, tmp_path / "run", watcher=Interrupts(rerank=2))
+    assert len(reranked(tmp_path / "run")) in (2, 3)
+    assert evonas.open_run(tmp_path / "run").final_table() == []
+
+
+def test_a_resumed_finished_run_changes_no_record(calm: Run) -> None:
+    before = logical(calm.reference)
+    table = calm.final_table()
+    again = evonas.resume(calm.folder)
+    assert logical(calm.reference) == before
+    assert (again.finished, again.final_table()) == (True, table)
+
+
+def test_a_run_that_ended_by_the_clock_has_ended(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"] |= {"births": 10**6, "minutes": 0.005, "rerank": {"top": 1, "seeds": 1}}
+    run = evonas.search(tiny, tmp_path / "run")
+    assert run.finished
+    before = logical(run.reference)
+    evonas.resume(run.folder)
+    assert logical(run.reference) == before
+
+
+# --------------------------------------------------------------------------- stopping, from outside
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """A driver in a session of its own, as a terminal would start it."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen([EVONAS, *arguments], stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def count(folder: Path, query: str) -> int:
+    """What a reader beside the driver sees; 0 before there is a database."""
+    try:
+        with closing(sqlite3.connect(f"file:{folder / 'run.db'}?mode=ro", uri=True, timeout=5)) as connection:
+            return int(connection.execute(query).fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+BIRTHS = "SELECT count(*) FROM candidate"
+OUTCOMES = "SELECT count(*) FROM evaluation WHERE purpose = 'search'"
+RERANKED = "SELECT count(*) FROM evaluation WHERE purpose = 'rerank'"
+
+
+def at_the_moment(driver: subprocess.Popen[str], folder: Path, query: str, reached: int) -> None:
+    """Wait until the database holds so many rows while the driver lives."""
+    give_up = time.monotonic() + GIVE_UP_SECONDS
+    while count(folder, query) < reached:
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+    assert driver.poll() is None, "the run ended before it could be stopped"
+
+
+def killed(driver: subprocess.Popen[str], folder: Path, query: str, reached: int) -> list[str]:
+    """kill -9 at that moment; the logical records that survive."""
+    at_the_moment(driver, folder, query, reached)
+    driver.kill()
+    driver.communicate()
+    assert driver.returncode == -signal.SIGKILL
+    return logical(folder)
+
+
+def asked_to_stop(
+    driver: subprocess.Popen[str], folder: Path, query: str, reached: int, number: signal.Signals
+) -> tuple[int, str, str]:
+    """Ctrl-C reaches the whole group of a terminal, SIGTERM the driver alone; what it answers."""
+    at_the_moment(driver, folder, query, reached)
+    if number == signal.SIGINT:
+        os.killpg(driver.pid, number)
+    else:
+        driver.send_signal(number)
+    output, errors = driver.communicate(timeout=GIVE_UP_SECONDS)
+    return driver.returncode, output, errors
+
+
+def test_three_kills_and_resumes_are_the_uninterrupted_run(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
+    config, folder = written(tmp_path, tiny), tmp_path / "run"
+    first = killed(started("search", config, "--run", str(folder)), folder, BIRTHS, 4)
+    second = killed(started("resume", str(folder)), folder, OUTCOMES, 20)
+    killed(started("resume", str(folder)), folder, RERANKED, 2)
+    during = reranked(folder)
+    assert len(first) < len(second) < len(logical(folder))
+    assert 2 <= len(during) < 6
+    assert evonas.resume(folder).finished
+    assert logical(folder) == logical(calm.reference)
+    assert reranked(folder)[: len(during)] == during  # none repeated, none lost
+    assert len(reranked(folder)) == len(set(reranked(folder))) == 6
+    assert Reader.open(folder).versions["evonas"]
+
+
+@dataclass
+class Interrupted:
+    """A Ray run that Ctrl-C, SIGTERM and kill -9 have stopped, one after another, and that then went on to its end."""
+
+    folder: Path
+    answers: dict[signal.Signals, tuple[int, str, str]]
+    drivers: list[int]
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    base = tmp_path_factory.mktemp("ray")
+    config = json.loads(json.dumps(TINY)) | {"cluster": {"address": "local"}, "workers": {"count": 1}}
+    path, folder = written(base, config), base / "run"
+    answers, drivers = {}, []
+    driver = started("search", path, "--run", str(folder))
+    drivers.append(driver.pid)
+    answers[signal.SIGINT] = asked_to_stop(driver, folder, BIRTHS, 3, signal.SIGINT)
+    for reached, number in ((12, signal.SIGTERM), (25, signal.SIGKILL)):
+        driver = started("resume", str(folder))
+        drivers.append(driver.pid)
+        if number == signal.SIGKILL:
+            killed(driver, folder, OUTCOMES, reached)
+        else:
+            answers[number] = asked_to_stop(driver, folder, OUTCOMES, reached, number)
+    evonas.resume(folder)
+    return Interrupted(folder, answers, drivers)
+
+
+def test_an_interrupted_ray_run_is_the_uninterrupted_run(interrupted: Interrupted, calm: Run) -> None:
+    assert logical(interrupted.folder) == logical(calm.reference)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_says_how_to_resume_and_exits_with_130(interrupted: Interrupted, number: signal.Signals) -> None:
+    code, _, errors = interrupted.answers[number]
+    assert errors.splitlines()[-1:] == [
+        f"Stopped; nothing recorded is lost. Go on with: evonas resume {interrupted.folder}"
+    ]
+    assert "Traceback" not in errors
+    assert "***" not in errors  # Ray's own report of a signal
+    assert code == 130
+
+
+def test_no_process_of_ray_outlives_its_driver(interrupted: Interrupted) -> None:
+    give_up = time.monotonic() + GIVE_UP_SECONDS
+    while left := [line for pid in interrupted.drivers for line in _command_lines(f"_{pid}/")]:
+        assert time.monotonic() < give_up, left
+        time.sleep(0.2)
+
+
+def _command_lines(part: str) -> list[str]:
+    """Of all processes: those that name a driver's session, /tmp/ray/session_<time>_<pid>/."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it has just ended
+            continue
+        if "/ray/session_" in text and part in text:
+            lines.append(text)
+    return lines
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
+def test_two_workers_lose_no_birth_and_give_none_twice(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny |= {"cluster": {"address": "local"}, "workers": {"count": 2}}
+    tiny["evolution"]["births"] = births = 24
+    run = evonas.search(tiny, tmp_path / "run")
+    reader = Reader.open(run.folder)
+    records = reader.candidates()
+    assert [each.birth for each in records] == list(range(1, births + 1))
+    assert sorted(each.seq or 0 for each in records) == list(range(1, births + 1))
+    assert Counter(each.birth for each in reader.evaluations("search")) == Counter(range(1, births + 1))
+    assert not any(isinstance(each.outcome, Crash) for each in records)
+    assert any(isinstance(each.outcome, Fitness) for each in records)
+    assert all(each.birth - 1 - each.seen < 2 for each in records)
+    times = Counter((birth, name) for birth, name, _ in set(reranked(run.folder)))
+    assert set(times.values()) == {2}
+    assert len(reranked(run.folder)) == sum(times.values())

@@ -1,0 +1,260 @@
+"""Pools: one contract for both, and what only separate processes can promise."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from search_space.errors import InputError
+from tests.workers.conftest import graph, protocol
+from workers.evaluation import evaluate
+from workers.outcome import Crash, Evaluation, Fitness, Rejection
+from workers.pool import InProcessPool, Pool, RayPool
+from workers.protocol import Data, Job
+
+DATA = protocol().data
+PATIENCE = 120.0  # seconds; a pool that never answers fails its test
+FOREVER = 10**7  # steps
+
+
+def job(text: str = "BN-ReLU", seed: int = 0, **changes: Any) -> Job:
+    return Job(graph=str(graph(text)), protocol=protocol(proxies=("resnet",), **changes), seed=seed)
+
+
+def endless() -> Job:
+    return job(recipe={"steps": FOREVER})
+
+
+def answer(pool: Pool) -> tuple[int, Evaluation]:
+    answered = pool.next(PATIENCE)
+    assert answered is not None
+    return answered
+
+
+def crash(evaluation: Evaluation) -> Crash:
+    assert isinstance(evaluation.outcome, Crash)
+    return evaluation.outcome
+
+
+# --------------------------------------------------------------------------- without Ray running
+
+
+def nobody() -> str:
+    """An address of this machine at which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Ray is not running in this process, before and after."""
+    assert not ray.is_initialized()
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.parametrize(
+    "address", ["nowhere", pytest.param(nobody(), id="nobody"), "127.0.0.1:port", "no.such.host.invalid:6379"]
+)
+def test_an_address_without_a_cluster_is_bad_input(alone: None, address: str) -> None:
+    with pytest.raises(InputError, match=r"^cluster\.address: ") as caught:
+        RayPool(DATA, address=address, count=1)
+    assert f"'{address}'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not ray.is_initialized()
+
+
+def test_a_pool_stops_the_ray_that_it_started(alone: None) -> None:
+    with pytest.raises(InputError, match=r"^workers: 1000 x 1 CPUs wanted, but the cluster holds \d+ such workers$"):
+        RayPool(DATA, count=1000)
+    assert not ray.is_initialized()
+
+
+# --------------------------------------------------------------------------- the contract
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Ray with 4 CPUs, however many the machine has; pools leave it running."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_pool(cluster: None) -> Iterator[RayPool]:
+    pool = RayPool(DATA, count=2)
+    yield pool
+    pool.close()
+
+
+class PoolContract:
+    """What the driver relies on, whatever the pool."""
+
+    @pytest.fixture
+    def pool(self) -> Pool:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def another(self) -> Pool:
+        """To be closed by the test."""
+        raise NotImplementedError
+
+    def test_every_job_is_answered_once(self, pool: Pool) -> None:
+        jobs = {key: job(text, seed=key) for key, text in enumerate(["BN-ReLU", "GN-ReLU", "x", "EvoNorm-S0"], 10)}
+        waiting, answered = list(jobs), {}
+        running = 0
+        while len(answered) < len(jobs):
+            while waiting and running < pool.capacity:
+                key = waiting.pop(0)
+                pool.submit(key, jobs[key])
+                running += 1
+            key, evaluation = answer(pool)
+            running -= 1
+            assert key not in answered
+            answered[key] = evaluation
+        assert pool.next(0.05) is None
+        assert {key: each.outcome for key, each in answered.items()} == {
+            key: evaluate(each).outcome for key, each in jobs.items()
+        }
+
+    def test_an_idle_pool_has_no_answer(self, pool: Pool) -> None:
+        assert pool.next(0.05) is None
+        assert pool.next(0.0) is None
+
+    def test_a_full_pool_takes_no_job(self, pool: Pool) -> None:
+        for key in range(pool.capacity):
+            pool.submit(key, job(seed=key))
+        with pytest.raises(RuntimeError, match="full"):
+            pool.submit(99, job())
+        assert {answer(pool)[0] for _ in range(pool.capacity)} == set(range(pool.capacity))
+        assert pool.next(0.05) is None
+
+    def test_a_rejection_is_an_answer(self, pool: Pool) -> None:
+        pool.submit(7, job("x * x * x * x", gates=({"gate": "stability", "steps": 2},)))
+        key, evaluation = answer(pool)
+        assert key == 7
+        assert isinstance(evaluation.outcome, Rejection)
+        assert [each.gate for each in evaluation.measurements] == ["stability"]
+
+    def test_a_program_that_fails_is_a_crash_and_the_next_job_works(self, pool: Pool) -> None:
+        pool.submit(1, job("x + y"))  # proxies have no second input
+        key, evaluation = answer(pool)
+        assert (key, crash(evaluation).kind) == (1, "error")
+        assert crash(evaluation).message.startswith("ValueError: ")
+        assert "input" in crash(evaluation).message
+        pool.submit(2, job())
+        key, evaluation = answer(pool)
+        assert key == 2
+        assert isinstance(evaluation.outcome, Fitness)
+
+    def test_bad_input_is_raised(self, another: Pool) -> None:
+        try:
+            another.submit(1, job().model_copy(update={"graph": "x * sigmod(x)"}))
+            with pytest.raises(InputError, match="did you mean 'sigmoid'"):
+                another.next(PATIENCE)
+        finally:
+            another.close()
+
+    def test_a_closed_pool_forgets_its_jobs(self, another: Pool) -> None:
+        another.submit(1, job())
+        another.close()
+        assert another.next(0.05) is None
+        another.close()  # twice is harmless
+
+
+class TestInProcessPool(PoolContract):
+    @pytest.fixture
+    def pool(self) -> Pool:
+        return InProcessPool()
+
+    @pytest.fixture
+    def another(self) -> Pool:
+        return InProcessPool()
+
+
+class TestRayPool(PoolContract):
+    @pytest.fixture
+    def pool(self, ray_pool: RayPool) -> Pool:
+        return ray_pool
+
+    @pytest.fixture
+    def another(self, cluster: None) -> Pool:
+        return RayPool(DATA, count=1)
+
+    def test_workers_are_separate_processes(self, ray_pool: RayPool) -> None:
+        pids = {ray.get(slot.ready) for slot in ray_pool._slots}
+        assert len(pids) == ray_pool.capacity == 2
+        assert os.getpid() not in pids
+
+    def test_a_job_that_runs_has_no_answer_yet_and_its_killed_worker_is_replaced(self, ray_pool: RayPool) -> None:
+        ray_pool.submit(1, endless())
+        ray_pool.submit(2, job())
+        key, evaluation = answer(ray_pool)
+        assert key == 2
+        assert isinstance(evaluation.outcome, Fitness)
+        assert ray_pool.next(0.5) is None
+        (victim,) = [slot for slot in ray_pool._slots if slot.key == 1]
+        os.kill(ray.get(victim.ready), signal.SIGKILL)
+        key, evaluation = answer(ray_pool)
+        assert (key, crash(evaluation).kind) == (1, "worker_died")
+        assert crash(evaluation).message
+        assert "\n" not in crash(evaluation).message
+        for key in (3, 4):  # on the old worker and on the new one
+            ray_pool.submit(key, job(seed=key))
+        answers = dict(answer(ray_pool) for _ in range(2))
+        assert {key: each.outcome for key, each in answers.items()} == {
+            key: evaluate(job(seed=key)).outcome for key in (3, 4)
+        }
+
+    def test_a_hanging_worker_is_replaced(self, cluster: None) -> None:
+        pool = RayPool(DATA, count=1, time_limit_seconds=4.0)  # from when the worker has started
+        try:
+            pool.submit(1, endless())
+            key, evaluation = answer(pool)
+            assert key == 1
+            assert crash(evaluation) == Crash("time_limit", "no answer within 4 s")
+            assert evaluation.seconds == 4.0
+            pool.submit(2, job())
+            key, evaluation = answer(pool)
+            assert key == 2
+            assert isinstance(evaluation.outcome, Fitness)
+        finally:
+            pool.close()
+
+    def test_data_that_a_worker_cannot_find_are_bad_input(self, cluster: None, tmp_path: Path) -> None:
+        """The driver may have them where another node has not."""
+        pool = RayPool(Data(source="folder", path=str(tmp_path / "nowhere")), count=1)
+        try:
+            pool.submit(1, job())
+            with pytest.raises(InputError, match=r"data\.path: no folder"):
+                pool.next(PATIENCE)
+        finally:
+            pool.close()
+
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            ({"count": 5}, "workers: 5 x 1 CPUs wanted, but the cluster holds 4 such workers"),
+            ({"count": 3, "cpus": 2}, "workers: 3 x 2 CPUs wanted, but the cluster holds 2 such workers"),
+            ({"cpus": 5}, "workers: 1 x 5 CPUs wanted, but the cluster holds 0 such workers"),
+            ({"gpus": 1000.0}, "workers: 1 x 1 CPUs and 1000 GPUs wanted, but the cluster holds 0 such workers"),
+        ],
+    )
+    def test_more_workers_than_the_cluster_holds(self, cluster: None, asked: dict[str, Any], message: str) -> None:
+        with pytest.raises(InputError) as caught:
+            RayPool(DATA, **asked)
+        assert str(caught.value) == message
+        assert ray.is_initialized()
+
+    def test_as_many_workers_as_the_cluster_holds(self, cluster: None) -> None:
+        pool = RayPool(DATA, cpus=2)
+        pool.close()
+        assert pool.capacity == 2
