@@ -8,7 +8,8 @@ evonas.layer(graph, features)     a graph, its text or a catalog name as a torch
 evonas.catalog                    known layers
 """
 
-from evonas.config import Config, load_config
+from evonas.config import Config
+from evonas.config_file import load_config
 from evonas.evolution import Stopped
 from evonas.layers import layer
 from evonas.run import Run, open_run, resume, search

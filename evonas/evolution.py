@@ -67,7 +67,8 @@ class History:
         self.outcomes += 1
         del self.pending[birth]
         if not isinstance(outcome, Crash):
-            self.inheritable.setdefault(known.fingerprint, birth)
+            first = self.inheritable.get(known.fingerprint, birth)
+            self.inheritable[known.fingerprint] = min(first, birth)
         match outcome:
             case Fitness():
                 self.survivors.append(Survivor(birth, known.graph, self.objectives(known.graph, outcome, objectives)))

@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 
-from evonas.config import Config, dump_config, load_config, parse_config
+from evonas.config import Config
+from evonas.config_file import dump_config, load_config, parse_config
 from evonas.evolution import History, Search, Stopped, set_baseline
 from evonas.layers.source import write_layer
+from evonas.store.database import CONFIG_FILE, Address, locate
 from evonas.store.queries import Reader, Record
-from evonas.store.store import CONFIG_FILE, Address, Candidate, Store, locate
+from evonas.store.store import Candidate, Store
 from evonas.studies.rerank import FinalRow, final_table, rerank
 from search_space import fingerprint
 from search_space.errors import InputError

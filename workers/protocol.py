@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -71,12 +71,21 @@ class Stage(Frozen):
     kernel: Literal[3, 5] = 3
 
 
+def _some_stage(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    if not stages:
+        raise ValueError("expected at least one stage, or null for the paper's table")
+    return stages
+
+
+Stages = Annotated[tuple[Stage, ...], AfterValidator(_some_stage)]
+
+
 class MobileNetV2(Frozen):
     """MobileNetV2 (arXiv:1801.04381); `stages: null` is the paper's table with its first two strides 2 set to 1."""
 
     architecture: Literal["mobilenet_v2"]
     width: Positive = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
-    stages: tuple[Stage, ...] | None = None
+    stages: Stages | None = None
     groups: Groups = 4
 
 
@@ -85,7 +94,7 @@ class EfficientNet(Frozen):
 
     architecture: Literal["efficientnet"]
     width: Positive = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
-    stages: tuple[Stage, ...] | None = None
+    stages: Stages | None = None
     groups: Groups = 4
 
 

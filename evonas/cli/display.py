@@ -163,9 +163,13 @@ class Display(Watcher):
             birth, advantage = self.history.best
             survivor = next(each for each in self.history.survivors if each.birth == birth)
             scores = [f"{a:.3f}" for _, a in zip(baseline, survivor.objectives, strict=False)]
-            formula = "; ".join(survivor.graph.formula.splitlines())
-            table.add_row(f"birth {birth}", *scores, f"{advantage * 100:+.1f}", formula, style="bold")
+            cells = (*scores, f"{advantage * 100:+.1f}", one_line(survivor.graph.formula))
+            table.add_row(f"birth {birth}", *cells, style="bold")
         return [table]
+
+
+def one_line(formula: str) -> str:
+    return "; ".join(formula.splitlines())
 
 
 def duration(seconds: float) -> str:
@@ -200,7 +204,7 @@ def final_table(rows: list[FinalRow], proxies: list[str]) -> Table:
             spread = "" if row.difference_spread is None else f" ±{row.difference_spread * 100:.1f}"
             difference = f"{row.difference * 100:+.1f}{spread}"
         style = "dim" if row.birth is None else ""
-        what = f"{row.name}" if row.name else row.formula
+        what = row.name or one_line(row.formula)
         cells = [accuracy_text(row.accuracy[proxy]) for proxy in proxies]
         parent = "" if row.birth is None else str(row.parent or "random")
         table.add_row(str(row.birth or ""), what, *cells, difference, parent, style=style)

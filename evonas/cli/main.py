@@ -1,6 +1,5 @@
 """The command `evonas`."""
 
-import os
 import sys
 
 import click
@@ -38,9 +37,6 @@ def main() -> None:
         _fail(f"{error}; what was recorded is kept, and `evonas resume` goes on", 1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:  # `evonas dump RUN | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 def _fail(message: str, code: int) -> None:

@@ -1,13 +1,15 @@
 """evonas status, top, show, dump, export: answers from the database alone."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
 
-from evonas.cli.display import duration, terminal
+from evonas.cli.display import duration, one_line, terminal
 from evonas.config import BASELINE
 from evonas.run import export_layer
 from evonas.store.queries import Reader, Record, jsonable
@@ -105,7 +107,7 @@ def top(run: str, n: int, by: str | None, as_json: bool) -> None:
     for record in records:
         scores = [f"{record.accuracy[p]:.3f}" for p in proxies]
         difference = "" if record.advantage is None else f"{record.advantage * 100:+.1f}"
-        table.add_row(str(record.birth), *scores, difference, str(record.parent or "random"), record.formula)
+        table.add_row(str(record.birth), *scores, difference, str(record.parent or "random"), one_line(record.formula))
     console = terminal()
     console.print(table)
     if not records:
@@ -172,8 +174,12 @@ def dump(run: str, logical: bool) -> None:
     Example: evonas dump results/a --logical > a; evonas dump results/b --logical | diff a -
     """
     reader = Reader.open(run)
-    for record in reader.dump(logical_only=logical):
-        print(json.dumps(jsonable(record)))
+    try:
+        for record in reader.dump(logical_only=logical):
+            print(json.dumps(jsonable(record)))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `evonas dump RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.command(short_help="Write a layer as a Python file.")

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, Table, func, select
 
 from evonas.config import Config
 from evonas.store import tables
-from evonas.store.store import Address, check_schema, find_run, locate, open_engine
+from evonas.store.database import Address, check_schema, find_run, locate, open_engine
 from search_space.errors import InputError, did_you_mean
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
 

@@ -14,7 +14,8 @@ from multiprocessing import get_context
 
 import torch
 
-from evonas.config import Config, load_config
+from evonas.config import Config
+from evonas.config_file import load_config
 from search_space.catalog import catalog
 from search_space.fingerprint import probe
 from search_space.graph import Graph

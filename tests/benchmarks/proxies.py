@@ -15,7 +15,8 @@ from statistics import fmean, variance
 import numpy as np
 import torch
 
-from evonas.config import Config, load_config
+from evonas.config import Config
+from evonas.config_file import load_config
 from evonas.store.queries import Reader
 from search_space.catalog import catalog
 from workers import data

@@ -18,10 +18,11 @@ import yaml
 import evonas
 from evonas.cli.display import duration
 from evonas.cli.main import main
-from evonas.config import parse_config
+from evonas.config_file import parse_config
 from evonas.run import BEST_LAYER
+from evonas.store.database import Address
 from evonas.store.queries import Reader
-from evonas.store.store import Address, Candidate, Store
+from evonas.store.store import Candidate, Store
 from search_space.graph import Graph
 from tests.conftest import TINY
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Rejection
@@ -317,7 +318,7 @@ def test_top_lists_the_best_in_order(command: Command, run: Path) -> None:
 def test_a_row_of_top_is_one_line_with_its_whole_formula_in_a_pipe(command: Command, tmp_path: Path) -> None:
     lines = [line.rstrip() for line in command("top", unfinished(tmp_path)).lines]
     row = next(line for line in lines if line.split()[0] == "1")
-    assert row.endswith(Graph.parse(LONG).formula)
+    assert row.endswith("; ".join(Graph.parse(LONG).formula.splitlines()))
 
 
 def test_top_of_more_than_any_database_holds_is_no_traceback(command: Command, run: Path) -> None:
@@ -377,7 +378,7 @@ def test_export_writes_a_module_that_computes_the_layer(command: Command, run: P
     assert (answer.code, answer.err) == (0, "")
     assert str(path) in answer.out
     source = path.read_text()
-    assert f"Birth {best.birth} of the run run" in source
+    assert f"Birth {best.birth} of run" in source
     imported = {line.split()[1] for line in source.splitlines() if line.startswith(("import ", "from "))}
     assert imported == {"torch"}
     compile(source, str(path), "exec")
@@ -390,7 +391,7 @@ def unfinished(tmp_path: Path) -> Path:
     """A stopped run with an infinite measurement, a crash whose message has brackets, and one pending candidate."""
     folder = tmp_path / "half"
     config = parse_config(config_file(tmp_path).read_text())
-    store = Store.create(Address(f"sqlite:///{folder / 'run.db'}", "half", folder), config, {})
+    store = Store.create(Address.of_file(folder / "run.db", "half", folder), config, {})
     measured = Measurement("stability", "resnet", math.inf, 1e8, 3, True, 0.1)
     crash = Crash("out_of_memory", "[enforce fail at alloc.cpp:118] err [/dev/shm] [bold]x[/italic]")
     outcomes = [Evaluation(Fitness({"resnet": 0.5, "mobilenet": 0.5}), (measured,)), Evaluation(crash)]
@@ -443,7 +444,7 @@ def test_a_pending_candidate_is_shown_as_pending(command: Command, tmp_path: Pat
 def test_a_run_without_a_survivor_says_so(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     config = parse_config(config_file(tmp_path).read_text())
-    store = Store.create(Address(f"sqlite:///{folder / 'run.db'}", "run", folder), config, {})
+    store = Store.create(Address.of_file(folder / "run.db", "run", folder), config, {})
     rejection = Evaluation(Rejection("depends_on_x", "", 0.0, 1e-6, 0))
     store.propose_and_record(_candidate(1), rejection, 1, 0, None)
     store.close()

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from evonas.config import BASELINE, Config, parse_config
+from evonas.config import BASELINE, Config
+from evonas.config_file import parse_config
 from evonas.evolution import CRASHES_MAX, History, Search, Stopped, propose
 from evonas.run import rebuild
 from evonas.selection import Survivor
+from evonas.store.database import Address, locate
 from evonas.store.queries import Reader, Record
-from evonas.store.store import Address, Candidate, Store, locate
+from evonas.store.store import Candidate, Store
 from search_space.catalog import catalog
 from search_space.errors import InputError
 from search_space.graph import Graph
@@ -95,7 +97,7 @@ def configured(tiny: dict[str, Any], **evolution: Any) -> Config:
 
 def searched(folder: Path, config: Config, pool: FakePool, **options: Any) -> tuple[Search, Reader]:
     """A search to its end, in a new store."""
-    address = Address(f"sqlite:///{folder / 'run.db'}", "run", folder)
+    address = Address.of_file(folder / "run.db", "run", folder)
     search = Search(config, Store.create(address, config, {}), pool, History(), **options)
     try:
         search.run()
@@ -226,7 +228,7 @@ def test_no_birth_is_lost_or_twice_and_the_store_knows_all_that_the_loop_knows(
     capacity, population = 4, 10
     config = configured(tiny, births=births, population=population, duplicates=duplicates, space={"nodes": 4})
     checked: set[int] = set()
-    address = Address(f"sqlite:///{tmp_path / 'run.db'}", "run", tmp_path)
+    address = Address.of_file(tmp_path / "run.db", "run", tmp_path)
 
     def history_is_what_the_store_tells(history: History) -> None:
         if len(history.births) % 100 == 0 and len(history.births) not in checked and history.births:

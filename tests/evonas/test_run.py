@@ -29,7 +29,7 @@ from tests.conftest import TINY
 from workers.outcome import Crash, Fitness
 
 EVONAS = str(Path(sys.executable).with_name("evonas"))
-TINY_CONFIG = evonas.config.parse_config(json.dumps(TINY))
+TINY_CONFIG = evonas.config_file.parse_config(json.dumps(TINY))
 GIVE_UP_SECONDS = 120.0  # on a process that hangs
 
 
@@ -191,7 +191,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
 
 def test_a_run_in_a_shared_database_still_has_its_own_folder(shared: tuple[Path, Run]) -> None:
     folder, run = shared
-    assert run.reference == f"sqlite:///{folder / 'all.db'}#one"
+    assert run.reference == str(folder / "runs" / "one")
     assert Path(run.folder) == folder / "runs" / "one"
     assert (folder / "runs" / "one" / BEST_LAYER).is_file()
 

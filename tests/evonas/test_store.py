@@ -19,12 +19,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import MetaData, event, select, update
 
-from evonas.config import Config, parse_config
+from evonas.config import Config
+from evonas.config_file import parse_config
 from evonas.run import open_run
-from evonas.store import store as store_module
-from evonas.store import tables
+from evonas.store import database, tables
+from evonas.store.database import Address, locate
 from evonas.store.queries import Reader
-from evonas.store.store import Address, Candidate, Store, StoreError, TakenOver, locate
+from evonas.store.store import Candidate, Store, StoreError, TakenOver
 from search_space.errors import InputError
 from search_space.graph import Graph
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
@@ -51,7 +52,7 @@ def config(tiny: dict[str, Any]) -> Config:
 @pytest.fixture
 def address(tmp_path: Path) -> Address:
     folder = tmp_path / "run-000"
-    return Address(f"sqlite:///{folder / 'run.db'}", folder.name, folder)
+    return Address.of_file(folder / "run.db", folder.name, folder)
 
 
 @pytest.fixture
@@ -213,7 +214,7 @@ def test_a_full_disk_is_a_store_error_and_keeps_what_was_recorded(store: Store, 
 def test_a_reader_is_not_blocked_by_a_writers_transaction(
     store: Store, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "BUSY_TIMEOUT_SECONDS", 0.1)  # a blocked reader raises instead of waiting
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.1)  # a blocked reader raises instead of waiting
     store.propose(candidate(1))
     with store.engine.begin() as connection:
         connection.execute(update(tables.candidate).values(state="crashed"))
@@ -224,7 +225,7 @@ def test_a_reader_is_not_blocked_by_a_writers_transaction(
 def test_a_writer_is_not_blocked_by_a_reader_in_the_middle_of_its_query(
     address: Address, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "BUSY_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.1)
     store = Store.create(address, config, {})
     for birth in (1, 2, 3):
         store.propose(candidate(birth))
@@ -285,7 +286,8 @@ def test_a_run_taken_over_is_no_longer_finished(address: Address, config: Config
 _OWNER = """
 import sys
 from pathlib import Path
-from evonas.store.store import Store, locate
+from evonas.store.database import locate
+from evonas.store.store import Store
 store = Store.take_over(locate(sys.argv[1]))
 print("mine", flush=True)
 sys.stdin.read()
@@ -378,7 +380,7 @@ OPENINGS: dict[str, Callable[[Path, Config], Any]] = {
     "file": lambda path, config: Reader.open(path),
     "url": lambda path, config: open_run(f"sqlite:///{path}#a"),
     "resume": lambda path, config: Store.take_over(locate(path)),
-    "create": lambda path, config: Store.create(Address(f"sqlite:///{path}", "mine", path.parent), config, {}),
+    "create": lambda path, config: Store.create(Address.of_file(path, "mine", path.parent), config, {}),
 }
 
 
@@ -429,7 +431,7 @@ def test_a_run_is_a_folder_a_file_or_a_url(store: Store, address: Address, form:
 
 def test_several_runs_share_a_database_and_nothing_else(tmp_path: Path, config: Config) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    both = [Store.create(Address(url, name, tmp_path / name), config, {}) for name in ("first", "second")]
+    both = [Store.create(Address.of_url(url, name, tmp_path / name), config, {}) for name in ("first", "second")]
     both[0].propose_and_record(candidate(1, "x + v0"), FIT, 1, 0, 0.1)
     both[1].propose_and_record(candidate(1, "sigmoid(x)"), REJECTED, 1, 0, None)
     both[1].propose(candidate(2))
@@ -449,7 +451,9 @@ def test_several_runs_share_a_database_and_nothing_else(tmp_path: Path, config: 
 
 def test_two_runs_of_one_database_may_be_driven_at_once(tmp_path: Path, config: Config) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    first, second = (Store.create(Address(url, name, tmp_path / name), config, {}) for name in ("first", "second"))
+    first, second = (
+        Store.create(Address.of_url(url, name, tmp_path / name), config, {}) for name in ("first", "second")
+    )
     for birth in range(1, 4):
         first.propose(candidate(birth))
         second.propose(candidate(birth))
@@ -463,7 +467,7 @@ def test_two_runs_of_one_database_may_be_driven_at_once(tmp_path: Path, config: 
 @pytest.mark.parametrize("name", ["with space", "größe", "50%", "per%41cent", "a#b", "what?mode=rw", "[red]"])
 def test_a_runs_folder_may_have_any_name(tmp_path: Path, config: Config, name: str) -> None:
     folder = tmp_path / name
-    store = Store.create(Address(f"sqlite:///{folder / 'run.db'}", name, folder), config, {})
+    store = Store.create(Address.of_file(folder / "run.db", name, folder), config, {})
     store.propose(candidate(1))
     store.close()
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -590,7 +594,7 @@ def test_counts_are_of_this_runs_candidates_by_state_and_by_gate(store: Store, a
 def test_the_logical_dump_has_no_times_hosts_or_memory(tmp_path: Path, config: Config) -> None:
     dumps = []
     for name, seconds in (("a", 1.0), ("b", 2.0)):
-        address = Address(f"sqlite:///{tmp_path / name / 'run.db'}", name, tmp_path / name)
+        address = Address.of_file(tmp_path / name / "run.db", name, tmp_path / name)
         store = Store.create(address, config, {"torch": name})
         gate = Measurement("quality", "resnet", 0.25, 0.1, 3, True, seconds)
         evaluation = Evaluation(FIT.outcome, (gate,), POINTS, seconds, 100 * seconds, f"host {name}")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from evonas.config import load_config
+from evonas.config_file import load_config
 from workers.architectures import build
 from workers.architectures.mobilenet import InvertedBottleneck
 from workers.architectures.parts import Affine, conv, scaled

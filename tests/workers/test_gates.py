@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evonas.config import Config, load_config
+from evonas.config import Config
+from evonas.config_file import load_config
 from tests.workers.conftest import STABLE, graph
 from workers.data import load
 from workers.gates import stability

@@ -1,0 +1,220 @@
+"""A config as YAML text: reading it with errors that point at the line, and writing it."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from evonas.config import Config
+from search_space.errors import InputError, did_you_mean
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values: `1e8` is a number, `2026-11-22` a text, `yes` a text."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _kind, _pattern, _first in (
+    ("bool", r"^(?:true|false)$", "tf"),
+    ("null", r"^(?:~|null|)$", ["~", "n", ""]),
+    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    ("float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), list(_first))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would read as something else."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump_config(config: Config | Mapping[str, Any]) -> str:
+    """A config as YAML that `parse_config` reads; the order of the proxies is kept."""
+    raw = config.model_dump(mode="json") if isinstance(config, Config) else dict(config)
+    return yaml.dump(raw, Dumper=_Dumper, sort_keys=False)
+
+
+def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
+    """Read and validate a YAML file, with `key.key=value` settings laid over it. Raises InputError in one line."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        beside = [str(each) for each in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise InputError(f"{path}: no such file{did_you_mean(str(path), beside) if beside else ''}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    return parse_config(text, str(path), settings)
+
+
+def parse_config(text: str, where: str = "config", settings: Sequence[str] = ()) -> Config:
+    """As `load_config`, of text."""
+    root, raw = _read(text, where)
+    if not isinstance(raw, dict) or root is None:
+        raise InputError(f"{where}:1: expected keys such as name and proxies, found {type(raw).__name__}")
+    _refuse_double_keys(root, where)
+    overrides = [_lay_over(raw, each) for each in settings]
+    try:
+        return Config.model_validate_json(json.dumps(raw))
+    except ValidationError as error:
+        details = error.errors()
+        first = details[0]
+        reason, path = _reason(first), _yaml_path(raw, first["loc"], is_missing=first["type"] == "missing")
+        named, colon, rest = reason.partition(": ")
+        inner = [*path, *named.split(".")]
+        if first["type"] == "value_error" and colon and _yaml_path(raw, tuple(inner), is_missing=True) == inner:
+            reason, path = rest, inner  # a contradiction that names its key
+        dotted = ".".join(map(str, path))
+        is_set = any(f"{dotted}.".startswith(f"{key}.") for key in overrides)
+        place = f"--set {dotted}" if is_set else f"{where}:{_line(root, path)}: {dotted}".rstrip(": ")
+        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+        raise InputError(f"{place}: {reason}{more}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _read(text: str, where: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes, which know their lines, and the values."""
+    try:
+        root = yaml.compose(text, _Loader)
+        raw = yaml.load(text, _Loader)
+        json.dumps(raw)  # an anchor may contain itself
+        return root, raw
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{where}:{line}: not YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{where}: not YAML that evonas reads: {str(error).splitlines()[0]}") from None
+
+
+def _lay_over(raw: dict[str, Any], setting: str) -> str:
+    """Lay `a.b=c` over the raw config; answers the key."""
+    key, equals, value = setting.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise InputError(f"--set {setting}: expected key=value, such as evolution.births=100")
+    _, parsed = _read(value, f"--set {key}")
+    place: Any = raw
+    for part in parts[:-1]:
+        if isinstance(place, dict) and place.get(part) is None:
+            place[part] = {}
+        place = place[_key_in(place, part, key)]
+    place[_key_in(place, parts[-1], key)] = parsed
+    return ".".join(parts)
+
+
+def _key_in(place: Any, part: str, key: str) -> str | int:
+    if isinstance(place, dict):
+        return part
+    if isinstance(place, list) and part.isascii() and part.isdecimal() and int(part[:9]) < len(place):
+        return int(part[:9])
+    raise InputError(f"--set {key}: there is no '{part}' to set")
+
+
+def _refuse_double_keys(node: yaml.Node, where: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise InputError(f"{where}:{key.start_mark.line + 1}: '{key.value}' stands twice")
+            seen.add(key.value)
+            _refuse_double_keys(value, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_double_keys(value, where)
+
+
+def _yaml_path(raw: Any, location: tuple[str | int, ...], *, is_missing: bool = False) -> list[str | int]:
+    """The error's location without the union tags that are no keys of the file."""
+    path: list[str | int] = []
+    place = raw
+    for position, part in enumerate(location):
+        is_last = position == len(location) - 1
+        if isinstance(place, dict) and (part in place or (is_last and is_missing)):
+            path.append(part)
+            place = place.get(part)
+        elif isinstance(place, list) and isinstance(part, int) and part < len(place):
+            path.append(part)
+            place = place[part]
+    return path
+
+
+def _line(root: yaml.Node, path: Sequence[str | int]) -> int:
+    node, line = root, root.start_mark.line
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    node, line = value, key.start_mark.line
+                    break
+            else:
+                break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+    return line + 1
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    kind, got, context = error["type"], error["input"], error.get("ctx", {})
+    shown = f"{got!r}" if len(f"{got!r}") < 60 else f"{f'{got!r}':.57}..."
+    match kind:
+        case "extra_forbidden":
+            return f"unknown key{did_you_mean(str(error['loc'][-1]), _valid_keys(error['loc']))}"
+        case "missing":
+            return "missing"
+        case "union_tag_invalid":
+            tag = context["tag"]
+            return f"unknown {context['discriminator'].strip(chr(39))} '{tag}'" + did_you_mean(
+                tag, [each.strip(" '") for each in context["expected_tags"].split(",")]
+            )
+        case "union_tag_not_found":
+            return f"{context['discriminator'].strip(chr(39))} is missing in {shown}"
+        case "literal_error":
+            expected = context["expected"]
+            options = expected.replace("'", "").replace(" or ", ", ").split(", ")
+            return f"expected {expected}, got {shown}" + (did_you_mean(got, options) if isinstance(got, str) else "")
+        case "value_error":
+            return str(context["error"])
+        case _:
+            return f"{str(error['msg'])[:1].lower()}{str(error['msg'])[1:]}, got {shown}".replace(
+                "input should", "should"
+            )
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models(argument)]
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    for name in ("architecture", "gate"):
+        if name in model.model_fields:
+            return str(get_args(model.model_fields[name].annotation)[0])
+    return None
+
+
+_TAGS = {_tag(model) for name in ("proxies", "gates") for model in _models(Config.model_fields[name].annotation)}
+
+
+def _valid_keys(location: tuple[str | int, ...]) -> list[str]:
+    """The keys that the file may have at an error's place."""
+    models: list[type[BaseModel]] = [Config]
+    for part in location[:-1]:
+        inner = [
+            model.model_fields[part].annotation
+            for model in models
+            if isinstance(part, str) and part in model.model_fields
+        ]
+        if inner:
+            models = [model for annotation in inner for model in _models(annotation)]
+        elif part in _TAGS:
+            models = [model for model in models if _tag(model) == part]
+    return sorted({name for model in models for name in model.model_fields})
