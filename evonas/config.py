@@ -148,6 +148,9 @@ class Config(Frozen):
         screening = [isinstance(gate, SCREENING) for gate in self.gates]
         if screening != sorted(screening, reverse=True):
             raise ValueError("gates: depends_on_x and finite need no training and come first")
+        steps = [gate.steps for gate in self.gates if isinstance(gate, Quality)]
+        if steps != sorted(steps):
+            raise ValueError(f"gates: the steps of quality gates fall: {steps}; a training does not go back")
         for gate in self.gates:
             if isinstance(gate, Quality) and gate.steps > self.recipe.steps:
                 raise ValueError(f"gates: quality after {gate.steps} steps, but recipe.steps is {self.recipe.steps}")

@@ -108,6 +108,8 @@ def _folder(path: Path, image_size: int | None) -> Source:
     if not path.is_dir():
         raise InputError(f"data.path: no folder '{path}'; expected <path>/train/<class>/<image>")
     has_parts = (path / "train").is_dir()
+    if not has_parts and (path / "test").is_dir():
+        raise InputError(f"data.path: '{path}' has a folder test, but no folder train; the test images are never read")
     try:
         folder = torchvision.datasets.ImageFolder(str(path / "train" if has_parts else path))
     except FileNotFoundError as error:
@@ -115,15 +117,22 @@ def _folder(path: Path, image_size: int | None) -> Source:
     if len(folder.classes) < 2:
         raise InputError(f"data.path: '{path}': expected at least 2 folders of classes, found {len(folder.classes)}")
 
+    shape: tuple[int, ...] | None = None  # of the first image
+
     def read(indices: np.ndarray) -> np.ndarray:
+        nonlocal shape
         arrays = []
         for index in indices:
-            image = folder.loader(folder.samples[index][0])
+            where = folder.samples[index][0]
+            try:
+                image = folder.loader(where)
+            except OSError as error:
+                raise InputError(f"data.path: '{where}' cannot be read ({_first_line(error)})") from None
             if image_size and image.size != (image_size, image_size):
                 image = image.resize((image_size, image_size), resample=4)  # 4: area average
             arrays.append(np.asarray(image, np.uint8))
-            if arrays[-1].shape != arrays[0].shape:
-                where = folder.samples[index][0]
+            shape = shape or arrays[-1].shape
+            if arrays[-1].shape != shape:
                 raise InputError(f"data.image_size: missing; '{where}' has another size than the first image")
         return np.stack(arrays)
 
@@ -134,12 +143,16 @@ def _torchvision(name: str, path: Path) -> Source:
     try:
         dataset = getattr(torchvision.datasets, name)(str(path), train=True, download=True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = _first_line(error)
         raise InputError(f"data.source: {name} is not in '{path}' and cannot be downloaded ({reason})") from None
     images = np.asarray(dataset.data)
     images = images[..., None] if images.ndim == 3 else images
     labels = np.asarray(dataset.targets, np.int64)
     return Source(labels, len(dataset.classes), images.shape[-1], True, lambda indices: images[indices])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _resize(images: Tensor, size: int | None) -> Tensor:

@@ -85,13 +85,13 @@ class _Run:
             self.trainings[proxy] = Training(self.graph, self.job.protocol, proxy, self.images, self.job.seed)
         training = self.trainings[proxy]
         for point in self.points:
-            if (point.proxy, point.step) == (proxy, until):
+            if (point.proxy, point.step) == (proxy, max(until, training.step)):
                 return point  # two gates may ask at one step
         try:
             training.run(until)
+            point = training.validate()
         except Diverged as stop:
             raise Rejected(Rejection("diverged", proxy, math.inf, math.inf, stop.step)) from None
-        point = training.validate()
         self.points.append(point)
         return point
 

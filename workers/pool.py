@@ -92,9 +92,15 @@ class _Worker:
 
         torch.set_num_threads(threads)
         self._device = device
-        load(data, device)
+        self._bad_input: InputError | None = None
+        try:
+            load(data, device)
+        except InputError as error:  # raised by `ready`: an actor that fails in its constructor only dies
+            self._bad_input = error
 
     def ready(self) -> int:
+        if self._bad_input:
+            raise self._bad_input
         return os.getpid()
 
     def evaluate(self, job: Job) -> Evaluation:
@@ -171,7 +177,8 @@ class RayPool:
             if not waited:
                 time.sleep(left)
                 return None
-            done, _ = self._ray.wait(waited, timeout=min(left, 0.2))
+            self._ray.wait(waited, timeout=min(left, 0.2))
+            done, _ = self._ray.wait(waited, num_returns=len(waited), timeout=0)  # all that are ready
             for slot, reference in zip(busy, waited, strict=True):
                 if reference in done and not slot.started:
                     slot.started, slot.since = True, time.monotonic()
@@ -195,12 +202,11 @@ class RayPool:
             cause = getattr(error, "cause", error)
             if isinstance(cause, InputError):
                 raise cause from None
-            return Evaluation(Crash("error", str(cause).splitlines()[0]))
+            return Evaluation(Crash("error", " ".join(str(cause).split())[:300] or type(cause).__name__))
         except errors.OutOfMemoryError as error:
-            return Evaluation(Crash("out_of_memory", str(error).splitlines()[0]))
+            return Evaluation(Crash("out_of_memory", " ".join(str(error).split())[:300]))
         except errors.RayError as error:
-            kind = "out_of_memory" if "memory" in str(error).lower() and "OOM" in str(error) else "worker_died"
-            return Evaluation(Crash(kind, " ".join(str(error).split())[:300]))
+            return Evaluation(Crash("worker_died", " ".join(str(error).split())[:300]))
         return None
 
     def _answer(self, slot: _Slot, evaluation: Evaluation) -> tuple[int, Evaluation]:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_space.errors import InputError
 from search_space.graph import Graph
 from search_space.lowering import NormAct
 from workers.architectures import build
@@ -56,6 +57,9 @@ class Training:
     def __init__(self, graph: Graph, protocol: Protocol, proxy: str, images: Images, seed: int) -> None:
         self.proxy = proxy
         self.recipe = protocol.recipe
+        smallest = min(images.train.images.shape[-2:])
+        if self.recipe.crop and self.recipe.crop > smallest:
+            raise InputError(f"recipe.crop: {self.recipe.crop} is larger than the images, {smallest}")
         self.execution = protocol.execution
         self.images = images
         self.device = images.train.images.device
@@ -100,9 +104,13 @@ class Training:
         self.model.eval()
         split = self.images.validation
         correct = torch.zeros((), dtype=torch.long, device=self.device)
+        broken = torch.zeros((), dtype=torch.bool, device=self.device)
         for start in range(0, len(split.labels), 500):
             logits = self._forward(split.images[start : start + 500])
+            broken |= logits.isnan().any()
             correct += (logits.argmax(1) == split.labels[start : start + 500]).sum()
+        if broken:
+            raise Diverged(self.step)
         loss = float(self.losses) / max(1, self.step - self.losses_from)
         self.losses.zero_()
         self.losses_from = self.step
