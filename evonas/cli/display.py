@@ -232,9 +232,9 @@ def print_end(run: Run, best_layer: Path) -> None:
             console.print(
                 f"Best: birth {best.birth}, {best.difference * 100:+.1f} points against {BASELINE}{sure}.",
             )
-        else:
+        elif any(row.birth for row in rows):
             console.print(f"No layer beat {BASELINE} with fresh seeds.")
-    elif not run.top(1):
+    if not run.top(1):
         console.print("No candidate was trained to the full budget.")
     if best_layer.exists():
         console.print(f"Best layer: {best_layer}", soft_wrap=True)
