@@ -40,7 +40,8 @@ def status(run: str, as_json: bool) -> None:
     if config.evolution.rerank.top:
         rerank = config.evolution.rerank
         wanted = (rerank.top + 1 + len(rerank.baselines)) * rerank.seeds
-    left = None if rate is None else (config.evolution.births - decided) / rate + (wanted - retrained) * full
+    to_come = births - decided if reader.evolved else config.evolution.births - decided  # the clock may end it early
+    left = None if rate is None else to_come / rate + (wanted - retrained) * full
     if as_json:
         told = {
             "run": reader.name,
