@@ -21,7 +21,7 @@ from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Re
 from workers.pool import Pool
 from workers.protocol import BaselinePoint, DependsOnX, Finite, Job, Quality
 
-MUTATIONS_MAX = 16  # to find a child that no earlier candidate equals
+DRAWS_MAX = 64  # to find a child that no earlier candidate equals
 CRASHES_MAX = 10  # in a row; then it is not the candidates
 POLL_SECONDS = 0.5
 
@@ -97,29 +97,25 @@ def propose(config: Config, birth: int, history: History) -> tuple[Candidate, tu
     """The next candidate and what the screening gates measured: a function of the config, the birth and the history."""
     rng = Random(f"{config.seed} {birth}")
     evolution, space = config.evolution, config.space.space
-    population = history.survivors[-evolution.population :]
-    parent: int | None = None
-    if len(history.survivors) < evolution.initial or rng.random() < evolution.random_share:
-        graph = random_graph(space, rng)
-    else:
+    winner: Survivor | None = None
+    if len(history.survivors) >= evolution.initial and rng.random() >= evolution.random_share:
+        population = history.survivors[-evolution.population :]
         winner = tournament(population, evolution.tournament_share, evolution.selection, rng)
-        parent, graph = winner.birth, winner.graph
-        for _ in range(evolution.mutations):
-            graph = mutate(graph, space, rng)
-    probed = probe(graph)
-    if evolution.duplicates == "mutate_again":
-        for _ in range(MUTATIONS_MAX):
-            if probed.fingerprint not in history.first_of:
-                break
-            graph = mutate(graph, space, rng) if parent else random_graph(space, rng)
-            probed = probe(graph)
+    base = winner.graph if winner else None
+    for _ in range(DRAWS_MAX):
+        graph = mutate(base, space, rng, evolution.mutations) if base else random_graph(space, rng)
+        probed = probe(graph)
+        if evolution.duplicates != "mutate_again" or probed.fingerprint not in history.first_of:
+            break
+        if winner and probed.fingerprint == history.births[winner.birth - 1].fingerprint:
+            base = graph  # only dead nodes changed: the drift stays; any other known function is drawn anew
     candidate = Candidate(
         birth=birth,
         graph=graph,
         fingerprint=probed.fingerprint,
         family=probed.family,
-        parent=parent,
-        operator="mutation" if parent else "random",
+        parent=winner.birth if winner else None,
+        operator="mutation" if winner else "random",
         equal_to=None if evolution.duplicates == "evaluate" else history.inheritable.get(probed.fingerprint),
         seen=history.outcomes,
         batch_dependent=batch_dependent(graph),

@@ -43,6 +43,7 @@ class Recipe(Frozen):
     learning_rate: Positive = 0.1
     momentum: Share = 0.9
     schedule: Literal["constant", "cosine"] = "constant"
+    warmup: Share = Field(0.0, description="the share of the steps over which the rate rises linearly, before the rest")
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     crop: Annotated[int, Field(ge=4)] | None = Field(None, description="training images are random crops of this size")
     flip: bool = Field(False, description="training images are mirrored with probability 1/2")

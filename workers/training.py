@@ -165,8 +165,12 @@ def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tenso
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
+    """Of the step after `step` steps: a linear rise over the warm-up, then constant, or half a cosine down to 0."""
+    warmup = round(recipe.warmup * recipe.steps)
+    if step < warmup:
+        return recipe.learning_rate * (step + 1) / warmup
     if recipe.schedule == "cosine":
-        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (recipe.steps - warmup)))
     return recipe.learning_rate
 
 

@@ -23,6 +23,7 @@ from evonas.store.queries import Reader, Record
 from evonas.store.store import Candidate, Store
 from search_space.catalog import catalog
 from search_space.errors import InputError
+from search_space.fingerprint import probe
 from search_space.graph import Graph
 from search_space.sampling import random_graph
 from search_space.space import Space
@@ -204,6 +205,23 @@ def test_what_the_screening_gates_measured_comes_with_the_candidate(tiny: dict[s
         assert measured[-1].passed or measured[-1].gate in ("depends_on_x", "finite")
         assert not measured[-1].passed or len(gates) == 2
     assert rejected and passed
+
+
+def test_a_parent_of_one_live_node_has_children_that_are_new(tiny: dict[str, Any]) -> None:
+    """Nine of ten of its mutations change dead nodes alone; they accumulate until the function changes."""
+    config = configured(tiny, random_share=0.0, duplicates="mutate_again", space={"nodes": 10})
+    nodes = [f"n{i} = exp(v1)" for i in range(9)]
+    parent = Graph.parse("\n".join([*nodes, "tanh(x)"]))
+    history, print_ = History(), probe(parent).fingerprint
+    history.propose(Candidate(1, parent, print_, print_, None, "random", None, 0, False))
+    history.record(1, Fitness({"resnet": 0.5}), config.objectives)
+    for birth in range(2, 42):
+        candidate, _ = propose(config, birth, history)
+        assert candidate.parent == 1
+        assert candidate.equal_to is None
+        assert candidate.fingerprint not in history.first_of
+        history.propose(candidate)
+        history.record(birth, Rejection("quality", "resnet", 0.1, 0.2, 3), config.objectives)
 
 
 # --------------------------------------------------------------------------- the loop

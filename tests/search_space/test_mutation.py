@@ -37,6 +37,14 @@ def test_at_most_one_node_changes_and_nothing_else(parent: Graph, seed: int) -> 
     assert (child.leaves, child.output) == (parent.leaves, parent.output)
 
 
+@given(graphs(), st.integers(0, 2**32), st.integers(1, 4))
+def test_several_mutations_are_single_ones_in_a_row(parent: Graph, seed: int, times: int) -> None:
+    rng, child = Random(seed), parent
+    for _ in range(times):
+        child = mutate(child, Space(), rng)
+    assert mutate(parent, Space(), Random(seed), times) == child
+
+
 @given(graphs(), st.integers(0, 2**32))
 def test_a_mutation_is_a_function_of_the_random_state(parent: Graph, seed: int) -> None:
     before = str(parent)

@@ -179,6 +179,22 @@ def test_cosine_rate_falls_from_the_rate_towards_0() -> None:
     assert all(rate > 0 for rate in rates[:10])
 
 
+@pytest.mark.parametrize(
+    ("schedule", "last"), [("constant", 0.3), ("cosine", 0.3 * 0.5 * (1 + math.cos(math.pi * 5 / 6)))]
+)
+def test_the_rate_rises_linearly_over_the_warm_up(schedule: str, last: float) -> None:
+    recipe = Recipe(learning_rate=0.3, steps=10, schedule=schedule, warmup=0.4)  # type: ignore[arg-type]
+    rates = [learning_rate(recipe, step) for step in range(10)]
+    assert rates[:5] == pytest.approx([0.075, 0.15, 0.225, 0.3, 0.3])
+    assert rates[9] == pytest.approx(last)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_a_warm_up_of_all_steps_ends_at_the_rate() -> None:
+    recipe = Recipe(learning_rate=0.3, steps=3, schedule="cosine", warmup=1.0)
+    assert [learning_rate(recipe, step) for step in range(3)] == pytest.approx([0.1, 0.2, 0.3])
+
+
 # --------------------------------------------------------------------------- crops and mirrors
 
 
