@@ -145,6 +145,8 @@ class Config(Frozen):
             raise ValueError("proxies: expected at least one")
         if "accuracy" not in self.objectives:
             raise ValueError(f"objectives: expected accuracy among them, got {', '.join(self.objectives) or 'none'}")
+        if self.evolution.selection == "average" and self.objectives != ("accuracy",):
+            raise ValueError("evolution.selection: average cannot weigh nodes against accuracies; expected pareto")
         screening = [isinstance(gate, SCREENING) for gate in self.gates]
         if screening != sorted(screening, reverse=True):
             raise ValueError("gates: depends_on_x and finite need no training and come first")

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args
 
 import yaml
@@ -27,17 +27,25 @@ for _kind, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), list(_first))
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))  # 010 is ten
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes what `_Loader` would read as something else."""
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+_Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
 
 
 def dump_config(config: Config | Mapping[str, Any]) -> str:
-    """A config as YAML that `parse_config` reads; the order of the proxies is kept."""
+    """A config as YAML that `parse_config` reads; the order of the proxies is kept. Raises InputError for a mapping
+    that holds what YAML cannot."""
     raw = config.model_dump(mode="json") if isinstance(config, Config) else dict(config)
-    return yaml.dump(raw, Dumper=_Dumper, sort_keys=False)
+    try:
+        return yaml.dump(raw, Dumper=_Dumper, sort_keys=False)
+    except yaml.YAMLError as error:
+        raise InputError(f"config: not plain values: {str(error.args[-1]).splitlines()[0]}") from None
 
 
 def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
@@ -75,8 +83,8 @@ def parse_config(text: str, where: str = "config", settings: Sequence[str] = ())
         place = f"--set {dotted}" if is_set else f"{where}:{_line(root, path)}: {dotted}".rstrip(": ")
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
         raise InputError(f"{place}: {reason}{more}") from None
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: {error}") from None
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's, for a size that no tensor has
+        raise InputError(f"{where}: {str(error).splitlines()[0]}") from None
 
 
 def _read(text: str, where: str) -> tuple[yaml.Node | None, Any]:

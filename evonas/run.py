@@ -20,7 +20,7 @@ from evonas.config import Config
 from evonas.config_file import dump_config, load_config, parse_config
 from evonas.evolution import History, Search, Stopped, set_baseline
 from evonas.layers.source import write_layer
-from evonas.store.database import CONFIG_FILE, Address, locate
+from evonas.store.database import CONFIG_FILE, Address, has_run, locate
 from evonas.store.queries import Reader, Record
 from evonas.store.store import Candidate, Store
 from evonas.studies.rerank import FinalRow, final_table, rerank
@@ -101,35 +101,33 @@ def search(
         config = load_config(config, settings)
     if run is not None and Path(run).exists():
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
-    if config.store.url is not None:
-        Address.of_url(config.store.url, None)
+    config = _from_anywhere(config)
     data.split(config.data, data.open_source(config.data))
     history = History()
     with _pool(config) as pool, _stop_signals() as should_stop:
-        folder = _new_folder(config.name, run)
-        if config.store.url is None:
-            address = Address.of_file(folder / "run.db", None, folder)
-        else:
-            address = Address.of_url(config.store.url, folder.name, folder)
+        folder = _new_folder(config, run)
+        address, store = _address(config, folder), None
         try:
-            store = Store.create(address, config, _versions())
+            store = Store.create(address, config, _versions(folder))
             (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
             return _drive(config, store, pool, history, address, folder, should_stop, watcher or Watcher())
         except InputError:
             if not history.baseline:  # nothing is lost: there was nothing
-                shutil.rmtree(folder)
+                if store is not None:
+                    store.discard()
+                shutil.rmtree(folder, ignore_errors=True)
             raise
 
 
 def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
     """Go on where a stopped or killed run was, with the candidates that were in flight. Raises as `search` does."""
-    address = locate(run)
+    reader = Reader(locate(run))
+    config, address = reader.config, reader.address
+    data.split(config.data, data.open_source(config.data))
     store = Store.take_over(address)
     try:
-        reader = Reader(address)
-        config, history = reader.config, rebuild(reader)
-        data.split(config.data, data.open_source(config.data))
         with _pool(config) as pool, _stop_signals() as should_stop:
+            history = rebuild(Reader(address))
             return _drive(config, store, pool, history, address, run, should_stop, watcher or Watcher())
     finally:
         store.close()
@@ -176,6 +174,7 @@ def _drive(
         store.event("stopped", "asked to stop")
         raise
     finally:
+        reader.close()
         store.close()
     return Run(address, reference)
 
@@ -203,22 +202,37 @@ def export_layer(reader: Reader, birth: int, path: Path) -> None:
     write_layer(path, Graph.parse(record.graph), title="A normalization-activation layer found by evonas.", about=about)
 
 
-def _new_folder(name: str, run: str | Path | None) -> Path:
-    if run is not None:
-        folder = Path(run)
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(f"--run {run}: cannot be made ({error.strerror})") from None
-        return folder
+def _from_anywhere(config: Config) -> Config:
+    """With absolute paths, so that the run can be read and resumed from any folder."""
+    images, store = config.data, config.store
+    if images.path is not None:
+        images = images.model_copy(update={"path": str(Path(images.path).expanduser().absolute())})
+    if store.url is not None:
+        store = store.model_copy(update={"url": Address.of_url(store.url, None).absolute_url})
+    return config.model_copy(update={"data": images, "store": store})
+
+
+def _address(config: Config, folder: Path) -> Address:
+    if config.store.url is None:
+        return Address.of_file(folder / "run.db", None, folder)
+    return Address.of_url(config.store.url, folder.name, folder)
+
+
+def _new_folder(config: Config, run: str | Path | None) -> Path:
+    """The folder that was asked for, or the next one whose name is free, in a shared database too."""
     number = 0
     while True:
-        folder = Path("results") / f"{name}-{number:03d}"
+        folder = Path(run) if run is not None else Path("results") / f"{config.name}-{number:03d}"
         try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
+            if run is not None or not has_run(_address(config, folder), folder.name):
+                folder.mkdir(parents=True)
+                return folder
+        except FileExistsError as error:
+            if run is not None or not os.path.lexists(folder):  # then it is a parent that is no folder
+                raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
+        number += 1
 
 
 @contextmanager
@@ -265,7 +279,8 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _versions() -> dict[str, str]:
+def _versions(folder: Path) -> dict[str, str]:
+    """What the run is made with, and where."""
     try:
         own = version("evonas")
     except PackageNotFoundError:
@@ -278,4 +293,5 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "time_zone": time.tzname[0],
+        "folder": str(folder.absolute()),
     }

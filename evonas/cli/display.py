@@ -199,7 +199,7 @@ def final_table(rows: list[FinalRow], proxies: list[str]) -> Table:
     table.add_column("parent", justify="right")
     for row in rows:
         if row.difference is None:
-            difference = f"failed {row.failed}/{row.seeds}"
+            difference = f"failed {row.failed}/{row.seeds}" if row.failed else "-"
         else:
             spread = "" if row.difference_spread is None else f" ±{row.difference_spread * 100:.1f}"
             difference = f"{row.difference * 100:+.1f}{spread}"
@@ -232,6 +232,8 @@ def print_end(run: Run, best_layer: Path) -> None:
             console.print(
                 f"Best: birth {best.birth}, {best.difference * 100:+.1f} points against {BASELINE}{sure}.",
             )
+        elif any(row.name == BASELINE and row.difference is None for row in rows):
+            console.print(f"{BASELINE} failed with fresh seeds, so that nothing can be compared with it.")
         elif any(row.birth for row in rows):
             console.print(f"No layer beat {BASELINE} with fresh seeds.")
     if not run.top(1):

@@ -33,15 +33,18 @@ def status(run: str, as_json: bool) -> None:
     reader = Reader.open(run)
     config = reader.config
     states, gates = reader.counts()
-    seconds, outcomes, full = reader.pace()
+    seconds, outcomes, full, since = reader.pace()
     births, decided = sum(states.values()), sum(states.values()) - states.get("pending", 0)
     rate = outcomes / seconds if seconds > 0 else None
-    retrained, wanted = len(reader.evaluations("rerank")), 0
-    if config.evolution.rerank.top:
-        rerank = config.evolution.rerank
-        wanted = (rerank.top + 1 + len(rerank.baselines)) * rerank.seeds
-    to_come = births - decided if reader.evolved else config.evolution.births - decided  # the clock may end it early
-    left = None if rate is None else to_come / rate + (wanted - retrained) * full
+    retrained, rerank = len(reader.evaluations("rerank")), config.evolution.rerank
+    wanted = (rerank.top + len({BASELINE, *rerank.baselines})) * rerank.seeds
+    to_come = births - decided if reader.evolved else config.evolution.births - decided
+    left = None
+    if rate is not None:
+        left = to_come / rate
+        if config.evolution.minutes is not None and not reader.evolved:
+            left = min(left, max(0.0, 60 * config.evolution.minutes - since))
+        left += max(0, wanted - retrained) * full
     if as_json:
         told = {
             "run": reader.name,

@@ -29,5 +29,5 @@ def _parse(text: str) -> Graph:
     except InputError as error:
         if re.fullmatch(r"[\w.+-]+", text):  # looks like a name
             hint = did_you_mean(text, catalog)
-            raise InputError(f"'{text}' is neither a known layer{hint} nor a graph ({error})") from None
+            raise InputError(f"'{text}' is neither a known layer nor a graph ({error}){hint}") from None
         raise

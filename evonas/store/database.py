@@ -9,8 +9,8 @@ from urllib.parse import quote
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from evonas.config_file import load_config
@@ -40,9 +40,9 @@ class Address:
             parsed = make_url(url)
         except ArgumentError:
             raise InputError(f"'{url}': not a database URL; expected sqlite:///path.db") from None
-        if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        if parsed.drivername not in ("sqlite", "sqlite+pysqlite") or parsed.database in (None, "", ":memory:"):
             raise InputError(f"'{url}': this version of evonas keeps runs in SQLite files; expected sqlite:///path.db")
-        parent = Path(parsed.database).parent
+        parent = Path(str(parsed.database)).parent
         if not parent.is_dir():
             raise InputError(f"'{url}': there is no folder '{parent}'")
         beside = parent / run if run and (parent / run).is_dir() else parent
@@ -51,6 +51,10 @@ class Address:
     @property
     def path(self) -> Path:
         return Path(str(self.url.database))
+
+    @property
+    def absolute_url(self) -> str:
+        return self.url.set(database=str(self.path.absolute())).render_as_string(hide_password=False)
 
     @property
     def where(self) -> str:
@@ -88,11 +92,17 @@ def open_engine(address: Address, *, writable: bool) -> Engine:
         raise InputError(f"{path}: no such database")
     may_write = os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists()
     query = {"mode": "ro", "uri": "true"} if may_write else {"immutable": "1", "uri": "true"}
-    return create_engine(
+    engine = create_engine(
         URL.create("sqlite", database=f"file:{quote(str(path.resolve()))}", query=query),
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
         poolclass=NullPool,  # a reader that waits holds no connection
     )
+
+    @event.listens_for(engine, "handle_error")
+    def _unreadable(context: ExceptionContext) -> None:
+        raise InputError(f"{path}: not a database of evonas, or not readable ({context.original_exception})") from None
+
+    return engine
 
 
 def _prepare_writer(connection: Any, _record: Any) -> None:
@@ -103,13 +113,10 @@ def _prepare_writer(connection: Any, _record: Any) -> None:
 
 def check_schema(engine: Engine, where: str) -> None:
     """Raises InputError when the database is not one of evonas, or of another version."""
-    try:
-        with engine.connect() as connection:
-            if not inspect(connection).has_table(tables.VERSION_TABLE):
-                raise InputError(f"{where}: not a database of evonas (no table {tables.VERSION_TABLE})")
-            found = connection.execute(text(f"SELECT version_num FROM {tables.VERSION_TABLE}")).scalar()
-    except DatabaseError as error:
-        raise InputError(f"{where}: not a database of evonas ({error.orig})") from None
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(tables.VERSION_TABLE):
+            raise InputError(f"{where}: not a database of evonas (no table {tables.VERSION_TABLE})")
+        found = connection.execute(text(f"SELECT version_num FROM {tables.VERSION_TABLE}")).scalar()
     known = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if found != known:
         raise InputError(f"{where}: schema {found}, this evonas reads {known}; use the version that wrote it")
@@ -120,6 +127,16 @@ def alembic_config(connection: Connection | None = None) -> AlembicConfig:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
     return config
+
+
+def has_run(address: Address, name: str) -> bool:
+    """Whether the database, if there is one, holds a run of this name."""
+    if not address.path.exists():
+        return False
+    engine = open_engine(address, writable=False)
+    check_schema(engine, address.where)
+    with engine.connect() as connection:
+        return connection.execute(select(tables.run.c.id).where(tables.run.c.name == name)).first() is not None
 
 
 def find_run(connection: Connection, name: str | None, where: str) -> Any:

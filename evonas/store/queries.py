@@ -2,12 +2,15 @@
 
 import json
 import math
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, Table, func, select
 
 from evonas.config import Config
@@ -65,17 +68,32 @@ class Reader:
             self._row = find_run(connection, address.run, address.where)
         self.run: int = self._row.id
         self.name: str = self._row.name
+        made_in = Path(self.versions.get("folder", address.folder))
+        if address.folder == address.path.parent and self._is_shared() and made_in.is_dir():
+            self.address = replace(address, folder=made_in)  # it was found by the database, not by its folder
 
     @classmethod
     def open(cls, reference: str | Path) -> "Reader":
         return cls(locate(reference))
 
+    def _is_shared(self) -> bool:
+        return json.loads(self._row.config).get("store", {}).get("url") is not None
+
     def close(self) -> None:
         self.engine.dispose()
 
-    @property
+    @cached_property
     def config(self) -> Config:
-        return Config.model_validate_json(self._row.config)
+        """Raises InputError where another version of evonas wrote what this one cannot read."""
+        try:
+            return Config.model_validate_json(self._row.config)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise InputError(
+                f"{self.address.where}: written by evonas {self.versions.get('evonas')}, whose config this version "
+                f"cannot read: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+            ) from None
 
     @property
     def versions(self) -> dict[str, str]:
@@ -156,8 +174,9 @@ class Reader:
             gates = {str(row[0]): int(row[1]) for row in connection.execute(stopped.group_by(e.gate))}
         return states, gates
 
-    def pace(self) -> tuple[float, float, float]:
-        """Seconds from the last start to the last outcome, the outcomes since, and the mean seconds of a full one."""
+    def pace(self) -> tuple[float, float, float, float]:
+        """Seconds from the last start to the last outcome, the outcomes since, the mean seconds of a full one, and the
+        seconds from the last start to now."""
         e, v = tables.evaluation.c, tables.event.c
         with self.engine.connect() as connection:
             start = connection.execute(
@@ -167,7 +186,7 @@ class Reader:
             last, count = connection.execute(select(func.max(e.at), func.count()).where(recent)).one()
             fit = select(func.avg(e.seconds)).where(e.run == self.run, e.purpose == "search", e.verdict == "fitness")
             mean = connection.execute(fit).scalar() or 0.0
-        return max(0.0, (last or start) - start), float(count), float(mean)
+        return max(0.0, (last or start) - start), float(count), float(mean), max(0.0, time.time() - start)
 
     def dump(self, logical_only: bool = True) -> Iterator[dict[str, Any]]:
         """All records. The logical ones are without times, hosts and memory: two equal dumps are the same run."""

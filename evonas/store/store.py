@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import IO, Any
 
 from alembic import command
-from sqlalchemy import Connection, Engine, insert, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from evonas.config import Config
 from evonas.store import tables
-from evonas.store.database import Address, alembic_config, check_schema, find_run, open_engine
+from evonas.store.database import Address, alembic_config, check_schema, find_run, has_run, open_engine
 from search_space.errors import InputError
 from search_space.graph import Graph
 from workers.outcome import Crash, Evaluation, Fitness, Outcome, Rejection
@@ -79,19 +80,9 @@ class Store:
     def create(cls, address: Address, config: Config, versions: dict[str, str]) -> "Store":
         """A new run in a database that is new or evonas' own."""
         name = address.run or address.folder.name
-        is_new = not address.path.exists()
-        if not is_new:
-            check_schema(open_engine(address, writable=False), address.where)
-            with open_engine(address, writable=False).connect() as connection:
-                if connection.execute(select(tables.run.c.id).where(tables.run.c.name == name)).first():
-                    raise InputError(f"{address.where}#{name}: this run exists; resume it, or choose another name")
-        address.folder.mkdir(parents=True, exist_ok=True)
+        if has_run(address, name):
+            raise InputError(f"{address.where}#{name}: this run exists; resume it, or choose another name")
         lock = _take_lock(address, name)
-        engine = open_engine(address, writable=True)
-        if is_new:
-            with engine.connect() as connection:
-                command.upgrade(alembic_config(connection), "head")
-                connection.commit()
         row = {
             "name": name,
             "config": config.model_dump_json(),
@@ -100,9 +91,19 @@ class Store:
             "versions": json.dumps(versions),
             "created": time.time(),
         }
-        with engine.begin() as connection:
-            run = connection.execute(insert(tables.run).values(row)).inserted_primary_key
-            assert run is not None
+        try:
+            is_new = not address.path.exists()
+            engine = open_engine(address, writable=True)
+            if is_new:
+                with engine.connect() as connection:
+                    command.upgrade(alembic_config(connection), "head")
+                    connection.commit()
+            with engine.begin() as connection:
+                run = connection.execute(insert(tables.run).values(row)).inserted_primary_key
+                assert run is not None
+        except DatabaseError as error:
+            _let_go(lock, remove=True)
+            raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
         store = cls(engine, int(run[0]), 1, lock)
         store.event("started", _driver())
         return store
@@ -115,10 +116,14 @@ class Store:
             row = find_run(connection, address.run, address.where)
         lock = _take_lock(address, row.name)
         engine = open_engine(address, writable=True)
-        with engine.begin() as connection:
-            mine = tables.run.c.id == row.id
-            connection.execute(update(tables.run).where(mine).values(epoch=tables.run.c.epoch + 1, finished=None))
-            epoch = connection.execute(select(tables.run.c.epoch).where(mine)).scalar_one()
+        mine = tables.run.c.id == row.id
+        try:
+            with engine.begin() as connection:
+                connection.execute(update(tables.run).where(mine).values(epoch=tables.run.c.epoch + 1, finished=None))
+                epoch = connection.execute(select(tables.run.c.epoch).where(mine)).scalar_one()
+        except DatabaseError as error:
+            _let_go(lock)
+            raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
         store = cls(engine, row.id, epoch, lock)
         store.event("resumed", _driver())
         return store
@@ -177,13 +182,25 @@ class Store:
             row = {"run": self.run, "epoch": self.epoch, "at": time.time(), "kind": kind, "message": message}
             connection.execute(insert(tables.event).values(row))
 
-    def close(self) -> None:
+    def discard(self) -> None:
+        """Forget a run that has neither a baseline nor a candidate, and let it go."""
+        with self._writing() as connection:
+            connection.execute(delete(tables.event).where(tables.event.c.run == self.run))
+            connection.execute(delete(tables.run).where(tables.run.c.id == self.run))
+            runs = connection.execute(select(func.count()).select_from(tables.run)).scalar_one()
+        self.close(remove_lock=True)
+        if not runs:
+            Path(str(self.engine.url.database)).unlink()
+
+    def close(self, remove_lock: bool = False) -> None:
         """Fold the write-ahead log into the file, so that it opens from anywhere, and let the run go."""
+        if self._lock.closed:
+            return
         with suppress(OperationalError), self.engine.connect() as connection:  # a reader is there: its turn to fold
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
         self.engine.dispose()
-        self._lock.close()
+        _let_go(self._lock, remove_lock)
 
     def _insert_candidate(self, connection: Connection, candidate: Candidate, state: State) -> None:
         graph = candidate.graph
@@ -268,8 +285,12 @@ def _driver() -> str:
 
 
 def _take_lock(address: Address, run: str) -> IO[str]:
-    path = address.path.parent / f".{run}.lock"
-    lock = path.open("a+")
+    database = address.path.resolve()  # not the link by which it was found
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        lock = (database.parent / f".{database.name}.{run}.lock").open("a+")
+    except OSError as error:
+        raise InputError(f"{address.where}: the run cannot be locked ({error.strerror}: {error.filename})") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -281,3 +302,9 @@ def _take_lock(address: Address, run: str) -> IO[str]:
     lock.write(_driver())
     lock.flush()
     return lock
+
+
+def _let_go(lock: IO[str], remove: bool = False) -> None:
+    if remove:
+        Path(lock.name).unlink(missing_ok=True)
+    lock.close()

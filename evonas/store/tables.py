@@ -26,7 +26,7 @@ run = Table(
     Column("config", Text, nullable=False),  # the resolved config, JSON
     Column("seed", Integer, nullable=False),
     Column("epoch", Integer, nullable=False),  # rises whenever a driver takes the run over
-    Column("versions", Text, nullable=False),  # of evonas, the language, torch ..., JSON
+    Column("versions", Text, nullable=False),  # of evonas, the language, torch ..., and the folder; JSON
     Column("created", Float, nullable=False),  # Unix seconds
     Column("finished", Float),
 )
@@ -133,6 +133,6 @@ event = Table(
     Column("run", ForeignKey("run.id"), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("at", Float, nullable=False),
-    Column("kind", String, nullable=False),  # started | resumed | stopped | finished | crash
+    Column("kind", String, nullable=False),  # started | resumed | stopped | evolved | finished | crash
     Column("message", Text, nullable=False),
 )

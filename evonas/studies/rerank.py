@@ -12,7 +12,7 @@ from evonas.evolution import Search, Stopped
 from evonas.store.queries import Reader
 from search_space.catalog import catalog
 from search_space.graph import Graph
-from workers.outcome import Fitness
+from workers.outcome import Crash, Fitness
 from workers.protocol import Job
 
 
@@ -36,22 +36,24 @@ class FinalRow:
     seeds: int
     failed: int  # seeds with which the training diverged or crashed
     accuracy: dict[str, tuple[float, float | None] | None]  # proxy -> mean, spread
-    difference: float | None  # to BN-ReLU: mean over proxies and seeds, paired; None where a seed failed
+    difference: float | None  # to BN-ReLU: mean over proxies and its seeds, paired; None where a seed failed
     difference_spread: float | None  # over seeds
 
 
 def contenders(config: Config, reader: Reader) -> list[Contender]:
-    """The best candidates, then the baselines. Of several with the same accuracy on every proxy, which are the same
-    function in all but name (`x` and `x + v0 * v0`), the first."""
-    chosen: dict[tuple[float, ...], Contender] = {}
+    """The best candidates, then the baselines. Of several that trained alike, accuracy and loss at every validation,
+    and so are the same function in all but name (`x` and `x + v0 * v0`), the first."""
+    chosen: dict[tuple[tuple[str, int, float, float], ...], Contender] = {}
     rerank = config.evolution.rerank
     wanted = rerank.top
     while len(chosen) < rerank.top:
         records = reader.top(wanted)
         for record in records:
             if len(chosen) < rerank.top:
-                contender = Contender(record.birth, None, Graph.parse(record.graph))
-                chosen.setdefault(tuple(record.accuracy.values()), contender)
+                evaluation = reader.evaluation_of(record.birth)
+                points = evaluation.points if evaluation else ()
+                curve = tuple((p.proxy, p.step, p.accuracy, round(p.loss, 4)) for p in points)
+                chosen.setdefault(curve, Contender(record.birth, None, Graph.parse(record.graph)))
         if len(records) < wanted:
             break
         wanted *= 2
@@ -64,10 +66,16 @@ def rerank_seeds(config: Config) -> list[int]:
 
 
 def rerank(search: Search, reader: Reader, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-    """Train what the store does not hold yet. Raises Stopped when asked to stop."""
+    """Train what the store does not hold yet; what crashed has a second chance, and one more at each resume. Raises
+    Stopped when asked to stop."""
     config = search.config
     protocol = config.protocol.model_copy(update={"gates": ()})
-    done = {(each.birth, each.name, each.seed) for each in reader.evaluations("rerank")}
+    done = {
+        (each.birth, each.name, each.seed)
+        for each in reader.evaluations("rerank")
+        if not isinstance(each.evaluation.outcome, Crash)
+    }
+    retried: set[tuple[Contender, int]] = set()
     everything = [(each, seed) for seed in rerank_seeds(config) for each in contenders(config, reader)]
     waiting = [(each, seed) for each, seed in everything if (each.birth, each.name, seed) not in done]
     running: dict[int, tuple[Contender, int]] = {}
@@ -85,6 +93,9 @@ def rerank(search: Search, reader: Reader, on_progress: Callable[[int, int], Non
         search.store.record_beside(
             "rerank", contender.graph.formula, seed, evaluation, birth=contender.birth, name=contender.name
         )
+        if isinstance(evaluation.outcome, Crash) and (contender, seed) not in retried:
+            retried.add((contender, seed))
+            waiting.append((contender, seed))
     on_progress(len(everything), len(everything))
 
 
@@ -92,14 +103,15 @@ def final_table(reader: Reader) -> list[FinalRow]:
     """Candidates and baselines by their mean difference to BN-ReLU, best first; empty until the rerank has ended."""
     config = reader.config
     evaluations = reader.evaluations("rerank")
-    if not reader.evolved or len(evaluations) < len(contenders(config, reader)) * config.evolution.rerank.seeds:
+    trained = {(each.birth, each.name, each.seed) for each in evaluations}
+    if not reader.evolved or len(trained) < len(contenders(config, reader)) * config.evolution.rerank.seeds:
         return []
     accuracies: dict[tuple[int | None, str | None], dict[int, dict[str, float] | None]] = {}
     formulas: dict[tuple[int | None, str | None], str] = {}
     for each in evaluations:
         outcome = each.evaluation.outcome
         found = outcome.accuracy if isinstance(outcome, Fitness) else None
-        accuracies.setdefault((each.birth, each.name), {})[each.seed] = found
+        accuracies.setdefault((each.birth, each.name), {})[each.seed] = found  # of a crash and its repetition the last
         formulas[each.birth, each.name] = each.formula
     baseline = accuracies.get((None, BASELINE), {})
     rows = []
@@ -107,7 +119,7 @@ def final_table(reader: Reader) -> list[FinalRow]:
         scores = [found for found in by_seed.values() if found]
         pairs = [(found, baseline.get(seed)) for seed, found in by_seed.items()]
         differences = [fmean(a[p] - b[p] for p in config.proxies) for a, b in pairs if a and b]
-        complete = len(differences) == len(by_seed)
+        complete = len(scores) == len(by_seed) and bool(differences)
         rows.append(
             FinalRow(
                 birth=birth,

@@ -128,7 +128,16 @@ def test_any_name_survives_the_resolved_file(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e8", 1e8), ("1E8", 1e8), ("1.0e+8", 1e8), ("2.5e-3", 2.5e-3), ("100000000", 1e8), (".5", 0.5), ("5.", 5.0)],
+    [
+        ("1e8", 1e8),
+        ("1E8", 1e8),
+        ("1.0e+8", 1e8),
+        ("2.5e-3", 2.5e-3),
+        ("100000000", 1e8),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("010", 10),
+    ],
 )
 def test_numbers_are_read_as_people_write_them(text: str, value: float) -> None:
     """YAML 1.1 takes 1e8 for a text."""

@@ -1,6 +1,7 @@
 """Whole runs: from Python, killed and resumed, on Ray, and what bad input leaves behind."""
 
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -18,12 +19,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import evonas
 from evonas.evolution import History
 from evonas.run import BEST_LAYER, Run, Watcher
 from evonas.store.queries import Reader, jsonable
-from evonas.studies.rerank import rerank_seeds
+from evonas.studies.rerank import contenders, rerank_seeds
 from search_space.errors import InputError
 from tests.conftest import TINY
 from workers.outcome import Crash, Fitness
@@ -209,6 +211,53 @@ def test_a_run_in_a_shared_database_is_resumed_by_its_url(shared: tuple[Path, Ru
     assert not (folder / BEST_LAYER).exists()
 
 
+def test_two_folders_may_keep_runs_of_one_name_in_one_database(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny["store"] = {"url": f"sqlite:///{tmp_path / 'all.db'}"}
+    tiny["evolution"] |= {"births": 2, "rerank": {"top": 0, "seeds": 1}}
+    names = []
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        names.append(evonas.search(tiny).name)
+    assert names == ["tiny-000", "tiny-001"]
+    assert [path.name for path in (tmp_path / "there" / "results").iterdir()] == ["tiny-001"]
+
+
+def test_a_search_that_failed_at_once_leaves_no_name_in_a_shared_database(
+    shared: tuple[Path, Run], tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    tiny["store"] = {"url": f"sqlite:///{shared[0] / 'all.db'}"}
+    tiny["evolution"] |= {"births": 2, "rerank": {"top": 0, "seeds": 1}}
+    with pytest.raises(InputError, match="the protocol rejects"):
+        evonas.search(tiny | {"gates": [{"quality": {"steps": 3, "min_accuracy": 1.0}}]}, tmp_path / "again")
+    assert list(tmp_path.iterdir()) == []
+    assert evonas.search(tiny, tmp_path / "again").finished
+
+
+def test_relative_paths_of_a_config_hold_from_any_folder(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "work" / "images"
+    for label in ("cat", "dog"):
+        (images / "train" / label).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (8, 8), (number, 20, 30)).save(images / "train" / label / f"{number}.png")
+    tiny["data"] = {"source": "folder", "path": "images", "train": 8, "validation": 4, "test": 0, "image_size": 8}
+    tiny["store"] = {"url": "sqlite:///all.db"}
+    tiny["gates"] = ["depends_on_x", "finite"]
+    tiny["evolution"] |= {"births": 3, "rerank": {"top": 0, "seeds": 1}}
+    monkeypatch.chdir(tmp_path / "work")
+    run = evonas.search(tiny)
+    monkeypatch.chdir(tmp_path)
+    before = logical(tmp_path / "work" / run.reference)
+    by_url = f"sqlite:///{tmp_path / 'work' / 'all.db'}#{run.name}"
+    for reference in (tmp_path / "work" / run.reference, by_url):
+        assert evonas.resume(reference).folder == tmp_path / "work" / run.reference
+    assert logical(by_url) == before
+
+
 # --------------------------------------------------------------------------- bad input
 
 
@@ -233,6 +282,14 @@ def _set(**sections: Any) -> Callable[[dict[str, Any], Path], Path]:
     return change
 
 
+def _set_value(key: str, value: object) -> Callable[[dict[str, Any], Path], Path]:
+    def change(config: dict[str, Any], folder: Path) -> Path:
+        config[key] = value
+        return folder / "run"
+
+    return change
+
+
 BAD: dict[str, Callable[[dict[str, Any], Path], Path]] = {
     "the folder exists": _existing,
     "the folder is below a file": _under_a_file,
@@ -241,6 +298,11 @@ BAD: dict[str, Callable[[dict[str, Any], Path], Path]] = {
     "too few images": _set(data={"train": 20000}),
     "an unknown kind of database": _set(store={"url": "postgresql://localhost/evonas"}),
     "no URL": _set(store={"url": "all.db"}),
+    "another driver of SQLite": _set(store={"url": "sqlite+aiosqlite:///FOLDER/all.db"}),
+    "a database where none can be": _set(store={"url": "sqlite:////proc/all.db"}),
+    "average of accuracies and nodes": _set(objectives=["accuracy", "nodes"], evolution={"selection": "average"}),
+    "a proxy of no size": _set(proxies={"resnet": {"architecture": "preact_resnet", "width": 10**9}}),
+    "a value that YAML has no words for": _set_value("seed", object()),
     "a database in no folder": _set(store={"url": "sqlite:///FOLDER/none/all.db"}),
     "a database that is not evonas'": _set(store={"url": "sqlite:///FOLDER/theirs.db"}),
     "no such cluster": _set(cluster={"address": "127.0.0.1:1"}),
@@ -262,6 +324,57 @@ def test_a_protocol_that_its_own_baseline_fails_is_bad_input(tmp_path: Path, tin
     with pytest.raises(InputError, match="the protocol rejects BN-ReLU: quality on "):
         evonas.search(tiny, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_results_that_is_no_folder_is_bad_input(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for make in (lambda: Path("results").touch(), lambda: Path("results").symlink_to("nowhere")):
+        make()
+        with pytest.raises(InputError, match="results/tiny-000: cannot be made"):
+            evonas.search(tiny)
+        Path("results").unlink()
+
+
+def test_a_config_of_another_version_is_one_line(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"] |= {"births": 1, "rerank": {"top": 0, "seeds": 1}}
+    run = evonas.search(tiny, tmp_path / "run")
+    with closing(sqlite3.connect(tmp_path / "run" / "run.db")) as connection, connection:
+        connection.execute("UPDATE run SET config = json_set(config, '$.recipe.colour', 'red')")
+    for ask in (evonas.open_run, evonas.resume):
+        with pytest.raises(InputError, match=r"run\.db: written by evonas .* cannot read: recipe\.colour: ") as error:
+            ask(run.folder)
+        assert "\n" not in str(error.value)
+
+
+# --------------------------------------------------------------------------- the final table
+
+
+def test_a_crashed_retraining_is_repeated_by_resume(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"]["births"] = 15
+    run = evonas.search(tiny, tmp_path / "run")
+    table = run.final_table()
+    with closing(sqlite3.connect(tmp_path / "run" / "run.db")) as connection, connection:
+        crashed = "SET verdict = 'crash', gate = 'worker_died', message = 'gone'"
+        connection.execute(f"UPDATE evaluation {crashed} WHERE purpose = 'rerank' AND name = 'BN-ReLU'")
+    torn = run.final_table()
+    assert [row.failed for row in torn if row.name == "BN-ReLU"] == [2]
+    assert {row.difference for row in torn} == {None}
+    assert evonas.resume(run.folder).final_table() == table
+
+
+def test_candidates_of_one_accuracy_that_trained_differently_are_all_contenders(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    tiny["gates"] = ["depends_on_x", "finite"]
+    tiny["evolution"] |= {"births": 30, "rerank": {"top": 5, "seeds": 1}}
+    tiny["data"] |= {"validation": 1}  # every accuracy is 0 or 1
+    reader = Reader.open(evonas.search(tiny, tmp_path / "run").folder)
+    best = [each for each in contenders(reader.config, reader) if each.birth]
+    assert len(best) == 5
+    curves = [[(p.proxy, p.step, p.loss) for p in reader.evaluation_of(each.birth).points] for each in best]
+    assert all(a != b for a, b in itertools.combinations(curves, 2))
 
 
 # --------------------------------------------------------------------------- stopping, in this process

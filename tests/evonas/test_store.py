@@ -264,6 +264,12 @@ def test_a_stale_owner_writes_nothing(store: Store, address: Address, write: str
     owner.close()
 
 
+def test_a_link_to_the_database_leads_to_the_same_lock(address: Address, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(address.path)
+    with pytest.raises(InputError, match="the run is driven by process"):
+        Store.take_over(locate(tmp_path / "link.db"))
+
+
 def test_each_take_over_is_a_new_epoch(address: Address, config: Config) -> None:
     store = Store.create(address, config, {})
     assert store.epoch == 1
