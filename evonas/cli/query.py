@@ -170,7 +170,7 @@ def show(run: str, birth: int, as_json: bool) -> None:
 
 @click.command(short_help="All records as JSON lines.")
 @RUN
-@click.option("--logical", is_flag=True, help="Without times, hosts, memory and epochs.")
+@click.option("--logical", is_flag=True, help="Without versions, times, hosts, memory, epochs and events.")
 def dump(run: str, logical: bool) -> None:
     """All records as JSON, one a line. Two runs whose logical dumps are equal are the same run.
 

@@ -47,7 +47,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """One evaluation beside the search, of a candidate or of a layer of the catalog."""
+    """One evaluation, of a candidate or of a layer of the catalog."""
 
     purpose: str
     birth: int | None
@@ -55,6 +55,8 @@ class Trained:
     formula: str
     seed: int
     evaluation: Evaluation
+    epoch: int
+    at: float  # Unix seconds
 
 
 class Reader:
@@ -154,7 +156,10 @@ class Reader:
         with self.engine.connect() as connection:
             rows = connection.execute(query).all()
             details = self._details(connection, [row.id for row in rows])
-        return [Trained(purpose, r.birth, r.name, r.layer, r.seed, _evaluation(r, details[r.id])) for r in rows]
+        return [
+            Trained(purpose, r.birth, r.name, r.layer, r.seed, _evaluation(r, details[r.id]), r.epoch, r.at)
+            for r in rows
+        ]
 
     def evaluation_of(self, birth: int) -> Evaluation | None:
         """Everything that the search measured of a candidate."""
@@ -189,20 +194,30 @@ class Reader:
         return max(0.0, (last or start) - start), float(count), float(mean), max(0.0, time.time() - start)
 
     def dump(self, logical_only: bool = True) -> Iterator[dict[str, Any]]:
-        """All records. The logical ones are without times, hosts and memory: two equal dumps are the same run."""
-        yield {"run": self.config.name, "config": self.config.model_dump(mode="json")}
-        evaluations = {trained.birth: trained.evaluation for trained in self.evaluations("search")}
+        """All records. The logical ones are without times, hosts, memory, epochs and events: two equal dumps are the
+        same run."""
+        versions = {} if logical_only else {"versions": self.versions}
+        yield {"run": self.config.name, "config": self.config.model_dump(mode="json")} | versions
+        evaluations = {trained.birth: trained for trained in self.evaluations("search")}
         for record in self.candidates():
-            evaluation = evaluations.get(record.birth)
+            trained = evaluations.get(record.birth)
             row = {name: getattr(record, name) for name in _LOGICAL}
-            yield {**row, **({} if evaluation is None else told(evaluation, logical_only))}
+            yield {**row, **({} if trained is None else told(trained, logical_only))}
         for purpose in ("baseline", "rerank"):
             rows = [
                 {"purpose": purpose, "birth": t.birth, "name": t.name, "formula": t.formula, "seed": t.seed}
-                | told(t.evaluation, logical_only)
+                | told(t, logical_only)
                 for t in self.evaluations(purpose)
             ]
             yield from sorted(rows, key=lambda row: (row["birth"] or 0, row["name"] or "", row["seed"]))
+        if not logical_only:
+            e = tables.event.c
+            with self.engine.connect() as connection:
+                query = select(e.kind, e.message, e.epoch, e.at).where(e.run == self.run).order_by(e.id)
+                yield from (
+                    {"event": kind, "message": message, "epoch": epoch, "at": at}
+                    for kind, message, epoch, at in connection.execute(query)
+                )
 
     def _records(self, connection: Connection, *where: Any) -> Iterator[Record]:
         c, e = tables.candidate, tables.evaluation
@@ -286,10 +301,10 @@ def _evaluation(row: Any, details: dict[str, list[Any]]) -> Evaluation:
     )
 
 
-def told(evaluation: Evaluation, logical_only: bool) -> dict[str, Any]:
+def told(trained: Trained, logical_only: bool) -> dict[str, Any]:
     """An evaluation's outcome, curves and measurements; beside them, unless only the logical part is asked for, what
     depends on the machine and its speed."""
-    outcome = evaluation.outcome
+    evaluation, outcome = trained.evaluation, trained.evaluation.outcome
     row: dict[str, Any] = {"verdict": type(outcome).__name__.lower()}
     match outcome:
         case Fitness(accuracy):
@@ -304,6 +319,7 @@ def told(evaluation: Evaluation, logical_only: bool) -> dict[str, Any]:
     row["measurements"] = [{name: getattr(m, name) for name in columns} for m in evaluation.measurements]
     if not logical_only:
         row |= {"seconds": evaluation.seconds, "memory_mb": evaluation.memory_mb, "host": evaluation.host}
+        row |= {"epoch": trained.epoch, "at": trained.at}
     return row
 
 

@@ -366,8 +366,12 @@ def test_dump_is_one_strict_json_record_a_line(command: Command, run: Path) -> N
         assert (answer.code, answer.err) == (0, "")
         rows = [strict(line) for line in answer.lines]
         assert [row["birth"] for row in rows[1:41]] == list(range(1, 41))
-        assert [row["purpose"] for row in rows[41:]] == ["baseline"] + ["rerank"] * 6
-    assert '"host"' in whole.out
+        assert [row["purpose"] for row in rows[41:48]] == ["baseline"] + ["rerank"] * 6
+    assert len(logical.lines) == 48
+    rows = [strict(line) for line in whole.lines]
+    assert rows[0]["versions"] == Reader.open(run).versions
+    assert all(row["epoch"] == 1 and row["at"] > 0 and row["host"] for row in rows[1:48])
+    assert [row["event"] for row in rows[48:]][:3] == ["started", "evolved", "finished"]
     for time_or_place in ('"host"', '"seconds"', '"memory_mb"', '"at"', '"epoch"'):
         assert time_or_place not in logical.out
 
