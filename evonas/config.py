@@ -143,6 +143,8 @@ class Config(Frozen):
     def _consistent(self) -> "Config":
         if not self.proxies:
             raise ValueError("proxies: expected at least one")
+        if "" in self.proxies:
+            raise ValueError("proxies: a name is empty")
         if "accuracy" not in self.objectives:
             raise ValueError(f"objectives: expected accuracy among them, got {', '.join(self.objectives) or 'none'}")
         if self.evolution.selection == "average" and self.objectives != ("accuracy",):

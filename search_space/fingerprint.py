@@ -1,4 +1,4 @@
-"""What a graph computes, found by running it: two graphs of one fingerprint are one function of (x, v0, v1 ...)."""
+"""What a graph computes, found by running it: two graphs of one fingerprint agree on this probe."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ from torch import Tensor
 from search_space.graph import Graph
 from search_space.lowering import SECOND, NormAct
 
-VERSION = 1
+VERSION = 2
 SHAPE = (4, 8, 3, 5)  # batch, channels, height, width: with 2 groups no two index sets coincide
 GROUPS = 2
+TAILS = (10.0, -10.0, 40.0, -40.0)  # shows a clip that normal input does not reach, such as max(x, -5.75)
 DIGITS = 6
 CANCELLED = 1e-10  # of the largest value: what rounding leaves of an exact 0
 
@@ -30,10 +31,15 @@ class Probed:
 
 @cache
 def _inputs() -> tuple[Tensor, ...]:
-    """x and y of a training pass, x and y of an evaluation pass."""
+    """x and y of a training pass, of an evaluation pass, and of that evaluation pass with heavy tails."""
     generator = np.random.default_rng(20200406)
     rows = ((1.5, 0.3), (1.0, 0.1), (0.8, -0.2), (1.2, 0.4))
-    return tuple(torch.from_numpy(generator.standard_normal(SHAPE) * scale + shift) for scale, shift in rows)
+    inputs = [torch.from_numpy(generator.standard_normal(SHAPE) * scale + shift) for scale, shift in rows]
+    for normal, channels in zip(inputs[2:], ((0, 3, 4, 7), (1, 2, 5, 6)), strict=True):
+        tailed = normal.clone()
+        tailed[range(SHAPE[0]), channels, 1, 2] = torch.tensor(TAILS, dtype=tailed.dtype)  # one an example
+        inputs.append(tailed)
+    return tuple(inputs)
 
 
 @cache
@@ -46,9 +52,9 @@ def _noise(parameter: str) -> Tensor:
 @torch.no_grad()
 def probe(graph: Graph) -> Probed:
     """A training and an evaluation pass in float64 on fixed inputs, with the learned parameters moved one way and the
-    other."""
+    other; and an evaluation pass of its own for heavy tails, where exp(40) would hide all else."""
     layer = NormAct(graph, SHAPE[1], groups=GROUPS).double()
-    x, y, other_x, other_y = _inputs()
+    x, y, other_x, other_y, *tailed = _inputs()
     training, changed, evaluation = (x, y), (other_x, y), (other_x, other_y)
     wanted = 1 + (SECOND in layer.genotype.live)
     learned = {name: p for name, p in layer.named_parameters() if name not in ("weight", "bias")}
@@ -65,6 +71,7 @@ def probe(graph: Graph) -> Probed:
     outputs.append(layer.eval()(*evaluation[:wanted]))
     scale = float(outputs[0].abs().max())
     finite = all(bool(torch.isfinite(each).all()) for each in (*outputs, other))
+    outputs.append(layer(*tailed[:wanted]))
     change = float((outputs[0] - other).abs().max()) / scale if finite and scale > 0 else float(not finite)
     return Probed(_digest(outputs), _digest([_standardise(each) for each in outputs]), change)
 

@@ -73,6 +73,7 @@ def _fail(node: ast.AST, message: str) -> InputError:
 class _Reader:
     """Builds a graph with provisional value numbers: a leaf is itself, a node its position in `nodes`."""
 
+    written: set[str] = field(default_factory=set)  # every name in the text
     names: dict[str, "Leaf | int"] = field(default_factory=dict)
     parameters: list[Leaf] = field(default_factory=list)
     numbers: set[float] = field(default_factory=set)
@@ -80,6 +81,7 @@ class _Reader:
 
     def read(self, module: ast.Module) -> Graph:
         *assignments, last = module.body
+        self.written = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
         for statement in assignments:
             self._assign(statement)
         if not isinstance(last, ast.Expr):
@@ -201,7 +203,7 @@ class _Reader:
         return leaf.value
 
     def _free_name(self) -> str:
-        taken = {leaf.name for leaf in self.parameters} | self.names.keys()
+        taken = {leaf.name for leaf in self.parameters} | self.written
         return next(name for i in range(LENGTH_MAX) if (name := f"p{i}") not in taken)
 
 

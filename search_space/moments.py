@@ -95,7 +95,7 @@ class Layer(nn.Module):
 
     `x` has shape (N, ..., C, ...) with C = `num_features` at `channel_dim` (1, or -1 for tokens and channels-last data)
     and any number of other axes; the result has x's shape and dtype. `groups` is lowered until it divides C.
-    Raises ValueError where the channels do not fit.
+    Empty input moves no running moment. Raises ValueError where an option is out of range or the channels do not fit.
     """
 
     def __init__(
@@ -108,12 +108,15 @@ class Layer(nn.Module):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"num_features: expected at least 1, got {num_features}")
+        for name, count in (("num_features", num_features), ("groups", groups)):
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name}: expected an integer of at least 1, got {count}")
         if channel_dim == 0:
             raise ValueError("channel_dim: axis 0 is the batch; expected 1 or -1")
-        if groups < 1:
-            raise ValueError(f"groups: expected at least 1, got {groups}")
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum: expected 0 to 1, got {momentum}")
+        if not eps > 0:
+            raise ValueError(f"eps: expected more than 0, got {eps}")
         groups = min(groups, num_features)
         while num_features % groups:
             groups -= 1
@@ -132,7 +135,7 @@ class Layer(nn.Module):
             raise ValueError(f"expected {self.num_features} channels at axis {channel}, got an input of shape {shape}")
         if not x.is_floating_point():
             raise ValueError(f"expected a floating-point input, got {x.dtype}")
-        result = self.graph(x, *others)
+        result = self.graph(x, *others) if x.numel() else x
         result = result * self.per_channel(self.weight, x) + self.per_channel(self.bias, x)
         return result.expand(x.shape).to(x.dtype)
 

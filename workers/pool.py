@@ -1,4 +1,4 @@
-"""Where evaluations run: in this process, or on Ray actors. With evonas/cluster.py the only file that imports ray."""
+"""Where evaluations run: in this process, or on Ray actors. The only file that imports ray."""
 
 import logging
 import os
@@ -15,12 +15,14 @@ from workers.outcome import Crash, Evaluation
 from workers.protocol import Data, Job
 
 CONNECT_SECONDS = 5.0
+START_SECONDS = 600.0  # that a job waits for its worker to be placed and to load its data. Ours
 
 
 class Pool(Protocol):
     """Accepts at most `capacity` jobs at once and answers each exactly once, in any order.
 
-    A worker that dies, or is still busy after the time limit, is replaced, and its job is answered with a Crash.
+    A worker that dies, does not start, or is still busy after the time limit, is replaced, and its job is answered with
+    a Crash.
     """
 
     capacity: int
@@ -114,7 +116,7 @@ class _Slot:
     started: bool = False
     key: int | None = None
     result: Any = None
-    since: float = 0.0  # monotonic seconds; from when on the time limit counts
+    since: float = 0.0  # monotonic seconds; when the job was submitted, or its worker started after that
 
 
 class RayPool:
@@ -182,22 +184,23 @@ class RayPool:
             for slot, reference in zip(busy, waited, strict=True):
                 if reference in done and not slot.started:
                     slot.started, slot.since = True, time.monotonic()
-                    if (failure := self._failure(slot.ready)) is not None:
+                    if isinstance(failure := self._get(slot.ready), Evaluation):
                         return self._answer(slot, failure)
                 elif reference in done:
-                    failure = self._failure(slot.result)
-                    return self._answer(slot, failure or self._ray.get(slot.result))
-                elif slot.started and time.monotonic() - slot.since > self._time_limit:
-                    message = f"no answer within {self._time_limit:g} s"
-                    return self._answer(slot, Evaluation(Crash("time_limit", message), seconds=self._time_limit))
+                    return self._answer(slot, self._get(slot.result))
+                else:
+                    limit, missed = (self._time_limit, "answer") if slot.started else (START_SECONDS, "start")
+                    if time.monotonic() - slot.since > limit:
+                        crash = Crash("time_limit", f"no {missed} within {limit:g} s")
+                        return self._answer(slot, Evaluation(crash, seconds=limit))
             if time.monotonic() >= deadline:
                 return None
 
-    def _failure(self, reference: Any) -> Evaluation | None:
-        """Why a worker gave no answer; bad input found on the worker is raised here."""
+    def _get(self, reference: Any) -> Any:
+        """What a worker answered, or a Crash in its place; bad input found on the worker is raised here."""
         errors = self._ray.exceptions
         try:
-            self._ray.get(reference)
+            return self._ray.get(reference)
         except errors.RayTaskError as error:
             cause = getattr(error, "cause", error)
             if isinstance(cause, InputError):
@@ -207,7 +210,6 @@ class RayPool:
             return Evaluation(Crash("out_of_memory", " ".join(str(error).split())[:300]))
         except errors.RayError as error:
             return Evaluation(Crash("worker_died", " ".join(str(error).split())[:300]))
-        return None
 
     def _answer(self, slot: _Slot, evaluation: Evaluation) -> tuple[int, Evaluation]:
         key, slot.key, slot.result = slot.key, None, None

@@ -24,7 +24,7 @@ class Data(Frozen):
     validation: Count = 1000
     test: Annotated[int, Field(ge=0)] = 1000
     image_size: Annotated[int, Field(ge=4)] | None = Field(None, description="images are resized to this square, once")
-    split_seed: int = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")
     def _folder_has_a_path(self) -> "Data":
@@ -167,6 +167,8 @@ class Protocol(Frozen):
     def _some_proxy(cls, proxies: dict[str, Proxy]) -> dict[str, Proxy]:
         if not proxies:
             raise ValueError("expected at least one proxy")
+        if "" in proxies:
+            raise ValueError("a proxy's name is empty")
         return proxies
 
 

@@ -124,10 +124,11 @@ class Training:
         self.model.train()
         size, images = self.recipe.batch_size, self.images.train.images
         momentum = layers[0].momentum
-        for number, start in enumerate(range(0, min(len(images), EARLY_BATCHES * size), size), start=1):
-            for layer in layers:
-                layer.momentum = 1 / number
-            self._forward(images[start : start + size])
+        with torch.compiler.set_stance("force_eager"):  # compiled layers would be compiled anew for each momentum
+            for number, start in enumerate(range(0, min(len(images), EARLY_BATCHES * size), size), start=1):
+                for layer in layers:
+                    layer.momentum = 1 / number
+                self._forward(images[start : start + size])
         for layer in layers:
             layer.momentum = momentum
 

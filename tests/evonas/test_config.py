@@ -366,6 +366,10 @@ def test_no_proxies() -> None:
     assert complaint(f"{head}proxies:\n{tail}") == "run.yaml:10: proxies: should be an object, got None"
 
 
+def test_a_proxy_has_a_name() -> None:
+    assert "a name is empty" in complaint(changed("  resnet:", '  "":'))
+
+
 def test_an_empty_table_of_stages_is_no_network() -> None:
     text = TEXT.replace("    stages:\n      - {expand: 1, channels: 32, blocks: 1, stride: 2}\n", "    stages: []\n")
     assert complaint(text).startswith("run.yaml:19: proxies.rows.stages: ")

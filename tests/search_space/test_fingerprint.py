@@ -76,6 +76,11 @@ def test_twins_have_one_fingerprint(graph: Graph, seed: int) -> None:
         ("x * std_chw(v0)", "x * std_chw(v1)"),  # each parameter has its own perturbation
         ("x * mean_chw(v0)", "x * abs(mean_chw(v0))"),  # a parameter may have either sign
         ("v1 * x", "abs(v1) * x"),
+        ("x", "max(x, log(std_hw(zero)))"),  # at -5.75, beyond normal input
+        ("x", "max(x, -square(log(std_hw(zero))))"),  # at -33
+        ("y", "max(y, -6)"),
+        ("exp(x)", "exp(x) + x"),  # beside exp(40), the difference is rounding
+        ("mean_chw(exp(x))", "x + mean_chw(exp(x))"),
     ],
 )
 def test_fingerprints_differ(text: str, other: str) -> None:
@@ -121,6 +126,12 @@ def test_the_probe_does_not_depend_on_threads_or_global_randomness() -> None:
 @pytest.mark.parametrize("text", ["x * zero", "x - x", "v1", "zero", "3", "x / x", "std_hw(std_hw(x))", "mean_bhw(v1)"])
 def test_the_change_of_a_constant_is_nothing(text: str) -> None:
     assert probed(text).change == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("text", ["exp(exp(x)) * zero", "zero * exp(exp(x) / 8)"])
+def test_the_change_is_of_normal_input(text: str) -> None:
+    """Heavy tails make these not a number."""
+    assert probed(text).change == 0
 
 
 @pytest.mark.parametrize("text", ["x", "mean_bhw(x)", "1e-9 * x", "1e9 * x", *(row.text for row in catalog.values())])

@@ -47,6 +47,7 @@ def test_formula_is_the_canonical_graph(graph: Graph) -> None:
         ("tanh(x) * tanh(x)", "n0 = tanh(x)\nn0 * n0"),
         ("a = scalar(0.5)\ntanh(a * x)", "a = scalar(0.5)\ntanh(a * x)"),
         ("tanh(scalar(0.5) * x)", "p0 = scalar(0.5)\ntanh(p0 * x)"),
+        ("q = vector(2) * x\np0 = scalar(1)\np0 + q", "p0 = scalar(1)\np1 = vector(2)\np0 + p1 * x"),
         ("dead = exp(x)\nx  # a comment", "x"),
         ("k = 2\nx * k", "2 * x"),
         ("x + y", "x + y"),

@@ -1,6 +1,7 @@
 """Statistics over every index set in every layout, against numpy; running moments; what a layer refuses."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,6 +182,17 @@ def test_momentum_is_the_share_of_the_new_batch() -> None:
     torch.testing.assert_close(layer.get_buffer("running_0"), 0.75 + 0.25 * batch_moment("rms", x))
 
 
+@pytest.mark.parametrize("shape", [(0, CHANNELS, 2, 2), (4, CHANNELS, 0, 2)])
+@pytest.mark.parametrize("op", ["mean", "rms", "std"])
+def test_empty_input_moves_no_running_moment(op: str, shape: tuple[int, ...]) -> None:
+    layer = layer_of(f"x / {op}_bhw(mean_hw(x))")
+    x = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+    result = layer(x)
+    assert result.shape == shape
+    result.sum().backward()
+    assert layer.get_buffer("running_0").unique().tolist() == [STARTS[op]]
+
+
 def test_no_gradient_flows_into_the_running_moments() -> None:
     layer = layer_of("x / std_bhw(x)")
     layer(normal(3, CHANNELS, 5).requires_grad_())
@@ -265,16 +277,27 @@ def test_a_layer_refuses_other_channels(shape: tuple[int, ...], channel_dim: int
 @pytest.mark.parametrize(
     ("features", "options", "message"),
     [
-        (0, {}, "num_features: expected at least 1, got 0"),
-        (-3, {}, "num_features: expected at least 1, got -3"),
+        (0, {}, "num_features: expected an integer of at least 1, got 0"),
+        (-3, {}, "num_features: expected an integer of at least 1, got -3"),
+        (8.0, {}, "num_features: expected an integer of at least 1, got 8.0"),
         (8, {"channel_dim": 0}, "channel_dim: axis 0 is the batch"),
-        (8, {"groups": 0}, "groups: expected at least 1, got 0"),
-        (8, {"groups": -2}, "groups: expected at least 1, got -2"),
+        (8, {"groups": 0}, "groups: expected an integer of at least 1, got 0"),
+        (8, {"groups": -2}, "groups: expected an integer of at least 1, got -2"),
+        (8, {"groups": 2.5}, "groups: expected an integer of at least 1, got 2.5"),
+        (8, {"momentum": -0.1}, "momentum: expected 0 to 1, got -0.1"),
+        (8, {"momentum": 1.1}, "momentum: expected 0 to 1, got 1.1"),
+        (8, {"eps": 0}, "eps: expected more than 0, got 0"),
+        (8, {"eps": math.nan}, "eps: expected more than 0, got nan"),
     ],
 )
-def test_a_layer_fails_at_construction(features: int, options: dict[str, int], message: str) -> None:
+def test_a_layer_fails_at_construction(features: Any, options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NormAct(Graph.parse("x"), features, **options)
+
+
+def test_momentum_may_be_0_or_1() -> None:
+    for momentum in (0, 1):
+        NormAct(Graph.parse("x"), 8, momentum=momentum)
 
 
 def test_unknown_options_are_errors() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from pydantic import ValidationError
 
 from search_space.errors import InputError
 from workers import data
@@ -107,6 +108,12 @@ def test_split_is_fixed_by_split_seed() -> None:
         parts(0) == parts(0) == [[9394, 898, 2398, 5906, 2343], [8225, 5506, 6451]]
     )  # for good: recorded runs rely on it
     assert parts(0) != parts(1)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_split_seed_that_numpy_does_not_take_is_refused(seed: int) -> None:
+    with pytest.raises(ValidationError, match="split_seed"):
+        Data(split_seed=seed)
 
 
 def test_load_answers_the_images_of_the_split() -> None:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests.workers.conftest import BN_RELU, graph, protocol
 from workers import evaluation
 from workers.evaluation import evaluate
 from workers.outcome import Crash, Evaluation, Fitness, Rejection
-from workers.protocol import BaselinePoint, Job
+from workers.protocol import BaselinePoint, Job, Protocol
 
 QUALITY = {"gate": "quality", "steps": 3, "min_accuracy": 0.0}
 STABILITY = {"gate": "stability", "steps": 2}
@@ -26,6 +27,14 @@ SCREENING = ({"gate": "depends_on_x"}, {"gate": "finite"})
 
 def job(text: str = "BN-ReLU", seed: int = 0, baseline: tuple[BaselinePoint, ...] = (), **changes: Any) -> Job:
     return Job(graph=str(graph(text)), protocol=protocol(**changes), seed=seed, baseline=baseline)
+
+
+def test_a_proxy_has_a_name() -> None:
+    """A measurement of "" is of no proxy."""
+    raw = protocol().model_dump(mode="json")
+    raw["proxies"][""] = raw["proxies"].pop("resnet")
+    with pytest.raises(ValidationError, match="a proxy's name is empty"):
+        Protocol.model_validate_json(json.dumps(raw))
 
 
 def decided(of: Evaluation) -> Evaluation:

@@ -229,6 +229,21 @@ class TestRayPool(PoolContract):
         finally:
             pool.close()
 
+    def test_a_worker_that_never_starts_is_replaced(self, ray_pool: RayPool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Ray cannot place it; one that hangs while it loads its data looks the same."""
+        monkeypatch.setattr("workers.pool.START_SECONDS", 0.5)
+        pool = RayPool(DATA, cpus=4)  # of the cluster's 4 CPUs, `ray_pool` holds 2
+        try:
+            (stuck,) = pool._slots
+            pool.submit(1, job())
+            key, evaluation = answer(pool)
+            assert (key, crash(evaluation)) == (1, Crash("time_limit", "no start within 0.5 s"))
+            assert evaluation.seconds == 0.5
+            assert stuck not in pool._slots
+            assert len(pool._slots) == 1
+        finally:
+            pool.close()
+
     def test_data_that_a_worker_cannot_find_are_bad_input(self, cluster: None, tmp_path: Path) -> None:
         """The driver may have them where another node has not."""
         pool = RayPool(Data(source="folder", path=str(tmp_path / "nowhere")), count=1)

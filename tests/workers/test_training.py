@@ -2,12 +2,13 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from search_space.lowering import NormAct
 from tests.workers.conftest import graph, images, protocol
@@ -449,3 +450,30 @@ def test_layers_are_compiled_from_the_steps_asked(
     started = start(recipe={"steps": 6}, execution={"compile_from_steps": from_steps})
     layers = [module for module in started.model.modules() if isinstance(module, NormAct)]
     assert seen == (layers if compiled else [])
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # that dynamo reads
+def test_moments_are_recomputed_without_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their momentum changes from batch to batch, for each of which torch would compile the layers anew."""
+    compiled: list[GraphModule] = []
+
+    def compiler(traced: GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        compiled.append(traced)
+        return traced.forward
+
+    original = NormAct.compile
+    monkeypatch.setattr(NormAct, "compile", lambda self: original(self, backend=compiler))
+    started, plain = start(execution={"compile_from_steps": 1}), start()
+    try:
+        for each in (started, plain):
+            each.run(1)
+        before = len(compiled)
+        assert before > 0
+        for each in (started, plain):
+            with torch.no_grad():
+                each._recompute_moments()
+        assert len(compiled) == before
+        for ours, expected in zip(stored(started.model), stored(plain.model), strict=True):
+            torch.testing.assert_close(ours, expected)
+    finally:
+        torch.compiler.reset()

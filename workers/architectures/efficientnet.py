@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
+from torchvision.ops import SqueezeExcitation
 
 from workers.architectures.mobilenet import ROW, inverted_bottlenecks
 from workers.architectures.parts import conv, head, scaled
@@ -23,25 +23,12 @@ B0 = tuple(  # expansion, channels, blocks, stride, kernel; the paper's strides 
 )
 
 
-class SqueezeExcite(nn.Module):
-    """x * sigmoid(W2 silu(W1 mean_hw(x))) (arXiv:1709.01507); the inner width is a quarter of the block's input."""
-
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__()
-        self.reduce = nn.Conv2d(channels, inner, 1)
-        self.expand = nn.Conv2d(inner, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = F.silu(self.reduce(x.mean((2, 3), keepdim=True)))
-        gate: Tensor = self.expand(inner).sigmoid()
-        return x * gate
-
-
 def efficientnet(norm_act: Callable[..., nn.Module], channels: int, classes: int, proxy: EfficientNet) -> nn.Module:
     stem = scaled(32, proxy.width)
 
     def excite(inputs: int) -> Callable[[int], nn.Module]:
-        return lambda width: SqueezeExcite(width, max(1, inputs // 4))
+        """Squeeze and excitation (arXiv:1709.01507); the inner width is a quarter of the block's input."""
+        return lambda width: SqueezeExcitation(width, max(1, inputs // 4), activation=nn.SiLU)
 
     blocks, inputs = inverted_bottlenecks(norm_act, stem, proxy.stages or B0, proxy.width, excite)
     last = 4 * inputs
