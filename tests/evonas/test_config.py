@@ -367,7 +367,7 @@ def test_no_proxies() -> None:
 
 
 def test_a_proxy_has_a_name() -> None:
-    assert "a name is empty" in complaint(changed("  resnet:", '  "":'))
+    assert "a name is empty" in complaint(changed("  small:", '  "":'))
 
 
 def test_an_empty_table_of_stages_is_no_network() -> None:
