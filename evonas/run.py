@@ -117,6 +117,9 @@ def search(
                     store.discard()
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+        finally:
+            if store is not None:
+                store.close()
 
 
 def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
@@ -173,9 +176,6 @@ def _drive(
     except (Stopped, KeyboardInterrupt):
         store.event("stopped", "asked to stop")
         raise
-    finally:
-        reader.close()
-        store.close()
     return Run(address, reference)
 
 

@@ -236,6 +236,14 @@ def test_a_search_that_failed_at_once_leaves_no_name_in_a_shared_database(
     assert evonas.search(tiny, tmp_path / "again").finished
 
 
+def test_a_search_that_failed_at_once_leaves_no_new_database(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["store"] = {"url": f"sqlite:///{tmp_path / 'new.db'}"}
+    tiny["gates"] = [{"quality": {"steps": 3, "min_accuracy": 1.0}}]
+    with pytest.raises(InputError, match="the protocol rejects"):
+        evonas.search(tiny, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_relative_paths_of_a_config_hold_from_any_folder(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
