@@ -54,7 +54,7 @@ def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        beside = [str(each) for each in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        beside = [str(each) for each in path.parent.glob("[!.]*.y*ml")] if path.parent.is_dir() else []
         raise InputError(f"{path}: no such file{did_you_mean(str(path), beside) if beside else ''}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
