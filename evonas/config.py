@@ -1,6 +1,7 @@
 """The YAML of a run: composed of the protocol's types, validated, with errors that point at the line."""
 
 from functools import cached_property
+from random import Random
 from typing import Annotated, Any, Literal
 
 import torch
@@ -8,7 +9,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import nn
 
 from search_space import catalog
+from search_space.graph import Graph
 from search_space.primitives import ELEMENTWISE
+from search_space.sampling import random_dependent_graph, random_graph
 from search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
 from workers.architectures import build
 from workers.protocol import (
@@ -48,12 +51,32 @@ class SpaceConfig(Frozen):
     )
     aggregations: tuple[str, ...] = ("mean", "rms", "std")
     index_sets: tuple[str, ...] = PAPER_INDEX_SETS
-    leaves: tuple[str, ...] = PAPER_LEAVES
+    leaves: tuple[str, ...] = Field(
+        PAPER_LEAVES, description="x, zero, v0, v1; beyond the paper numbers, scalar(0.5), vector(0.9)"
+    )
+    sampler: Literal["uniform", "depends_on_x"] = Field(
+        "uniform", description="of random graphs: the paper's, or the same redrawn until the output depends on x"
+    )
+
+    @field_validator("leaves", mode="before")
+    @classmethod
+    def _numbers_are_text(cls, leaves: Any) -> Any:
+        """`[x, 0.5]` is how a person writes a number."""
+        if not isinstance(leaves, (list, tuple)):
+            return leaves
+        number = (int, float)
+        return tuple(repr(e) if isinstance(e, number) and not isinstance(e, bool) else e for e in leaves)
 
     @model_validator(mode="after")
     def _valid(self) -> "SpaceConfig":
         assert self.space.ops  # building it raises InputError, a ValueError
+        if "y" in self.leaves:
+            raise ValueError("leaves: y: the proxies give a layer one input, x; graphs with y are written by hand")
         return self
+
+    def draw(self, rng: Random) -> Graph:
+        """A fresh random graph."""
+        return (random_dependent_graph if self.sampler == "depends_on_x" else random_graph)(self.space, rng)
 
     @cached_property
     def space(self) -> Space:

@@ -187,7 +187,8 @@ def _reason(error: Mapping[str, Any]) -> str:
         case "literal_error":
             expected = context["expected"]
             options = expected.replace("'", "").replace(" or ", ", ").split(", ")
-            return f"expected {expected}, got {shown}" + (did_you_mean(got, options) if isinstance(got, str) else "")
+            hint = did_you_mean(got, options) if isinstance(got, str) else ""
+            return f"expected {expected}, got {shown}" + (hint if hint.startswith("; did you mean") else "")
         case "value_error":
             return str(context["error"])
         case _:

@@ -15,7 +15,6 @@ from search_space.errors import InputError
 from search_space.fingerprint import Probed, probe
 from search_space.graph import Graph
 from search_space.mutation import mutate
-from search_space.sampling import random_graph
 from search_space.screening import Check, check_depends_on_x, check_finite
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from workers.pool import Pool
@@ -96,14 +95,14 @@ class History:
 def propose(config: Config, birth: int, history: History) -> tuple[Candidate, tuple[Measurement, ...]]:
     """The next candidate and what the screening gates measured: a function of the config, the birth and the history."""
     rng = Random(f"{config.seed} {birth}")
-    evolution, space = config.evolution, config.space.space
+    evolution, space = config.evolution, config.space
     winner: Survivor | None = None
     if len(history.survivors) >= evolution.initial and rng.random() >= evolution.random_share:
         population = history.survivors[-evolution.population :]
         winner = tournament(population, evolution.tournament_share, evolution.selection, rng)
     base = winner.graph if winner else None
     for _ in range(DRAWS_MAX):
-        graph = mutate(base, space, rng, evolution.mutations) if base else random_graph(space, rng)
+        graph = mutate(base, space.space, rng, evolution.mutations) if base else space.draw(rng)
         probed = probe(graph)
         if evolution.duplicates != "mutate_again" or probed.fingerprint not in history.first_of:
             break

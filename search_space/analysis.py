@@ -1,40 +1,57 @@
 """What each value of a graph depends on and varies over, without running anything."""
 
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
-from search_space.graph import Graph
+from search_space.graph import Graph, Leaf
 from search_space.primitives import PRIMITIVES
 
 _REDUCED = {"bhw": {"b", "hw"}, "chw": {"c", "hw"}, "hw": {"hw"}, "ghw": {"hw"}, "c": {"c"}}
+_ALL = frozenset({"b", "c", "hw"})
 
 
-@dataclass(frozen=True, slots=True)
-class Dependence:
-    """Of one value: the axes ("b", "c", "hw") that it varies over; whether x, and the rest of the batch, decide it."""
+class Dependence(NamedTuple):
+    """Of one value: the axes ("b", "c", "hw") that it varies over; whether x, and the rest of the batch, decide it; and
+    the learned parameters that do."""
 
     axes: frozenset[str]
     on_x: bool
     on_batch: bool
+    parameters: frozenset[str]
 
 
 def analyse(graph: Graph) -> tuple[Dependence, ...]:
     """The dependences of every value. A std over axes that its input does not vary over is the constant sqrt(eps)."""
-    of_leaf = {"input": frozenset({"b", "c", "hw"}), "vector": frozenset({"c"})}
-    known = [Dependence(of_leaf.get(leaf.kind, frozenset()), leaf.name == "x", False) for leaf in graph.leaves]
+    known = [_of_leaf(leaf) for leaf in graph.leaves]
     for node in graph.nodes:
-        inputs = [known[i] for i in node.inputs]
-        axes = frozenset[str]().union(*(each.axes for each in inputs))
-        on_x = any(each.on_x for each in inputs)
-        on_batch = any(each.on_batch for each in inputs)
-        reduces = PRIMITIVES[node.op].reduces
-        if reduces:
-            within = _REDUCED[reduces] | ({"c"} if reduces == "ghw" else set())
-            if node.op.startswith("std_") and not axes & within:
-                axes, on_x, on_batch = frozenset(), False, False
-            on_batch |= reduces == "bhw" and "b" in axes
-            axes -= _REDUCED[reduces]
-        known.append(Dependence(axes, on_x, on_batch))
+        known.append(_of_node(node.op, tuple([known[i] for i in node.inputs])))
     return tuple(known)
+
+
+@lru_cache(maxsize=4096)
+def _of_leaf(leaf: Leaf) -> Dependence:
+    axes = {"input": _ALL, "vector": frozenset({"c"})}.get(leaf.kind, frozenset[str]())
+    return Dependence(axes, leaf.name == "x", False, frozenset({leaf.name} if leaf.learned else ()))
+
+
+@lru_cache(maxsize=65536)
+def _of_node(op: str, inputs: tuple[Dependence, ...]) -> Dependence:
+    axes = frozenset[str]().union(*(each.axes for each in inputs))
+    parameters = frozenset[str]().union(*(each.parameters for each in inputs))
+    on_x = any(each.on_x for each in inputs)
+    on_batch = any(each.on_batch for each in inputs)
+    reduces = PRIMITIVES[op].reduces
+    if reduces:
+        if op.startswith("std_") and not axes & _within(reduces):
+            return Dependence(frozenset(), False, False, frozenset())
+        on_batch |= reduces == "bhw" and "b" in axes
+        axes -= _REDUCED[reduces]
+    return Dependence(axes, on_x, on_batch, parameters)
+
+
+def _within(index_set: str) -> set[str]:
+    """The axes over which an aggregation's input may vary without being constant to it."""
+    return _REDUCED[index_set] | ({"c"} if index_set == "ghw" else set())
 
 
 def depends_on_x(graph: Graph) -> bool:
@@ -45,3 +62,50 @@ def depends_on_x(graph: Graph) -> bool:
 def batch_dependent(graph: Graph) -> bool:
     """Whether the output for one example depends on the other examples of its batch (the paper's B series)."""
     return analyse(graph)[graph.output].on_batch
+
+
+def degenerate(graph: Graph) -> dict[int, str]:
+    """The live nodes that do less than their operation says, by value, each with what it is instead.
+
+    A mean of what does not vary is its input, a std of it sqrt(eps), an rms works element by element; `a - a` is 0,
+    `a / a` 1, `max(a, a)` is a, `a * zero` 0 (all but for infinities); and what no leaf but numbers decides is a number.
+    """
+    known = analyse(graph)
+    found: dict[int, str] = {}
+    for index in sorted(graph.live):
+        node = graph.node(index)
+        if node is None:
+            continue
+        what = _instead(graph, index, known)
+        if what:
+            found[index] = what
+    return found
+
+
+def _instead(graph: Graph, index: int, known: tuple[Dependence, ...]) -> str | None:
+    node = graph.node(index)
+    assert node is not None
+    first, last = node.inputs[0], node.inputs[-1]
+    row = PRIMITIVES[node.op]
+    if row.reduces and not known[first].axes & _within(row.reduces):
+        return {"mean": "its input", "std": "sqrt(eps)"}.get(row.fn.__name__, "elementwise")
+    if not known[index].axes and not known[index].parameters and not known[index].on_x:
+        return "a number"
+    if node.op == "max" and first == last:
+        return "its input"
+    if node.op == "div" and first == last:
+        return "1"
+    if node.op == "mul" and any(_is_zero(graph, i) for i in node.inputs):
+        return "0"
+    if node.op == "add":
+        for a, b in ((first, last), (last, first)):
+            other = graph.node(b)
+            if other and other.op == "neg" and other.inputs[0] == a:
+                return "0"
+            if _is_zero(graph, a):
+                return "its other input"
+    return None
+
+
+def _is_zero(graph: Graph, index: int) -> bool:
+    return index < len(graph.leaves) and graph.leaves[index].kind == "number" and graph.leaves[index].value == 0.0

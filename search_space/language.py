@@ -152,7 +152,7 @@ class _Reader:
                 if name in _PARAMETERS:
                     return self._parameter(node, self._free_name())
                 if name not in PRIMITIVES:
-                    raise _fail(node, f"unknown primitive '{name}'{did_you_mean(name, PRIMITIVES)}")
+                    raise _fail(node, f"unknown primitive '{name}'{did_you_mean(name, [*PRIMITIVES, *_PARAMETERS])}")
                 arity = PRIMITIVES[name].arity
                 if len(arguments) != arity:
                     raise _fail(node, f"{name} takes {arity} argument{'s' * (arity > 1)}, got {len(arguments)}")

@@ -1,9 +1,9 @@
 """What a search may use: primitives, index sets, leaves and the number of nodes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from search_space.errors import InputError, did_you_mean
-from search_space.graph import BASE_LEAVES, NODES_MAX
+from search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf
 from search_space.moments import INDEX_SETS
 from search_space.primitives import ELEMENTWISE, PRIMITIVES
 
@@ -16,7 +16,9 @@ class Space:
     """The space of all graphs with `nodes` nodes over these primitives; the defaults are the paper's space.
 
     Every operation of `ops` is drawn with equal probability (whether the paper draws from these 24 rows, or from 13
-    with the aggregations as one, is unknown). Raises InputError for unknown names and empty choices.
+    with the aggregations as one, is unknown). Beyond the paper, `leaves` may name the second input `y`, and write
+    numbers (`0.5`) and learned parameters (`scalar(0.5)`, `vector(0.9)`, or with a name, `alpha = scalar(0.5)`) as the
+    language does. Raises InputError for unknown names and empty choices.
     """
 
     nodes: int = 10
@@ -25,23 +27,22 @@ class Space:
     index_sets: tuple[str, ...] = PAPER_INDEX_SETS
     leaves: tuple[str, ...] = PAPER_LEAVES
     ops: tuple[str, ...] = field(init=False)
-    leaf_indices: tuple[int, ...] = field(init=False)
+    graph_leaves: tuple[Leaf, ...] = field(init=False)  # the leaves of every graph that is drawn
+    leaf_indices: tuple[int, ...] = field(init=False)  # of the five named ones those that nodes may take
 
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= NODES_MAX:
             raise InputError(f"nodes: expected 1 to {NODES_MAX}, got {self.nodes}")
-        names = [leaf.name for leaf in BASE_LEAVES]
         for what, chosen, valid in (
             ("primitives", self.primitives, ELEMENTWISE),
             ("aggregations", self.aggregations, ("mean", "rms", "std")),
             ("index_sets", self.index_sets, INDEX_SETS),
-            ("leaves", self.leaves, tuple(name for name in names if name != "y")),
         ):
             for name in chosen:
                 if name not in valid:
                     raise InputError(f"{what}: unknown name '{name}'{did_you_mean(name, valid)}")
-            if len(set(chosen)) != len(chosen):
-                raise InputError(f"{what}: a name stands twice in {', '.join(chosen)}")
+            _once(what, chosen)
+        _once("leaves", self.leaves)
         if "x" not in self.leaves:
             raise InputError(f"leaves: expected x among them, got {', '.join(self.leaves) or 'none'}")
         aggregations = [f"{name}_{axes}" for name in self.aggregations for axes in self.index_sets]
@@ -49,4 +50,36 @@ class Space:
         if not ops:
             raise InputError("primitives: expected at least one primitive or aggregation, got none")
         object.__setattr__(self, "ops", ops)
-        object.__setattr__(self, "leaf_indices", tuple(names.index(name) for name in self.leaves))
+        chosen_leaves = [_leaf(text) for text in self.leaves]
+        others = [leaf for leaf in chosen_leaves if leaf not in BASE_LEAVES]
+        free = (name for i in range(NODES_MAX) if (name := f"p{i}") not in {leaf.name for leaf in others})
+        parameters = [leaf if leaf.name else replace(leaf, name=next(free)) for leaf in others if leaf.learned]
+        numbers = sorted((leaf for leaf in others if not leaf.learned), key=lambda leaf: leaf.value)
+        leaves = (*BASE_LEAVES, *parameters, *numbers)
+        try:
+            Graph(leaves, (), 0)
+        except ValueError as error:
+            raise InputError(f"leaves: {error}") from None
+        object.__setattr__(self, "graph_leaves", leaves)
+        taken = [i for i, leaf in enumerate(BASE_LEAVES) if leaf in chosen_leaves]
+        object.__setattr__(self, "leaf_indices", tuple(taken))
+
+
+def _once(what: str, chosen: tuple[str, ...]) -> None:
+    if len(set(chosen)) != len(chosen):
+        raise InputError(f"{what}: a name stands twice in {', '.join(chosen)}")
+
+
+def _leaf(text: str) -> Leaf:
+    """The leaf that a text of the language stands for; a parameter without a name has the name ""."""
+    name, assigned, _ = (part.strip() for part in text.partition("="))
+    if not assigned and text.isidentifier() and text not in {leaf.name for leaf in BASE_LEAVES}:
+        raise InputError(f"leaves: unknown name '{text}'{did_you_mean(text, (leaf.name for leaf in BASE_LEAVES))}")
+    try:
+        graph = Graph.parse(f"{text}\n{name}" if assigned else text)
+    except InputError as error:
+        raise InputError(f"leaves: '{text}': {error}") from None
+    if graph.nodes or graph.output >= len(graph.leaves):
+        raise InputError(f"leaves: '{text}' is not a leaf; expected x, a number, scalar(0.5) or vector(0.5)")
+    leaf = graph.leaves[graph.output]
+    return leaf if assigned or not leaf.learned or leaf in BASE_LEAVES else replace(leaf, name="")

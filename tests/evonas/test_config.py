@@ -249,6 +249,22 @@ def test_a_network_too_large_for_this_machine_may_be_meant_for_another() -> None
             "{primitives: [sigmod]}",
             "run.yaml:4: space.primitives: unknown name 'sigmod'; did you mean 'sigmoid'?",
         ),
+        (
+            "{nodes: 6}",
+            "{leaves: [x, y]}",
+            "run.yaml:4: space.leaves: y: the proxies give a layer one input, x; graphs with y are written by hand",
+        ),
+        (
+            "{nodes: 6}",
+            "{leaves: [x, vectr(1)]}",
+            "run.yaml:4: space.leaves: 'vectr(1)': graph text, line 1, column 1: unknown primitive 'vectr'; "
+            "did you mean 'vector'?",
+        ),
+        (
+            "{nodes: 6}",
+            "{sampler: all}",
+            "run.yaml:4: space.sampler: expected 'uniform' or 'depends_on_x', got 'all'",
+        ),
         ("{nodes: 6}", "{leaves: [v0]}", "run.yaml:4: space.leaves: expected x among them, got v0"),
         (
             "{nodes: 6}",

@@ -21,6 +21,7 @@ from evonas.selection import Survivor
 from evonas.store.database import Address, locate
 from evonas.store.queries import Reader, Record
 from evonas.store.store import Candidate, Store
+from search_space.analysis import depends_on_x
 from search_space.catalog import catalog
 from search_space.errors import InputError
 from search_space.fingerprint import probe
@@ -161,6 +162,16 @@ def test_random_share_1_is_random_search(tiny: dict[str, Any]) -> None:
     history, config = five_incomparable(), configured(tiny, random_share=1.0)
     candidates = [propose(config, birth, history)[0] for birth in range(6, 46)]
     assert {(each.operator, each.parent) for each in candidates} == {("random", None)}
+
+
+def test_the_sampler_of_the_config_draws_the_random_graphs(tiny: dict[str, Any]) -> None:
+    config = configured(tiny, random_share=1.0, duplicates="evaluate", space={"nodes": 10, "sampler": "depends_on_x"})
+    drawn = [propose(config, birth, History())[0].graph for birth in range(1, 30)]
+    assert all(depends_on_x(graph) for graph in drawn)
+    config = configured(tiny, random_share=1.0, duplicates="evaluate", space={"nodes": 10, "leaves": ["x", 0.5]})
+    drawn = [propose(config, birth, History())[0].graph for birth in range(1, 30)]
+    assert any("0.5" in graph.formula for graph in drawn)
+    assert not any(name in str(graph) for graph in drawn for name in ("v0", "v1", "zero"))
 
 
 def test_random_share_0_mutates_as_soon_as_there_is_a_survivor(tiny: dict[str, Any]) -> None:

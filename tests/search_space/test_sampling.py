@@ -1,19 +1,25 @@
 """Chance is tested by draws: every draw is allowed, every required outcome is seen. And what a space refuses."""
 
+from collections import Counter
 from random import Random
 
 import pytest
 
+from search_space.analysis import depends_on_x
 from search_space.errors import InputError
 from search_space.graph import BASE_LEAVES, NODES_MAX, Graph
 from search_space.primitives import ELEMENTWISE, PRIMITIVES
-from search_space.sampling import random_graph
+from search_space.mutation import mutate
+from search_space.sampling import random_dependent_graph, random_graph
 from search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
 
 DRAWS = 400
 FIRST = len(BASE_LEAVES)
 NAMES = [leaf.name for leaf in BASE_LEAVES]
 RESTRICTED = Space(4, ("mul", "exp"), ("std",), ("hw", "c"), ("x", "v1"))
+
+
+BEYOND = Space(leaves=("x", "y", "v0", "0.5", "-2", "scalar(0.5)", "vector(0.9)", "alpha = scalar(0.1)"))
 
 
 def draws(space: Space) -> list[Graph]:
@@ -86,6 +92,47 @@ def test_a_draw_is_a_function_of_the_random_state() -> None:
     assert len({random_graph(Space(), Random(seed)) for seed in range(50)}) == 50
 
 
+def test_leaves_beyond_the_papers_are_drawn_and_live_through_mutation_and_text() -> None:
+    seen = draws(BEYOND)
+    assert [(leaf.kind, leaf.name, leaf.value) for leaf in BEYOND.graph_leaves[FIRST:]] == [
+        ("scalar", "p0", 0.5),
+        ("vector", "p1", 0.9),
+        ("scalar", "alpha", 0.1),
+        ("number", "", -2.0),
+        ("number", "", 0.5),
+    ]
+    allowed = {NAMES.index(name) for name in ("x", "y", "v0")} | set(range(FIRST, len(BEYOND.graph_leaves)))
+    taken = {i for graph in seen for node in graph.nodes for i in node.inputs if i < len(BEYOND.graph_leaves)}
+    assert taken == allowed
+    rng = Random(1)
+    for graph in seen[:100]:
+        child = mutate(graph, BEYOND, rng, times=5)
+        assert child.leaves == BEYOND.graph_leaves
+        assert Graph.parse(str(child)) == child
+        assert not {NAMES.index("zero"), NAMES.index("v1")} & {i for node in child.nodes for i in node.inputs}
+
+
+# --------------------------------------------------------------------------- the sampler of what passes the analysis
+
+
+def test_only_graphs_that_depend_on_x_are_drawn_and_every_one_of_them() -> None:
+    """The uniform distribution, conditioned: in a space small enough to count, each allowed graph at its own rate."""
+    tiny = Space(2, ("mul", "neg"), ("std",), ("hw",), ("x", "v1"))
+    rng = Random(0)
+    uniform = Counter(str(random_graph(tiny, rng)) for _ in range(20_000))
+    conditioned = Counter(str(random_dependent_graph(tiny, rng)) for _ in range(20_000))
+    passing = {text: count for text, count in uniform.items() if depends_on_x(Graph.parse(text))}
+    assert set(conditioned) == set(passing) != set(uniform)
+    for text, count in passing.items():
+        expected = 20_000 * count / sum(passing.values())
+        assert abs(conditioned[text] - expected) < 6 * (2 * expected) ** 0.5, text
+
+
+@pytest.mark.parametrize("space", [Space(1), Space(NODES_MAX), Space(40, (), ("std",), ("hw",), ("x", "v1"))])
+def test_the_sampler_ends_in_every_space(space: Space) -> None:
+    assert all(depends_on_x(random_dependent_graph(space, Random(seed))) for seed in range(20))
+
+
 # --------------------------------------------------------------------------- spaces
 
 
@@ -113,7 +160,11 @@ def test_the_order_of_names_changes_no_draw() -> None:
         ({"index_sets": ("bwh",)}, "index_sets: unknown name 'bwh'; did you mean 'bhw'"),
         ({"leaves": ("x", "v2")}, "leaves: unknown name 'v2'; did you mean 'v"),
         ({"leaves": ("x", "zer")}, "leaves: unknown name 'zer'; did you mean 'zero'"),
-        ({"leaves": ("x", "y")}, "leaves: unknown name 'y'"),
+        ({"leaves": ("x", "exp(x)")}, "leaves: 'exp(x)' is not a leaf; expected x, a number"),
+        ({"leaves": ("x", "scalar(v0)")}, "leaves: 'scalar(v0)': graph text, line 1, column 8: expected a number"),
+        ({"leaves": ("x", "weight = scalar(1)")}, "'weight' cannot be the name of a learned parameter"),
+        ({"leaves": ("x", "a = scalar(1)", "a = vector(1)")}, "leaves: two learned parameters have one name"),
+        ({"leaves": ("x", "0.5", "5e-1")}, "ascending and once each"),
         ({"leaves": ("v1",)}, "leaves: expected x among them, got v1"),
         ({"leaves": ()}, "leaves: expected x among them, got none"),
         ({"leaves": ("x", "x")}, "leaves: a name stands twice in x, x"),
