@@ -68,7 +68,7 @@ def degenerate(graph: Graph) -> dict[int, str]:
     """The live nodes that do less than their operation says, by value, each with what it is instead.
 
     A mean of what does not vary is its input, a std of it sqrt(eps), an rms works element by element; `a - a` is 0,
-    `a / a` 1, `max(a, a)` is a, `a * zero` 0 (all but for infinities); and what no leaf but numbers decides is a number.
+    `a / a` 1, `max(a, a)` is a, `a * zero` 0 (but for infinities); what numbers alone decide is a number.
     """
     known = analyse(graph)
     found: dict[int, str] = {}

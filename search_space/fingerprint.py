@@ -1,6 +1,7 @@
 """What a graph computes, found by running it: two graphs of one fingerprint agree on this probe."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -11,10 +12,11 @@ from torch import Tensor
 from search_space.graph import Graph
 from search_space.lowering import SECOND, NormAct
 
-VERSION = 2
+VERSION = 3
 SHAPE = (4, 8, 3, 5)  # batch, channels, height, width: with 2 groups no two index sets coincide
 GROUPS = 2
 TAILS = (10.0, -10.0, 40.0, -40.0)  # shows a clip that normal input does not reach, such as max(x, -5.75)
+NEAR_ZERO = 1e-5  # shows what a quotient does there, such as max(v1, 1e-5 / x)
 DIGITS = 6
 CANCELLED = 1e-10  # of the largest value: what rounding leaves of an exact 0
 
@@ -29,50 +31,83 @@ class Probed:
     change: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One run of the layer on `scale` times normal input plus `shift`."""
+
+    training: bool
+    scale: float
+    shift: float
+    tails: bool = False
+    shape: tuple[int, ...] = SHAPE
+
+
+# Two graphs that agree on normal input may differ where it is small, large, or far from 0 on either side: std_hw(x) is
+# `max(mean_bhw(x), std_hw(x))` until the mean is the larger.
+_PASSES = (
+    _Pass(True, 0.5, 4.0),  # first where x > 0: running moments that are not a number stay so
+    _Pass(False, 0.3, 3.0, shape=(SHAPE[0], SHAPE[1], 1, 1)),
+    _Pass(True, 1.5, 0.3),
+    _Pass(False, 0.8, -0.2),
+    _Pass(False, 0.8, -0.2, tails=True),  # on its own, for exp(40) hides all else
+    _Pass(True, 8.0, 0.5),
+    _Pass(True, 0.7, -4.0),
+    _Pass(True, 0.02, 0.01),
+    _Pass(False, 1.0, -0.5),
+)
+_NORMAL, _OTHER = 2, 3  # the passes between whose inputs `change` is measured
+
+
 @cache
-def _inputs() -> tuple[Tensor, ...]:
-    """x and y of a training pass, of an evaluation pass, and of that evaluation pass with heavy tails."""
+def _inputs() -> tuple[tuple[Tensor, Tensor], ...]:
+    """x and y of each pass."""
     generator = np.random.default_rng(20200406)
-    rows = ((1.5, 0.3), (1.0, 0.1), (0.8, -0.2), (1.2, 0.4))
-    inputs = [torch.from_numpy(generator.standard_normal(SHAPE) * scale + shift) for scale, shift in rows]
-    for normal, channels in zip(inputs[2:], ((0, 3, 4, 7), (1, 2, 5, 6)), strict=True):
-        tailed = normal.clone()
-        tailed[range(SHAPE[0]), channels, 1, 2] = torch.tensor(TAILS, dtype=tailed.dtype)  # one an example
-        inputs.append(tailed)
-    return tuple(inputs)
+    pairs = []
+    for each in _PASSES:
+        pair = []
+        for channels in ((0, 3, 4, 7), (1, 2, 5, 6)):
+            values = torch.from_numpy(generator.standard_normal(each.shape) * each.scale + each.shift)
+            if each.tails:
+                values[range(SHAPE[0]), channels, 1, 2] = torch.tensor(TAILS, dtype=values.dtype)  # one an example
+            if each.shape == SHAPE:
+                values[:, :, 0, 0] = math.copysign(NEAR_ZERO, each.shift)  # without a new sign among the values
+            pair.append(values)
+        pairs.append((pair[0], pair[1]))
+    return tuple(pairs)
 
 
 @cache
-def _noise(parameter: str) -> Tensor:
-    """By the parameter's name, so that the rest of the graph does not matter; of both signs."""
-    seed = int.from_bytes(hashlib.sha256(parameter.encode()).digest()[:8], "big")
-    return torch.from_numpy(2 * np.random.default_rng(seed).standard_normal(SHAPE[1]))
+def _noise(parameter: str, number: int) -> Tensor:
+    """What a pass adds to a parameter: by its name, so that the rest of the graph does not matter; a little or much,
+    of both signs in the normal passes, else of one or both."""
+    seed = int.from_bytes(hashlib.sha256(f"{parameter} {number}".encode()).digest()[:8], "big")
+    generator = np.random.default_rng(seed)
+    values = generator.standard_normal(SHAPE[1])
+    if number in (_NORMAL, _OTHER):
+        return torch.from_numpy(2 * values)
+    sided = (values, np.abs(values), -np.abs(values))[number % 3]
+    return torch.from_numpy(sided * 10.0 ** generator.uniform(-1.5, 0.5))
 
 
 @torch.no_grad()
 def probe(graph: Graph) -> Probed:
-    """A training and an evaluation pass in float64 on fixed inputs, with the learned parameters moved one way and the
-    other; and an evaluation pass of its own for heavy tails, where exp(40) would hide all else."""
+    """The layer's outputs in float64 on fixed inputs, in training and evaluation, its learned parameters moved."""
     layer = NormAct(graph, SHAPE[1], groups=GROUPS).double()
-    x, y, other_x, other_y, *tailed = _inputs()
-    training, changed, evaluation = (x, y), (other_x, y), (other_x, other_y)
     wanted = 1 + (SECOND in layer.genotype.live)
     learned = {name: p for name, p in layer.named_parameters() if name not in ("weight", "bias")}
     start = {name: p.clone() for name, p in learned.items()}
 
-    def move(sign: float) -> None:
+    def run(number: int, *inputs: Tensor) -> Tensor:
         for name, parameter in learned.items():
-            parameter.copy_(start[name] + sign * _noise(name)[: parameter.numel()].view(parameter.shape))
+            parameter.copy_(start[name] + _noise(name, number)[: parameter.numel()].view(parameter.shape))
+        output: Tensor = layer.train(_PASSES[number].training)(*inputs[:wanted])
+        return output
 
-    move(1.0)
-    outputs = [layer.train()(*training[:wanted])]
-    other = layer(*changed[:wanted])
-    move(-1.0)
-    outputs.append(layer.eval()(*evaluation[:wanted]))
-    scale = float(outputs[0].abs().max())
-    finite = all(bool(torch.isfinite(each).all()) for each in (*outputs, other))
-    outputs.append(layer(*tailed[:wanted]))
-    change = float((outputs[0] - other).abs().max()) / scale if finite and scale > 0 else float(not finite)
+    outputs = [run(number, *pair) for number, pair in enumerate(_inputs())]
+    normal, other = outputs[_NORMAL], run(_NORMAL, _inputs()[_OTHER][0], _inputs()[_NORMAL][1])
+    scale = float(normal.abs().max())
+    finite = all(bool(torch.isfinite(each).all()) for each in (normal, other, outputs[_OTHER]))
+    change = float((normal - other).abs().max()) / scale if finite and scale > 0 else float(not finite)
     return Probed(_digest(outputs), _digest([_standardise(each) for each in outputs]), change)
 
 

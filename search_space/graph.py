@@ -1,16 +1,15 @@
 """A graph: the genotype of a layer, as immutable data. Its text is the language of `search_space.language`."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 from search_space.primitives import PRIMITIVES
 
-LANGUAGE_VERSION = 1
+LANGUAGE_VERSION = 2  # 2: the canonical form moves signs, and drops a neg, abs, max or 1 that does nothing
 NODES_MAX = 100  # a layer of more nodes is a network
 NUMBER_MAX = 3e38  # float32 holds it
-LINE_HEIGHT_MAX = 12  # the formula names an intermediate value rather than nest deeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,6 @@ BASE_LEAVES = (
     Leaf("vector", "v0", 0.0),
     Leaf("vector", "v1", 1.0),
 )
-_RANKS = {
-    "number": 0,
-    "scalar": 0,
-    "vector": 0,
-    "input": 1,
-}  # so that formulas read `v1 * x`, `x * f(x)`, `max(f(x), zero)`
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,88 +127,12 @@ class Graph:
         return sum(index >= len(self.leaves) for index in self.live)
 
     def canonical(self) -> "Graph":
-        """The live part in one standard order: equal subexpressions merged, commutative inputs sorted."""
+        """The live part in one standard order: equal subexpressions merged, commutative inputs sorted, and rewritten
+        where that is exact in floating point (search_space.canonical)."""
         return self._canonical
 
     @cached_property
     def _canonical(self) -> "Graph":
-        keys: dict[int, tuple[int, int, str, float, str]] = {}  # by value: rank, height, name, number, structure
-        merged: dict[int, int] = {}  # value -> the first value of the same structure
-        first: dict[str, int] = {}
-        ordered: dict[int, tuple[int, ...]] = {}  # the inputs of each merged node, in standard order
-        for index in sorted(self.live):
-            node = self.node(index)
-            if node is None:
-                leaf = self.leaves[index]
-                rank = 3 if leaf.name == "zero" else _RANKS[leaf.kind]
-                structure = f"{leaf.kind} {leaf.name} {leaf.value!r}"
-                keys[index] = (rank, 0, leaf.name, leaf.value, structure)
-                merged[index] = index
-                continue
-            inputs = tuple(merged[i] for i in node.inputs)
-            if PRIMITIVES[node.op].commutative:
-                inputs = tuple(sorted(inputs, key=keys.__getitem__))
-            structure = hashlib.sha256(" ".join([node.op, *(keys[i][4] for i in inputs)]).encode()).hexdigest()
-            height = 1 + max(keys[i][1] for i in inputs)
-            merged[index] = first.setdefault(structure, index)
-            keys[index] = (2, height, node.op, 0.0, structure)
-            ordered[merged[index]] = inputs
-        parameters = sorted(
-            (leaf for i, leaf in enumerate(self.leaves) if i in self.live and self._extra_parameter(i)),
-            key=lambda leaf: leaf.name,
-        )
-        numbers = [
-            leaf for i, leaf in enumerate(self.leaves) if i in self.live and i >= len(BASE_LEAVES) and not leaf.learned
-        ]
-        leaves = (*BASE_LEAVES, *parameters, *numbers)
-        places = {i: leaves.index(self.leaves[i]) for i in self.live if i < len(self.leaves)}
-        nodes: list[Node] = []
-        for index in _schedule(ordered, merged[self.output]):
-            op = self.nodes[index - len(self.leaves)].op
-            places[index] = len(leaves) + len(nodes)
-            nodes.append(Node(op, tuple(places[i] for i in ordered[index])))
-        return Graph(leaves, tuple(nodes), places[merged[self.output]])
+        from search_space.canonical import canonical
 
-    def _extra_parameter(self, index: int) -> bool:
-        return index >= len(BASE_LEAVES) and self.leaves[index].learned
-
-
-def named_values(inputs: dict[int, tuple[int, ...]]) -> set[int]:
-    """The nodes that a formula gives a name: those used twice, and those that would nest too deep."""
-    uses: dict[int, int] = {}
-    for each in inputs.values():
-        for i in each:
-            uses[i] = uses.get(i, 0) + 1
-    named: set[int] = set()
-    height: dict[int, int] = {}
-    for index in sorted(inputs):
-        height[index] = 1 + max((height.get(i, 0) for i in inputs[index] if i not in named), default=0)
-        if uses.get(index, 0) > 1 or height[index] >= LINE_HEIGHT_MAX:
-            named.add(index)
-    return named
-
-
-def _schedule(inputs: dict[int, tuple[int, ...]], output: int) -> Iterator[int]:
-    """The nodes in the order in which the formula's text mentions them: named values line by line, each depth first."""
-    named = named_values(inputs)
-    done: set[int] = set()
-
-    def lines(index: int) -> Iterator[int]:
-        """The named values that this line needs before it, then its own nodes."""
-        yield from needed(index)
-        yield from own(index)
-
-    def needed(index: int) -> Iterator[int]:
-        for i in inputs[index]:
-            if i in inputs and i not in done:
-                yield from lines(i) if i in named else needed(i)
-
-    def own(index: int) -> Iterator[int]:
-        for i in inputs[index]:
-            if i in inputs and i not in done:
-                yield from own(i)
-        done.add(index)
-        yield index
-
-    if output in inputs:
-        yield from lines(output)
+        return canonical(self)

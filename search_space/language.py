@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from search_space.canonical import named_values
 from search_space.errors import InputError, did_you_mean
-from search_space.graph import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Graph, Leaf, Node, named_values
+from search_space.graph import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Graph, Leaf, Node
 from search_space.moments import Layer
 from search_space.primitives import PRIMITIVES
 

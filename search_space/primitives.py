@@ -6,7 +6,7 @@ by an independent reimplementation). sqrt and log keep the sign, and eps inside 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -87,34 +87,70 @@ class Primitive:
     commutative: bool = False
     reduces: str | None = None  # the index set of an aggregation
     operator: str | None = None  # how the language writes it, where that is not a call
+    # Exact in floating point, for the canonical form: what becomes of the sign of an input ("out": f(-a, b) = -f(a, b),
+    # "lost": f(-a) = f(a)), whether f(|a|) = f(a), f >= 0, f(a, a) = a, and the b of f(a, b) = a.
+    sign: str | None = None
+    ignores_abs: bool = False
+    nonnegative: bool = False
+    idempotent: bool = False
+    unit: float | None = None
     running_start: float = 1.0  # of the running moment that an aggregation over the batch keeps
     cite: str = "arXiv:2004.02967, table 1 (remembered)"
 
 
 _ELEMENTWISE = (
     Primitive("add", 2, add, r"{0} + {1}", commutative=True, operator="+"),
-    Primitive("mul", 2, mul, r"{0} \cdot {1}", commutative=True, operator="*"),
-    Primitive("div", 2, div, r"\frac{{{0}}}{{{1}}}", operator="/"),
-    Primitive("max", 2, max, r"\max\left({0}, {1}\right)", commutative=True),
+    Primitive("mul", 2, mul, r"{0} \cdot {1}", commutative=True, operator="*", sign="out", unit=1.0),
+    Primitive("div", 2, div, r"\frac{{{0}}}{{{1}}}", operator="/", sign="out", unit=1.0),
+    Primitive("max", 2, max, r"\max\left({0}, {1}\right)", commutative=True, idempotent=True),
     Primitive("neg", 1, neg, r"-{0}", operator="-"),
-    Primitive("sigmoid", 1, sigmoid, r"\sigma\left({0}\right)"),
+    Primitive("sigmoid", 1, sigmoid, r"\sigma\left({0}\right)", nonnegative=True),
     Primitive("tanh", 1, tanh, r"\tanh\left({0}\right)"),
-    Primitive("exp", 1, exp, r"e^{{{0}}}"),
-    Primitive("log", 1, log, r"\operatorname{{sgn}}({0})\ln\left|{0}\right|"),
-    Primitive("abs", 1, abs, r"\left|{0}\right|"),
-    Primitive("square", 1, square, r"\left({0}\right)^2"),
-    Primitive("sqrt", 1, sqrt, r"\operatorname{{sgn}}({0})\sqrt{{\left|{0}\right|}}"),
+    Primitive("exp", 1, exp, r"e^{{{0}}}", nonnegative=True),
+    Primitive("log", 1, log, r"\operatorname{{sgn}}\left({0}\right) \ln\left(\left|{0}\right| + \varepsilon\right)"),
+    Primitive("abs", 1, abs, r"\left|{0}\right|", sign="lost", ignores_abs=True, nonnegative=True),
+    Primitive("square", 1, square, r"{0}^2", sign="lost", ignores_abs=True),
+    Primitive("sqrt", 1, sqrt, r"\operatorname{{sgn}}\left({0}\right) \sqrt{{\left|{0}\right| + \varepsilon}}"),
 )
 
+_BEYOND = "ours, beyond the paper: layer normalization of tokens"
+
 _AGGREGATIONS = tuple(
-    Primitive(f"{fn.__name__}_{index_set}", 1, fn, latex, reduces=index_set, running_start=start)
-    for fn, latex, start in (
-        (mean, r"\mu_{{{1}}}({0})", 0.0),
-        (rms, r"r_{{{1}}}({0})", 1.0),
-        (std, r"s_{{{1}}}({0})", 1.0),
+    replace(row, name=f"{row.name}_{index_set}", reduces=index_set, cite=_BEYOND if index_set == "c" else row.cite)
+    for row in (
+        Primitive("mean", 1, mean, r"\mu_{{{1}}}\left({0}\right)", running_start=0.0),
+        Primitive("rms", 1, rms, r"r_{{{1}}}\left({0}\right)", sign="lost", ignores_abs=True, nonnegative=True),
+        Primitive("std", 1, std, r"s_{{{1}}}\left({0}\right)", sign="lost", nonnegative=True),
     )
     for index_set in INDEX_SETS
 )
 
 PRIMITIVES: dict[str, Primitive] = {row.name: row for row in _ELEMENTWISE + _AGGREGATIONS}
 ELEMENTWISE = tuple(row.name for row in _ELEMENTWISE)
+
+
+def documentation() -> str:
+    """The table as Markdown; docs/primitives.md is this."""
+    lines = [
+        "# The primitives",
+        "",
+        "Made by `python -m search_space.primitives > docs/primitives.md`; eps is 1e-5. An aggregation reduces over",
+        "the batch (`bhw`), all of one example (`chw`), the positions of one channel (`hw`) or of a group of channels",
+        "(`ghw`), or the channels of one position (`c`).",
+        "",
+        "| name | written | formula | source |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in PRIMITIVES.values():
+        arguments = ("a", "b")[: row.arity]
+        written = f"{row.name}({', '.join(arguments)})"
+        if row.operator:
+            written = f" {row.operator} ".join(arguments) if row.arity == 2 else f"{row.operator}a"
+        formula = row.latex.format(arguments[0], row.reduces or arguments[-1])
+        formula = formula.replace(r"\left|", r"\left\vert ").replace(r"\right|", r"\right\vert")  # | ends a cell
+        lines.append(f"| `{row.name}` | `{written}` | ${formula}$ | {row.cite} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(documentation(), end="")

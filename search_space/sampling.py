@@ -19,7 +19,7 @@ def random_graph(space: Space, rng: Random) -> Graph:
 def random_dependent_graph(space: Space, rng: Random) -> Graph:
     """A `random_graph` drawn until its output depends on x by analysis: the uniform distribution, conditioned on that.
 
-    In the paper's space 30 % pass (tests/benchmarks/search_space.py). Every space has such graphs: the last node may
+    In the paper's space 30 % pass (tests/benchmarks/identity.py). Every space has such graphs: the last node may
     always take x.
     """
     while not depends_on_x(graph := random_graph(space, rng)):

@@ -478,7 +478,7 @@ def test_evaluate_never_inherits(tmp_path: Path, tiny: dict[str, Any]) -> None:
 
 
 def test_inherit_evaluates_one_function_once(tmp_path: Path, tiny: dict[str, Any]) -> None:
-    pool = FakePool(1)
+    pool = FakePool(1, answering(PASSED))
     _, reader = searched(tmp_path, configured(tiny, births=6, space=ONLY_NEG, duplicates="inherit"), pool)
     assert [each.equal_to for each in reader.candidates()] == [None, 1, 1, 1, 1, 1]
     assert pool.submitted == [0, 1]

@@ -7,18 +7,21 @@ from random import Random
 
 import networkx as nx
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networkx.algorithms.isomorphism import categorical_multiedge_match, categorical_node_match
+from torch import Tensor, nn
 
 from search_space.catalog import catalog
 from search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node
+from search_space.lowering import NormAct, running_moments
 from search_space.mutation import mutate
 from search_space.primitives import PRIMITIVES
 from search_space.sampling import random_graph
 from search_space.space import Space
 from tests.conftest import graphs
-from tests.search_space.graphs import EVERY_OP, twin, woven_graphs
+from tests.search_space.graphs import EVERY_OP, graph_of, normal, rewritten, term_of, twin, woven_graphs
 
 X, ZERO, V0, V1 = 0, 2, 3, 4  # places of the leaves
 FIRST = len(BASE_LEAVES)
@@ -39,8 +42,10 @@ def live_values(graph: Graph) -> list[int]:
 def live_dag(graph: Graph) -> nx.MultiDiGraph:
     """One vertex a class of equal subexpressions, an edge an input; only non-commutative edges know their position.
 
-    Equal subexpressions are found by refining a partition, starting from one class for all values.
+    The graph is first rewritten by the rules of tests.search_space.graphs, which share no code with the product. Equal
+    subexpressions are found by refining a partition, starting from one class for all values.
     """
+    graph = graph_of(normal(term_of(graph)))
     live = live_values(graph)
 
     def signature(index: int, classes: dict[int, int]) -> tuple[object, ...]:
@@ -112,6 +117,90 @@ def test_a_mutant_has_the_digest_exactly_if_it_is_isomorphic(graph: Graph, seed:
     assert (mutant.digest == graph.digest) == isomorphic(live_dag(graph), live_dag(mutant))
 
 
+@settings(max_examples=150)
+@given(woven_graphs() | graphs(), st.integers(0, 2**32))
+def test_exact_rewrites_keep_the_digest(graph: Graph, seed: int) -> None:
+    graph = Graph(graph.leaves, graph.nodes[:8], min(graph.output, len(graph.leaves) + 7))
+    other = rewritten(graph, Random(seed))
+    assert other.digest == graph.digest, f"{graph.formula} | {other}"
+    assert other.canonical() == graph.canonical()
+
+
+def bits(graph: Graph, dtype: torch.dtype) -> list[Tensor]:
+    """What the graph computes as it stands, not its canonical form: output and gradient, in training and evaluation."""
+    layer = NormAct(Graph.parse("x"), 8, groups=4).to(dtype)
+    layer.genotype = graph
+    for leaf in graph.leaves:
+        if leaf.learned:
+            shape = (8,) if leaf.kind == "vector" else ()
+            layer.register_parameter(leaf.name, nn.Parameter(torch.full(shape, leaf.value, dtype=dtype)))
+    for name, start in running_moments(graph).values():
+        layer.register_buffer(name, torch.full((8,), start, dtype=dtype))
+    generator = torch.Generator().manual_seed(0)
+    found: list[Tensor] = []
+    for training in (True, False):
+        x = torch.randn(3, 8, 2, 3, generator=generator, dtype=dtype)
+        x[0, 0], x[1, 1, 0, 0], x[1, 2, 0, 0] = 0.0, 1e-30, -0.0
+        x.requires_grad_()
+        value = layer.train(training)(x)
+        (gradient,) = torch.autograd.grad(value.sum(), x, allow_unused=True, materialize_grads=True)
+        found += [value.detach(), gradient + 0.0]  # nothing depends on the sign of a gradient's zero
+    return found
+
+
+@settings(max_examples=150)
+@given(woven_graphs(Space(8, index_sets=EVERY_OP.index_sets)), st.integers(0, 2**32))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_exact_rewrites_change_no_bit(dtype: torch.dtype, graph: Graph, seed: int) -> None:
+    written = graph_of(term_of(graph))
+    if any(leaf.name == "y" for leaf in written.leaves if written.leaves.index(leaf) in written.live):
+        return
+    first = bits(written, dtype)
+    for other in (graph_of(normal(term_of(graph))), rewritten(graph, Random(seed)), graph.canonical()):
+        for a, b in zip(first[::2], bits(other, dtype)[::2], strict=True):  # gradients: below, where nothing is merged
+            assert same_bits(a, b), f"{graph.formula} | {other}"
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Every NaN counts as one."""
+    a, b = a.nan_to_num(7.0, torch.inf, -torch.inf), b.nan_to_num(7.0, torch.inf, -torch.inf)
+    return torch.equal(a, b) and torch.equal(a.signbit(), b.signbit())
+
+
+@pytest.mark.parametrize(
+    ("text", "formula"),
+    [
+        ("-(-x)", "x"),
+        ("-x / -v1", "x / v1"),
+        ("-x * v1", "-(v1 * x)"),
+        ("x * -2", "-(2 * x)"),
+        ("v1 * (x * -2)", "-(v1 * (2 * x))"),
+        ("x - (-2)", "2 + x"),
+        ("neg(2) + x", "-2 + x"),
+        ("square(-x)", "square(x)"),
+        ("std_hw(-abs(x))", "std_hw(abs(x))"),
+        ("rms_hw(-abs(x))", "rms_hw(x)"),
+        ("abs(sigmoid(x))", "sigmoid(x)"),
+        ("abs(-2)", "2"),
+        ("max(x * v1, v1 * x)", "v1 * x"),
+        ("1 * x / 1", "x"),
+        ("-1 * x", "-x"),
+        ("neg(0)", "neg(0)"),  # -0.0, whose reciprocal is another
+        ("abs(square(x))", "abs(square(x))"),  # the gradient at 1e-30 differs
+        ("x + 0", "0 + x"),  # so does the zero of -0.0
+        ("mean_hw(-x)", "mean_hw(-x)"),
+        ("tanh(-x)", "tanh(-x)"),
+        ("-v1 - x", "-v1 - x"),
+    ],
+)
+def test_rewrites(text: str, formula: str) -> None:
+    graph, rewritten = Graph.parse(text), Graph.parse(formula)
+    assert graph.formula == formula
+    for dtype in (torch.float32, torch.float64):
+        for a, b in zip(bits(graph, dtype), bits(rewritten, dtype), strict=True):
+            assert same_bits(a, b)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -137,7 +226,7 @@ def test_a_digest_is_a_short_key_that_survives_the_process() -> None:
     digest = Graph.parse("max(x, zero)").digest
     assert len(digest) == 32
     assert digest == Graph.parse("dead = exp(x)\nmax(zero, x)").digest
-    assert len({row.graph.digest for row in catalog.values()}) == len(catalog)
+    assert len({graph.digest for graph in catalog.graphs.values()}) == len(catalog.graphs)
 
 
 # --------------------------------------------------------------------------- data

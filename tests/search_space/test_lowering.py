@@ -255,7 +255,7 @@ def test_a_missing_and_a_surplus_second_input_are_errors() -> None:
         NormAct(Graph.parse("tanh(x)"), 3)(x, x)
 
 
-@pytest.mark.parametrize("name", catalog)
+@pytest.mark.parametrize("name", catalog.graphs)
 def test_repr_shows_the_formula(name: str) -> None:
     graph = catalog[name].graph
     assert repr(graph.formula) in repr(NormAct(graph, 8))

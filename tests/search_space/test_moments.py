@@ -16,6 +16,7 @@ from search_space.primitives import PRIMITIVES
 from tests.search_space import reference
 
 CHANNELS, GROUPS = 6, 2
+ONE_INPUT = [name for name in catalog.graphs if catalog[name].inputs == 1]
 LAYOUTS = [  # shape, axis of the channels
     ((4, 6, 5, 3), 1),
     ((4, 6, 5, 3), -3),
@@ -56,7 +57,7 @@ def test_an_aggregation_is_its_moment(op: str, shape: tuple[int, ...], channel_d
     np.testing.assert_allclose(result.detach(), reference.unflat(expected, shape, channel_dim), rtol=1e-10)
 
 
-@pytest.mark.parametrize("text", [*(f"{op}(x)" for op in AGGREGATIONS), *(row.text for row in catalog.values())])
+@pytest.mark.parametrize("text", [*(f"{op}(x)" for op in AGGREGATIONS), *(catalog[name].text for name in ONE_INPUT)])
 def test_channels_last_is_channels_first_transposed(text: str) -> None:
     first, last = layer_of(text), layer_of(text, channel_dim=-1)
     for training in (True, False):
@@ -232,7 +233,7 @@ def test_running_moments_stay_float32_under_autocast(op: str) -> None:
     torch.testing.assert_close(running.double(), expected, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("name", catalog)
+@pytest.mark.parametrize("name", ONE_INPUT)
 def test_the_catalog_under_autocast_is_near_its_float32(name: str) -> None:
     x = (normal(4, CHANNELS, 8, 8) + OFFSET).bfloat16()
     exact = NormAct(catalog[name].graph, CHANNELS, groups=GROUPS)(x.float())

@@ -8,8 +8,8 @@ import pytest
 from search_space.analysis import depends_on_x
 from search_space.errors import InputError
 from search_space.graph import BASE_LEAVES, NODES_MAX, Graph
-from search_space.primitives import ELEMENTWISE, PRIMITIVES
 from search_space.mutation import mutate
+from search_space.primitives import ELEMENTWISE, PRIMITIVES
 from search_space.sampling import random_dependent_graph, random_graph
 from search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
 

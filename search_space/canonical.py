@@ -1,0 +1,170 @@
+"""The canonical form of a graph: one graph for all that differ by order, by repetition, or by a rewrite that is exact.
+
+The rewrites give the same values and gradients bit for bit: a sign moves out of products and quotients and is lost in
+even functions, `-(-a)`, `max(a, a)`, `a * 1`, `a / 1`, `|f|` of an f >= 0 and `|a|` under an even function go away,
+`-(2)` is the number -2. Each follows from a field of the primitive's row. What is exact in real numbers alone
+(associativity, `a + 0`, whose zero has another sign) is left to the fingerprint.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from search_space.graph import BASE_LEAVES, Graph, Leaf, Node
+from search_space.primitives import PRIMITIVES
+
+LINE_HEIGHT_MAX = 12  # the formula names an intermediate value rather than nest deeper
+_RANKS = {"number": 0, "scalar": 0, "vector": 0, "input": 1}  # so that formulas read `v1 * x`, `x * f(x)`
+_RANK_OF_NODES, _RANK_OF_ZERO = 2, 3  # and `max(f(x), zero)`
+
+
+def canonical(graph: Graph) -> Graph:
+    builder = _Builder()
+    values: dict[int, int] = {}
+    for index in sorted(graph.live):
+        node = graph.node(index)
+        if node is None:
+            values[index] = builder.leaf(graph.leaves[index])
+        else:
+            values[index] = builder.node(node.op, tuple(values[i] for i in node.inputs))
+    return builder.graph(values[graph.output])
+
+
+@dataclass
+class _Builder:
+    """Values by number, each structure once, rewritten as they are made; a value's inputs have lower numbers."""
+
+    what: list[Leaf | Node] = field(default_factory=list)
+    keys: list[tuple[int, int, str, float, str]] = field(default_factory=list)  # rank, height, name, number, structure
+    numbers: dict[str, int] = field(default_factory=dict)  # structure -> value
+
+    def leaf(self, leaf: Leaf) -> int:
+        rank = _RANK_OF_ZERO if leaf.name == "zero" else _RANKS[leaf.kind]
+        structure = f"{leaf.kind} {leaf.name} {leaf.value!r}"
+        return self._value(leaf, (rank, 0, leaf.name, leaf.value, structure))
+
+    def node(self, op: str, inputs: tuple[int, ...]) -> int:
+        """The value of an operation on values, which may be a simpler one."""
+        row = PRIMITIVES[op]
+        if op == "neg":
+            return self._negative(inputs[0])
+        if row.sign == "lost":
+            inputs = tuple(self._unsigned(i, row.ignores_abs) for i in inputs)
+        elif row.sign == "out":
+            positive = tuple(self._unsigned(i, False) for i in inputs)
+            if sum(a != b for a, b in zip(positive, inputs, strict=True)) % 2:
+                return self._negative(self.node(op, positive))
+            inputs = positive
+        if row.idempotent and inputs[0] == inputs[1]:
+            return inputs[0]
+        if row.unit is not None:
+            if self._is_number(inputs[1], row.unit):
+                return inputs[0]
+            if row.commutative and self._is_number(inputs[0], row.unit):
+                return inputs[1]
+        if op == "abs" and self._nonnegative(inputs[0]):
+            return inputs[0]
+        if row.commutative:
+            inputs = tuple(sorted(inputs, key=self.keys.__getitem__))
+        structure = hashlib.sha256(" ".join([op, *(self.keys[i][4] for i in inputs)]).encode()).hexdigest()
+        height = 1 + max(self.keys[i][1] for i in inputs)
+        return self._value(Node(op, inputs), (_RANK_OF_NODES, height, op, 0.0, structure))
+
+    def _value(self, what: Leaf | Node, key: tuple[int, int, str, float, str]) -> int:
+        number = self.numbers.setdefault(key[4], len(self.what))
+        if number == len(self.what):
+            self.what.append(what)
+            self.keys.append(key)
+        return number
+
+    def _negative(self, a: int) -> int:
+        what = self.what[a]
+        if isinstance(what, Node) and what.op == "neg":
+            return what.inputs[0]
+        if isinstance(what, Leaf) and what.kind == "number" and what.value != 0.0:
+            return self.leaf(replace(what, value=-what.value))
+        structure = hashlib.sha256(f"neg {self.keys[a][4]}".encode()).hexdigest()
+        return self._value(Node("neg", (a,)), (_RANK_OF_NODES, 1 + self.keys[a][1], "neg", 0.0, structure))
+
+    def _unsigned(self, a: int, without_abs: bool) -> int:
+        """Without the neg, the minus of a number, and perhaps the abs that is its last step."""
+        what = self.what[a]
+        if isinstance(what, Leaf):
+            return self._negative(a) if what.kind == "number" and what.value < 0.0 else a
+        if what.op == "neg" or (without_abs and what.op == "abs"):
+            return self._unsigned(what.inputs[0], without_abs)
+        return a
+
+    def _is_number(self, a: int, value: float) -> bool:
+        what = self.what[a]
+        return isinstance(what, Leaf) and what.kind == "number" and what.value == value
+
+    def _nonnegative(self, a: int) -> bool:
+        what = self.what[a]
+        if isinstance(what, Leaf):
+            return what.kind == "number" and what.value >= 0.0
+        return PRIMITIVES[what.op].nonnegative
+
+    def graph(self, output: int) -> Graph:
+        inputs: dict[int, tuple[int, ...]] = {}
+        leaves: set[int] = set()
+        waiting = [output]
+        while waiting:
+            what = self.what[index := waiting.pop()]
+            if isinstance(what, Leaf):
+                leaves.add(index)
+            elif index not in inputs:
+                inputs[index] = what.inputs
+                waiting.extend(what.inputs)
+        extras = [leaf for i in leaves if isinstance(leaf := self.what[i], Leaf) and leaf not in BASE_LEAVES]
+        extras.sort(key=lambda leaf: (not leaf.learned, leaf.name, leaf.value))
+        all_leaves = (*BASE_LEAVES, *extras)
+        places = {i: all_leaves.index(leaf) for i in leaves if isinstance(leaf := self.what[i], Leaf)}
+        nodes: list[Node] = []
+        for index in _schedule({i: inputs[i] for i in sorted(inputs)}, output):
+            what = self.what[index]
+            assert isinstance(what, Node)
+            places[index] = len(all_leaves) + len(nodes)
+            nodes.append(Node(what.op, tuple(places[i] for i in what.inputs)))
+        return Graph(all_leaves, tuple(nodes), places[output])
+
+
+def named_values(inputs: dict[int, tuple[int, ...]]) -> set[int]:
+    """The nodes that a formula gives a name: those used twice, and those that would nest too deep."""
+    uses: dict[int, int] = {}
+    for each in inputs.values():
+        for i in each:
+            uses[i] = uses.get(i, 0) + 1
+    named: set[int] = set()
+    height: dict[int, int] = {}
+    for index in sorted(inputs):
+        height[index] = 1 + max((height.get(i, 0) for i in inputs[index] if i not in named), default=0)
+        if uses.get(index, 0) > 1 or height[index] >= LINE_HEIGHT_MAX:
+            named.add(index)
+    return named
+
+
+def _schedule(inputs: dict[int, tuple[int, ...]], output: int) -> Iterator[int]:
+    """The nodes in the order in which the formula's text mentions them: named values line by line, each depth first."""
+    named = named_values(inputs)
+    done: set[int] = set()
+
+    def lines(index: int) -> Iterator[int]:
+        """The named values that this line needs before it, then its own nodes."""
+        yield from needed(index)
+        yield from own(index)
+
+    def needed(index: int) -> Iterator[int]:
+        for i in inputs[index]:
+            if i in inputs and i not in done:
+                yield from lines(i) if i in named else needed(i)
+
+    def own(index: int) -> Iterator[int]:
+        for i in inputs[index]:
+            if i in inputs and i not in done:
+                yield from own(i)
+        done.add(index)
+        yield index
+
+    if output in inputs:
+        yield from lines(output)
