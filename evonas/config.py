@@ -95,7 +95,9 @@ class Rerank(Frozen):
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            catalog.catalog[name]
+            row = catalog.catalog[name]
+            if row.graph and row.inputs > 1:
+                raise ValueError(f"{name} takes two inputs, x and y; the proxies give a layer one")
         return names
 
 

@@ -11,14 +11,18 @@ from rich.table import Table
 
 from evonas.cli.display import duration, one_line, terminal
 from evonas.config import BASELINE
+from evonas.report.picture import draw
 from evonas.run import export_layer
 from evonas.store.queries import Reader, Record, jsonable
 from search_space.errors import InputError
+from search_space.graph import Graph
+from search_space.latex import latex
 from workers.outcome import Crash, Fitness, Outcome, Rejection
 
 RUN = click.argument("run")
 BIRTH = click.argument("birth", type=int)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+PICTURE = click.option("--picture", metavar="FILE", type=click.Path(path_type=Path), help="Draw it: .svg or .png.")
 
 
 @click.command(short_help="Counts by state and gate, and the time left.")
@@ -53,7 +57,7 @@ def status(run: str, as_json: bool) -> None:
             "births_wanted": config.evolution.births,
         }
         told |= {"by_state": states, "by_gate": gates, "retrained": retrained, "outcomes_per_second": rate}
-        _print_json(told | {"seconds_left_at_most": 0.0 if reader.finished else left})
+        print_json(told | {"seconds_left_at_most": 0.0 if reader.finished else left})
         return
     console = terminal()
     console.print(f"{reader.name}: {births} of {config.evolution.births} births", style="bold")
@@ -93,7 +97,7 @@ def top(run: str, n: int, by: str | None, as_json: bool) -> None:
     reader = Reader.open(run)
     records = reader.top(n, by)
     if as_json:
-        _print_json([_told(record) for record in records])
+        print_json([_told(record) for record in records])
         return
     proxies = list(reader.config.proxies)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
@@ -121,25 +125,29 @@ def top(run: str, n: int, by: str | None, as_json: bool) -> None:
 @click.command(short_help="One candidate, with all that is known.")
 @RUN
 @BIRTH
+@PICTURE
 @JSON
-def show(run: str, birth: int, as_json: bool) -> None:
+def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     """The candidate number BIRTH of RUN, with all that is known.
 
-    Formula, genotype, outcome, what every gate measured, parent, seconds.
+    Formula, LaTeX, genotype, outcome, what every gate measured, parent, seconds; and a picture of its graph.
 
     \b
-    Example: evonas show results/quickstart-000 17
+    Example: evonas show results/quickstart-000 17 --picture layer.svg
     """
     reader = Reader.open(run)
     record = reader.candidate(birth)
     evaluation = reader.evaluation_of(birth)
+    graph = Graph.parse(record.graph)
+    if picture:
+        draw(graph, picture)
     if as_json:
-        told = _told(record)
+        told = _told(record) | {"latex": latex(graph)}
         if evaluation is not None:
             told["measurements"] = [_columns(each) for each in evaluation.measurements]
             told["points"] = [_columns(each) for each in evaluation.points]
             told["memory_mb"] = evaluation.memory_mb
-        _print_json(told)
+        print_json(told)
         return
     console = terminal()
     console.print(f"birth {birth} of {reader.name}: {outcome_text(record.outcome)}", soft_wrap=True, style="bold")
@@ -154,9 +162,11 @@ def show(run: str, birth: int, as_json: bool) -> None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         console.print(f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
     console.print("\nformula", style="bold")
-    console.print(_indent(record.formula), soft_wrap=True)
+    console.print(indent(record.formula), soft_wrap=True)
+    console.print("\nlatex", style="bold")
+    console.print(indent(latex(graph)), soft_wrap=True)
     console.print("\ngenotype", style="bold")
-    console.print(_indent(record.graph), soft_wrap=True)
+    console.print(indent(record.graph), soft_wrap=True)
     if evaluation and evaluation.measurements:
         table = Table(box=None, padding=(0, 1, 0, 1), show_edge=False)
         for column in ("gate", "proxy", "measured", "threshold", "step", "passed", "seconds"):
@@ -166,6 +176,8 @@ def show(run: str, birth: int, as_json: bool) -> None:
             table.add_row(m.gate, m.proxy or "-", *values, "yes" if m.passed else "no", f"{m.seconds:.3f}")
         console.print("\ngates", style="bold")
         console.print(table)
+    if picture:
+        console.print(f"\nWrote {picture}.", soft_wrap=True)
 
 
 @click.command(short_help="All records as JSON lines.")
@@ -236,9 +248,9 @@ def _columns(record: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__slots__}
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     print(json.dumps(jsonable(value), indent=2))
 
 
-def _indent(text: str) -> str:
+def indent(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())

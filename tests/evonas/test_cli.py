@@ -24,11 +24,12 @@ from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.store import Candidate, Store
 from search_space.graph import Graph
+from search_space.latex import latex
 from tests.conftest import TINY
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Rejection
 
 EVONAS = str(Path(sys.executable).with_name("evonas"))
-COMMANDS = ("init", "search", "resume", "status", "top", "show", "dump", "export")
+COMMANDS = ("init", "search", "resume", "status", "top", "show", "dump", "export", "catalog")
 READERS = ("status", "top", "show", "dump", "export")
 
 
@@ -147,6 +148,8 @@ def test_evonas_alone_prints_its_help(command: Command) -> None:
         (["export", "x", "1"], "--output"),
         (["search"], "CONFIG"),
         (["status", "x", "y"], "y"),
+        (["catalog", "shwo", "BN-ReLU"], "shwo"),
+        (["catalog", "show"], "NAME"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -343,6 +346,7 @@ def test_show_tells_all_of_a_candidate(command: Command, run: Path) -> None:
     text = " ".join(answer.out.split())
     assert " ".join(best.formula.split()) in text
     assert " ".join(best.graph.split()) in text
+    assert " ".join(latex(Graph.parse(best.graph)).split()) in text
     assert "trained to the full budget" in text
     assert f"mutation of birth {best.parent}" in text if best.parent else "random" in text
     evaluation = Reader.open(run).evaluation_of(best.birth)
@@ -358,6 +362,24 @@ def test_show_as_json_parses_for_every_birth(command: Command, run: Path) -> Non
         assert (told["birth"], told["graph"], told["seq"]) == (record.birth, record.graph, record.seq)
         assert Graph.parse(told["formula"]) == Graph.parse(told["graph"]).canonical()
         assert told["verdict"] == type(record.outcome).__name__.lower()
+        assert told["latex"] == latex(Graph.parse(record.graph))
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".png"])
+def test_show_draws_a_picture(command: Command, run: Path, tmp_path: Path, suffix: str) -> None:
+    picture = tmp_path / f"layer{suffix}"
+    answer = command("show", run, "1", "--picture", picture)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.lines[-1] == f"Wrote {picture}."
+    assert picture.stat().st_size > 1000
+    assert strict(command("show", run, "1", "--picture", tmp_path / f"other{suffix}", "--json").out)["birth"] == 1
+    assert (tmp_path / f"other{suffix}").read_bytes() == picture.read_bytes()
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused(command: Command, run: Path, tmp_path: Path) -> None:
+    refused(command("show", run, "1", "--picture", tmp_path / "layer.gif"), "layer.gif", ".svg or .png")
+    refused(command("show", run, "1", "--picture", tmp_path / "none" / "layer.svg"), "no such folder")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_dump_is_one_strict_json_record_a_line(command: Command, run: Path) -> None:
@@ -386,6 +408,56 @@ def test_export_writes_a_module_that_computes_the_layer(command: Command, run: P
     imported = {line.split()[1] for line in source.splitlines() if line.startswith(("import ", "from "))}
     assert imported == {"torch"}
     compile(source, str(path), "exec")
+
+
+# --------------------------------------------------------------------------- the catalog
+
+
+def test_catalog_is_a_line_for_each_row_with_its_kind_and_formula_or_reason(command: Command) -> None:
+    answer = command("catalog")
+    assert (answer.code, answer.err) == (0, "")
+    shown = {line.split()[0]: line for line in answer.lines}
+    assert list(shown) == ["name", *evonas.catalog]
+    for name, row in evonas.catalog.items():
+        year, kind, depends, *_ = shown[name].split()[1:]
+        assert (year, kind) == (str(row.year), row.kind)
+        assert depends == {True: "yes", False: "no", None: "-"}[row.batch_dependent]
+        assert shown[name].rstrip().endswith(row.reason or row.text.splitlines()[-1])
+    assert "weight, bias, v1  " in shown["EvoNorm-S0"]
+
+
+def test_catalog_as_json(command: Command) -> None:
+    told = {row["name"]: row for row in strict(command("catalog", "--json").out)}
+    assert list(told) == list(evonas.catalog)
+    assert {row["row"] for row in told.values()} == {None, *range(1, 39)}
+    for row in told.values():
+        assert sum(bool(row[part]) for part in ("latex", "module", "reason")) == 1  # exactly one kind of entry
+    learned = [(each["name"], each["kind"], each["start"]) for each in told["DyT"]["parameters"]]
+    assert learned == [("weight", "vector", 1.0), ("bias", "vector", 0.0), ("alpha", "scalar", 0.5)]
+
+
+@pytest.mark.parametrize("name", evonas.catalog)
+def test_catalog_show_tells_all_of_a_layer(command: Command, name: str) -> None:
+    answer, row = command("catalog", "show", name), evonas.catalog[name]
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.lines[0] == f"{name}: {row.paper}, {row.year}"
+    text = " ".join(answer.out.split())
+    told = strict(command("catalog", "show", name, "--json").out)
+    assert told == strict(command("catalog", "--json", "show", name).out)
+    for part in (row.text, told["latex"], told["module"], row.reason, row.note, f"({row.label}): {row.source}"):
+        assert " ".join((part or "").split()) in text
+    for each in told["parameters"]:
+        assert f"{each['name']} {each['kind']} {each['start']:g}" in text
+
+
+def test_catalog_show_draws_a_graph_and_refuses_what_is_none(command: Command, tmp_path: Path) -> None:
+    assert command("catalog", "show", "EvoNorm-S0", "--picture", tmp_path / "s0.svg").code == 0
+    assert "std ghw" in (tmp_path / "s0.svg").read_text().replace("_", " ")
+    refused(command("catalog", "show", "SPADE", "--picture", tmp_path / "spade.svg"), "no layer that can be built here")
+
+
+def test_catalog_show_of_an_unknown_layer_names_the_nearest(command: Command) -> None:
+    refused(command("catalog", "show", "EvNorm-B0"), "unknown layer 'EvNorm-B0'; did you mean 'EvoNorm-B0'?")
 
 
 # --------------------------------------------------------------------------- infinities, crashes, brackets

@@ -277,6 +277,17 @@ def test_a_network_too_large_for_this_machine_may_be_meant_for_another() -> None
             "run.yaml:30: evolution.rerank.baselines: unknown layer 'BN-RELU'; did you mean 'BN-ReLU'?",
         ),
         (
+            "{top: 1}",
+            "{baselines: [PCNorm]}",
+            "run.yaml:30: evolution.rerank.baselines: PCNorm is no layer that can be built here: needs a "
+            "two-dimensional Fourier transform and complex values",
+        ),
+        (
+            "{top: 1}",
+            "{baselines: [FAdaIN]}",
+            "run.yaml:30: evolution.rerank.baselines: FAdaIN takes two inputs, x and y; the proxies give a layer one",
+        ),
+        (
             "{image_size: 8,",
             "{source: embeded,",
             "run.yaml:5: data.source: expected 'embedded', 'folder', 'CIFAR10', 'CIFAR100' or 'FashionMNIST', "

@@ -82,6 +82,13 @@ def test_the_command_line_libraries_stay_in_its_room() -> None:
     assert found == inside(found, "evonas/cli/")
 
 
+def test_pictures_are_drawn_behind_one_door_and_only_when_asked_for() -> None:
+    assert importers("matplotlib") == {"evonas/report/picture.py"}
+    tree = ast.parse((ROOT / "evonas" / "report" / "picture.py").read_text(encoding="utf-8"))
+    at_once = [each for each in tree.body if isinstance(each, ast.Import | ast.ImportFrom)]
+    assert "matplotlib" not in " ".join(map(ast.unparse, at_once))
+
+
 def test_nobody_below_imports_the_command_line() -> None:
     users = {name(path) for path in FILES if any(each.startswith("evonas.cli") for each in imported(path))}
     assert users == inside(users, "evonas/cli/")

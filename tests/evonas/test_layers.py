@@ -80,8 +80,8 @@ def cases() -> dict[str, Case]:
         "named_like_a_module": "torch = scalar(0.5)\nsqrt(torch * x)",
         "named_genotype": "genotype = scalar(0.5)\nx * genotype",
     }
-    found = {name.replace("-", "_"): Case(row.graph) for name, row in catalog.items()}
-    found |= {f"{name.replace('-', '_')}_last": Case(row.graph, LAST, last) for name, row in catalog.items()}
+    found = {name.replace("-", "_"): Case(graph) for name, graph in catalog.graphs.items()}
+    found |= {f"{name.replace('-', '_')}_last": Case(graph, LAST, last) for name, graph in catalog.graphs.items()}
     found |= {f"{op}_of_x": Case(Graph.parse(f"{op}(x{', v1' * (row.arity - 1)})")) for op, row in PRIMITIVES.items()}
     found |= {f"woven_{i}": case for i, case in enumerate(woven_cases(15))}
     found |= {f"woven_{i}_last": Case(case.graph, LAST, last) for i, case in enumerate(woven_cases(5))}
@@ -164,7 +164,7 @@ def test_the_cases_move_what_they_compare(exported: Results) -> None:
 # --------------------------------------------------------------------------- the file
 
 
-@pytest.mark.parametrize("name", catalog)
+@pytest.mark.parametrize("name", catalog.graphs)
 def test_a_file_imports_torch_alone(name: str) -> None:
     source = layer_source(catalog[name].graph)
     imported = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
@@ -173,7 +173,7 @@ def test_a_file_imports_torch_alone(name: str) -> None:
     assert roots == {"torch"}
 
 
-@pytest.mark.parametrize("name", catalog)
+@pytest.mark.parametrize("name", catalog.graphs)
 def test_a_file_says_what_it_is(name: str) -> None:
     graph = catalog[name].graph
     source = layer_source(graph, title=f"{name}, found again.", about="By hand.")
@@ -208,12 +208,13 @@ def test_the_example_of_the_file_runs() -> None:
 # --------------------------------------------------------------------------- evonas.layer
 
 
-@pytest.mark.parametrize("name", catalog)
+@pytest.mark.parametrize("name", catalog.graphs)
 def test_a_layer_is_asked_for_by_graph_text_or_name(name: str) -> None:
-    row, x = catalog[name], torch.randn(2, 8, 3, 3)
+    row = catalog[name]
+    inputs = [torch.randn(2, 8, 3, 3) for _ in range(row.inputs)]
     layers = [evonas.layer(asked, 8, groups=4) for asked in (row.graph, row.text, name)]
     assert all(isinstance(layer, NormAct) for layer in layers)
-    outputs = [layer(x) for layer in layers]
+    outputs = [layer(*inputs) for layer in layers]
     assert torch.equal(outputs[0], outputs[1])
     assert torch.equal(outputs[0], outputs[2])
 

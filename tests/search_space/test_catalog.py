@@ -1,4 +1,4 @@
-"""Known layers against torch's own modules, and against the papers' formulas written here once more."""
+"""The catalog: its rows, and its baselines against torch's own modules. test_catalog_oracles.py has every graph."""
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from search_space.analysis import batch_dependent
-from search_space.catalog import catalog
+from search_space.catalog import Catalog, KnownLayer, catalog
 from search_space.errors import InputError
 from search_space.graph import Graph
 from search_space.lowering import NormAct
 
-CHANNELS, GROUPS, EPS = 8, 4, 1e-5
+CHANNELS, GROUPS = 8, 4
 SHAPE = (5, CHANNELS, 4, 3)
 
 
@@ -33,10 +33,6 @@ def layer_of(name: str) -> NormAct:
 def gradients(output: Tensor, *inputs: Tensor) -> list[Tensor]:
     """Of one weighted sum of the output, so that no gradient is hidden by symmetry."""
     return list(torch.autograd.grad((output * normal(*output.shape, seed=7)).sum(), inputs))
-
-
-def affine(layer: NormAct) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in layer.named_parameters()}
 
 
 class AffineLast(nn.Module):
@@ -111,104 +107,156 @@ def test_a_row_evaluates_as_torchs_own_module(name: str) -> None:
     torch.testing.assert_close(ours, gradients(expected, x, twin.weight, twin.bias), rtol=1e-8, atol=1e-9)
 
 
-# --------------------------------------------------------------------------- EvoNorm, arXiv:2004.02967
+# --------------------------------------------------------------------------- graphs
 
 
-def spread(parameter: Tensor) -> Tensor:
-    return parameter.reshape(1, CHANNELS, 1, 1)
+BATCH = ("BN-ReLU", "BN-SiLU", "BN-second-moment", "BatchNorm", "RepBN", "L1-BN", "L1-BN-Wu")
+BATCH_DEPENDENT = {*BATCH, "EvoNorm-B0", "EvoNorm-B1", "EvoNorm-B2"}
 
 
-def evonorm_b0(x: Tensor, p: Mapping[str, Tensor], variance: Tensor | None = None) -> Tensor:
-    """x / max(sqrt(batch variance + eps), v1 x + sqrt(instance variance + eps)) * weight + bias."""
-    if variance is None:
-        variance = torch.var(x, dim=(0, 2, 3), unbiased=False)
-    instance = torch.var(x, dim=(2, 3), unbiased=False).reshape(x.shape[0], CHANNELS, 1, 1)
-    denominator = torch.maximum((spread(variance) + EPS) ** 0.5, spread(p["v1"]) * x + (instance + EPS) ** 0.5)
-    return x / denominator * spread(p["weight"]) + spread(p["bias"])
-
-
-def evonorm_s0(x: Tensor, p: Mapping[str, Tensor]) -> Tensor:
-    """x sigmoid(v1 x) / sqrt(group variance + eps) * weight + bias."""
-    groups = x.reshape(x.shape[0], GROUPS, -1)
-    variance = torch.var(groups, dim=2, unbiased=False).repeat_interleave(CHANNELS // GROUPS, dim=1)
-    numerator = x / (1 + torch.exp(-spread(p["v1"]) * x))
-    return numerator / (variance.reshape(x.shape[0], CHANNELS, 1, 1) + EPS) ** 0.5 * spread(p["weight"]) + spread(
-        p["bias"]
-    )
-
-
-def assert_same(layer: NormAct, formula: Callable[[Tensor, Mapping[str, Tensor]], Tensor], x: Tensor) -> None:
-    """Values, and gradients to x and to every parameter."""
-    x = x.clone().requires_grad_()
-    names, parameters = zip(*layer.named_parameters(), strict=True)
-    copies = {name: value.requires_grad_() for name, value in affine(layer).items()}
-    output, expected = layer(x), formula(x, copies)
-    assert set(names) == {"weight", "bias", "v1"}
-    torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-11)
-    ours, theirs = gradients(output, x, *parameters), gradients(expected, x, *(copies[name] for name in names))
-    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
-
-
-def test_evonorm_b0_trains_as_its_formula() -> None:
-    layer = layer_of("EvoNorm-B0")
-    for seed in range(3):
-        assert_same(layer, evonorm_b0, 1.5 * normal(*SHAPE, seed=seed) + 0.3)
-
-
-def test_evonorm_b0_evaluates_with_the_running_variance() -> None:
-    layer = layer_of("EvoNorm-B0")
-    running = torch.ones(CHANNELS, dtype=torch.float64)
-    for seed in range(3):
-        x = 1.5 * normal(*SHAPE, seed=seed) + 0.3
-        layer(x)
-        running = 0.9 * running + 0.1 * torch.var(x, dim=(0, 2, 3), unbiased=False)
-    layer.eval()
-    assert_same(layer, lambda x, p: evonorm_b0(x, p, running), normal(*SHAPE, seed=9))
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_evonorm_s0_is_its_formula(training: bool) -> None:
-    layer = layer_of("EvoNorm-S0").train(training)
-    assert list(layer.buffers()) == []
-    assert_same(layer, evonorm_s0, 1.5 * normal(*SHAPE) + 0.3)
-
-
-# --------------------------------------------------------------------------- the catalog as a mapping
-
-
-@pytest.mark.parametrize("name", catalog)
+@pytest.mark.parametrize("name", catalog.graphs)
 def test_batch_layers_are_batch_dependent_and_no_others(name: str) -> None:
-    expected = name.startswith(("BN-", "EvoNorm-B"))
-    assert batch_dependent(catalog[name].graph) == expected
+    expected = name in BATCH_DEPENDENT
+    assert batch_dependent(catalog[name].graph) == expected == catalog[name].batch_dependent
     layer = layer_of(name)
-    x, other = normal(*SHAPE), normal(*SHAPE, seed=1)
-    other[0] = x[0]
-    assert torch.equal(layer(x)[0], layer(other)[0]) == (not expected)
+    (x, y), (other, others) = ([normal(*SHAPE, seed=seed + k) for k in range(2)] for seed in (0, 5))
+    other[0], others[0] = x[0], y[0]
+    second = catalog[name].inputs - 1
+    assert torch.equal(layer(x, *[y][:second])[0], layer(other, *[others][:second])[0]) == (not expected)
+
+
+@pytest.mark.parametrize("name", catalog.graphs)
+def test_a_graph_is_its_text_with_its_parameters(name: str) -> None:
+    row = catalog[name]
+    assert Graph.parse(row.text) == row.graph == catalog.graphs[name]
+    layer = NormAct(row.graph, CHANNELS)
+    learned = {each.name: (each.kind == "vector", each.value) for each in row.parameters}
+    found = {name: (each.ndim == 1, round(each.flatten()[0].item(), 6)) for name, each in layer.named_parameters()}
+    assert learned == found
+
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "ReLU": nn.functional.relu,
+    "SiLU": nn.functional.silu,
+    "FRN+TLU": nn.functional.relu,  # tau starts at 0
+}
+
+
+@pytest.mark.parametrize("name", ["BN-ReLU", "BN-SiLU", "GN-ReLU", "GN-SiLU", "FRN+TLU"])
+def test_the_norm_of_a_row_is_what_its_activation_sees(name: str) -> None:
+    row = catalog[name]
+    norm = NormAct(Graph.parse(row.norm), CHANNELS, groups=GROUPS)
+    whole = NormAct(row.graph, CHANNELS, groups=GROUPS)
+    activation = ACTIVATIONS.get(name, ACTIVATIONS.get(name[3:], torch.tanh))
+    x = normal(*SHAPE).float()
+    torch.testing.assert_close(whole(x), activation(norm(x)))
+
+
+def test_discovered_layers_and_activations_have_no_norm_and_norms_are_all_norm() -> None:
+    without = {name for name in catalog.graphs if not catalog[name].norm}
+    assert without == {"ReLU", "SiLU", "GELU-tanh", "tanh", "SELU"} | {n for n in catalog if n.startswith("EvoNorm")}
+    parts = {name for name in catalog.graphs if catalog[name].norm not in ("", catalog[name].text)}
+    assert parts == {"BN-ReLU", "BN-SiLU", "GN-ReLU", "GN-SiLU", "FRN+TLU"}
+
+
+def test_a_second_input_is_counted() -> None:
+    two = {"nGPT", "MsgNorm", "FAdaIN", "TD-LN", "CrossNorm"}
+    assert {name: catalog[name].inputs for name in catalog.graphs} == {n: 1 + (n in two) for n in catalog.graphs}
+
+
+def test_no_two_rows_are_one_layer() -> None:
+    digests = sorted(graph.digest for graph in catalog.graphs.values())
+    assert all(first != second for first, second in pairwise(digests))
+
+
+# --------------------------------------------------------------------------- rows
+
+
+SURVEY = range(1, 39)  # the numbers of its layers
+MODULES = {
+    "PowerNorm": "PowerNorm",
+    "UnifiedNorm": "UnifiedNorm",
+    "OnlineNorm": "OnlineNorm",
+    "EstBN": "EstBN",
+    "BCN": "BatchChannelNorm",
+    "PRepBN": "PRepBN",
+}
+
+
+def test_every_row_of_the_survey_is_there() -> None:
+    assert {row.row for row in catalog.values()} == {None, *SURVEY}
 
 
 def test_the_baselines_are_there() -> None:
-    assert {"BN-ReLU", "GN-ReLU", "BN-SiLU", "ReLU", "EvoNorm-B0", "EvoNorm-S0"} <= set(catalog)
+    plain = {"ReLU", "SiLU", "GELU-tanh", "tanh", "GroupNorm", "FRN+TLU", "BN-second-moment"}
+    both = {"BN-ReLU", "GN-ReLU", "BN-SiLU", "GN-SiLU"}
+    assert plain | both == {row.name for row in catalog.values() if row.row is None}
+    assert {f"EvoNorm-{series}{k}" for series in "BS" for k in range(3)} <= set(catalog.graphs)
     assert len(catalog) == len(list(catalog))
 
 
 @pytest.mark.parametrize("name", catalog)
-def test_a_row_is_a_graph_with_its_source(name: str) -> None:
+def test_a_row_is_a_graph_or_a_module_or_has_its_reason(name: str) -> None:
     row = catalog[name]
     assert row.name == name
     assert name in catalog
-    assert Graph.parse(row.text) == row.graph
+    assert (row.kind == "module") == bool(row.module)
+    assert (row.kind == "listed") == bool(row.reason)
+    assert not (row.module and row.reason)
+    assert (name in catalog.graphs) == (row.kind == "graph")
+    assert row.text
+    assert "\n" not in row.reason + row.note + row.source + row.paper
+    assert not row.reason.endswith(".")
+    assert row.label in ("verified", "remembered")
     assert row.source
-    assert row.year >= 2000
+    assert row.paper
+    assert "…" not in row.paper
+    assert 1990 <= row.year <= 2026
 
 
-def test_no_two_rows_are_one_layer() -> None:
-    digests = sorted(row.graph.digest for row in catalog.values())
-    assert all(first != second for first, second in pairwise(digests))
+def test_what_no_code_showed_says_so() -> None:
+    remembered = {row.row for row in catalog.values() if row.label == "remembered"}
+    assert remembered == {None, 2, 13, 14, 27, 30, 31, 35, 36}
+
+
+def test_the_modules_are_the_reference_ones() -> None:
+    assert {row.name: row.module for row in catalog.values() if row.kind == "module"} == MODULES
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_says_whether_it_depends_on_the_batch(name: str) -> None:
+    row = catalog[name]
+    layer = row.module_class(CHANNELS)
+    assert layer(normal(*SHAPE).float()).shape == SHAPE
+    assert isinstance(row.batch_dependent, bool)
+    assert row.batch_dependent == layer.batch_dependent
+    assert row.inputs == 1
+    assert [each.name for each in row.parameters] == [name for name, _ in layer.named_parameters()]
+
+
+@pytest.mark.parametrize("name", ["SPADE", "PCA-whitening"])
+def test_a_listed_row_is_no_layer(name: str) -> None:
+    row = catalog[name]
+    assert row.batch_dependent is None
+    assert row.parameters == ()
+    assert row.inputs == 0
+    with pytest.raises(InputError, match=f"{name} is no layer that can be built here: .*(convolution|covariance)"):
+        _ = row.graph
+    with pytest.raises(InputError, match="no reference module"):
+        _ = row.module_class
+
+
+def test_a_module_is_no_graph() -> None:
+    with pytest.raises(InputError, match=r"PowerNorm is no graph; .* search_space\.catalog\.modules\.PowerNorm"):
+        _ = catalog["PowerNorm"].graph
+
+
+# --------------------------------------------------------------------------- the mapping
 
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("bn-relu", "BN-ReLU"), ("EvoNorm-S1", "EvoNorm-S0"), ("BN-SiLu", "BN-SiLU"), ("GNReLU", "GN-ReLU")],
+    [("bn-relu", "BN-ReLU"), ("EvoNorm-S3", "EvoNorm-S2"), ("BN-SiLu", "BN-SiLU"), ("GNReLU", "GN-ReLU")],
 )
 def test_an_unknown_name_names_the_nearest(name: str, nearest: str) -> None:
     assert name not in catalog
@@ -217,10 +265,16 @@ def test_an_unknown_name_names_the_nearest(name: str, nearest: str) -> None:
 
 
 def test_a_name_near_nothing_lists_the_catalog() -> None:
-    with pytest.raises(InputError, match="expected one of BN-ReLU, ") as caught:
+    with pytest.raises(InputError, match="expected one of ABNN, ") as caught:
         catalog["qqqqqqqq"]
     assert all(name in str(caught.value) for name in catalog)
 
 
 def test_get_has_a_default_as_in_any_mapping() -> None:
     assert catalog.get("no such layer") is None
+
+
+def test_a_name_is_given_once() -> None:
+    row: KnownLayer = catalog["ReLU"]
+    with pytest.raises(ValueError, match="two known layers have one name"):
+        Catalog((row, row))

@@ -1,0 +1,116 @@
+"""What the reference modules share: a layer whose formula sees (samples, channels, positions) in full precision."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from search_space.moments import Layer
+
+
+class ReferenceModule(Layer):
+    """y = finish(weight * normalize(x) + bias, x): a `Layer` with a state of its own.
+
+    `normalize` gets x as rows (N, C, P), where P are all axes but batch and channel, and both functions get float32
+    when x is of half precision. Neither is called for empty input, which therefore moves no state. Forward passes in
+    training move the state, also under `torch.no_grad`; buffers hold all of it, so `state_dict` resumes a training
+    exactly. Processes do not share their statistics, and there are no padding masks: every position counts. A forward
+    pass that is recomputed for the backward (`torch.utils.checkpoint`) moves the state twice.
+    """
+
+    batch_dependent: ClassVar[bool]  # whether a sample's output depends on other samples in training
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        result = super().forward(wide, *others)
+        return (self.finish(result, wide) if x.numel() else result).to(x.dtype)
+
+    def graph(self, x: Tensor, *others: Tensor) -> Tensor:
+        return self.restored(self.normalize(self.rows(x)), x)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        raise NotImplementedError("a reference module defines its formula")
+
+    def finish(self, y: Tensor, x: Tensor) -> Tensor:
+        """What comes after the affine."""
+        return y
+
+    def rows(self, x: Tensor) -> Tensor:
+        """x as (samples, channels, positions)."""
+        return x.movedim(self.channel_dim, 1).reshape(x.shape[0], self.num_features, -1)
+
+    def restored(self, rows: Tensor, x: Tensor) -> Tensor:
+        """Rows in the layout of x."""
+        return rows.reshape(x.movedim(self.channel_dim, 1).shape).movedim(1, self.channel_dim)
+
+
+class BatchNormalized(ReferenceModule):
+    """(x - mean) / √(variance + ε) with running moments, which move by the share `momentum` in training.
+
+    In evaluation, and if `estimated` in training too, the running moments normalize; otherwise the batch's own do.
+    """
+
+    batch_dependent = True
+    estimated = False
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        channel_dim: int = 1,
+        groups: int = 32,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__(num_features, channel_dim=channel_dim, groups=groups, momentum=momentum, eps=eps)
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def normalize(self, x: Tensor) -> Tensor:
+        if self.training and not self.estimated:
+            return self._by_batch(x)
+        if self.training:
+            self._estimate(x)
+        return standardized(x, self.running_mean, self.running_var, self.eps)
+
+    def _by_batch(self, x: Tensor) -> Tensor:
+        """torch's batch normalization; the unbiased variance of a single value is 0, where torch raises."""
+        mean = x.mean((0, 2))
+        variance = (x - column(mean)).square().mean((0, 2))
+        count = x.shape[0] * x.shape[2]
+        move(self.running_mean, mean, self.momentum)
+        move(self.running_var, variance * (count / max(count - 1, 1)), self.momentum)
+        return standardized(x, mean, variance, self.eps)
+
+    @torch.no_grad()
+    def _estimate(self, x: Tensor) -> None:
+        deviation = x - column(self.running_mean)
+        move(self.running_var, deviation.square().mean((0, 2)), self.momentum)
+        move(self.running_mean, x.mean((0, 2)), self.momentum)
+
+
+def column(per_channel: Tensor) -> Tensor:
+    """(C,) as (C, 1), to meet rows."""
+    return per_channel.unsqueeze(-1)
+
+
+def standardized(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
+    return (x - column(mean)) / column(variance + eps).sqrt()
+
+
+@torch.no_grad()
+def move(state: Tensor, value: Tensor, share: float) -> None:
+    """state ← (1 - share) state + share value."""
+    state.mul_(1 - share).add_(value.to(state.dtype), alpha=share)
+
+
+def expect_count(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}: expected an integer of at least {least}, got {value}")
+
+
+def expect_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected 0 to 1, got {value}")

@@ -1,0 +1,91 @@
+"""The survey's layers with a state or a backward that no graph has: reference modules."""
+
+from search_space.catalog.layer import KnownLayer
+
+REFERENCES = (
+    KnownLayer(
+        name="PowerNorm",
+        row=7,
+        module="PowerNorm",
+        text=(
+            "z = a / sqrt(psi2 + eps) with a = x / sqrt(m2_g(x) + eps) and psi2 <- 0.9 psi2 + 0.1 m2_bhw(a); while "
+            "warming up z = a / sqrt(m2_bhw(a) + eps); "
+            "backward: e = g - (1 - 0.9) G z, G <- G + mean(e z), dx = e / sqrt(m2_bhw(a) + eps)"
+        ),
+        paper="PowerNorm: Rethinking Batch Normalization in Transformers",
+        year=2020,
+        source="sIncerass/powernorm fairseq/modules/norms/mask_powernorm.py",
+        label="verified",
+        note="without the padding mask",
+    ),
+    KnownLayer(
+        name="UnifiedNorm",
+        row=8,
+        module="UnifiedNorm",
+        text=(
+            "z = x / sqrt(v + eps), v the geometric mean of the last 4 steps' m2_bhw(x), m2_bhw(x) itself while "
+            "warming up or after an outlier; backward: dx = (e - E z) / sqrt(v + eps), e = r g, r the clamped ratio of "
+            "sqrt(v + eps) to its running value, E a moving mean of mean(e z); evaluation: x / sqrt(running v + eps)"
+        ),
+        paper="Unified Normalization for Accelerating and Stabilizing Transformers",
+        year=2022,
+        source="hikvision-research/Unified-Normalization unified_normalization.py, t2t_vit.py:305",
+        label="verified",
+        note="without the padding mask",
+    ),
+    KnownLayer(
+        name="OnlineNorm",
+        row=9,
+        module="OnlineNorm",
+        text=(
+            "sample by sample z = (x_t - m) / sqrt(v + eps), then v <- a v + (1 - a) s2_hw(x_t) + a (1 - a) "
+            "(mean_hw(x_t) - m)^2 and m <- a m + (1 - a) mean_hw(x_t), a = 0.999; backward with two states of its own "
+            "at 0.99; then the affine and a clamp to [-5, 5] or a layer scaling"
+        ),
+        paper="Online Normalization for Training Neural Networks",
+        year=2019,
+        source="Cerebras/online-normalization online_norm_2d.py",
+        label="verified",
+    ),
+    KnownLayer(
+        name="PRepBN",
+        row=10,
+        module="PRepBN",
+        text=(
+            "q LN(x) + (1 - q) RepBN(x), RepBN(x) = BN(x) + eta x, q = max(0, 1 - step / steps); evaluation: RepBN(x)"
+        ),
+        paper=(
+            "SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized Batch "
+            "Normalization"
+        ),
+        year=2024,
+        source="xinghaochen/SLAB classification/models/prepbn.py",
+        label="verified",
+        note="its end, RepBN, is a graph",
+    ),
+    KnownLayer(
+        name="BCN",
+        row=11,
+        module="BatchChannelNorm",
+        text="GN(BN(x)): BN with an affine for each channel, then (x - mean_ghw) / s_ghw with an affine for each group",
+        paper="Micro-Batch Training with Batch-Channel Normalization and Weight Standardization",
+        year=2019,
+        source="joe-siyuan-qiao/Batch-Channel-Normalization README.md, imagenet/models/layers.py",
+        label="verified",
+        note="the weight standardisation that comes with it is one of the host's convolutions",
+    ),
+    KnownLayer(
+        name="EstBN",
+        row=11,
+        module="EstBN",
+        text=(
+            "(x - m) / sqrt(v + eps) with running m and v, in training too; without gradient m <- (1 - r) m + r "
+            "mean_bhw(x), v <- (1 - r) v + r mean_bhw((x - m)^2)"
+        ),
+        paper="Micro-Batch Training with Batch-Channel Normalization and Weight Standardization",
+        year=2019,
+        source="joe-siyuan-qiao/Batch-Channel-Normalization README.md, imagenet/models/layers.py",
+        label="verified",
+        note="r is set by the trainer there, 0.1 here; the moments move before they are used",
+    ),
+)

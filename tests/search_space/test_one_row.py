@@ -1,0 +1,33 @@
+"""A new primitive is one row and its function: nothing else knows the primitives by name."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from search_space.primitives import documentation
+
+ROOT = Path(__file__).parents[2]
+FUNCTION = "def softplus(a: Tensor) -> Tensor:\n    return torch.nn.functional.softplus(a)\n\n\n"
+ROW = '    Primitive("softplus", 1, softplus, r"\\zeta\\left({0}\\right)", nonnegative=True, cite="a test"),\n'
+
+
+def test_a_primitive_is_one_row(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "search_space", tmp_path / "search_space", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("workers", "evonas"):
+        (tmp_path / package).symlink_to(ROOT / package)
+    table = tmp_path / "search_space" / "primitives.py"
+    source = table.read_text(encoding="utf-8")
+    for before, added in (("@dataclass(", FUNCTION), ('    Primitive("tanh", ', ROW)):
+        assert source.count(before) == 1
+        source = source.replace(before, added + before)
+    table.write_text(source, encoding="utf-8")
+    script = [sys.executable, "-B", str(ROOT / "tests" / "search_space" / "one_row.py"), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(script, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.stdout == "softplus is everywhere\n", result.stderr
+
+
+def test_the_documented_table_is_the_table() -> None:
+    assert (ROOT / "docs" / "primitives.md").read_text(encoding="utf-8") == documentation()
