@@ -16,8 +16,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch import nn
-
 from search_space.canonical import named_values
 from search_space.errors import InputError, did_you_mean
 from search_space.graph import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Graph, Leaf, Node
@@ -30,12 +28,7 @@ NESTING_MAX = 50
 _LEAF_NAMES = {leaf.name: index for index, leaf in enumerate(BASE_LEAVES)}
 _PARAMETERS = ("scalar", "vector")
 _BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
-_LAYER_NAMES = {  # attributes of the layer, and names that its exported source uses
-    *dir(nn.Module),
-    *dir(Layer),
-    *("weight", "bias", "num_features", "channel_dim", "groups", "momentum", "eps", "training", "genotype"),
-    *("self", "torch", "mean", "rms", "std"),
-}
+_LAYER_NAMES = {*dir(Layer(1)), "genotype", "self", "torch", "mean", "rms", "std"}  # also of its exported source
 _PRINTED_NAME = re.compile(r"(n|k|running_)\d+")  # what formulas, exported source and buffers are named
 
 

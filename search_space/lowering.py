@@ -24,6 +24,8 @@ class NormAct(Layer):
     def __init__(self, graph: Graph, num_features: int, **options: Any) -> None:
         super().__init__(num_features, **options)
         self.genotype = graph.canonical()
+        if not self.apply_act:
+            return
         for index in sorted(self.genotype.live):
             if index < len(self.genotype.leaves) and (leaf := self.genotype.leaves[index]).learned:
                 shape = (num_features,) if leaf.kind == "vector" else ()

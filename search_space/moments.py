@@ -1,12 +1,49 @@
 """Index sets, statistics and running moments: the part of every layer that is not its graph.
 
-`Over` and `Layer` are copied verbatim into every exported layer, so they use torch alone.
+All but the constants is copied verbatim into every exported layer, so it uses torch alone, and neither max nor abs: there
+they are primitives.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+HALF = (torch.float16, torch.bfloat16)
 INDEX_SETS = ("bhw", "chw", "hw", "ghw", "c")  # named by the axes that they reduce over
+
+
+def full_precision(a: Tensor) -> Tensor:
+    return a.float() if a.dtype in HALF else a
+
+
+def average(a: Tensor, axes: list[int]) -> Tensor:
+    """The mean, also over no axes."""
+    a = full_precision(a)
+    return a.mean(axes, keepdim=True) if axes else a
+
+
+class Variance(torch.autograd.Function):
+    """The biased variance over axes, in full precision. For the backward it keeps its input alone; torch.var, which does
+    so too, takes 7 times as long on a CPU."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Tensor, axes: list[int]) -> Tensor:
+        return average((a - average(a, axes)).square(), axes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, list[int]], output: Tensor) -> None:
+        a, ctx.axes = inputs
+        ctx.save_for_backward(a)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        (a,) = ctx.saved_tensors
+        gradient = (a - average(a, ctx.axes)) * (slope * (2 * slope.numel() / (a.numel() or 1)))
+        return gradient.to(a.dtype), None
 
 
 class Over:
@@ -15,7 +52,8 @@ class Over:
     Statistics keep the number of axes (reduced ones have size 1; the groups of "ghw" are spread back over their
     channels), are computed in float32 when the values are of half precision, and reducing an axis over which a value
     does not vary is the identity for the mean. Over "bhw" the moment of the batch is used in training, where it also
-    moves `running` (shape (C,)) by `momentum`; in evaluation `running` is used instead.
+    moves `running` (shape (C,)) by `momentum`; in evaluation `running` is used instead. `synchronized`: the batch is
+    that of all processes. `unbiased`: of n values, `running` gets their variance times n / (n - 1).
     """
 
     def __init__(
@@ -28,6 +66,8 @@ class Over:
         running: Tensor | None = None,
         momentum: float = 0.1,
         training: bool = True,
+        unbiased: bool = False,
+        synchronized: bool = False,
     ) -> None:
         self.index_set = index_set
         self.channel_dim = channel_dim
@@ -36,6 +76,10 @@ class Over:
         self.running = running
         self.momentum = momentum
         self.training = training
+        self.unbiased = unbiased
+        distributed = torch.distributed
+        shared = synchronized and training and "b" in index_set
+        self.shared = shared and distributed.is_available() and distributed.is_initialized()
 
     def mean(self, a: Tensor) -> Tensor:
         if self.running is not None and not self.training:
@@ -45,47 +89,69 @@ class Over:
     def mean_square(self, a: Tensor) -> Tensor:
         if self.running is not None and not self.training:
             return self._stored(self.running, a)
-        a = self._full_precision(a)
+        a = full_precision(a)
         return self._tracked(self._average(a * a))
 
     def variance(self, a: Tensor) -> Tensor:
         """The biased variance."""
         if self.running is not None and not self.training:
             return self._stored(self.running, a)
-        a = self._full_precision(a)
-        deviation = a - self._average(a)
-        return self._tracked(self._average(deviation * deviation))
-
-    def _full_precision(self, a: Tensor) -> Tensor:
-        return a.float() if a.dtype in (torch.float16, torch.bfloat16) else a
+        if self.shared:
+            variance = self._average((a - self._average(a)).square())
+        else:
+            variance = self._reduced(a, Variance.apply)
+        correction: Tensor | float = 1.0
+        if self.unbiased and self.running is not None:
+            correction = self._correction(a.numel() // variance.numel(), variance)
+        return self._tracked(variance, correction)
 
     def _average(self, a: Tensor) -> Tensor:
-        a = self._full_precision(a)
+        if not self.shared:
+            return self._reduced(a, average)
+        a = full_precision(a)
+        total = self._reduced(a, lambda a, axes: a.sum(axes, keepdim=True))
+        of_all = self._sum_of_all(torch.cat([total.flatten(), a.new_tensor([a.numel() // total.numel()])]))
+        return (of_all[:-1] / of_all[-1]).view_as(total)
+
+    def _reduced(self, a: Tensor, reduction: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
         channel = self.channel_dim % a.ndim
-        space = [axis for axis in range(1, a.ndim) if axis != channel]
+        axes = [] if self.index_set == "c" else [axis for axis in range(1, a.ndim) if axis != channel]
         if self.index_set == "ghw" and a.shape[channel] > 1:
             grouped = a.unflatten(channel, (self.groups, -1))
-            axes = [channel + 1] + [axis + (axis > channel) for axis in space]
-            means: Tensor = grouped.mean(axes, keepdim=True)
-            sizes = [-1] * means.ndim
+            moments = reduction(grouped, [channel + 1] + [axis + (axis > channel) for axis in axes])
+            sizes = [-1] * moments.ndim
             sizes[channel + 1] = grouped.shape[channel + 1]
-            return means.expand(sizes).flatten(channel, channel + 1)
-        axes = [] if self.index_set == "c" else space
+            return moments.expand(sizes).flatten(channel, channel + 1)
         if "b" in self.index_set:
             axes = [0, *axes]
         if "c" in self.index_set:
             axes = [*axes, channel]
-        return a.mean(axes, keepdim=True) if axes else a
+        return reduction(a, axes)
+
+    def _correction(self, count: int, a: Tensor) -> Tensor | float:
+        """n / (n - 1), or 1 where n = 1."""
+        if not self.shared:
+            return count / (count - 1) if count > 1 else 1.0
+        of_all = self._sum_of_all(a.new_tensor([count]))
+        return of_all / (of_all - 1).clamp(min=1)
+
+    @staticmethod
+    def _sum_of_all(a: Tensor) -> Tensor:
+        """The sum over the processes of the default group, through which gradients flow."""
+        from torch.distributed.nn.functional import all_reduce
+
+        total: Tensor = all_reduce(a)
+        return total
 
     def _stored(self, running: Tensor, a: Tensor) -> Tensor:
         shape = [1] * a.ndim
         shape[self.channel_dim] = -1
         return running.view(shape)
 
-    def _tracked(self, moment: Tensor) -> Tensor:
+    def _tracked(self, moment: Tensor, correction: Tensor | float = 1.0) -> Tensor:
         if self.running is not None:
             with torch.no_grad():
-                batch = moment.detach().flatten().to(self.running.dtype)
+                batch = (moment.detach().flatten() * correction).to(self.running.dtype)
                 self.running.mul_(1 - self.momentum).add_(batch, alpha=self.momentum)
         return moment
 
@@ -94,8 +160,19 @@ class Layer(nn.Module):
     """What every layer has beside its graph: y = weight * graph(x) + bias, in any layout.
 
     `x` has shape (N, ..., C, ...) with C = `num_features` at `channel_dim` (1, or -1 for tokens and channels-last data)
-    and any number of other axes; the result has x's shape and dtype. `groups` is lowered until it divides C.
-    Empty input moves no running moment. Raises ValueError where an option is out of range or the channels do not fit.
+    and any number of other axes; the result has x's shape and dtype. Empty input moves no running moment.
+
+    groups: of ghw; lowered until it divides C.
+    momentum: the share of the batch in the running moments' next value.
+    eps: added to variances and mean squares, inside the root.
+    unbiased_running_var: of n values, the running variance gets their variance times n / (n - 1), as torch's and timm's
+        does; the official EvoNorm code keeps the biased one.
+    synchronized: batch statistics are those of all processes of torch.distributed's default group, however they share
+        the samples, where there is such a group.
+    apply_act: False where a network has a norm without activation. Left is weight * x + bias, without other parameters
+        and buffers, as in the official EvoNorm code (tensorflow/tpu, resnet_model.py).
+
+    Raises ValueError where an option is out of range or the channels do not fit.
     """
 
     def __init__(
@@ -106,6 +183,9 @@ class Layer(nn.Module):
         groups: int = 32,
         momentum: float = 0.1,
         eps: float = 1e-5,
+        unbiased_running_var: bool = False,
+        synchronized: bool = False,
+        apply_act: bool = True,
     ) -> None:
         super().__init__()
         for name, count in (("num_features", num_features), ("groups", groups)):
@@ -125,6 +205,9 @@ class Layer(nn.Module):
         self.groups = groups
         self.momentum = momentum
         self.eps = eps
+        self.unbiased_running_var = unbiased_running_var
+        self.synchronized = synchronized
+        self.apply_act = apply_act
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
 
@@ -135,18 +218,19 @@ class Layer(nn.Module):
             raise ValueError(f"expected {self.num_features} channels at axis {channel}, got an input of shape {shape}")
         if not x.is_floating_point():
             raise ValueError(f"expected a floating-point input, got {x.dtype}")
-        result = self.graph(x, *others) if x.numel() else x
-        result = result * self.per_channel(self.weight, x) + self.per_channel(self.bias, x)
+        graph = self.apply_act and (x.numel() or self.synchronized)  # others wait for this process's share, be it empty
+        result = self.graph(x, *others) if graph else x
+        result = result * self.per_channel(self.weight, result) + self.per_channel(self.bias, result)
         return result.expand(x.shape).to(x.dtype)
 
     def graph(self, x: Tensor, *others: Tensor) -> Tensor:
         raise NotImplementedError("a layer defines its graph")
 
     def per_channel(self, parameter: Tensor, x: Tensor) -> Tensor:
-        """A (C,) parameter (or a learned scalar) with x's number of axes."""
+        """A (C,) parameter (or a learned scalar) with x's number of axes, and in half precision where x is."""
         shape = [1] * x.ndim
         shape[self.channel_dim] = -1
-        return parameter.view(shape)
+        return parameter.view(shape).to(x.dtype if x.dtype in HALF else parameter.dtype)
 
     def number(self, value: float, x: Tensor) -> Tensor:
         """A constant with x's number of axes, never of less than single precision."""
@@ -161,7 +245,10 @@ class Layer(nn.Module):
             running=running,
             momentum=self.momentum,
             training=self.training,
+            unbiased=self.unbiased_running_var,
+            synchronized=self.synchronized,
         )
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, channel_dim={self.channel_dim}, groups={self.groups}"
+        words = f"{self.num_features}, channel_dim={self.channel_dim}, groups={self.groups}"
+        return words if self.apply_act else f"{words}, apply_act=False"

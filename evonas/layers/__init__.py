@@ -7,20 +7,32 @@ from search_space.catalog import catalog
 from search_space.errors import InputError, did_you_mean
 from search_space.graph import Graph
 from search_space.lowering import NormAct
+from search_space.moments import Layer
 
 
-def layer(layer: Graph | str, num_features: int, **options: Any) -> NormAct:
+def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **options: Any) -> Layer:
     """The layer of a graph, a graph's text, or a name of the catalog, as an `nn.Module`.
 
     `options`: `channel_dim` (1, or -1 for (N, ..., C)), `groups` of ghw (32, lowered until it divides `num_features`),
-    `momentum` (0.1) and `eps` (1e-5). Raises InputError (a ValueError) for a malformed text.
+    `momentum` (0.1), `eps` (1e-5), `unbiased_running_var` (False), `synchronized` (False: batch statistics are those of
+    this process); a reference module of the catalog has its own. `apply_act=False` leaves out the activation: of a name
+    of the catalog its norm remains where it has one, of any other layer the affine alone.
+    Raises InputError (a ValueError) for a malformed text and for a row that is no layer.
 
     >>> layer("x * sigmoid(v1 * x) / std_ghw(x)", 64, groups=8)
     >>> layer("EvoNorm-B0", 64)
+    >>> layer("BN-SiLU", 64, apply_act=False)  # BN
     """
+    if isinstance(layer, str) and layer in catalog:
+        row = catalog[layer]
+        if row.kind == "module":
+            return row.module_class(num_features, **options)
+        if row.norm and not apply_act:
+            return NormAct(Graph.parse(row.norm), num_features, **options)
+        layer = row.graph
     if isinstance(layer, str):
-        layer = catalog[layer].graph if layer in catalog else _parse(layer)
-    return NormAct(layer, num_features, **options)
+        layer = _parse(layer)
+    return NormAct(layer, num_features, apply_act=apply_act, **options)
 
 
 def _parse(text: str) -> Graph:

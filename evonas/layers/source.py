@@ -6,7 +6,7 @@ from pathlib import Path
 from search_space.graph import Graph, Node
 from search_space.language import formula_lines
 from search_space.lowering import running_moments
-from search_space.moments import Layer, Over
+from search_space.moments import Layer, Over, Variance, average, full_precision
 from search_space.primitives import EPS, PRIMITIVES
 
 _FILE = '''"""{title}
@@ -20,12 +20,18 @@ _FILE = '''"""{title}
     torch.Size([8, 64, 32, 32])
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 EPS = {eps!r}
+HALF = (torch.float16, torch.bfloat16)
 
-{over}
+
+{helpers}
+
 
 {functions}
 
@@ -38,16 +44,8 @@ class EvolvedLayer(Layer):
     {indented_formula}
     """
 
-    def __init__(
-        self,
-        num_features: int,
-        *,
-        channel_dim: int = 1,
-        groups: int = {groups},
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> None:
-        super().__init__(num_features, channel_dim=channel_dim, groups=groups, momentum=momentum, eps=eps)
+    def __init__(self, num_features: int, *, groups: int = {groups}, **options: Any) -> None:
+        super().__init__(num_features, groups=groups, **options)
 {parameters}
     def graph(self, x: Tensor{second}) -> Tensor:
 {body}
@@ -91,11 +89,11 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
         or "The affine (weight, bias) is part of the layer; so are the running moments, if it has any.",
         eps=EPS,
         functions="\n\n\n".join(functions.values()),
-        over=inspect.getsource(Over),
+        helpers="\n\n".join(inspect.getsource(each) for each in (full_precision, average, Variance, Over)).rstrip(),
         layer=inspect.getsource(Layer),
         indented_formula=_indent(graph.formula, 4).strip(),
         groups=groups,
-        parameters="".join(f"        {line}\n" for line in parameters),
+        parameters="".join(f"{' ' * 8}{line}\n" for line in _unless_affine(parameters)),
         second=second,
         body="\n".join(f"        {line}" for line in body),
     )
@@ -104,6 +102,10 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
 def write_layer(path: Path, graph: Graph, **options: object) -> None:
     """`layer_source` into a file."""
     path.write_text(layer_source(graph, **options), encoding="utf-8")  # type: ignore[arg-type]
+
+
+def _unless_affine(parameters: list[str]) -> list[str]:
+    return ["if self.apply_act:", *(f"    {line}" for line in parameters)] if parameters else []
 
 
 def _escape(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from search_space.moments import Layer
+from search_space.moments import Layer, full_precision
 
 
 class ReferenceModule(Layer):
@@ -21,7 +21,7 @@ class ReferenceModule(Layer):
     batch_dependent: ClassVar[bool]  # whether a sample's output depends on other samples in training
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        wide = full_precision(x)
         result = super().forward(wide, *others)
         return (self.finish(result, wide) if x.numel() else result).to(x.dtype)
 

@@ -1,0 +1,102 @@
+"""The catalog against timm's own classes: trained for steps, evaluated, and what the backward keeps in memory."""
+
+import math
+
+import pytest
+import timm.layers
+import torch
+from torch import Tensor, nn
+
+from search_space.catalog import catalog
+from search_space.lowering import NormAct
+
+CHANNELS, GROUPS = 64, 8
+EVONORMS = ["EvoNorm-B0", "EvoNorm-B1", "EvoNorm-B2", "EvoNorm-S0", "EvoNorm-S1", "EvoNorm-S2"]
+NAMES = {"v": "v1", "running_var": "running_0"}  # in timm -> here
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return 1.5 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.7
+
+
+def theirs(name: str, groups: int = GROUPS) -> nn.Module:
+    made: type[nn.Module] = getattr(timm.layers, name.replace("EvoNorm-", "EvoNorm2d"))
+    options = {"eps": 1e-5} | ({"groups": groups} if "-S" in name else {})
+    return made(CHANNELS, **options)
+
+
+def ours(name: str, groups: int = GROUPS) -> NormAct:
+    return NormAct(catalog[name].graph, CHANNELS, groups=groups, unbiased_running_var=True)
+
+
+@pytest.mark.parametrize("name", EVONORMS)
+def test_an_evonorm_trains_as_timms(name: str) -> None:
+    layer, twin = ours(name).double(), theirs(name).double()
+    for seed, (key, parameter) in enumerate(twin.named_parameters()):
+        with torch.no_grad():
+            parameter += 0.3 * normal(CHANNELS, seed=seed)
+            layer.get_parameter(NAMES.get(key, key)).copy_(parameter)
+    for step in range(4):
+        for each in (layer, twin):
+            each.train(step < 3)
+        x = normal(4, CHANNELS, 5, 3, seed=10 + step).requires_grad_()
+        slope = normal(4, CHANNELS, 5, 3, seed=20 + step)
+        output, expected = layer(x), twin(x)
+        # timm computes its variances in float32, also of doubles
+        torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+        keys, learned = zip(*twin.named_parameters(), strict=True)
+        own = [layer.get_parameter(NAMES.get(key, key)) for key in keys]
+        gradients = torch.autograd.grad((output * slope).sum(), [x, *own])
+        wanted = torch.autograd.grad((expected * slope).sum(), [x, *learned])
+        torch.testing.assert_close(gradients, wanted, rtol=1e-4, atol=1e-4)
+    for key, buffer in twin.named_buffers():
+        torch.testing.assert_close(layer.get_buffer(NAMES[key]), buffer, rtol=1e-6, atol=1e-6)
+    assert len(list(layer.buffers())) == len(list(twin.buffers()))
+
+
+@pytest.mark.parametrize("name", EVONORMS)
+def test_without_the_activation_timms_is_the_affine_too(name: str) -> None:
+    layer = NormAct(catalog[name].graph, CHANNELS, apply_act=False)
+    twin = getattr(timm.layers, name.replace("EvoNorm-", "EvoNorm2d"))(CHANNELS, apply_act=False)
+    x = normal(2, CHANNELS, 3, 3, seed=0).float()
+    torch.testing.assert_close(layer(x), twin(x))
+
+
+def test_frn_tlu_is_timms_where_the_affine_starts() -> None:
+    layer, twin = NormAct(catalog["FRN+TLU"].graph, CHANNELS), timm.layers.FilterResponseNormTlu2d(CHANNELS)
+    with torch.no_grad():
+        twin.tau += normal(CHANNELS, seed=1).float()
+        layer.get_parameter("v0").copy_(twin.tau)
+    x = normal(4, CHANNELS, 5, 3, seed=0).float()
+    torch.testing.assert_close(layer(x), twin(x))
+
+
+@pytest.mark.parametrize(("name", "twin"), [("LayerNorm", "LayerNorm2d"), ("RMSNorm", "RmsNorm2d")])
+def test_a_norm_over_channels_is_timms(name: str, twin: str) -> None:
+    x = normal(4, CHANNELS, 5, 3, seed=0).float()
+    expected = getattr(timm.layers, twin)(CHANNELS, eps=1e-5)(x)
+    torch.testing.assert_close(NormAct(catalog[name].graph, CHANNELS)(x), expected)
+
+
+def saved_bytes(layer: nn.Module, x: Tensor) -> int:
+    """Of the storages that the forward pass keeps for the backward, each counted once."""
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = layer(x)
+    assert output.requires_grad
+    return sum(sizes.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["EvoNorm-S0", "EvoNorm-B0"])
+@pytest.mark.parametrize("size", [7, 16])
+def test_the_backward_keeps_no_more_than_timms(name: str, dtype: torch.dtype, size: int) -> None:
+    x = normal(8, CHANNELS, size, size, seed=0).to(dtype).requires_grad_()
+    kept, allowed = saved_bytes(ours(name), x), saved_bytes(theirs(name), x)
+    assert math.prod(x.shape) * x.element_size() <= kept <= allowed
