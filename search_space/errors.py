@@ -11,7 +11,7 @@ class InputError(ValueError):
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """`; did you mean 'tournament'?`, or the valid names where none is near."""
     options = sorted(valid)
-    near = get_close_matches(name.lower(), [option.lower() for option in options], n=1, cutoff=0.5)
+    near = get_close_matches(name[:100].lower(), [option.lower() for option in options], n=1, cutoff=0.5)
     if near:
         best = next(option for option in options if option.lower() == near[0])
         return f"; did you mean '{best}'?"

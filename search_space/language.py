@@ -37,17 +37,26 @@ def parse(text: str) -> Graph:
     if len(text) > LENGTH_MAX:
         raise InputError(f"graph text: {len(text)} characters; at most {LENGTH_MAX} are allowed")
     _check_nesting(text)
+    lines = text.splitlines()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about Python that the white list refuses anyway
-            module = ast.parse("\n".join(line.strip() for line in text.splitlines()))
+            module = ast.parse("\n".join(line.strip() for line in lines))
     except SyntaxError as error:
-        raise InputError(f"graph text, line {error.lineno or 1}, column {error.offset or 1}: {error.msg}") from None
+        line, column = error.lineno or 1, error.offset or 1
+        column += _indent(lines, line)
+        raise InputError(f"graph text, line {line}, column {column}: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"graph text: cannot be read ({error or type(error).__name__})") from None
     if not module.body:
         raise InputError("graph text: empty; expected an expression such as max(x, zero)")
-    return _Reader().read(module)
+    return _Reader(lines).read(module)
+
+
+def _indent(lines: list[str], number: int) -> int:
+    """Of a line, from 1 on, which was read without it."""
+    line = lines[number - 1] if number <= len(lines) else ""
+    return len(line) - len(line.lstrip())
 
 
 def _check_nesting(text: str) -> None:
@@ -58,15 +67,15 @@ def _check_nesting(text: str) -> None:
             raise InputError(f"graph text, character {column}: nested deeper than {NESTING_MAX}")
 
 
-def _fail(node: ast.AST, message: str) -> InputError:
-    line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0) + 1
-    return InputError(f"graph text, line {line}, column {column}: {message}")
+def _quoted(name: str) -> str:
+    return f"'{name}'" if len(name) <= 60 else f"'{name[:40]}...'"
 
 
 @dataclass
 class _Reader:
     """Builds a graph with provisional value numbers: a leaf is itself, a node its position in `nodes`."""
 
+    lines: list[str]
     written: set[str] = field(default_factory=set)  # every name in the text
     names: dict[str, "Leaf | int"] = field(default_factory=dict)
     parameters: list[Leaf] = field(default_factory=list)
@@ -79,7 +88,7 @@ class _Reader:
         for statement in assignments:
             self._assign(statement)
         if not isinstance(last, ast.Expr):
-            raise _fail(last, "the last line is the output; expected an expression")
+            raise self._fail(last, "the last line is the output; expected an expression")
         output = self._value(last.value, 0)
         leaves = (*BASE_LEAVES, *self.parameters, *(Leaf("number", "", number) for number in sorted(self.numbers)))
         places = {leaf: index for index, leaf in enumerate(leaves)}
@@ -96,18 +105,23 @@ class _Reader:
             raise InputError(f"graph text: one node a line, it has more than {LENGTH_MAX} characters")
         return graph
 
+    def _fail(self, node: ast.expr | ast.stmt, message: str) -> InputError:
+        before = self.lines[node.lineno - 1].strip().encode()[: node.col_offset].decode()  # ast counts bytes
+        column = _indent(self.lines, node.lineno) + len(before) + 1
+        return InputError(f"graph text, line {node.lineno}, column {column}: {message}")
+
     def _assign(self, statement: ast.stmt) -> None:
         if not (
             isinstance(statement, ast.Assign)
             and len(statement.targets) == 1
             and isinstance(statement.targets[0], ast.Name)
         ):
-            raise _fail(statement, "expected `name = expression` before the last line")
+            raise self._fail(statement, "expected `name = expression` before the last line")
         name = statement.targets[0].id
         if name in _LEAF_NAMES or name in PRIMITIVES or name in _PARAMETERS:
-            raise _fail(statement, f"'{name}' is reserved; choose another name")
+            raise self._fail(statement, f"{_quoted(name)} is reserved; choose another name")
         if name in self.names:
-            raise _fail(statement, f"'{name}' is named twice")
+            raise self._fail(statement, f"{_quoted(name)} is named twice")
         call = statement.value
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _PARAMETERS:
             self.names[name] = self._parameter(call, name)
@@ -116,7 +130,7 @@ class _Reader:
 
     def _value(self, node: ast.expr, depth: int) -> Leaf | int:
         if depth > NESTING_MAX:
-            raise _fail(node, f"nested deeper than {NESTING_MAX}; name an intermediate value")
+            raise self._fail(node, f"nested deeper than {NESTING_MAX}; name an intermediate value")
         match node:
             case ast.Name(id=name):
                 if name in self.names:
@@ -128,7 +142,7 @@ class _Reader:
                     if name in PRIMITIVES
                     else did_you_mean(name, [*_LEAF_NAMES, *self.names])
                 )
-                raise _fail(node, f"unknown name '{name}'{hint}")
+                raise self._fail(node, f"unknown name {_quoted(name)}{hint}")
             case ast.Constant() | ast.UnaryOp(op=ast.USub(), operand=ast.Constant()):
                 return self._number(node)
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -146,21 +160,23 @@ class _Reader:
                 if name in _PARAMETERS:
                     return self._parameter(node, self._free_name())
                 if name not in PRIMITIVES:
-                    raise _fail(node, f"unknown primitive '{name}'{did_you_mean(name, [*PRIMITIVES, *_PARAMETERS])}")
+                    raise self._fail(
+                        node, f"unknown primitive {_quoted(name)}{did_you_mean(name, [*PRIMITIVES, *_PARAMETERS])}"
+                    )
                 arity = PRIMITIVES[name].arity
                 if len(arguments) != arity:
-                    raise _fail(node, f"{name} takes {arity} argument{'s' * (arity > 1)}, got {len(arguments)}")
+                    raise self._fail(node, f"{name} takes {arity} argument{'s' * (arity > 1)}, got {len(arguments)}")
                 return self._node(node, name, *(self._value(argument, depth + 1) for argument in arguments))
             case _:
                 found = type(node).__name__
-                raise _fail(
+                raise self._fail(
                     node,
                     f"{found} is not part of the language; expected names, numbers, + - * / and calls of primitives",
                 )
 
     def _node(self, at: ast.expr, op: str, *inputs: Leaf | int) -> int:
         if len(self.nodes) >= NODES_MAX:
-            raise _fail(at, f"more than {NODES_MAX} nodes")
+            raise self._fail(at, f"more than {NODES_MAX} nodes")
         self.nodes.append((op, inputs))
         return len(self.nodes) - 1
 
@@ -168,13 +184,13 @@ class _Reader:
         constant, sign = (node.operand, -1.0) if isinstance(node, ast.UnaryOp) else (node, 1.0)
         value = constant.value if isinstance(constant, ast.Constant) else None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _fail(node, f"expected a number, got {value!r:.40}")
+            raise self._fail(node, f"expected a number, got {value!r:.40}")
         try:
             number = sign * float(value)
         except OverflowError:
             number = math.inf
         if abs(number) > NUMBER_MAX:
-            raise _fail(node, f"the number is too large; at most {NUMBER_MAX:g} is allowed")
+            raise self._fail(node, f"the number is too large; at most {NUMBER_MAX:g} is allowed")
         number += 0.0  # -0.0 is 0
         self.numbers.add(number)
         return Leaf("number", "", number)
@@ -182,9 +198,9 @@ class _Reader:
     def _parameter(self, call: ast.Call, name: str) -> Leaf:
         assert isinstance(call.func, ast.Name)
         if name in _LAYER_NAMES or _PRINTED_NAME.fullmatch(name) or keyword.iskeyword(name) or name.startswith("_"):
-            raise _fail(call, f"'{name}' cannot be the name of a learned parameter; choose another")
+            raise self._fail(call, f"{_quoted(name)} cannot be the name of a learned parameter; choose another")
         if len(call.args) != 1 or call.keywords:
-            raise _fail(call, f"{call.func.id} takes 1 number, its initial value")
+            raise self._fail(call, f"{call.func.id} takes 1 number, its initial value")
         number = self._literal(call.args[0])
         leaf = Leaf(call.func.id, name, number)
         self.parameters.append(leaf)

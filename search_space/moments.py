@@ -1,7 +1,7 @@
 """Index sets, statistics and running moments: the part of every layer that is not its graph.
 
-All but the constants is copied verbatim into every exported layer, so it uses torch alone, and neither max nor abs: there
-they are primitives.
+All but the constants is copied verbatim into every exported layer, so it uses torch alone, and neither max nor abs:
+there they are primitives.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def average(a: Tensor, axes: list[int]) -> Tensor:
 
 
 class Variance(torch.autograd.Function):
-    """The biased variance over axes, in full precision. For the backward it keeps its input alone; torch.var, which does
-    so too, takes 7 times as long on a CPU."""
+    """The biased variance over axes, in full precision. For the backward it keeps its input alone; torch.var, which
+    does so too, takes 7 times as long on a CPU."""
 
     generate_vmap_rule = True
 

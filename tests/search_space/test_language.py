@@ -1,17 +1,17 @@
 """Text <-> Graph: round trips, errors that point, and no execution of anything."""
 
 import pickle
-import random
-import string
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_space.catalog import catalog
 from search_space.errors import InputError
 from search_space.graph import Graph
 from tests.conftest import graphs
+from tests.search_space import fuzz
 
 
 @given(graphs())
@@ -126,20 +126,40 @@ def test_any_text_is_a_graph_or_a_clear_error(text: str) -> None:
     assert Graph.parse(str(graph)) == graph
 
 
-def test_mutated_valid_texts_are_graphs_or_clear_errors() -> None:
-    rng = random.Random(0)
-    seen_graphs = seen_errors = 0
-    for _ in range(2000):
-        text = list(rng.choice([catalog[name].text for name in catalog.graphs]))
-        for _ in range(rng.randint(1, 4)):
-            text[rng.randrange(len(text))] = rng.choice(string.printable)
+def test_ten_thousand_fuzzed_texts_are_graphs_or_clear_errors(tmp_path: Path) -> None:
+    """How long they take: tests/benchmarks/fuzz.py."""
+    canary = tmp_path / "canary"
+    seen: Counter[tuple[str, str]] = Counter()
+    for kind, text in fuzz.texts(str(canary)):
         try:
-            Graph.parse("".join(text))
-            seen_graphs += 1
-        except InputError:
-            seen_errors += 1
-    assert seen_graphs
-    assert seen_errors
+            graph = Graph.parse(text)
+        except InputError as error:
+            seen[kind, "error"] += 1
+            assert "graph text" in str(error)
+            assert "\n" not in str(error)
+            assert len(str(error)) < 1000
+        else:
+            seen[kind, "graph"] += 1
+            assert Graph.parse(str(graph)) == graph
+    assert not canary.exists()
+    assert seen.total() == fuzz.COUNT
+    assert all(seen[kind, "graph"] >= 50 for kind in ("mutated", "spliced", "deep")), seen
+    assert all(seen[kind, "error"] >= 500 for kind, _ in seen), seen
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("  x * sigmod(x)", "line 1, column 7:"),
+        ("a = tanh(x)\n\t a + sigmod(x)", "line 2, column 7:"),
+        ("é = tanh(x)\né * é + sigmod(x)", "line 2, column 9:"),
+        ("max(x,\n    sigmod(x))", "line 2, column 5:"),
+        ("   x + * x", "line 1, column 8:"),
+    ],
+)
+def test_a_column_is_that_of_the_text_as_written(text: str, place: str) -> None:
+    with pytest.raises(InputError, match=place):
+        Graph.parse(text)
 
 
 @pytest.mark.parametrize("number", ["1e39", "-1e300", "9" * 400])
