@@ -19,8 +19,9 @@ def random_graph(space: Space, rng: Random) -> Graph:
 def random_dependent_graph(space: Space, rng: Random) -> Graph:
     """A `random_graph` drawn until its output depends on x by analysis: the uniform distribution, conditioned on that.
 
-    In the paper's space 30 % pass (tests/benchmarks/identity.py). Every space has such graphs: the last node may
-    always take x.
+    In the paper's space 30 % pass. Of 20,000 such graphs 23 % had one live node, 34 % two, 23 % three, 12 % four, 7 %
+    more; of 20,000 of `random_graph` 28, 35, 22, 10 and 5 % (tests/benchmarks/identity.py, which prints both anew).
+    Every space has such graphs: the last node may always take x.
     """
     while not depends_on_x(graph := random_graph(space, rng)):
         pass
