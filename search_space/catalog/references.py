@@ -40,19 +40,21 @@ REFERENCES = (
         text=(
             "sample by sample z = (x_t - m) / sqrt(v + eps), then v <- a v + (1 - a) s2_hw(x_t) + a (1 - a) "
             "(mean_hw(x_t) - m)^2 and m <- a m + (1 - a) mean_hw(x_t), a = 0.999; backward with two states of its own "
-            "at 0.99; then the affine and a clamp to [-5, 5] or a layer scaling"
+            "at 0.99; then the affine and a clamp to [-5, 5]"
         ),
         paper="Online Normalization for Training Neural Networks",
         year=2019,
         source="Cerebras/online-normalization online_norm_2d.py",
         label="verified",
+        note="of the authors' two guards the clamp, not the layer scaling",
     ),
     KnownLayer(
         name="PRepBN",
         row=10,
         module="PRepBN",
         text=(
-            "q LN(x) + (1 - q) RepBN(x), RepBN(x) = BN(x) + eta x, q = max(0, 1 - step / steps); evaluation: RepBN(x)"
+            "q LN(x) + (1 - q) RepBN(x), RepBN(x) = BN(x) + eta x, q = max(0, 1 - step / steps), LN(x) alone while "
+            "warming up; evaluation: RepBN(x)"
         ),
         paper=(
             "SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized Batch "

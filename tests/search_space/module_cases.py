@@ -118,7 +118,6 @@ class TorchPRepBN(nn.Module):
         self.shares = iter((1.0, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        rep = self.batch(x) + self.eta * x
         share = next(self.shares) if self.training else 0.0
-        y: Tensor = share * self.layer(x.transpose(1, 2)).transpose(1, 2) + (1 - share) * rep
-        return y
+        y: Tensor = self.layer(x.transpose(1, 2)).transpose(1, 2)
+        return y if share == 1.0 else share * y + (1 - share) * (self.batch(x) + self.eta * x)

@@ -87,7 +87,7 @@ class PowerNormOracle(Oracle):
         for c in range(self.channels):
             square = self.batch[c] = (scaled[:, c] ** 2).mean()
             z[:, c] = scaled[:, c] / np.sqrt((square if training and self.t <= self.warmup else psi[c]) + eps)
-            if training and self.t <= self.warmup:
+            if training and self.t < self.warmup:
                 psi[c] = psi[c] * (self.t - 1) / self.t + square / self.t
             if training:
                 psi[c] = (1 - self.momentum) * psi[c] + self.momentum * square
@@ -109,7 +109,7 @@ class PowerNormOracle(Oracle):
 
 class UnifiedNormOracle(Oracle):
     def initial(self) -> dict[str, Array]:
-        self.kept = [self.full(1)] * self.window  # oldest first
+        self.kept = [self.full(0)] * self.window  # oldest first
         self.kept_gradients = [self.full(0)] * self.window
         self.skips: list[int] = []
         return {"running_square": self.full(1), "running_gradient": self.full(0)}
@@ -117,25 +117,22 @@ class UnifiedNormOracle(Oracle):
     def forward(self, x: Array, training: bool) -> Array:
         run, m = self.state["running_square"], self.window
         self.training = training
-        self.r, self.skip = self.full(1), False
+        self.r, self.skip, self.by_batch = self.full(1), False, True
         self.square = run
         if training:
             self.t += 1
             m2 = np.array([(x[:, c] ** 2).mean() for c in range(self.channels)])
-            before, self.kept = self.kept, [*self.kept[1:], m2]
-            self.square = m2
-            if self.t > max(m, self.warmup):
-                arithmetic = sum(self.kept) / m
-                geometric = np.prod(self.kept, 0) ** (1 / m)
-                roots = [np.sqrt(each) for each in before]
-                centre = sum(roots) / m
-                variance = sum((root - centre) ** 2 for root in roots) / m
-                self.skip = self.outlier_filtration and bool(np.any(arithmetic - geometric > m * variance))
-                if self.skip:
-                    self.kept[-1] = run.copy()
-                    self.skips.append(self.t)
-                else:
-                    self.square = geometric
+            roots = np.array([np.sqrt(value) for each in self.kept for value in each])  # of the steps before
+            variance = ((roots - roots.sum() / len(roots)) ** 2).sum() / (len(roots) - 1)
+            self.kept = [*self.kept[1:], m2]
+            if self.outlier_filtration and self.t >= self.warmup:
+                gap = sum(self.kept) / m - np.prod(self.kept, 0) ** (1 / m)
+                self.skip = max(gap) > m * variance
+            self.by_batch = self.t <= m or self.t < self.warmup or self.skip
+            self.square = m2 if self.by_batch else np.prod(self.kept, 0) ** (1 / m)
+            if self.skip:
+                self.kept[-1] = run.copy()
+                self.skips.append(self.t)
             if self.t > max(self.correction_after, self.warmup) and not self.skip:
                 self.r = np.clip(np.sqrt(self.square + self.eps) / np.sqrt(run + self.eps), 0.2, 5)
             self.state["running_square"] = (1 - self.momentum) * run + self.momentum * self.square
@@ -149,9 +146,10 @@ class UnifiedNormOracle(Oracle):
             return dy * (self.weight / sigma)[:, None], weight, bias
         g = dy * (self.weight * self.r)[:, None]
         gz = np.array([(g[:, c] * self.z[:, c]).mean() for c in range(self.channels)])
-        self.kept_gradients = [*self.kept_gradients[1:], gz]
-        ema = self.state["running_gradient"]
-        ema = self.backward_decay * ema + (1 - self.backward_decay) * sum(self.kept_gradients) / self.window
+        before = self.state["running_gradient"]
+        self.kept_gradients = [*self.kept_gradients[1:], before if self.skip else gz]
+        smoothed = gz if self.by_batch else sum(self.kept_gradients) / self.window
+        ema = self.backward_decay * before + (1 - self.backward_decay) * smoothed
         self.state["running_gradient"] = ema
         for c in range(self.channels):
             dx[:, c] = (g[:, c] - (gz if self.skip else ema)[c] * self.z[:, c]) / sigma[c]
@@ -256,7 +254,8 @@ class PRepBNOracle(NumericOracle):
     def forward(self, x: Array, training: bool) -> Array:
         self.x, self.by_batch, self.share = x, training, 0.0
         if training:
-            self.track(x)
+            if self.t >= self.warmup:
+                self.track(x)
             fallen = max(0, 1 - (self.t - self.warmup) / self.total_steps)
             self.share = 1.0 if self.t < self.warmup else self.start * fallen
             self.t += 1

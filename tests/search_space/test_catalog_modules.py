@@ -62,12 +62,15 @@ def test_the_steps_of_unified_norm_reach_the_correction_and_the_filter() -> None
     assert skipped[6:11] == [False, False, False, True, False]
 
 
-@pytest.mark.parametrize(("root", "skipped"), [(1.0, False), (2.9, False), (3.1, True)])
-def test_an_outlier_is_farther_off_than_the_batches_before_spread(root: float, skipped: bool) -> None:
-    module = UnifiedNorm(1, window=2, warmup=0, outlier_filtration=True)
-    module.load_state_dict({"step": torch.tensor(2), "squares": torch.tensor([[1.0], [4.0]])}, strict=False)
-    module(torch.full((3, 1, 2), root))  # (2 - root)² / 2 against 2 * 0.25
-    assert module.squares.flatten().tolist() == pytest.approx([4.0, 1.0 if skipped else root**2])
+@pytest.mark.parametrize(("root", "skipped"), [(1.0, False), (3.1, False), (3.2, True)])
+def test_an_outlier_is_farther_off_than_the_steps_and_channels_before_spread(root: float, skipped: bool) -> None:
+    module = UnifiedNorm(2, window=2, warmup=0, outlier_filtration=True)
+    squares = torch.tensor([[1.0, 1.0], [4.0, 4.0]])  # whose roots 1, 1, 2, 2 have the unbiased variance 1 / 3
+    module.load_state_dict({"step": torch.tensor(2), "squares": squares}, strict=False)
+    x = torch.full((3, 2, 2), 2.0)
+    x[:, 0] = root  # (2 - root)² / 2 against 2 / 3: an outlier from 3.155 on
+    module(x)
+    assert module.squares[1].tolist() == pytest.approx([1.0, 1.0] if skipped else [root**2, 4.0])
 
 
 # --------------------------------------------------------------------------- torch.nn

@@ -14,7 +14,7 @@ class EstBN(BatchNormalized):
         both       y = weight * (x - μ̂) / √(σ̂² + ε) + bias
         backward   autograd, with μ̂ and σ̂² constant: dx = weight * dy / √(σ̂² + ε)
 
-    The moments move before they are used, and the deviations are from the μ̂ before its move: choices of ours.
+    The moments move before they are used, and the deviations are from the μ̂ before its move.
 
     Args:
         num_features: channels C of (N, C, ...), or of (N, ..., C) with channel_dim=-1.

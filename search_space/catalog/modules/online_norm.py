@@ -22,9 +22,9 @@ class OnlineNorm(ReferenceModule):
                    dx_t = g' / σ - (1 - α_b) u, u ← u + mean_hw(dx_t)
                    for weight, bias and the guard, autograd
 
-    Choices of ours: the backward takes the samples in the order of the forward, the guard holds in evaluation too, and
-    of the paper's two guards only this clamp ("ac") is offered. The backward is no gradient of the forward and cannot
-    be differentiated again. Time grows with the number of samples, whose states follow one from another.
+    The backward takes the samples in the order of the forward. Of the authors' two guards only this clamp ("ac") is
+    offered, no layer scaling. The backward is no gradient of the forward and cannot be differentiated again. Time grows
+    with the number of samples, whose states follow one from another.
 
     Args:
         num_features: channels C of (N, C, ...), or of (N, ..., C) with channel_dim=-1; a sample is one of N.

@@ -14,19 +14,19 @@ class PowerNorm(ReferenceModule):
 
         scaling    x̂ = x / √(m2_{c/g}(x) + ε), at each position over the channels of a group
         training   m2 = mean_bhw(x̂²); z = x̂ / √(m2 + ε) while step t ≤ warmup (t = 1, 2, ...), then z = x̂ / √(ψ² + ε)
-                   afterwards ψ² ← ((t - 1) ψ² + m2) / t, if t ≤ warmup, and always ψ² ← α_f ψ² + (1 - α_f) m2
+                   afterwards ψ² ← ((t - 1) ψ² + m2) / t, if t < warmup, and always ψ² ← α_f ψ² + (1 - α_f) m2
         evaluation z = x̂ / √(ψ² + ε)
         both       y = weight * z + bias
         backward   g = weight * dy; g̃ = g - (1 - α_b) Γ z; Γ ← Γ + mean_bhw(g̃ z); dx̂ = g̃ / √(m2 + ε);
                    from x̂ to x and for weight and bias, autograd
 
-    Choices of ours: z is taken before ψ² moves, the cumulative mean before the running one and up to step `warmup`
-    itself, and the group scaling has the same ε. The backward divides by the batch's m2, also where the forward divides
-    by ψ²; so it is no gradient of the forward, and cannot be differentiated again.
+    z is taken before ψ² moves. The backward divides by the batch's m2, also where the forward divides by ψ²; so it is
+    no gradient of the forward, and cannot be differentiated again.
 
     Args:
         num_features: channels C of (N, C, ...), or of (N, ..., C) with channel_dim=-1.
-        groups: of the group scaling, the attention heads in the paper; lowered until it divides C. 1 is ours.
+        groups: of the group scaling, the attention heads in the paper; lowered until it divides C. 1 in the
+            authors' code.
         momentum: 1 - α_f, 0.1.
         backward_decay: α_b, 0.9.
         warmup: steps that normalize by the batch, 10,000.
@@ -73,7 +73,7 @@ class PowerNorm(ReferenceModule):
         batch = (square + self.eps).sqrt()
         self.step += 1
         step = int(self.step)
-        if step <= self.warmup:
+        if step < self.warmup:
             move(self.running_square, square, 1 / step)
         move(self.running_square, square, self.momentum)
         divisor = batch if step <= self.warmup else running

@@ -16,8 +16,7 @@ class PRepBN(BatchNormalized):
         evaluation y = RepBN(x) with running moments
         backward   autograd
 
-    Choices of ours: the first step is t = 0; RepBN's running moments move and its gradients are computed (they are 0)
-    during the LN-only steps as well; the two parts have an affine each.
+    The LN-only steps leave RepBN alone: its running moments do not move, and its parameters have no gradient.
 
     Args:
         num_features: channels C of (N, C, ...), or of (N, ..., C) with channel_dim=-1.
@@ -60,16 +59,21 @@ class PRepBN(BatchNormalized):
         self.layer_bias = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
+    def normalize(self, x: Tensor) -> Tensor:
+        return x if self._layer_only() else super().normalize(x)
+
     def finish(self, y: Tensor, x: Tensor) -> Tensor:
-        rep = y + self.eta * x
         if not self.training:
-            return rep
-        share = self.layer_share(int(self.step))
-        self.step += 1
+            return y + self.eta * x
         variance, mean = torch.var_mean(x, self.channel_dim, correction=0, keepdim=True)
         normal = (x - mean) / (variance + self.eps).sqrt()
         layer = normal * self.per_channel(self.layer_weight, x) + self.per_channel(self.layer_bias, x)
-        return share * layer + (1 - share) * rep
+        share, only = self.layer_share(int(self.step)), self._layer_only()
+        self.step += 1
+        return layer if only else share * layer + (1 - share) * (y + self.eta * x)
+
+    def _layer_only(self) -> bool:
+        return self.training and int(self.step) < self.warmup
 
     def layer_share(self, step: int) -> float:
         """λ_t, the share of layer normalization."""

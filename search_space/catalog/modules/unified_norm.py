@@ -14,44 +14,43 @@ CORRECTION_MAX = 5.0  # r lies between 1/5 and 5
 class UnifiedNorm(ReferenceModule):
     """Divides by a mean square that is smoothed over the last M batches; evaluation is one affine a channel.
 
-        training   m2 = mean_bhw(x²), kept for the last M steps
-                   σ² = m2 while step t ≤ max(M, warmup) (t = 1, 2, ...) or if this step is skipped,
+        training   m2 = mean_bhw(x²), kept for the last M steps, this one's too
+                   σ² = m2 while step t ≤ M or t < warmup (t = 1, 2, ...) and if this step is skipped,
                    otherwise the geometric mean exp(mean(log(the last M m2)))
                    y = weight * z + bias, z = x / √(σ² + ε); running ← (1 - momentum) running + momentum σ²
-        filter     later than max(M, warmup) a step is skipped if in any channel AM - GM > M var(√m2): arithmetic and
-                   geometric mean of the last M m2, var of the M before this one; a skipped step leaves `running` as it
-                   was before in the place of its m2
+        filter     from t = warmup on a step is skipped if in any channel AM - GM > M v: arithmetic and geometric mean
+                   of the last M m2; v is one number, the unbiased variance of √m2 over all channels and the M steps
+                   before this one. A skipped step leaves `running` as it was before in the place of its m2. With M = 1
+                   every step counts as skipped
         evaluation y = weight * x / √(running + ε) + bias
         backward   g = weight * r * dy with r = √(σ² + ε) / √(running + ε), kept within 1/5 and 5 (1 while
-                   t ≤ max(correction_after, warmup) or if skipped), and gz = mean_bhw(g z)
-                   ema_gz ← backward_decay ema_gz + (1 - backward_decay) mean(the last M gz)
-                   dx = (g - ema_gz z) / √(σ² + ε), with this batch's own gz for ema_gz if the step was skipped
+                   t ≤ max(correction_after, warmup) or if skipped), `running` being that before the step;
+                   gz = mean_bhw(g z), kept for the last M steps (of a skipped step: ema_gz in its place)
+                   ema_gz ← backward_decay ema_gz + (1 - backward_decay) ḡ, where ḡ = gz whenever σ² = m2,
+                   otherwise the mean of the last M
+                   dx = (g - ema_gz z) / √(σ² + ε), with gz for ema_gz if the step was skipped
                    dweight = Σ dy r z, dbias = Σ dy
 
-    Choices of ours: m2 enters the window before the mean is taken; `running` in r and in the window is that before the
-    step; it moves also by the m2 of a skipped step; the window of gz starts at 0, is divided by M from the beginning
-    and holds skipped steps too. The filter's variance is that (biased) of the M batches before this one: with the
-    window of AM and GM itself AM - GM never exceeds M var (Kober's inequality), and no step would be skipped. As it is,
-    one channel of many is often over it. r is in the gradients alone, not in y, as layers.md has it.
-    The backward is no gradient of the forward, unless skipped, and cannot be differentiated again.
+    Windows start at 0. `running` moves by the m2 of a skipped step, too. r is in the gradients alone, not in y. The
+    backward is no gradient of the forward, unless skipped, and cannot be differentiated again.
 
     Args:
         num_features: channels C of (N, C, ...), or of (N, ..., C) with channel_dim=-1.
         window: M, 4.
         warmup: steps that normalize by the batch, 4,000.
-        correction_after: steps before r may differ from 1, 1,000.
+        correction_after: steps before r may differ from 1, 1,000; a constant of the authors' code.
         outlier_filtration: whether to filter; False for translation, True for T2T-ViT in the paper's code.
         momentum: share of σ² in the running moment, 0.1.
-        backward_decay: 0.9.
+        backward_decay: 0.9; 1 - momentum in the authors' code.
         eps: ε, 1e-5.
 
     Parameters: weight and bias (C,).
-    State: running_square (1), squares (window, C), the last m2 (1), the newest last, gradient_means (window, C), the
-    last gz (0), and running_gradient, ema_gz (0); step. A backward pass moves the last two.
+    State: running_square (1), squares (window, C), the last m2 (0), the newest last, gradient_means (window, C), the
+    last gz (0), and running_gradient, ema_gz (0); step. A backward pass moves gradient_means and running_gradient.
     Raises: ValueError where an option is out of range or the channels do not fit, as `Layer` does.
     Not covered: padding masks, statistics shared between processes.
-    Source: "Unified Normalization for Accelerating and Stabilizing Transformers"; formula verified (the authors' code
-    was read), but for the choices.
+    Source: "Unified Normalization for Accelerating and Stabilizing Transformers"; verified (the authors' code was read:
+    hikvision-research/Unified-Normalization, unified_normalization.py).
     """
 
     batch_dependent = True
@@ -86,7 +85,7 @@ class UnifiedNorm(ReferenceModule):
         self.outlier_filtration = outlier_filtration
         self.backward_decay = backward_decay
         self.register_buffer("running_square", torch.ones(num_features))
-        self.register_buffer("squares", torch.ones(window, num_features))
+        self.register_buffer("squares", torch.zeros(window, num_features))
         self.register_buffer("gradient_means", torch.zeros(window, num_features))
         self.register_buffer("running_gradient", torch.zeros(num_features))
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
@@ -95,12 +94,12 @@ class UnifiedNorm(ReferenceModule):
     def normalize(self, x: Tensor) -> Tensor:
         if not self.training:
             return x / column(self.running_square + self.eps).sqrt()
-        square, skipped = self._smoothed(x.detach().square().mean((0, 2)))
+        square, smooth, skipped = self._smoothed(x.detach().square().mean((0, 2)))
         result: Tensor = _UnifiedFunction.apply(
             x,
             (square + self.eps).sqrt(),
             self.correction,
-            skipped,
+            (smooth, skipped),
             self.gradient_means,
             self.running_gradient,
             self.backward_decay,
@@ -115,27 +114,28 @@ class UnifiedNorm(ReferenceModule):
         return value
 
     @torch.no_grad()
-    def _smoothed(self, batch: Tensor) -> tuple[Tensor, bool]:
-        """σ² of this step and whether it is skipped; moves the forward's state."""
+    def _smoothed(self, batch: Tensor) -> tuple[Tensor, bool, bool]:
+        """σ² of this step, whether it is the geometric mean, and whether the step is skipped; moves the forward's
+        state."""
         self.step += 1
         step = int(self.step)
         squares = push(self.squares, batch)
-        square, skipped = batch, False
-        if step > max(self.window, self.warmup):
-            geometric = squares.log().mean(0).exp()
-            spread = self.window * self.squares.sqrt().var(0, correction=0)
-            skipped = self.outlier_filtration and bool((squares.mean(0) - geometric > spread).any())
+        geometric = squares.log().mean(0).exp()
+        skipped = self.window == 1
+        if self.outlier_filtration and step >= self.warmup and not skipped:
+            spread = self.window * self.squares.sqrt().var()
+            skipped = bool((squares.mean(0) - geometric > spread).any())
             if skipped:
                 squares[-1] = self.running_square
-            else:
-                square = geometric
+        smooth = step > self.window and step >= self.warmup and not skipped
+        square = geometric if smooth else batch
         self.correction = torch.ones_like(square)
         if step > max(self.correction_after, self.warmup) and not skipped:
             ratio = (square + self.eps).sqrt() / (self.running_square + self.eps).sqrt()
             self.correction = ratio.clamp(1 / CORRECTION_MAX, CORRECTION_MAX)
         self.squares.copy_(squares)
         move(self.running_square, square, self.momentum)
-        return square, skipped
+        return square, smooth, skipped
 
 
 class _UnifiedFunction(torch.autograd.Function):
@@ -147,14 +147,14 @@ class _UnifiedFunction(torch.autograd.Function):
         x: Tensor,
         divisor: Tensor,
         correction: Tensor,
-        skipped: bool,
+        kind: tuple[bool, bool],
         means: Tensor,
         running: Tensor,
         decay: float,
     ) -> Tensor:
         z = x / column(divisor)
         ctx.save_for_backward(z, divisor, correction)
-        ctx.skipped, ctx.means, ctx.running, ctx.decay = skipped, means, running, decay
+        ctx.kind, ctx.means, ctx.running, ctx.decay = kind, means, running, decay
         return z
 
     @staticmethod
@@ -162,10 +162,11 @@ class _UnifiedFunction(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
         z, divisor, correction = ctx.saved_tensors
         g = g * column(correction)
+        smooth, skipped = ctx.kind
         mean = (g * z).mean((0, 2))
-        ctx.means.copy_(push(ctx.means, mean))
-        move(ctx.running, ctx.means.mean(0), 1 - ctx.decay)
-        smoothed = mean if ctx.skipped else ctx.running
+        ctx.means.copy_(push(ctx.means, ctx.running if skipped else mean))
+        move(ctx.running, ctx.means.mean(0) if smooth else mean, 1 - ctx.decay)
+        smoothed = mean if skipped else ctx.running
         return (g - column(smoothed) * z) / column(divisor), None, None, None, None, None, None
 
 
