@@ -11,11 +11,12 @@ _ALL = frozenset({"b", "c", "hw"})
 
 
 class Dependence(NamedTuple):
-    """Of one value: the axes ("b", "c", "hw") that it varies over; whether x, and the rest of the batch, decide it; and
-    the learned parameters that do."""
+    """Of one value: the axes ("b", "c", "hw") that it varies over; whether x, y, and the rest of the batch, decide it;
+    and the learned parameters that do."""
 
     axes: frozenset[str]
     on_x: bool
+    on_y: bool
     on_batch: bool
     parameters: frozenset[str]
 
@@ -31,7 +32,7 @@ def analyse(graph: Graph) -> tuple[Dependence, ...]:
 @lru_cache(maxsize=4096)
 def _of_leaf(leaf: Leaf) -> Dependence:
     axes = {"input": _ALL, "vector": frozenset({"c"})}.get(leaf.kind, frozenset[str]())
-    return Dependence(axes, leaf.name == "x", False, frozenset({leaf.name} if leaf.learned else ()))
+    return Dependence(axes, leaf.name == "x", leaf.name == "y", False, frozenset({leaf.name} if leaf.learned else ()))
 
 
 @lru_cache(maxsize=65536)
@@ -39,14 +40,15 @@ def _of_node(op: str, inputs: tuple[Dependence, ...]) -> Dependence:
     axes = frozenset[str]().union(*(each.axes for each in inputs))
     parameters = frozenset[str]().union(*(each.parameters for each in inputs))
     on_x = any(each.on_x for each in inputs)
+    on_y = any(each.on_y for each in inputs)
     on_batch = any(each.on_batch for each in inputs)
     reduces = PRIMITIVES[op].reduces
     if reduces:
         if op.startswith("std_") and not axes & _within(reduces):
-            return Dependence(frozenset(), False, False, frozenset())
+            return Dependence(frozenset(), False, False, False, frozenset())
         on_batch |= reduces == "bhw" and "b" in axes
         axes -= _REDUCED[reduces]
-    return Dependence(axes, on_x, on_batch, parameters)
+    return Dependence(axes, on_x, on_y, on_batch, parameters)
 
 
 def _within(index_set: str) -> set[str]:
@@ -89,7 +91,8 @@ def _instead(graph: Graph, index: int, known: tuple[Dependence, ...]) -> str | N
     row = PRIMITIVES[node.op]
     if row.reduces and not known[first].axes & _within(row.reduces):
         return {"mean": "its input", "std": "sqrt(eps)"}.get(row.fn.__name__, "elementwise")
-    if not known[index].axes and not known[index].parameters and not known[index].on_x:
+    of = known[index]
+    if not (of.axes or of.parameters or of.on_x or of.on_y):
         return "a number"
     if node.op == "max" and first == last:
         return "its input"

@@ -1,25 +1,34 @@
 """The canonical form of a graph: one graph for all that differ by order, by repetition, or by a rewrite that is exact.
 
-The rewrites give the same values and gradients bit for bit: a sign moves out of products and quotients and is lost in
-even functions, `-(-a)`, `max(a, a)`, `a * 1`, `a / 1`, `|f|` of an f >= 0 and `|a|` under an even function go away,
-`-(2)` is the number -2. Each follows from a field of the primitive's row. What is exact in real numbers alone
-(associativity, `a + 0`, whose zero has another sign) is left to the fingerprint.
+The rewrites give the same values bit for bit: a sign moves out of products and quotients and is lost in even
+functions, `-(-a)`, `max(a, a)`, `a * 1`, `a / 1`, `|f|` of an f >= 0 and `|a|` under an even function go away, `-(2)`
+is the number -2 and 0 is `zero`. Each follows from a field of the primitive's row. Their gradients are the same but for
+the order in which terms are added, and where a value is not a number. Only the sign of a zero may differ: of 0 and -0
+torch.maximum chooses either, whatever their order. What is exact in real numbers alone (associativity, `a + 0`) is left
+to the fingerprint. The names of learned parameters are part of a graph: they are the keys of its state_dict.
 """
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from search_space.graph import BASE_LEAVES, Graph, Leaf, Node
+from search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node
 from search_space.primitives import PRIMITIVES
 
 LINE_HEIGHT_MAX = 12  # the formula names an intermediate value rather than nest deeper
+_ZERO = next(leaf for leaf in BASE_LEAVES if leaf.name == "zero")
 _RANKS = {"number": 0, "scalar": 0, "vector": 0, "input": 1}  # so that formulas read `v1 * x`, `x * f(x)`
 _RANK_OF_NODES, _RANK_OF_ZERO = 2, 3  # and `max(f(x), zero)`
 
 
 def canonical(graph: Graph) -> Graph:
-    builder = _Builder()
+    """Signs are moved only where the result has no more nodes than a graph may have: each can cost one."""
+    return _built(graph, move_signs=True) or _built(graph, move_signs=False) or graph
+
+
+def _built(graph: Graph, *, move_signs: bool) -> Graph | None:
+    """None where it would have too many nodes."""
+    builder = _Builder(move_signs)
     values: dict[int, int] = {}
     for index in sorted(graph.live):
         node = graph.node(index)
@@ -34,11 +43,14 @@ def canonical(graph: Graph) -> Graph:
 class _Builder:
     """Values by number, each structure once, rewritten as they are made; a value's inputs have lower numbers."""
 
+    move_signs: bool
     what: list[Leaf | Node] = field(default_factory=list)
     keys: list[tuple[int, int, str, float, str]] = field(default_factory=list)  # rank, height, name, number, structure
     numbers: dict[str, int] = field(default_factory=dict)  # structure -> value
 
     def leaf(self, leaf: Leaf) -> int:
+        if leaf.kind == "number" and leaf.value == 0.0:
+            leaf = _ZERO
         rank = _RANK_OF_ZERO if leaf.name == "zero" else _RANKS[leaf.kind]
         structure = f"{leaf.kind} {leaf.name} {leaf.value!r}"
         return self._value(leaf, (rank, 0, leaf.name, leaf.value, structure))
@@ -48,9 +60,9 @@ class _Builder:
         row = PRIMITIVES[op]
         if op == "neg":
             return self._negative(inputs[0])
-        if row.sign == "lost":
+        if row.sign == "lost" and self.move_signs:
             inputs = tuple(self._unsigned(i, row.ignores_abs) for i in inputs)
-        elif row.sign == "out":
+        elif row.sign == "out" and self.move_signs:
             positive = tuple(self._unsigned(i, False) for i in inputs)
             if sum(a != b for a, b in zip(positive, inputs, strict=True)) % 2:
                 return self._negative(self.node(op, positive))
@@ -105,7 +117,7 @@ class _Builder:
             return what.kind == "number" and what.value >= 0.0
         return PRIMITIVES[what.op].nonnegative
 
-    def graph(self, output: int) -> Graph:
+    def graph(self, output: int) -> Graph | None:
         inputs: dict[int, tuple[int, ...]] = {}
         leaves: set[int] = set()
         waiting = [output]
@@ -116,6 +128,8 @@ class _Builder:
             elif index not in inputs:
                 inputs[index] = what.inputs
                 waiting.extend(what.inputs)
+        if len(inputs) > NODES_MAX:
+            return None
         extras = [leaf for i in leaves if isinstance(leaf := self.what[i], Leaf) and leaf not in BASE_LEAVES]
         extras.sort(key=lambda leaf: (not leaf.learned, leaf.name, leaf.value))
         all_leaves = (*BASE_LEAVES, *extras)

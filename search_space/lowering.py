@@ -24,23 +24,25 @@ class NormAct(Layer):
     def __init__(self, graph: Graph, num_features: int, **options: Any) -> None:
         super().__init__(num_features, **options)
         self.genotype = graph.canonical()
+        self._live = self.genotype.live  # here, not in the graph's cache: a copy must compile, too
+        self._running = running_moments(self.genotype)
         if not self.apply_act:
             return
-        for index in sorted(self.genotype.live):
+        for index in sorted(self._live):
             if index < len(self.genotype.leaves) and (leaf := self.genotype.leaves[index]).learned:
                 shape = (num_features,) if leaf.kind == "vector" else ()
                 self.register_parameter(leaf.name, nn.Parameter(torch.full(shape, leaf.value)))
-        for name, start in running_moments(self.genotype).values():
+        for name, start in self._running.values():
             self.register_buffer(name, torch.full((num_features,), start))
 
     def graph(self, x: Tensor, *others: Tensor) -> Tensor:
         genotype = self.genotype
-        inputs_wanted = 1 + (SECOND in genotype.live)
+        inputs_wanted = 1 + (SECOND in self._live)
         if 1 + len(others) != inputs_wanted:
             raise ValueError(f"this layer takes {inputs_wanted} inputs, got {1 + len(others)}")
         values: list[Tensor] = []
         for index, leaf in enumerate(genotype.leaves):
-            if index not in genotype.live:
+            if index not in self._live:
                 values.append(x)  # never read
             elif leaf.kind == "input":
                 values.append(x if index != SECOND else others[0])
@@ -48,12 +50,11 @@ class NormAct(Layer):
                 values.append(self.per_channel(getattr(self, leaf.name), x))
             else:
                 values.append(self.number(leaf.value, x))
-        running = running_moments(genotype)
         for index, node in enumerate(genotype.nodes, start=len(genotype.leaves)):
             row = PRIMITIVES[node.op]
             inputs = [values[i] for i in node.inputs]
             if row.reduces:
-                moment = getattr(self, running[index][0]) if index in running else None
+                moment = getattr(self, self._running[index][0]) if index in self._running else None
                 values.append(row.fn(*inputs, self.over(row.reduces, moment)))
             else:
                 values.append(row.fn(*inputs))

@@ -1,7 +1,7 @@
 """Index sets, statistics and running moments: the part of every layer that is not its graph.
 
-All but the constants is copied verbatim into every exported layer, so it uses torch alone, and neither max nor abs:
-there they are primitives.
+From HALF on it is copied verbatim into every exported layer, so it uses torch alone, and neither max nor abs: there
+they are primitives.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-HALF = (torch.float16, torch.bfloat16)
 INDEX_SETS = ("bhw", "chw", "hw", "ghw", "c")  # named by the axes that they reduce over
+HALF = (torch.float16, torch.bfloat16)
 
 
 def full_precision(a: Tensor) -> Tensor:
@@ -46,6 +46,29 @@ class Variance(torch.autograd.Function):
         return gradient.to(a.dtype), None
 
 
+class SumOfAll(torch.autograd.Function):
+    """The sum over the processes of torch.distributed's default group; so is its gradient."""
+
+    @staticmethod
+    def forward(a: Tensor) -> Tensor:
+        total = a.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        total: Tensor = SumOfAll.apply(slope)
+        return total
+
+
+def distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 class Over:
     """The positions that one aggregation reduces over; "hw" stands for all axes but batch and channel.
 
@@ -77,9 +100,7 @@ class Over:
         self.momentum = momentum
         self.training = training
         self.unbiased = unbiased
-        distributed = torch.distributed
-        shared = synchronized and training and "b" in index_set
-        self.shared = shared and distributed.is_available() and distributed.is_initialized()
+        self.shared = synchronized and training and "b" in index_set and distributed()
 
     def mean(self, a: Tensor) -> Tensor:
         if self.running is not None and not self.training:
@@ -110,8 +131,9 @@ class Over:
             return self._reduced(a, average)
         a = full_precision(a)
         total = self._reduced(a, lambda a, axes: a.sum(axes, keepdim=True))
-        of_all = self._sum_of_all(torch.cat([total.flatten(), a.new_tensor([a.numel() // total.numel()])]))
-        return (of_all[:-1] / of_all[-1]).view_as(total)
+        of_all = SumOfAll.apply(torch.cat([total.flatten(), a.new_tensor([a.numel() // total.numel()])]))
+        mean: Tensor = (of_all[:-1] / of_all[-1]).view_as(total)
+        return mean
 
     def _reduced(self, a: Tensor, reduction: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
         channel = self.channel_dim % a.ndim
@@ -132,16 +154,8 @@ class Over:
         """n / (n - 1), or 1 where n = 1."""
         if not self.shared:
             return count / (count - 1) if count > 1 else 1.0
-        of_all = self._sum_of_all(a.new_tensor([count]))
+        of_all: Tensor = SumOfAll.apply(a.new_tensor([count]))
         return of_all / (of_all - 1).clamp(min=1)
-
-    @staticmethod
-    def _sum_of_all(a: Tensor) -> Tensor:
-        """The sum over the processes of the default group, through which gradients flow."""
-        from torch.distributed.nn.functional import all_reduce
-
-        total: Tensor = all_reduce(a)
-        return total
 
     def _stored(self, running: Tensor, a: Tensor) -> Tensor:
         shape = [1] * a.ndim
@@ -189,14 +203,17 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         for name, count in (("num_features", num_features), ("groups", groups)):
-            if not isinstance(count, int) or count < 1:
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
                 raise ValueError(f"{name}: expected an integer of at least 1, got {count}")
-        if channel_dim == 0:
-            raise ValueError("channel_dim: axis 0 is the batch; expected 1 or -1")
+        if not isinstance(channel_dim, int) or channel_dim == 0:
+            raise ValueError(f"channel_dim: expected 1 or -1 (axis 0 is the batch), got {channel_dim!r}")
+        for name, number in (("momentum", momentum), ("eps", eps)):
+            if not isinstance(number, (int, float)):
+                raise ValueError(f"{name}: expected a number, got {number!r}")
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum: expected 0 to 1, got {momentum}")
-        if not eps > 0:
-            raise ValueError(f"eps: expected more than 0, got {eps}")
+        if not 0 < eps < float("inf"):
+            raise ValueError(f"eps: expected a number above 0, got {eps}")
         groups = min(groups, num_features)
         while num_features % groups:
             groups -= 1
@@ -218,8 +235,14 @@ class Layer(nn.Module):
             raise ValueError(f"expected {self.num_features} channels at axis {channel}, got an input of shape {shape}")
         if not x.is_floating_point():
             raise ValueError(f"expected a floating-point input, got {x.dtype}")
-        graph = self.apply_act and (x.numel() or self.synchronized)  # others wait for this process's share, be it empty
-        result = self.graph(x, *others) if graph else x
+        for other in others:
+            if other.ndim != x.ndim or any(
+                n not in (1, wanted) for n, wanted in zip(other.shape, x.shape, strict=True)
+            ):
+                shapes = f"{tuple(other.shape)} beside {tuple(x.shape)}"
+                raise ValueError(f"a second input has the axes of x, each of the same size or 1; got {shapes}")
+        awaited = self.synchronized and self.training and distributed()  # its share, be it empty
+        result = self.graph(x, *others) if self.apply_act and (x.numel() or awaited) else x
         result = result * self.per_channel(self.weight, result) + self.per_channel(self.bias, result)
         return result.expand(x.shape).to(x.dtype)
 
@@ -250,5 +273,7 @@ class Layer(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        words = f"{self.num_features}, channel_dim={self.channel_dim}, groups={self.groups}"
-        return words if self.apply_act else f"{words}, apply_act=False"
+        words = [str(self.num_features), f"channel_dim={self.channel_dim}", f"groups={self.groups}"]
+        usual = {"momentum": 0.1, "eps": 1e-5, "unbiased_running_var": False, "synchronized": False, "apply_act": True}
+        words += [f"{name}={value}" for name in usual if (value := getattr(self, name)) != usual[name]]
+        return ", ".join(words)

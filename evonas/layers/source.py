@@ -3,10 +3,10 @@
 import inspect
 from pathlib import Path
 
+from search_space import moments
 from search_space.graph import Graph, Node
 from search_space.language import formula_lines
 from search_space.lowering import running_moments
-from search_space.moments import Layer, Over, Variance, average, full_precision
 from search_space.primitives import EPS, PRIMITIVES
 
 _FILE = '''"""{title}
@@ -27,16 +27,11 @@ import torch
 from torch import Tensor, nn
 
 EPS = {eps!r}
-HALF = (torch.float16, torch.bfloat16)
-
-
-{helpers}
+{moments}
 
 
 {functions}
 
-
-{layer}
 
 class EvolvedLayer(Layer):
     """y = weight * graph(x) + bias, with graph(x) =
@@ -50,6 +45,8 @@ class EvolvedLayer(Layer):
     def graph(self, x: Tensor{second}) -> Tensor:
 {body}
 '''
+
+_SOURCE = inspect.getsource(moments)
 
 
 def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about: str = "", groups: int = 32) -> str:
@@ -89,8 +86,7 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
         or "The affine (weight, bias) is part of the layer; so are the running moments, if it has any.",
         eps=EPS,
         functions="\n\n\n".join(functions.values()),
-        helpers="\n\n".join(inspect.getsource(each) for each in (full_precision, average, Variance, Over)).rstrip(),
-        layer=inspect.getsource(Layer),
+        moments=_SOURCE[_SOURCE.index("HALF =") :].rstrip(),
         indented_formula=_indent(graph.formula, 4).strip(),
         groups=groups,
         parameters="".join(f"{' ' * 8}{line}\n" for line in _unless_affine(parameters)),

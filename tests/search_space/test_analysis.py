@@ -188,6 +188,7 @@ def test_known_parameters(text: str, parameters: set[str]) -> None:
         ("x / std_hw(v1)", ["sqrt(eps)"]),
         ("x / rms_hw(v1)", ["elementwise"]),
         ("x * sigmoid(3)", ["a number"]),
+        ("x * mean_bhw(mean_chw(y))", []),
         ("x * exp(zero + 2)", ["a number", "a number"]),
         ("max(x, x)", ["its input"]),
         ("tanh(x) / tanh(x)", []),  # two values until the canonical form merges them

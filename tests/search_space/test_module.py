@@ -1,12 +1,17 @@
 """A layer as a torch module: its options, compiled, exported, synchronised, in other memory formats."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from search_space.catalog import catalog
@@ -126,6 +131,16 @@ def test_options_compile_too(name: str) -> None:
     assert_equal_training(one, compiled, [normal(n, 5, CHANNELS, seed=n) for n in (4, 6)])
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_copy_compiles(copied: Callable[[NormAct], NormAct]) -> None:
+    torch.compiler.reset()
+    one, other = twins("EvoNorm-B0")
+    twin = copied(other)
+    assert not any("cached" in name or name == "live" for name in vars(twin.genotype)), "nothing may be at hand already"
+    assert_equal_training(one, torch.compile(twin, fullgraph=True, backend="aot_eager"), [normal(4, CHANNELS, 5, 3)])
+    assert "live" not in vars(twin.genotype), "dynamo cannot trace the lock of a cached property"
+
+
 def test_the_layer_that_inductor_compiles_is_the_layer() -> None:
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
@@ -196,6 +211,32 @@ def test_processes_that_share_a_batch_train_as_one(name: str, shares: list[dict[
             torch.testing.assert_close(sum(each[k] for each in seen), gradient, rtol=1e-4, atol=1e-5)
     for share in shares:
         torch.testing.assert_close(share[name][1], dict(alone.named_buffers()))
+
+
+def test_a_synchronized_layer_compiles_without_a_graph_break(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        torch.compiler.reset()
+        one, other = twins("EvoNorm-B0", synchronized=True, unbiased_running_var=True)
+        compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
+        assert_equal_training(one, compiled, [normal(4, CHANNELS, 5, 3, seed=seed) for seed in range(2)])
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_empty_input_moves_no_moment_of_a_synchronized_layer_that_is_alone() -> None:
+    layer = layer_of("EvoNorm-B0", synchronized=True)
+    assert layer(torch.empty(0, CHANNELS, 2)).shape == (0, CHANNELS, 2)
+    assert layer.get_buffer("running_0").tolist() == [1.0] * CHANNELS
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (4, CHANNELS, 3), (4, 3, 2, 2), (5, CHANNELS, 2, 2)])
+def test_a_second_input_has_the_axes_of_the_first(shape: tuple[int, ...]) -> None:
+    layer = NormAct(Graph.parse("x + y"), CHANNELS)
+    x = normal(4, CHANNELS, 2, 2)
+    with pytest.raises(ValueError, match="a second input has the axes of x"):
+        layer(x, torch.ones(shape))
+    assert layer(x, torch.ones(4, CHANNELS, 1, 1)).shape == x.shape
 
 
 def test_without_a_process_group_a_synchronized_layer_is_alone() -> None:

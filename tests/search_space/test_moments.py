@@ -281,14 +281,14 @@ def test_a_layer_refuses_other_channels(shape: tuple[int, ...], channel_dim: int
         (0, {}, "num_features: expected an integer of at least 1, got 0"),
         (-3, {}, "num_features: expected an integer of at least 1, got -3"),
         (8.0, {}, "num_features: expected an integer of at least 1, got 8.0"),
-        (8, {"channel_dim": 0}, "channel_dim: axis 0 is the batch"),
+        (8, {"channel_dim": 0}, "channel_dim: expected 1 or -1"),
         (8, {"groups": 0}, "groups: expected an integer of at least 1, got 0"),
         (8, {"groups": -2}, "groups: expected an integer of at least 1, got -2"),
         (8, {"groups": 2.5}, "groups: expected an integer of at least 1, got 2.5"),
         (8, {"momentum": -0.1}, "momentum: expected 0 to 1, got -0.1"),
         (8, {"momentum": 1.1}, "momentum: expected 0 to 1, got 1.1"),
-        (8, {"eps": 0}, "eps: expected more than 0, got 0"),
-        (8, {"eps": math.nan}, "eps: expected more than 0, got nan"),
+        (8, {"eps": 0}, "eps: expected a number above 0, got 0"),
+        (8, {"eps": math.nan}, "eps: expected a number above 0, got nan"),
     ],
 )
 def test_a_layer_fails_at_construction(features: Any, options: dict[str, float], message: str) -> None:
