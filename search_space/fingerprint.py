@@ -1,4 +1,8 @@
-"""What a graph computes, found by running it: two graphs of one fingerprint agree on this probe."""
+"""What a graph computes, found by running it: two graphs of one fingerprint agree on this probe.
+
+The same on any number of threads and on any processor, but for graphs that blow up what rounding leaves of an exact
+cancellation: `x / mean_hw(a - mean_hw(a))`.
+"""
 
 import hashlib
 import math

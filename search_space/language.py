@@ -168,7 +168,7 @@ class _Reader:
                     raise self._fail(node, f"{name} takes {arity} argument{'s' * (arity > 1)}, got {len(arguments)}")
                 return self._node(node, name, *(self._value(argument, depth + 1) for argument in arguments))
             case _:
-                found = type(node).__name__
+                found = type(getattr(node, "op", node)).__name__  # `Pow` says more than `BinOp`
                 raise self._fail(
                     node,
                     f"{found} is not part of the language; expected names, numbers, + - * / and calls of primitives",
@@ -184,7 +184,8 @@ class _Reader:
         constant, sign = (node.operand, -1.0) if isinstance(node, ast.UnaryOp) else (node, 1.0)
         value = constant.value if isinstance(constant, ast.Constant) else None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self._fail(node, f"expected a number, got {value!r:.40}")
+            found = repr(value)[:40] if isinstance(constant, ast.Constant) else type(constant).__name__
+            raise self._fail(node, f"expected a number, got {found}")
         try:
             number = sign * float(value)
         except OverflowError:

@@ -7,6 +7,7 @@ by an independent reimplementation). sqrt and log keep the sign, and eps inside 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from textwrap import fill
 
 import torch
 from torch import Tensor
@@ -129,14 +130,22 @@ PRIMITIVES: dict[str, Primitive] = {row.name: row for row in _ELEMENTWISE + _AGG
 ELEMENTWISE = tuple(row.name for row in _ELEMENTWISE)
 
 
+_ABOUT = (
+    r"Made by `python -m search_space.primitives > docs/primitives.md`. An aggregation reduces over the batch (`bhw`), "
+    r"all of one example (`chw`), the positions of one channel (`hw`) or of a group of channels (`ghw`), or the "
+    r"channels of one position (`c`): $\mu_I$ is the mean, $r_I(a) = \sqrt{\mu_I(a^2) + \varepsilon}$, and "
+    r"$s_I(a) = \sqrt{\mu_I((a - \mu_I(a))^2) + \varepsilon}$. $\varepsilon$ is 1e-5; that of $r$ and $s$ is the "
+    r"layer's option `eps`. Where its inputs are equal, `max` gives half of its gradient to each, so that the slope of "
+    r"`max(x, zero)` at 0 is 0.5, which is 0 in `torch.relu`."
+)
+
+
 def documentation() -> str:
     """The table as Markdown; docs/primitives.md is this."""
     lines = [
         "# The primitives",
         "",
-        "Made by `python -m search_space.primitives > docs/primitives.md`; eps is 1e-5. An aggregation reduces over",
-        "the batch (`bhw`), all of one example (`chw`), the positions of one channel (`hw`) or of a group of channels",
-        "(`ghw`), or the channels of one position (`c`).",
+        fill(_ABOUT, 100),
         "",
         "| name | written | formula | source |",
         "| --- | --- | --- | --- |",

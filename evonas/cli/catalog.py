@@ -87,6 +87,8 @@ def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> N
     console.print(f"\nsource ({row.label}): {row.source}", soft_wrap=True)
     if row.note:
         console.print(f"note: {row.note}", soft_wrap=True)
+    if picture:
+        console.print(f"\nWrote {picture}.", soft_wrap=True)
 
 
 def _told(row: KnownLayer) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def _told(row: KnownLayer) -> dict[str, Any]:
         "year": row.year,
         "formula": row.text,
         "norm": row.norm or None,
-        "latex": latex(row.graph) if row.kind == "graph" else None,
+        "latex": latex(row.graph) if row.kind == "graph" else row.module_latex or None,
         "module": f"search_space.catalog.modules.{row.module}" if row.module else None,
         "reason": row.reason or None,
         "batch_dependent": row.batch_dependent,

@@ -32,6 +32,8 @@ def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **op
         layer = row.graph
     if isinstance(layer, str):
         layer = _parse(layer)
+    if not isinstance(layer, Graph):
+        raise InputError(f"expected a Graph, a graph's text or a name of the catalog, got {layer!r:.80}")
     return NormAct(layer, num_features, apply_act=apply_act, **options)
 
 

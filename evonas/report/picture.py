@@ -92,7 +92,7 @@ def label(graph: Graph, value: int) -> str:
     node = graph.node(value)
     if node is None:
         leaf = graph.leaves[value]
-        return "0" if leaf.name == "zero" else leaf.name or f"{leaf.value:.6g}"
+        return "0" if leaf.name == "zero" else leaf.name or f"{leaf.value:.12g}"
     row = PRIMITIVES[node.op]
     if row.reduces:
         return f"{row.name.removesuffix(f'_{row.reduces}')} {row.reduces}"

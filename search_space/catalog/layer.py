@@ -35,6 +35,7 @@ class KnownLayer:
     label: Label  # verified: official or named code was read; remembered: a summary, third-party code or memory
     norm: str = ""  # graph that is left without the activation; "": then no graph is left, but the affine only
     module: str = ""  # its class in search_space.catalog.modules
+    module_latex: str = ""  # the formula of a reference module's forward; a graph's is made from it
     reason: str = ""  # one line: why it is no drop-in layer here
     note: str = ""  # where this entry differs from its paper, and what to know of it
 

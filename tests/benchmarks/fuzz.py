@@ -6,19 +6,14 @@ process.
 """
 
 import argparse
-import os
-import platform
 import resource
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from search_space.errors import InputError
 from search_space.graph import Graph
+from tests.benchmarks.machine import machine
 from tests.search_space import fuzz
 
 
@@ -46,7 +41,7 @@ def main() -> None:
         graphs[kind] = graphs.get(kind, 0) + tries[0][1]
         slowest = max(slowest, (best, text))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; seed {seed}")
+    print(f"{machine()}; seed {seed}")
     print(f"{'kind':10} {'texts':>6} {'graphs':>6} {'median':>9} {'99 %':>9} {'slowest':>9}  (milliseconds)")
     for kind, values in times.items():
         low, high = np.percentile(values, [50, 99])

@@ -10,7 +10,6 @@ evaluation), and how many of them differ by more than 1e-3 of the largest value.
 """
 
 import argparse
-import platform
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -25,6 +24,7 @@ from search_space.graph import Graph
 from search_space.lowering import NormAct
 from search_space.sampling import random_dependent_graph, random_graph
 from search_space.space import Space
+from tests.benchmarks.machine import machine
 from tests.search_space.graphs import rewritten, twin
 
 OTHER = (  # shape, scale, shift
@@ -89,7 +89,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     space, count = Space(), arguments.graphs
-    print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}")
+    print(machine())
 
     drawn = [random_graph(space, Random(arguments.seed + number)) for number in range(count)]
     rng = Random(0)

@@ -20,6 +20,7 @@ from search_space.catalog import catalog
 from search_space.fingerprint import probe
 from search_space.graph import Graph
 from search_space.screening import check_depends_on_x, check_finite
+from tests.benchmarks.machine import machine
 from workers import data
 from workers.evaluation import Rejected, _Run
 from workers.outcome import Measurement
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.set)
+    print(machine())
     stopped = 0
     for name in ("BN-ReLU", *KNOWN):
         graph = catalog[name].graph

@@ -19,6 +19,7 @@ from evonas.config import Config
 from evonas.config_file import load_config
 from evonas.store.queries import Reader
 from search_space.catalog import catalog
+from tests.benchmarks.machine import machine
 from workers import data
 from workers.evaluation import evaluate
 from workers.outcome import Fitness
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.set)
+    print(machine())
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for proxy in config.proxies:
             jobs = [(name, seed) for name in ("BN-ReLU", "ReLU") for seed in range(arguments.seeds)]

@@ -1,5 +1,8 @@
 """Equal for what computes the same, different for what does not, and no more than that."""
 
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from itertools import combinations
 from random import Random
@@ -127,6 +130,25 @@ def test_the_probe_does_not_depend_on_threads_or_global_randomness() -> None:
     finally:
         torch.set_num_threads(threads)
         torch.set_rng_state(state)
+
+
+def test_the_probe_does_not_depend_on_the_processors_instructions() -> None:
+    """Without AVX, torch's exponentials and sums round otherwise."""
+    drawn = [random_graph(Space(), Random(seed)) for seed in range(300)] + list(catalog.graphs.values())
+    program = (
+        "import sys; from search_space.fingerprint import probe; from search_space.graph import Graph\n"
+        "for text in sys.stdin.read().split('|'): print(probe(Graph.parse(text)).fingerprint)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input="|".join(map(str, drawn)),
+        env=os.environ | {"ATEN_CPU_CAPABILITY": "default"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == [probe(graph).fingerprint for graph in drawn]
 
 
 @pytest.mark.parametrize("text", ["x * zero", "x - x", "v1", "zero", "3", "x / x", "std_hw(std_hw(x))", "mean_bhw(v1)"])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from search_space.catalog.page import page
 from search_space.primitives import documentation
 
 ROOT = Path(__file__).parents[2]
@@ -29,5 +30,6 @@ def test_a_primitive_is_one_row(tmp_path: Path) -> None:
     assert result.stdout == "softplus is everywhere\n", result.stderr
 
 
-def test_the_documented_table_is_the_table() -> None:
+def test_the_documented_tables_are_the_tables() -> None:
     assert (ROOT / "docs" / "primitives.md").read_text(encoding="utf-8") == documentation()
+    assert (ROOT / "docs" / "catalog.md").read_text(encoding="utf-8") == page()
