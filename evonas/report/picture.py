@@ -128,7 +128,7 @@ def _style(graph: Graph, value: int) -> _Style:
     leaf = graph.leaves[value]
     if leaf.kind == "input":
         return _Style(INK, text="white", round=BOX_HEIGHT / 2 - 2)
-    return _Style("white", round=0, line="-" if leaf.learned else ":")
+    return _Style("white", round=0, line={"vector": "-", "scalar": "--"}.get(leaf.kind, ":"))
 
 
 class _Picture:
