@@ -45,6 +45,7 @@ class _Pass:
     shift: float
     tails: bool = False
     small: bool = False  # the learned parameters, whatever their start
+    uneven: bool = False  # every channel, and its learned parameters, of a scale of its own; and its shift
     shape: tuple[int, ...] = SHAPE
 
 
@@ -56,12 +57,13 @@ _PASSES = (
     _Pass(True, 1.5, 0.3),
     _Pass(False, 0.8, -0.2),
     _Pass(False, 0.8, -0.2, tails=True),  # on its own, for exp(40) hides all else
-    _Pass(True, 8.0, 0.5),
+    _Pass(True, 8.0, 0.5, uneven=True),
     _Pass(True, 0.7, -4.0),
     _Pass(True, 0.02, 0.01),
     _Pass(True, 0.001, 0.0, small=True),
-    _Pass(False, 1.0, -0.5),
+    _Pass(False, 1.0, -0.5, uneven=True),
 )
+_SCALES = 10.0 ** np.array([0.5, -2.0, -0.5, -1.5, 0.0, -1.0, -2.5, 0.25])  # of the channels of an uneven pass
 _NORMAL, _OTHER = 2, 3  # the passes between whose inputs `change` is measured
 
 
@@ -73,7 +75,9 @@ def _inputs() -> tuple[tuple[Tensor, Tensor], ...]:
     for each in _PASSES:
         pair = []
         for channels in ((0, 3, 4, 7), (1, 2, 5, 6)):
-            values = torch.from_numpy(generator.standard_normal(each.shape) * each.scale + each.shift)
+            of_channel = (_SCALES if each.uneven else np.ones(SHAPE[1]))[:, None, None]
+            drawn = generator.standard_normal(each.shape) * each.scale * of_channel
+            values = torch.from_numpy(drawn + each.shift * of_channel[::-1])
             if each.tails:
                 values[range(SHAPE[0]), channels, 1, 2] = torch.tensor(TAILS, dtype=values.dtype)  # one an example
             if each.shape == SHAPE:
@@ -94,6 +98,8 @@ def _noise(parameter: str, number: int) -> Tensor:
     if number in (_NORMAL, _OTHER):
         return torch.from_numpy(2 * values)
     sided = (values, np.abs(values), -np.abs(values))[number % 3]
+    if _PASSES[number].uneven:
+        return torch.from_numpy(sided * _SCALES)
     return torch.from_numpy(sided * 10.0 ** generator.uniform(-1.5, 0.5))
 
 
