@@ -18,13 +18,17 @@ from workers.protocol import (
     SCREENING,
     Count,
     Data,
+    Device,
     Execution,
     Frozen,
     Gate,
+    Loss,
+    Positive,
     Protocol,
     Proxy,
     Quality,
     Recipe,
+    Rung,
     Share,
 )
 
@@ -105,7 +109,7 @@ class Evolution(Frozen):
     """The asynchronous evolution of arXiv:2004.02967, section 4 (remembered but for the mutation and the selection)."""
 
     births: Count = Field(400, description="candidates to propose")
-    minutes: Annotated[float, Field(gt=0.0)] | None = Field(
+    minutes: Positive | None = Field(
         None, description="propose no more after so long, counted anew by a resume; such a run cannot be re-run exactly"
     )
     population: Annotated[int, Field(ge=2)] = Field(
@@ -117,6 +121,10 @@ class Evolution(Frozen):
     mutations: Count = Field(2, description="applied to a tournament's winner")
     selection: Literal["pareto", "average"] = "pareto"
     duplicates: Literal["mutate_again", "inherit", "evaluate"] = "mutate_again"
+    audit_share: Share = Field(
+        0.0,
+        description="of the rejected candidates are trained all the same, outside the population: see evonas funnel",
+    )
     rerank: Rerank = Rerank()
 
 
@@ -125,8 +133,12 @@ class Workers(Frozen):
 
     count: Count | Literal["auto"] = "auto"
     cpus: Count = Field(1, description="threads of a worker")
-    gpus: Annotated[float, Field(ge=0.0)] = Field(0.0, description="a worker's share of a GPU, or a number of GPUs")
-    time_limit_seconds: Annotated[float, Field(gt=0.0)] = Field(600.0, description="for one evaluation")
+    device: Device = Field("auto", description="auto: a GPU where the machine, or the cluster, has one")
+    gpus: Positive = Field(1.0, description="a worker's share of a GPU, such as 0.25, where it uses one")
+    time_limit_seconds: Positive = Field(600.0, description="for one evaluation")
+    retries: Annotated[int, Field(ge=0)] = Field(
+        1, description="further attempts where the machine may be the cause: a worker that died, memory that ran out"
+    )
 
 
 class Cluster(Frozen):
@@ -151,7 +163,11 @@ class Config(Frozen):
     recipe: Recipe = Recipe()
     proxies: dict[str, Proxy]
     gates: tuple[Annotated[Gate, BeforeValidator(_gate_by_name)], ...] = ()
-    objectives: tuple[Literal["accuracy", "nodes"], ...] = ("accuracy",)
+    objectives: tuple[Literal["accuracy", "step_time", "memory", "nodes"], ...] = Field(
+        ("accuracy",),
+        description="the accuracy on each proxy; less is better of the others. A run with step_time cannot be re-run "
+        "exactly",
+    )
     evolution: Evolution = Evolution()
     execution: Execution = Execution()
     workers: Workers = Workers()
@@ -173,16 +189,26 @@ class Config(Frozen):
         if "accuracy" not in self.objectives:
             raise ValueError(f"objectives: expected accuracy among them, got {', '.join(self.objectives) or 'none'}")
         if self.evolution.selection == "average" and self.objectives != ("accuracy",):
-            raise ValueError("evolution.selection: average cannot weigh nodes against accuracies; expected pareto")
+            others = ", ".join(name for name in self.objectives if name != "accuracy")
+            raise ValueError(f"evolution.selection: average cannot weigh {others} against accuracies; expected pareto")
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"objectives: one stands twice: {', '.join(self.objectives)}")
         screening = [isinstance(gate, SCREENING) for gate in self.gates]
         if screening != sorted(screening, reverse=True):
             raise ValueError("gates: depends_on_x and finite need no training and come first")
-        steps = [gate.steps for gate in self.gates if isinstance(gate, Quality)]
+        trained = [gate for gate in self.gates if isinstance(gate, Loss | Quality | Rung)]
+        steps = [gate.steps for gate in trained]
         if steps != sorted(steps):
-            raise ValueError(f"gates: the steps of quality gates fall: {steps}; a training does not go back")
-        for gate in self.gates:
-            if isinstance(gate, Quality) and gate.steps > self.recipe.steps:
-                raise ValueError(f"gates: quality after {gate.steps} steps, but recipe.steps is {self.recipe.steps}")
+            names = ", ".join(f"{gate.gate} {gate.steps}" for gate in trained)
+            raise ValueError(f"gates: their steps fall: {names}; a training does not go back")
+        for gate in trained:
+            if gate.steps > self.recipe.steps:
+                raise ValueError(
+                    f"gates: {gate.gate} after {gate.steps} steps, but recipe.steps is {self.recipe.steps}"
+                )
+        rungs = [gate.steps for gate in trained if isinstance(gate, Rung)]
+        if len(set(rungs)) < len(rungs):
+            raise ValueError(f"gates: two rungs at one step: {rungs}")
         if self.data.image_size and self.recipe.crop and self.recipe.crop > self.data.image_size:
             raise ValueError(f"recipe.crop: {self.recipe.crop} is larger than data.image_size, {self.data.image_size}")
         if "ghw" in self.space.index_sets:

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
-from statistics import fmean
 
 from evonas.config import BASELINE, Config
+from evonas.history import History, set_baseline
 from evonas.selection import Survivor, tournament
 from evonas.store.store import Candidate, Store
 from search_space.analysis import batch_dependent
@@ -18,7 +18,7 @@ from search_space.mutation import mutate
 from search_space.screening import Check, check_depends_on_x, check_finite
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from workers.pool import Pool
-from workers.protocol import BaselinePoint, DependsOnX, Finite, Job, Quality
+from workers.protocol import DependsOnX, Finite, Job
 
 DRAWS_MAX = 64  # to find a child that no earlier candidate equals
 CRASHES_MAX = 10  # in a row; then it is not the candidates
@@ -27,69 +27,6 @@ POLL_SECONDS = 0.5
 
 class Stopped(Exception):
     """The user asked to stop (Ctrl-C, SIGTERM); everything recorded stays, and the run can be resumed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A candidate as the loop remembers it."""
-
-    graph: Graph
-    fingerprint: str
-    outcome: Outcome | None  # None while pending
-
-
-@dataclass
-class History:
-    """What the store holds, as the loop needs it; rebuilt from the store at a resume."""
-
-    births: list[Known] = field(default_factory=list)
-    survivors: list[Survivor] = field(default_factory=list)  # in the order of their outcomes
-    pending: dict[int, None] = field(default_factory=dict)  # births without an outcome, in their order
-    outcomes: int = 0  # the next outcome's seq is one more
-    first_of: dict[str, int] = field(default_factory=dict)  # fingerprint -> birth
-    inheritable: dict[str, int] = field(default_factory=dict)  # fingerprint -> first birth with an outcome, no crash
-    stopped_by: dict[str, int] = field(default_factory=dict)  # gate, or kind of crash -> candidates
-    baseline: dict[str, float] = field(default_factory=dict)  # proxy -> BN-ReLU's accuracy, same seed
-    baseline_points: tuple[BaselinePoint, ...] = ()
-    best: tuple[int, float] | None = None  # birth, advantage
-    inherited: int = 0  # survivors with the outcome of an equal candidate
-    fit_seconds: list[float] = field(default_factory=list)  # of full evaluations, for estimates only
-
-    def propose(self, candidate: Candidate) -> None:
-        self.births.append(Known(candidate.graph, candidate.fingerprint, None))
-        self.first_of.setdefault(candidate.fingerprint, candidate.birth)
-        self.pending[candidate.birth] = None
-
-    def record(self, birth: int, outcome: Outcome, objectives: tuple[str, ...], inherited: bool = False) -> None:
-        known = self.births[birth - 1]
-        self.births[birth - 1] = replace(known, outcome=outcome)
-        self.outcomes += 1
-        del self.pending[birth]
-        if not isinstance(outcome, Crash):
-            first = self.inheritable.get(known.fingerprint, birth)
-            self.inheritable[known.fingerprint] = min(first, birth)
-        match outcome:
-            case Fitness():
-                self.survivors.append(Survivor(birth, known.graph, self.objectives(known.graph, outcome, objectives)))
-                self.inherited += inherited
-                advantage = self.advantage(outcome)
-                if advantage is not None and (self.best is None or advantage > self.best[1]):
-                    self.best = (birth, advantage)
-            case Rejection():
-                self.stopped_by[outcome.gate] = self.stopped_by.get(outcome.gate, 0) + 1
-            case Crash():
-                self.stopped_by[outcome.kind] = self.stopped_by.get(outcome.kind, 0) + 1
-
-    def objectives(self, graph: Graph, fitness: Fitness, names: tuple[str, ...]) -> tuple[float, ...]:
-        """The accuracy on each proxy and, if asked, the number of live nodes, negated."""
-        nodes = (-float(graph.live_nodes),) if "nodes" in names else ()
-        return (*fitness.accuracy.values(), *nodes)
-
-    def advantage(self, outcome: Outcome) -> float | None:
-        """Mean over proxies of accuracy minus BN-ReLU's on the same proxy and seed."""
-        if not isinstance(outcome, Fitness) or not self.baseline:
-            return None
-        return fmean(outcome.accuracy[proxy] - accuracy for proxy, accuracy in self.baseline.items())
 
 
 def propose(config: Config, birth: int, history: History) -> tuple[Candidate, tuple[Measurement, ...]]:
@@ -135,6 +72,13 @@ def screen(config: Config, graph: Graph, probed: Probed) -> tuple[Measurement, .
     return tuple(measurements)
 
 
+def is_audited(config: Config, birth: int, outcome: Outcome, inherited: bool) -> bool:
+    """Whether a rejected candidate is trained to the full budget all the same, to see whether its gate was right: a
+    share of them, drawn by their births."""
+    share = config.evolution.audit_share
+    return isinstance(outcome, Rejection) and not inherited and Random(f"{config.seed} {birth} audit").random() < share
+
+
 def _timed(check: Callable[[], Check]) -> Measurement:
     started = time.perf_counter()
     result = check()
@@ -154,31 +98,36 @@ class Search:
     on_progress: Callable[[History], None] = lambda history: None
     screened: dict[int, tuple[Measurement, ...]] = field(default_factory=dict)  # of the pending, until recorded
     began: float = field(default_factory=time.monotonic)
+    audited: set[int] = field(default_factory=set)  # births whose audit is running
     evolved: bool = False  # nothing more is proposed; so it is when a run is resumed whose evolution had ended
     crashes_in_a_row: int = 0  # of evaluations; what needs no worker says nothing of the workers
 
     def run(self) -> None:
-        """Baseline, then all births. Raises Stopped when asked to, InputError when the protocol rejects BN-ReLU."""
-        if not self.history.baseline:
-            self._evaluate_baseline()
+        """All births, and the audits among them. Raises Stopped when asked to."""
         for birth in list(self.history.pending):  # in flight when the last driver ended
             self._resubmit(birth)
         while True:
             self._fill_slots()
-            if not self.history.pending:
+            if not self.history.pending and not self.audited:
                 break
-            birth, evaluation = self.next()
-            self._record(birth, evaluation)
+            self._record(*self.next())
         if not self.evolved:
             self.store.event("evolved", f"{len(self.history.births)} births")
 
-    def job(self, graph: Graph) -> Job:
+    def job(self, birth: int) -> Job:
+        known = self.history.births[birth - 1]
         return Job(
-            graph=str(graph),
+            graph=str(known.graph),
             protocol=self.config.protocol,
             seed=self.config.seed,
             baseline=self.history.baseline_points,
+            rungs=self.history.rung_thresholds(self.config.gates, known.seen),
         )
+
+    def ungated_job(self, graph: Graph, seed: int) -> Job:
+        """Of a training to the full budget, whatever the gates would say."""
+        protocol = self.config.protocol.model_copy(update={"gates": ()})
+        return Job(graph=str(graph), protocol=protocol, seed=seed)
 
     def next(self) -> tuple[int, Evaluation]:
         """Wait for an outcome."""
@@ -190,9 +139,12 @@ class Search:
             if answer is not None:
                 return answer
 
-    def _evaluate_baseline(self) -> None:
+    def evaluate_baseline(self) -> None:
+        """BN-ReLU under the protocol, unless it is known. Raises InputError where the protocol rejects it."""
+        if self.history.baseline:
+            return
         graph = catalog[BASELINE].graph
-        self.pool.submit(0, self.job(graph))
+        self.pool.submit(0, Job(graph=str(graph), protocol=self.config.protocol, seed=self.config.seed))
         _, evaluation = self.next()
         match evaluation.outcome:
             case Fitness():
@@ -208,25 +160,39 @@ class Search:
                 raise InputError(f"{BASELINE} cannot be trained: {kind}: {message}")
 
     def _fill_slots(self) -> None:
-        while len(self.history.pending) < self.pool.capacity and self._may_propose():
+        while len(self.history.pending) + len(self.audited) < self.pool.capacity:
             if self.should_stop():
                 raise Stopped
-            candidate, measurements = propose(self.config, len(self.history.births) + 1, self.history)
-            known = self._known_outcome(candidate, measurements)
-            if known is None:
-                self.store.propose(candidate)
-                self.history.propose(candidate)
-                self.screened[candidate.birth] = measurements
-                self.pool.submit(candidate.birth, self.job(candidate.graph))
+            if self.history.audits:
+                birth = self.history.audits.pop(0)
+                self.audited.add(birth)
+                self.pool.submit(-birth, self.ungated_job(self.history.births[birth - 1].graph, self.config.seed))
+            elif self._may_propose():
+                self._propose()
             else:
-                seconds = sum(each.seconds for each in measurements)
-                evaluation = Evaluation(known, measurements, seconds=seconds)
-                seq, advantage = self.history.outcomes + 1, self.history.advantage(known)
-                self.store.propose_and_record(candidate, evaluation, seq, self.config.seed, advantage)
-                self.history.propose(candidate)
-                inherited = candidate.equal_to is not None
-                self.history.record(candidate.birth, known, self.config.objectives, inherited)
+                break
             self.on_progress(self.history)
+
+    def _propose(self) -> None:
+        candidate, measurements = propose(self.config, len(self.history.births) + 1, self.history)
+        known = self._known_outcome(candidate, measurements)
+        if known is None:
+            self.store.propose(candidate)
+            self.history.propose(candidate)
+            self.screened[candidate.birth] = measurements
+            self.pool.submit(candidate.birth, self.job(candidate.birth))
+            return
+        evaluation = Evaluation(known, measurements, seconds=sum(each.seconds for each in measurements))
+        seq, advantage = self.history.outcomes + 1, self.history.advantage(known)
+        self.store.propose_and_record(candidate, evaluation, seq, self.config.seed, advantage)
+        self.history.propose(candidate)
+        inherited = candidate.equal_to is not None
+        self.history.record(candidate.birth, known, self.config.objectives, inherited)
+        self._audit(candidate.birth, known, inherited)
+
+    def _audit(self, birth: int, outcome: Outcome, inherited: bool = False) -> None:
+        if is_audited(self.config, birth, outcome, inherited):
+            self.history.audits.append(birth)
 
     def _may_propose(self) -> bool:
         minutes = self.config.evolution.minutes
@@ -247,33 +213,39 @@ class Search:
             self._record(*self.next())
         graph = self.history.births[birth - 1].graph
         self.screened[birth] = screen(self.config, graph, probe(graph))
-        self.pool.submit(birth, self.job(graph))
+        self.pool.submit(birth, self.job(birth))
 
-    def _record(self, birth: int, evaluation: Evaluation) -> None:
+    def _record(self, key: int, evaluation: Evaluation) -> None:
+        birth = abs(key)
         known = self.history.births[birth - 1]
+        if key < 0:
+            self.audited.remove(birth)
+            advantage = self.history.advantage(evaluation.outcome)
+            self.store.record_beside(
+                "audit", known.graph.formula, self.config.seed, evaluation, birth=birth, name=None, advantage=advantage
+            )
+            self._count_crash(f"audit of birth {birth}", evaluation.outcome)
+            return
         evaluation = replace(evaluation, measurements=(*self.screened.pop(birth), *evaluation.measurements))
         advantage = self.history.advantage(evaluation.outcome)
         seq = self.history.outcomes + 1
         self.store.record(birth, known.graph.formula, evaluation, seq, self.config.seed, advantage)
         self.history.record(birth, evaluation.outcome, self.config.objectives)
+        self.history.reached(seq, evaluation.measurements)
+        self._audit(birth, evaluation.outcome)
         if isinstance(evaluation.outcome, Fitness):
             self.history.fit_seconds.append(evaluation.seconds)
         self.on_progress(self.history)
-        self.crashes_in_a_row = self.crashes_in_a_row + 1 if isinstance(evaluation.outcome, Crash) else 0
-        if isinstance(evaluation.outcome, Crash):
-            self.store.event("crash", f"birth {birth}: {evaluation.outcome.kind}: {evaluation.outcome.message}")
-            if self.crashes_in_a_row >= CRASHES_MAX:
-                raise InputError(
-                    f"{CRASHES_MAX} candidates in a row crashed, the last with {evaluation.outcome.kind}: "
-                    f"{evaluation.outcome.message}"
-                )
+        self._count_crash(f"birth {birth}", evaluation.outcome)
 
-
-def set_baseline(history: History, config: Config, evaluation: Evaluation) -> None:
-    """BN-ReLU's final accuracies, and those at the quality gates' steps."""
-    assert isinstance(evaluation.outcome, Fitness)
-    steps = {gate.steps for gate in config.gates if isinstance(gate, Quality)}
-    history.baseline = dict(evaluation.outcome.accuracy)
-    history.baseline_points = tuple(
-        BaselinePoint(proxy=p.proxy, step=p.step, accuracy=p.accuracy) for p in evaluation.points if p.step in steps
-    )
+    def _count_crash(self, which: str, outcome: Outcome) -> None:
+        """Many in a row are not the candidates' fault."""
+        if not isinstance(outcome, Crash):
+            self.crashes_in_a_row = 0
+            return
+        self.crashes_in_a_row += 1
+        self.store.event("crash", f"{which}: {outcome.kind}: {outcome.message}")
+        if self.crashes_in_a_row >= CRASHES_MAX:
+            raise InputError(
+                f"{CRASHES_MAX} candidates in a row crashed, the last with {outcome.kind}: {outcome.message}"
+            )

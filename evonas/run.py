@@ -18,7 +18,8 @@ import torch
 
 from evonas.config import Config
 from evonas.config_file import dump_config, load_config, parse_config
-from evonas.evolution import History, Search, Stopped, set_baseline
+from evonas.evolution import Search, Stopped, is_audited
+from evonas.history import History, set_baseline
 from evonas.layers.source import write_layer
 from evonas.store.database import CONFIG_FILE, Address, has_run, locate
 from evonas.store.queries import Reader, Record
@@ -152,6 +153,14 @@ def rebuild(reader: Reader) -> History:
     for r in sorted((r for r in records if r.seq is not None), key=lambda r: r.seq or 0):
         assert r.outcome is not None
         history.record(r.birth, r.outcome, config.objectives, inherited=r.equal_to is not None)
+    for step, seq, accuracy in reader.rungs():
+        history.rungs.setdefault(step, []).append((seq, accuracy))
+    done = {each.birth for each in reader.evaluations("audit")}
+    history.audits = [
+        r.birth
+        for r in records
+        if r.outcome and r.birth not in done and is_audited(config, r.birth, r.outcome, r.equal_to is not None)
+    ]
     return history
 
 
@@ -169,6 +178,8 @@ def _drive(
     search = Search(config, store, pool, history, should_stop, watcher.progress, evolved=reader.evolved)
     try:
         watcher.started(config, str(reference), history, pool.capacity)
+        search.evaluate_baseline()
+        rerank(search, reader, only_baseline=True)  # at once, for the spread between seeds
         search.run()
         rerank(search, reader, watcher.reranked)
         _write_best(reader, address.folder)
@@ -240,15 +251,17 @@ def _pool(config: Config) -> Iterator[Pool]:
     workers = config.workers
     pool: Pool
     if config.cluster.address == "in_process":
-        pool = InProcessPool("cuda" if workers.gpus else "cpu")
+        pool = InProcessPool(config.protocol, workers.device)
     else:
         pool = RayPool(
-            config.data,
+            config.protocol,
             address=config.cluster.address,
             count=None if workers.count == "auto" else workers.count,
             cpus=workers.cpus,
             gpus=workers.gpus,
+            device=workers.device,
             time_limit_seconds=workers.time_limit_seconds,
+            retries=workers.retries,
         )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the driver's probes are small, and in process one worker is one thread

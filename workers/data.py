@@ -55,9 +55,13 @@ class Source:
     read: Any
 
 
-@lru_cache(maxsize=1)
 def load(data: Data, device: str = "cpu") -> Images:
     """Read, split and resize, once a process. Raises InputError where the data are absent or too few."""
+    return _load(data, device)  # one key for one meaning: a cache tells a default from the same argument given
+
+
+@lru_cache(maxsize=1)
+def _load(data: Data, device: str) -> Images:
     source = open_source(data)
     train, validation = split(data, source)
     parts = []

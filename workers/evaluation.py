@@ -1,19 +1,25 @@
 """evaluate(job): the only door. An outcome is a function of the job alone."""
 
 import math
+import os
 import platform
 import resource
 import time
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean
 
 import torch
+from torch import Tensor, nn
 
 from search_space.graph import Graph
 from workers import data
-from workers.gates import stability
+from workers.gates import initial_pass, stability
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
-from workers.protocol import SCREENING, Job, Quality, Stability
-from workers.training import Diverged, Training, build_model
+from workers.protocol import DependsOnX, Finite, Gate, Gradient, Job, Loss, Quality, Rung, Signal, Stability
+from workers.training import Diverged, Training, build_model, compiles
 
 
 class Rejected(Exception):
@@ -28,13 +34,14 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
     """Take the job's layer through the protocol's gates, in order, and on to the full budget on every proxy.
 
     A rejected or diverging layer and exhausted memory are outcomes. The screening gates were asked before the job was
-    made. Raises InputError where the data are absent.
+    made. Of two evaluations of one job under the same `conditions` outcome, points and measurements are bit for bit the
+    same. Raises InputError where the data are absent.
     """
     images = data.load(job.protocol.data, device)
+    _make_deterministic(device)
     started = time.perf_counter()
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    run = _Run(job, Graph.parse(job.graph), images, device)
+    _forget_peak(device)
+    run = _Run(job, Graph.parse(job.graph), images)
     outcome: Outcome
     try:
         run.ask_gates()
@@ -48,10 +55,19 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
             raise
         outcome = Crash("out_of_memory", str(error).splitlines()[0])
     finally:
-        if job.protocol.execution.compile_from_steps != "never":
+        if compiles(job.protocol):
             torch.compiler.reset()
     seconds = time.perf_counter() - started
-    return Evaluation(outcome, tuple(run.measurements), tuple(run.points), seconds, _peak_mb(device), platform.node())
+    known = tuple(run.measurements), tuple(run.points), seconds, peak_mb(device)
+    return Evaluation(outcome, *known, platform.node(), conditions(device))
+
+
+def conditions(device: str) -> str:
+    """Under which an evaluation runs: equal ones answer an equal job bit by bit alike."""
+    where = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
+    threads = torch.get_num_threads()
+    words = (platform.machine(), where, f"{threads} thread{'s' * (threads > 1)}", f"torch {torch.__version__}")
+    return ", ".join((device, *words))
 
 
 @dataclass
@@ -59,45 +75,96 @@ class _Run:
     job: Job
     graph: Graph
     images: data.Images
-    device: str
     measurements: list[Measurement] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
-    trainings: dict[str, Training] = field(default_factory=dict)
+    trainings: dict[tuple[str, int], Training] = field(default_factory=dict)  # by proxy and repeat
+    initial: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # by proxy and batch
 
     def ask_gates(self) -> None:
-        protocol = self.job.protocol
-        for gate in protocol.gates:
-            if isinstance(gate, SCREENING):
-                continue
-            for proxy in protocol.proxies:
-                if isinstance(gate, Quality):
-                    self._quality(gate, proxy)
-                else:
-                    self._stability(gate, proxy)
+        """In their order; neighbours that look at the same pass or training, proxy by proxy: it costs less."""
+        for kind, group in groupby(self.job.protocol.gates, _work):
+            gates = list(group)
+            for proxy in ("",) if kind is Rung else self.job.protocol.proxies:
+                for gate in gates:
+                    self._ask(gate, proxy)
+
+    def _ask(self, gate: Gate, proxy: str) -> None:
+        match gate:
+            case Signal() | Gradient():
+                self._initial(gate, proxy)
+            case Loss():
+                self._loss(gate, proxy)
+            case Quality():
+                self._quality(gate, proxy)
+            case Stability():
+                self._stability(gate, proxy)
+            case Rung():
+                self._rung(gate)
+            case DependsOnX() | Finite():
+                pass  # asked by the driver
 
     def train(self) -> Fitness:
-        protocol = self.job.protocol
-        return Fitness({proxy: self._train(proxy, protocol.recipe.steps).accuracy for proxy in protocol.proxies})
+        """On to the full budget, with each of the recipe's seeds."""
+        recipe = self.job.protocol.recipe
+        accuracy, step_seconds, saved_mb = {}, {}, {}
+        for proxy in self.job.protocol.proxies:
+            repeats = range(recipe.seeds)
+            accuracy[proxy] = fmean([self._train(proxy, recipe.steps, repeat).accuracy for repeat in repeats])
+            finished = [self.trainings.pop((proxy, repeat)) for repeat in repeats]
+            step_seconds[proxy] = fmean([each.step_seconds for each in finished])
+            saved_mb[proxy] = finished[0].saved_mb()
+        return Fitness(accuracy, step_seconds, saved_mb)
 
-    def _train(self, proxy: str, until: int) -> Point:
+    def _train(self, proxy: str, until: int, repeat: int = 0) -> Point:
         """Go on to a step and validate there."""
-        if proxy not in self.trainings:
-            self.trainings[proxy] = Training(self.graph, self.job.protocol, proxy, self.images, self.job.seed)
-        training = self.trainings[proxy]
+        training = self._run_to(proxy, until, repeat)
         for point in self.points:
-            if (point.proxy, point.step) == (proxy, max(until, training.step)):
+            if (point.proxy, point.repeat, point.step) == (proxy, repeat, training.step):
                 return point  # two gates may ask at one step
         try:
-            training.run(until)
             point = training.validate()
         except Diverged as stop:
-            raise Rejected(Rejection("diverged", proxy, math.inf, math.inf, stop.step)) from None
-        self.points.append(point)
+            raise self._diverged(proxy, stop) from None
+        self.points.append(replace(point, repeat=repeat))
         return point
+
+    def _run_to(self, proxy: str, until: int, repeat: int = 0) -> Training:
+        if (proxy, repeat) not in self.trainings:
+            seed = self.job.seed + repeat
+            self.trainings[proxy, repeat] = Training(self.graph, self.job.protocol, proxy, self.images, seed)
+        training = self.trainings[proxy, repeat]
+        try:
+            training.run(until)
+        except Diverged as stop:
+            raise self._diverged(proxy, stop) from None
+        return training
+
+    def _diverged(self, proxy: str, stop: Diverged) -> Rejected:
+        return Rejected(Rejection("diverged", proxy, math.inf, math.inf, stop.step))
+
+    def _initial(self, gate: Signal | Gradient, proxy: str) -> None:
+        started = time.perf_counter()
+        key = proxy, gate.batch
+        if key not in self.initial:
+            self.initial[key] = initial_pass(*self._fresh(proxy, gate.batch))
+        logits_std, norm = self.initial[key]
+        if isinstance(gate, Signal):
+            passed = logits_std >= gate.logits_std_min and math.isfinite(logits_std)
+            value = logits_std if not math.isnan(logits_std) else math.inf
+            self._record(gate.gate, proxy, value, gate.logits_std_min, 0, passed, started)
+        else:
+            bound = gate.norm_min if norm < gate.norm_min else gate.norm_max
+            self._record(gate.gate, proxy, norm, bound, 0, gate.norm_min <= norm <= gate.norm_max, started)
+
+    def _loss(self, gate: Loss, proxy: str) -> None:
+        started = time.perf_counter()
+        training = self._run_to(proxy, gate.steps)
+        share = training.mean_loss(max(0, gate.steps - 10), gate.steps) / math.log(self.images.classes)
+        self._record(gate.gate, proxy, share, gate.max_share, gate.steps, share <= gate.max_share, started)
 
     def _quality(self, gate: Quality, proxy: str) -> None:
         started = time.perf_counter()
-        accuracy = self._train(proxy, min(gate.steps, self.job.protocol.recipe.steps)).accuracy
+        accuracy = self._train(proxy, gate.steps).accuracy
         threshold = gate.min_accuracy or 0.0
         if gate.of_baseline is not None:
             same = [p.accuracy for p in self.job.baseline if (p.proxy, p.step) == (proxy, gate.steps)]
@@ -106,12 +173,21 @@ class _Run:
 
     def _stability(self, gate: Stability, proxy: str) -> None:
         started = time.perf_counter()
-        model = build_model(self.graph, self.job.protocol, proxy, self.images, self.job.seed)
-        first = self.images.train
-        batch = self.images.normalise(first.images[: gate.batch])
-        norm, step = stability(model, batch, first.labels[: gate.batch], gate)
+        norm, step = stability(*self._fresh(proxy, gate.batch), gate)
         passed = norm <= gate.gradient_norm_max
         self._record(gate.gate, proxy, norm, gate.gradient_norm_max, step, passed, started)
+
+    def _rung(self, gate: Rung) -> None:
+        started = time.perf_counter()
+        mean = fmean([self._train(proxy, gate.steps).accuracy for proxy in self.job.protocol.proxies])
+        threshold = next((each.accuracy for each in self.job.rungs if each.steps == gate.steps), 0.0)
+        self._record(gate.gate, "", mean, threshold, gate.steps, mean >= threshold, started)
+
+    def _fresh(self, proxy: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
+        """The proxy at its initial weights, and the first training images with their labels."""
+        model = build_model(self.graph, self.job.protocol, proxy, self.images, self.job.seed)
+        first = self.images.train
+        return model, self.images.normalise(first.images[:batch]), first.labels[:batch]
 
     def _record(
         self, gate: str, proxy: str, value: float, threshold: float, step: int, passed: bool, started: float
@@ -122,7 +198,36 @@ class _Run:
             raise Rejected(Rejection(gate, proxy, value, threshold, step))
 
 
-def _peak_mb(device: str) -> float:
+def _work(gate: Gate) -> type:
+    """What a gate looks at."""
+    return Signal if isinstance(gate, Gradient) else type(gate)
+
+
+def _make_deterministic(device: str) -> None:
+    """On a GPU torch is so only where it is asked; an operation that cannot be warns."""
+    if device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _forget_peak(device: str) -> None:
+    """So that the peak is this evaluation's, not that of an earlier one of this process."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # Linux alone can
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mb(device: str = "cpu", process: int | str = "self") -> float:
+    """MiB: the peak of a process of this machine since it was last forgotten, or of this process' GPU memory. 0 where
+    it is not known."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    with suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    if process != "self":
+        return 0.0
+    unit = 2**20 if platform.system() == "Darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

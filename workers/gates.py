@@ -1,12 +1,26 @@
-"""The gates that need a network: stability here; quality reads the training's own validation."""
+"""The gates that need a network before its training; the others read the training's own losses and accuracies."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workers.protocol import Stability
+
+
+def initial_pass(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
+    """One forward and backward of a network, in training mode and float32: the largest standard deviation over the
+    images that a logit has (not a number, or infinite, where a logit is), and the norm of the gradient of the loss over
+    the convolutions' weights (infinite where it is not finite)."""
+    theta = _convolutions(model)
+    model.train()
+    logits = model(images)
+    loss = F.cross_entropy(logits, labels)
+    gradient = torch.autograd.grad(loss, theta, allow_unused=True, materialize_grads=True)
+    norm = _norm(gradient)
+    return float(logits.detach().std(0).max()), norm if math.isfinite(norm) else math.inf
 
 
 def stability(model: nn.Module, images: Tensor, labels: Tensor, gate: Stability) -> tuple[float, int]:
@@ -17,7 +31,7 @@ def stability(model: nn.Module, images: Tensor, labels: Tensor, gate: Stability)
     finite (infinity is answered for both). The paper ascends the same norm (arXiv:2004.02967, remembered); its step
     size and batch are unknown, so those are ours.
     """
-    theta = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+    theta = _convolutions(model)
     model.train()
     largest, at = 0.0, 0
     for step in range(gate.steps + 1):
@@ -43,5 +57,9 @@ def stability(model: nn.Module, images: Tensor, labels: Tensor, gate: Stability)
     return largest, at
 
 
-def _norm(tensors: list[Tensor] | tuple[Tensor, ...]) -> float:
+def _convolutions(model: nn.Module) -> list[Tensor]:
+    return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+
+
+def _norm(tensors: Sequence[Tensor]) -> float:
     return math.sqrt(sum(float(t.detach().double().square().sum()) for t in tensors))

@@ -1,18 +1,22 @@
 """What an evaluation answers: values, not exceptions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Fitness:
-    """Trained to the full budget: validation accuracy in [0, 1] of each proxy."""
+    """Trained to the full budget, on each proxy: validation accuracy in [0, 1], mean seconds of a training step, and
+    MiB of activations that a step keeps for its backward."""
 
     accuracy: dict[str, float]
+    step_seconds: dict[str, float] = field(default_factory=dict, compare=False)  # the machine's as well
+    saved_mb: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Stopped by a gate, or by a training that diverged (gate "diverged")."""
+    """Stopped by a gate, or by a training that diverged (gate "diverged"). `proxy` is "" for a gate that needs none, or
+    all of them."""
 
     gate: str
     proxy: str
@@ -34,7 +38,7 @@ Outcome = Fitness | Rejection | Crash
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What a gate measured on a proxy ("" for the gates that need none)."""
+    """What a gate measured on a proxy ("" for the gates that need none, or all of them)."""
 
     gate: str
     proxy: str
@@ -53,6 +57,7 @@ class Point:
     step: int
     accuracy: float
     loss: float
+    repeat: int = 0  # with the n-th of the recipe's seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +70,5 @@ class Evaluation:
     seconds: float = 0.0
     memory_mb: float = 0.0  # peak of the process, or of the GPU's allocator
     host: str = ""
+    conditions: str = ""  # device, threads, processor, torch: where equal, an equal job is answered bit by bit alike
+    attempts: int = 1  # the last of them is told here

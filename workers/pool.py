@@ -2,27 +2,36 @@
 
 import logging
 import os
+import platform
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
+from typing import Protocol as Interface
+
+import torch
 
 from search_space.errors import InputError
 from workers.data import load
-from workers.evaluation import evaluate
+from workers.evaluation import evaluate, peak_mb
 from workers.outcome import Crash, Evaluation
-from workers.protocol import Data, Job
+from workers.protocol import Device, Job, Protocol
+from workers.training import check_compiler, compiles
 
 CONNECT_SECONDS = 5.0
 START_SECONDS = 600.0  # that a job waits for its worker to be placed and to load its data. Ours
+RETRIED = (
+    "worker_died",
+    "out_of_memory",
+)  # by a neighbour on the machine, perhaps; a hang or an error may be the layer's
 
 
-class Pool(Protocol):
+class Pool(Interface):
     """Accepts at most `capacity` jobs at once and answers each exactly once, in any order.
 
     A worker that dies, does not start, or is still busy after the time limit, is replaced, and its job is answered with
-    a Crash.
+    a Crash; where the machine may be the cause, after some more attempts.
     """
 
     capacity: int
@@ -42,8 +51,13 @@ class InProcessPool:
 
     capacity = 1
 
-    def __init__(self, device: str = "cpu") -> None:
-        self._device = device
+    def __init__(self, protocol: Protocol, device: Device = "cpu") -> None:
+        has_gpu = torch.cuda.is_available()
+        if device == "cuda" and not has_gpu:
+            raise InputError("workers.device: cuda, but torch finds no GPU on this machine")
+        self._device = "cuda" if has_gpu and device != "cpu" else "cpu"
+        if compiles(protocol):
+            check_compiler(self._device)
         self._waiting: deque[tuple[int, Job]] = deque()
 
     def submit(self, key: int, job: Job) -> None:
@@ -89,21 +103,21 @@ def _check_reachable(address: str) -> None:
 class _Worker:
     """The body of a Ray actor: one process that evaluates job after job."""
 
-    def __init__(self, data: Data, device: str, threads: int) -> None:
-        import torch
-
+    def __init__(self, protocol: Protocol, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._device = device
         self._bad_input: InputError | None = None
         try:
-            load(data, device)
+            load(protocol.data, device)
+            if compiles(protocol):
+                check_compiler(device)
         except InputError as error:  # raised by `ready`: an actor that fails in its constructor only dies
             self._bad_input = error
 
-    def ready(self) -> int:
+    def ready(self) -> tuple[str, int]:
         if self._bad_input:
             raise self._bad_input
-        return os.getpid()
+        return platform.node(), os.getpid()
 
     def evaluate(self, job: Job) -> Evaluation:
         return evaluate_safely(job, self._device)
@@ -114,9 +128,13 @@ class _Slot:
     actor: Any
     ready: Any  # reference that resolves once the worker has started
     started: bool = False
+    process: int | None = None  # where the worker is on this machine
     key: int | None = None
+    job: Job | None = None
+    attempt: int = 0
     result: Any = None
     since: float = 0.0  # monotonic seconds; when the job was submitted, or its worker started after that
+    peak_mb: float = 0.0  # seen from outside: a worker that dies does not tell
 
 
 class RayPool:
@@ -124,20 +142,21 @@ class RayPool:
 
     def __init__(
         self,
-        data: Data,
+        protocol: Protocol,
         *,
         address: str = "local",
         count: int | None = None,
         cpus: int = 1,
-        gpus: float = 0.0,
+        gpus: float = 1.0,
+        device: Device = "cpu",
         time_limit_seconds: float = 600.0,
+        retries: int = 1,
     ) -> None:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default; silences its warning
         import ray
 
         self._ray = ray
-        self._arguments = (data, "cuda" if gpus else "cpu", cpus)
-        self._time_limit = time_limit_seconds
+        self._time_limit, self._retries = time_limit_seconds, retries
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
             _check_reachable(address)
@@ -147,15 +166,19 @@ class RayPool:
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(f"cluster.address: '{address}': {str(error).splitlines()[0]}") from None
         resources = ray.cluster_resources()
+        held = resources.get("GPU", 0)
+        uses_gpu = device == "cuda" or (device == "auto" and held > 0)
         fits = int(resources.get("CPU", 0)) // cpus
-        if gpus:
-            fits = min(fits, int(resources.get("GPU", 0) / gpus + 1e-9))
+        if uses_gpu:
+            fits = min(fits, int(held / gpus + 1e-9))
         self.capacity = count or fits
         if not 1 <= self.capacity <= fits:
             self.close()
-            asked = f"{self.capacity or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+            asked = f"{self.capacity or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if uses_gpu else "")
             raise InputError(f"workers: {asked} wanted, but the cluster holds {fits} such workers")
-        actor: Any = ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)
+        self._arguments = (protocol, "cuda" if uses_gpu else "cpu", cpus)
+        wanted = {"num_cpus": cpus, "num_gpus": gpus if uses_gpu else 0}
+        actor: Any = ray.remote(_Worker).options(**wanted, max_restarts=0, max_task_retries=0)
         self._new_actor = actor.remote
         self._slots = [self._new_slot() for _ in range(self.capacity)]
 
@@ -167,8 +190,11 @@ class RayPool:
         free = [slot for slot in self._slots if slot.key is None]
         if not free:
             raise RuntimeError("the pool is full")
-        slot = min(free, key=lambda each: not each.started)
-        slot.key, slot.result, slot.since = key, slot.actor.evaluate.remote(job), time.monotonic()
+        self._start(min(free, key=lambda each: not each.started), key, job, attempt=1)
+
+    def _start(self, slot: _Slot, key: int, job: Job, attempt: int) -> None:
+        slot.key, slot.job, slot.attempt, slot.peak_mb = key, job, attempt, 0.0
+        slot.result, slot.since = slot.actor.evaluate.remote(job), time.monotonic()
 
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
         deadline = time.monotonic() + timeout
@@ -182,19 +208,30 @@ class RayPool:
             self._ray.wait(waited, timeout=min(left, 0.2))
             done, _ = self._ray.wait(waited, num_returns=len(waited), timeout=0)  # all that are ready
             for slot, reference in zip(busy, waited, strict=True):
-                if reference in done and not slot.started:
-                    slot.started, slot.since = True, time.monotonic()
-                    if isinstance(failure := self._get(slot.ready), Evaluation):
-                        return self._answer(slot, failure)
-                elif reference in done:
-                    return self._answer(slot, self._get(slot.result))
-                else:
-                    limit, missed = (self._time_limit, "answer") if slot.started else (START_SECONDS, "start")
-                    if time.monotonic() - slot.since > limit:
-                        crash = Crash("time_limit", f"no {missed} within {limit:g} s")
-                        return self._answer(slot, Evaluation(crash, seconds=limit))
+                found = self._look_at(slot, reference in done)
+                if found is not None and (answer := self._answer(slot, found)) is not None:
+                    return answer
             if time.monotonic() >= deadline:
                 return None
+
+    def _look_at(self, slot: _Slot, done: bool) -> Evaluation | None:
+        """What a busy worker answered, or why it never will."""
+        if done and slot.started:
+            return self._get(slot.result)  # type: ignore[no-any-return]
+        if done:
+            slot.started, slot.since = True, time.monotonic()
+            found = self._get(slot.ready)
+            if isinstance(found, Evaluation):
+                return found
+            slot.process = found[1] if found[0] == platform.node() else None
+            return None
+        if slot.process:
+            slot.peak_mb = max(slot.peak_mb, peak_mb(process=slot.process))
+        limit, missed = (self._time_limit, "answer") if slot.started else (START_SECONDS, "start")
+        if time.monotonic() - slot.since <= limit:
+            return None
+        kind = "time_limit" if slot.started else "worker_died"
+        return Evaluation(Crash(kind, f"no {missed} within {limit:g} s"), seconds=limit)
 
     def _get(self, reference: Any) -> Any:
         """What a worker answered, or a Crash in its place; bad input found on the worker is raised here."""
@@ -211,13 +248,19 @@ class RayPool:
         except errors.RayError as error:
             return Evaluation(Crash("worker_died", " ".join(str(error).split())[:300]))
 
-    def _answer(self, slot: _Slot, evaluation: Evaluation) -> tuple[int, Evaluation]:
-        key, slot.key, slot.result = slot.key, None, None
+    def _answer(self, slot: _Slot, found: Evaluation) -> tuple[int, Evaluation] | None:
+        """Free the worker, or replace it; None where the job is tried once more."""
+        key, job, attempt = slot.key, slot.job, slot.attempt
         assert key is not None
-        if isinstance(evaluation.outcome, Crash):  # dead, hung, or in a state that nobody knows
+        assert job is not None
+        slot.key = slot.job = slot.result = None
+        if isinstance(found.outcome, Crash):  # dead, hung, or in a state that nobody knows
             self._ray.kill(slot.actor, no_restart=True)
-            self._slots[self._slots.index(slot)] = self._new_slot()
-        return key, evaluation
+            fresh = self._slots[self._slots.index(slot)] = self._new_slot()
+            if found.outcome.kind in RETRIED and attempt <= self._retries:
+                self._start(fresh, key, job, attempt + 1)
+                return None
+        return key, replace(found, attempts=attempt, memory_mb=found.memory_mb or slot.peak_mb)
 
     def close(self) -> None:
         for slot in getattr(self, "_slots", []):

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 class Frozen(BaseModel):
@@ -18,7 +19,7 @@ class Frozen(BaseModel):
 class Data(Frozen):
     """Images and their fixed split. `embedded` is the 10,000-image part of Fashion-MNIST that evonas ships."""
 
-    source: Literal["embedded", "folder", "CIFAR10", "CIFAR100", "FashionMNIST"] = "embedded"
+    source: Literal["embedded", "folder", "CIFAR10", "CIFAR100", "SVHN", "FashionMNIST"] = "embedded"
     path: str | None = Field(None, description="an image folder, or where torchvision keeps its data sets")
     train: Count = 8000
     validation: Count = 1000
@@ -47,6 +48,9 @@ class Recipe(Frozen):
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     crop: Annotated[int, Field(ge=4)] | None = Field(None, description="training images are random crops of this size")
     flip: bool = Field(False, description="training images are mirrored with probability 1/2")
+    seeds: Count = Field(
+        1, description="trainings on each proxy, of which the accuracy is the mean; gates ask the first"
+    )
 
 
 Groups = Annotated[int, Field(ge=2, description="of ghw; lowered at each site until it divides the channels")]
@@ -109,9 +113,43 @@ class DependsOnX(Frozen):
 
 
 class Finite(Frozen):
-    """Output and gradient of the layer alone are finite on normal input; seen without training."""
+    """Output and gradient of the layer alone are finite on input of several scales, and at one position a channel; seen
+    without training."""
 
     gate: Literal["finite"] = "finite"
+
+
+class Signal(Frozen):
+    """At its initial weights every proxy tells images apart: the logits' standard deviation over a batch."""
+
+    gate: Literal["signal"] = "signal"
+    logits_std_min: Positive = 1e-3  # ours: known layers that train have at least 5e-3
+    batch: Count = 32  # training images
+
+
+class Gradient(Frozen):
+    """At its initial weights the gradient of the loss is of a size that training can use, on every proxy: the norm over
+    the convolutions' weights."""
+
+    gate: Literal["gradient"] = "gradient"
+    norm_min: Positive = 1e-3  # ours: layers that train have 5e-3 to 3
+    norm_max: Positive = 1e2
+    batch: Count = 32  # training images
+
+    @model_validator(mode="after")
+    def _some_range(self) -> "Gradient":
+        if self.norm_min >= self.norm_max:
+            raise ValueError(f"norm_min: {self.norm_min:g} is not below norm_max, {self.norm_max:g}")
+        return self
+
+
+class Loss(Frozen):
+    """The training loss after a few steps, on every proxy: its mean over the last ten of them, as a share of the loss
+    of guessing, ln(classes)."""
+
+    gate: Literal["loss"] = "loss"
+    steps: Count = 40
+    max_share: Positive = 1.0  # ours: slow starters such as GN-ReLU have 0.99 at step 40 of a rate of 0.1
 
 
 class Quality(Frozen):
@@ -139,7 +177,19 @@ class Stability(Frozen):
     batch: Count = 32  # training images; ours, the paper's is unknown
 
 
-Gate = Annotated[DependsOnX | Finite | Quality | Stability, Field(discriminator="gate")]
+class Rung(Frozen):
+    """The validation accuracy at a step, mean over proxies, is in the best `keep` of the earlier candidates' there:
+    asynchronous successive halving with stopping (arXiv:1810.05934). The driver puts the threshold into the job."""
+
+    gate: Literal["rung"] = "rung"
+    steps: Count
+    keep: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    after: Count = Field(10, description="candidates that reach the rung before it stops any")
+
+
+Gate = Annotated[
+    DependsOnX | Finite | Signal | Gradient | Loss | Quality | Stability | Rung, Field(discriminator="gate")
+]
 SCREENING = (DependsOnX, Finite)  # the gates that the driver asks before any worker
 
 
@@ -180,10 +230,19 @@ class BaselinePoint(Frozen):
     accuracy: float
 
 
+class RungThreshold(Frozen):
+    """The mean accuracy below which a candidate is stopped after so many steps."""
+
+    steps: int
+    accuracy: float
+
+
 class Job(Frozen):
-    """What a worker gets: an outcome is a function of this alone. Without `baseline`, `of_baseline` only measures."""
+    """What a worker gets: an outcome is a function of this alone. Without `baseline`, `of_baseline` only measures; so
+    does a rung without its threshold."""
 
     graph: str
     protocol: Protocol
     seed: int
     baseline: tuple[BaselinePoint, ...] = ()
+    rungs: tuple[RungThreshold, ...] = ()

@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import time
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,8 @@ from workers.data import Images
 from workers.outcome import Point
 from workers.protocol import Protocol, Recipe
 
-LOSS_CHECK_EVERY = 10  # steps
+LOSS_CHECK_EVERY = 10  # steps; each check waits for the device
+EARLY_LOSS_CHECKS = (1, 2, 3, 5)  # where most of those diverge that do
 EARLY = 50  # steps; until then running moments of momentum 0.1 lag behind (0.9^20 = 12 % of their start at step 20)
 EARLY_BATCHES = 10
 
@@ -48,6 +51,25 @@ def build_model(graph: Graph, protocol: Protocol, proxy: str, images: Images, se
     return model.to(images.train.images.device)
 
 
+def compiles(protocol: Protocol) -> bool:
+    """Whether the layers are compiled: where the full budget is long enough to pay for it."""
+    least = protocol.execution.compile_from_steps
+    return least != "never" and protocol.recipe.steps >= least
+
+
+def check_compiler(device: str) -> None:
+    """Raises InputError where torch.compile does not work, as without a C++ compiler."""
+    try:
+        torch.compile(lambda a: a.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # torch wraps what went wrong in errors of its own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"execution.compile_from_steps: torch.compile does not work here ({reason}); expected never, or a compiler"
+        ) from None
+    finally:
+        torch.compiler.reset()
+
+
 class Training:
     """Trains one proxy: `run(until)` goes on to a step, `validate()` measures. (seed, proxy) fix the batch order.
 
@@ -64,7 +86,7 @@ class Training:
         self.images = images
         self.device = images.train.images.device
         self.model = build_model(graph, protocol, proxy, images, seed)
-        if self.execution.compile_from_steps != "never" and self.recipe.steps >= self.execution.compile_from_steps:
+        if compiles(protocol):
             for module in self.model.modules():
                 if isinstance(module, NormAct):
                     module.compile()
@@ -74,27 +96,42 @@ class Training:
             momentum=self.recipe.momentum,
             nesterov=self.recipe.momentum > 0,
         )
-        self.generator = torch.Generator().manual_seed(proxy_seed(seed, f"{proxy} batches"))
-        self.order = torch.empty(0, dtype=torch.long)
+        self.batches = _batches(
+            images, self.recipe, torch.Generator().manual_seed(proxy_seed(seed, f"{proxy} batches"))
+        )
         self.step = 0
-        self.losses = torch.zeros((), device=self.device)  # summed since the last validation
-        self.losses_from = 0
+        self.losses = torch.zeros(self.recipe.steps, device=self.device)  # of each step
+        self.validated_at = 0
+        self.seconds = 0.0  # of all steps but the first, which warms up and compiles
 
     def run(self, until: int) -> None:
         self.model.train()
+        started = time.perf_counter()
         while self.step < until:
-            images, labels = self._batch()
+            images, labels = next(self.batches)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.recipe, self.step)
             self.optimizer.zero_grad(set_to_none=True)
             loss = F.cross_entropy(self._forward(images).float(), labels)
             loss.backward()
             self.optimizer.step()
+            self.losses[self.step] = loss.detach()
             self.step += 1
-            self.losses += loss.detach()
-            due = self.step % LOSS_CHECK_EVERY == 0 or self.step == until
-            if due and not math.isfinite(float(self.losses)):
-                raise Diverged(self.step)
+            if self.step % LOSS_CHECK_EVERY == 0 or self.step in (*EARLY_LOSS_CHECKS, until):
+                if not math.isfinite(float(self.losses[max(0, self.step - LOSS_CHECK_EVERY) : self.step].sum())):
+                    raise Diverged(self.step)
+                if self.step == 1:
+                    started = time.perf_counter()
+        self.seconds += time.perf_counter() - started
+
+    @property
+    def step_seconds(self) -> float:
+        """The mean over the steps but the first."""
+        return self.seconds / max(1, self.step - 1)
+
+    def mean_loss(self, begin: int, end: int) -> float:
+        """Of the training loss over steps begin + 1 to end."""
+        return float(self.losses[begin:end].mean()) if end > begin else 0.0
 
     @torch.no_grad()
     def validate(self) -> Point:
@@ -111,10 +148,29 @@ class Training:
             correct += (logits.argmax(1) == split.labels[start : start + 500]).sum()
         if broken:
             raise Diverged(self.step)
-        loss = float(self.losses) / max(1, self.step - self.losses_from)
-        self.losses.zero_()
-        self.losses_from = self.step
+        loss = self.mean_loss(self.validated_at, self.step)
+        self.validated_at = self.step
         return Point(self.proxy, self.step, int(correct) / len(split.labels), loss)
+
+    def saved_mb(self) -> float:
+        """MiB of activations that a training step keeps for its backward, without what torch.compile saves; each
+        storage counts once, the model's own do not."""
+        own = {each.untyped_storage().data_ptr() for each in (*self.model.parameters(), *self.model.buffers())}
+        sizes: dict[int, int] = {}
+
+        def pack(kept: Tensor) -> Tensor:
+            storage = kept.untyped_storage()
+            if storage.data_ptr() not in own:
+                sizes[storage.data_ptr()] = storage.nbytes()
+            return kept
+
+        images, labels = next(self.batches)
+        self.model.train()
+        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept)
+        with torch.compiler.set_stance("force_eager"), hooks:
+            loss = F.cross_entropy(self._forward(images).float(), labels)
+        del loss  # kept every storage alive, so that none was counted twice
+        return sum(sizes.values()) / 2**20
 
     def _recompute_moments(self) -> None:
         """Running moments as plain averages over the first training images."""
@@ -140,29 +196,38 @@ class Training:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
             return self.model(x)  # type: ignore[no-any-return]
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        size = min(self.recipe.batch_size, len(self.images.train.labels))
-        if len(self.order) < size:
-            self.order = torch.randperm(len(self.images.train.labels), generator=self.generator)
-        chosen, self.order = self.order[:size], self.order[size:]
-        chosen = chosen.to(self.device)
-        images = self.images.train.images[chosen]
-        return augment(images, self.recipe, self.generator), self.images.train.labels[chosen]
+
+def _batches(images: Images, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Training batches without end. An epoch's order, crops and mirrorings are drawn at once and lie on the device; the
+    images that are left over at its end are not trained with. The same on every device."""
+    split, device = images.train, images.train.images.device
+    count, (height, width) = len(split.labels), split.images.shape[-2:]
+    size = min(recipe.batch_size, count)
+    while True:
+        order = torch.randperm(count, generator=generator).to(device)
+        rows = columns = mirrored = None
+        if recipe.crop:
+            rows = torch.randint(height - recipe.crop + 1, (count, 1), generator=generator).to(device)
+            columns = torch.randint(width - recipe.crop + 1, (count, 1), generator=generator).to(device)
+        if recipe.flip:
+            mirrored = (torch.rand(count, generator=generator) < 0.5).to(device)
+        for start in range(0, count - size + 1, size):
+            part = slice(start, start + size)
+            chosen = order[part]
+            batch = split.images[chosen]
+            if recipe.crop and rows is not None and columns is not None:
+                batch = crop(batch, rows[part], columns[part], recipe.crop)
+            if mirrored is not None:
+                batch = torch.where(mirrored[part, None, None, None], batch.flip(3), batch)
+            yield batch, split.labels[chosen]
 
 
-def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """A random crop and mirroring of each image."""
-    n, _, height, width = images.shape
-    if recipe.crop and recipe.crop < max(height, width):
-        rows = torch.randint(height - recipe.crop + 1, (n, 1), generator=generator) + torch.arange(recipe.crop)
-        columns = torch.randint(width - recipe.crop + 1, (n, 1), generator=generator) + torch.arange(recipe.crop)
-        rows, columns = rows.to(images.device), columns.to(images.device)
-        batch = torch.arange(n, device=images.device)[:, None, None]
-        images = images.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if recipe.flip:
-        mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    return images
+def crop(images: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
+    """The square of each image "n c h w" that begins at its row "n 1" and column "n 1"."""
+    along = torch.arange(size, device=images.device)
+    each = torch.arange(len(images), device=images.device)[:, None, None]
+    found = images.permute(0, 2, 3, 1)[each, (rows + along)[:, :, None], (columns + along)[:, None, :]]
+    return found.permute(0, 3, 1, 2)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

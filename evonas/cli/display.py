@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evonas.config import BASELINE, Config
-from evonas.evolution import History
+from evonas.history import History
 from evonas.run import Run, Watcher
 from evonas.studies.rerank import FinalRow
 from workers.protocol import Gate

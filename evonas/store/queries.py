@@ -8,16 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, Table, func, select
 
-from evonas.config import Config
+from evonas.config import BASELINE, Config
 from evonas.store import tables
 from evonas.store.database import Address, check_schema, find_run, locate, open_engine
 from search_space.errors import InputError, did_you_mean
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
+from workers.protocol import Rung
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Trained:
     formula: str
     seed: int
     evaluation: Evaluation
+    advantage: float | None
     epoch: int
     at: float  # Unix seconds
 
@@ -157,7 +160,9 @@ class Reader:
             rows = connection.execute(query).all()
             details = self._details(connection, [row.id for row in rows])
         return [
-            Trained(purpose, r.birth, r.name, r.layer, r.seed, _evaluation(r, details[r.id]), r.epoch, r.at)
+            Trained(
+                purpose, r.birth, r.name, r.layer, r.seed, _evaluation(r, details[r.id]), r.advantage, r.epoch, r.at
+            )
             for r in rows
         ]
 
@@ -168,6 +173,30 @@ class Reader:
         with self.engine.connect() as connection:
             row = connection.execute(query).first()
             return _evaluation(row, self._details(connection, [row.id])[row.id]) if row else None
+
+    def rungs(self) -> list[tuple[int, int, float]]:
+        """(step, seq, accuracy) of every outcome that reached a rung."""
+        e, m = tables.evaluation.c, tables.measurement.c
+        query = select(m.step, e.seq, m.value).join(tables.evaluation, e.id == m.evaluation).order_by(e.seq)
+        with self.engine.connect() as connection:
+            found = connection.execute(
+                query.where(e.run == self.run, e.purpose == "search", m.gate == Rung.model_fields["gate"].default)
+            )
+            return [(row[0], row[1], row[2]) for row in found]
+
+    def spread(self) -> dict[str, tuple[float, int]]:
+        """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and how
+        many they are; empty below two."""
+        outcomes = [
+            each.evaluation.outcome
+            for purpose in ("baseline", "rerank")
+            for each in self.evaluations(purpose)
+            if each.name == BASELINE
+        ]
+        trained = [each.accuracy for each in outcomes if isinstance(each, Fitness)]
+        if len(trained) < 2:
+            return {}
+        return {p: (stdev([each[p] for each in trained]), len(trained)) for p in self.config.proxies}
 
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Candidates by state, and those stopped by gate (or lost, by kind of crash)."""
@@ -203,7 +232,7 @@ class Reader:
             trained = evaluations.get(record.birth)
             row = {name: getattr(record, name) for name in _LOGICAL}
             yield {**row, **({} if trained is None else told(trained, logical_only))}
-        for purpose in ("baseline", "rerank"):
+        for purpose in ("baseline", "audit", "rerank"):
             rows = [
                 {"purpose": purpose, "birth": t.birth, "name": t.name, "formula": t.formula, "seed": t.seed}
                 | told(t, logical_only)
@@ -225,31 +254,30 @@ class Reader:
         query = select(c, e).outerjoin(e, outcome_of).where(c.c.run == self.run, *where).order_by(c.c.birth)
         rows = connection.execute(query).all()
         names = [column.name for column in c.columns]
-        scores = self._accuracies(connection, [row[len(names)] for row in rows if row[len(names)] is not None])
+        scores = self._scores(connection, [row[len(names)] for row in rows if row[len(names)] is not None])
         for row in rows:
             left = dict(zip(names, row[: len(names)], strict=True))
             right = dict(zip((column.name for column in e.columns), row[len(names) :], strict=True))
-            accuracy = scores.get(right["id"], {})
+            found = scores.get(right["id"], {})
             known = {name: left[name] for name in names if name != "run"}
-            outcome = _outcome(right, accuracy) if right["id"] is not None else None
+            outcome = _outcome(right, found) if right["id"] is not None else None
             yield Record(
                 **known,
                 seq=right["seq"],
                 advantage=right["advantage"],
                 outcome=outcome,
-                accuracy=accuracy,
+                accuracy=found.get("accuracy", {}),
                 seconds=right["seconds"] or 0.0,
                 host=right["host"] or "",
             )
 
-    def _accuracies(self, connection: Connection, numbers: Sequence[int]) -> dict[int, dict[str, float]]:
-        """Evaluation -> proxy -> accuracy, the proxies in the config's order."""
+    def _scores(self, connection: Connection, numbers: Sequence[int]) -> dict[int, dict[str, dict[str, float]]]:
+        """Evaluation -> objective -> proxy -> value, the proxies in the config's order."""
         order = list(self.config.proxies)
-        found: dict[int, dict[str, float]] = {}
-        for row in _rows_of(connection, tables.score, numbers):
-            if row.objective == "accuracy":
-                found.setdefault(row.evaluation, {})[row.proxy] = row.value
-        return {n: dict(sorted(each.items(), key=lambda item: order.index(item[0]))) for n, each in found.items()}
+        found: dict[int, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        for row in sorted(_rows_of(connection, tables.score, numbers), key=lambda row: order.index(row.proxy)):
+            found[row.evaluation][row.objective][row.proxy] = row.value
+        return found
 
     def _details(self, connection: Connection, numbers: Sequence[int]) -> dict[int, dict[str, list[Any]]]:
         details: dict[int, dict[str, list[Any]]] = {number: defaultdict(list) for number in numbers}
@@ -259,7 +287,7 @@ class Reader:
                 details[row.evaluation][name].append(row)
         for each in details.values():
             each["score"].sort(key=lambda row: order.index(row.proxy))
-            each["point"].sort(key=lambda row: (row.step, order.index(row.proxy)))
+            each["point"].sort(key=lambda row: (row.repeat, row.step, order.index(row.proxy)))
             each["measurement"].sort(key=lambda row: row.position)
         return details
 
@@ -276,10 +304,10 @@ _LOGICAL = (
 )
 
 
-def _outcome(row: dict[str, Any], accuracy: dict[str, float]) -> Outcome:
+def _outcome(row: dict[str, Any], scores: dict[str, dict[str, float]]) -> Outcome:
     match row["verdict"]:
         case "fitness":
-            return Fitness(accuracy)
+            return Fitness(**scores)
         case "rejection":
             return Rejection(row["gate"], row["proxy"], row["value"], row["threshold"], row["step"])
         case _:
@@ -287,17 +315,21 @@ def _outcome(row: dict[str, Any], accuracy: dict[str, float]) -> Outcome:
 
 
 def _evaluation(row: Any, details: dict[str, list[Any]]) -> Evaluation:
-    accuracy = {each.proxy: each.value for each in details["score"]}
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    for each in details["score"]:
+        scores[each.objective][each.proxy] = each.value
     return Evaluation(
-        _outcome(row._asdict(), accuracy),
+        _outcome(row._asdict(), scores),
         tuple(
             Measurement(m.gate, m.proxy, m.value, m.threshold, m.step, m.passed, m.seconds)
             for m in details["measurement"]
         ),
-        tuple(Point(p.proxy, p.step, p.accuracy, p.loss) for p in details["point"]),
+        tuple(Point(p.proxy, p.step, p.accuracy, p.loss, p.repeat) for p in details["point"]),
         row.seconds,
         row.memory_mb,
         row.host,
+        row.conditions or "",
+        row.attempts,
     )
 
 
@@ -307,18 +339,20 @@ def told(trained: Trained, logical_only: bool) -> dict[str, Any]:
     evaluation, outcome = trained.evaluation, trained.evaluation.outcome
     row: dict[str, Any] = {"verdict": type(outcome).__name__.lower()}
     match outcome:
-        case Fitness(accuracy):
-            row["accuracy"] = accuracy
+        case Fitness(accuracy, step_seconds, saved_mb):
+            row |= {"accuracy": accuracy, "saved_mb": saved_mb}
+            row |= {} if logical_only else {"step_seconds": step_seconds}
         case Rejection(gate, proxy, value, threshold, step):
             row |= {"gate": gate, "proxy": proxy, "value": value, "threshold": threshold, "step": step}
         case Crash(kind, message):
             row |= {"gate": kind} | ({} if logical_only else {"message": message})
-    points = sorted(evaluation.points, key=lambda p: (p.proxy, p.step))
-    row["points"] = [[p.proxy, p.step, p.accuracy, p.loss] for p in points]
+    points = sorted(evaluation.points, key=lambda p: (p.repeat, p.proxy, p.step))
+    row["points"] = [[p.proxy, p.step, p.accuracy, p.loss, p.repeat] for p in points]
     columns = [name for name in Measurement.__slots__ if not (logical_only and name == "seconds")]
     row["measurements"] = [{name: getattr(m, name) for name in columns} for m in evaluation.measurements]
     if not logical_only:
         row |= {"seconds": evaluation.seconds, "memory_mb": evaluation.memory_mb, "host": evaluation.host}
+        row |= {"conditions": evaluation.conditions, "attempts": evaluation.attempts}
         row |= {"epoch": trained.epoch, "at": trained.at}
     return row
 

@@ -165,11 +165,19 @@ class Store:
             self._insert_evaluation(connection, evaluation, formula, "search", seed, birth, None, seq, advantage)
 
     def record_beside(
-        self, purpose: str, formula: str, seed: int, evaluation: Evaluation, *, birth: int | None, name: str | None
+        self,
+        purpose: str,
+        formula: str,
+        seed: int,
+        evaluation: Evaluation,
+        *,
+        birth: int | None = None,
+        name: str | None = None,
+        advantage: float | None = None,
     ) -> None:
-        """An evaluation beside the search: a baseline, or the rerank."""
+        """An evaluation beside the search: a baseline, an audit, or the rerank."""
         with self._writing() as connection:
-            self._insert_evaluation(connection, evaluation, formula, purpose, seed, birth, name, None, None)
+            self._insert_evaluation(connection, evaluation, formula, purpose, seed, birth, name, None, advantage)
 
     def finish(self) -> None:
         """Every record is made."""
@@ -246,19 +254,21 @@ class Store:
             "name": name,
             "purpose": purpose,
             "seed": seed,
+            "attempts": evaluation.attempts,
             "epoch": self.epoch,
             "seq": seq,
             "verdict": type(outcome).__name__.lower(),
             "advantage": advantage,
             "host": evaluation.host or platform.node(),
+            "conditions": evaluation.conditions,
             "seconds": evaluation.seconds,
             "memory_mb": evaluation.memory_mb,
             "at": time.time(),
         }
-        scores: dict[str, float] = {}
+        scores: dict[str, dict[str, float]] = {}
         match outcome:
             case Fitness():
-                scores = outcome.accuracy
+                scores = _columns(outcome)
             case Rejection():
                 row |= {"gate": outcome.gate, "proxy": outcome.proxy, "step": outcome.step}
                 row |= {"value": outcome.value, "threshold": outcome.threshold}
@@ -268,7 +278,10 @@ class Store:
         assert key is not None
         number = int(key[0])
         for table, rows in (
-            (tables.score, [{"proxy": p, "objective": "accuracy", "value": v} for p, v in scores.items()]),
+            (
+                tables.score,
+                [{"proxy": p, "objective": name, "value": v} for name, each in scores.items() for p, v in each.items()],
+            ),
             (tables.point, [_columns(each) for each in evaluation.points]),
             (tables.measurement, [{"position": i, **_columns(m)} for i, m in enumerate(evaluation.measurements)]),
         ):

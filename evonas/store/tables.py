@@ -71,8 +71,9 @@ evaluation = Table(
     Column("layer", Text, nullable=False),  # formula
     Column("birth", Integer),  # NULL for a layer of the catalog
     Column("name", String),  # of a layer of the catalog
-    Column("purpose", String, nullable=False),  # search | baseline | rerank
+    Column("purpose", String, nullable=False),  # search | baseline | audit | rerank
     Column("seed", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="1"),  # the last of them is told
     Column("epoch", Integer, nullable=False),
     Column("seq", Integer),  # order of the search's outcomes
     Column("verdict", String, nullable=False),  # fitness | rejection | crash
@@ -84,6 +85,7 @@ evaluation = Table(
     Column("message", Text),  # of a crash
     Column("advantage", Float),  # of a fitness: mean over proxies of accuracy minus BN-ReLU's, same seed
     Column("host", String, nullable=False),
+    Column("conditions", String),  # device, processor, threads, torch; NULL before schema 0002
     Column("seconds", Float, nullable=False),
     Column("memory_mb", Float, nullable=False),
     Column("at", Float, nullable=False),  # Unix seconds
@@ -98,7 +100,7 @@ score = Table(
     metadata,
     Column("evaluation", ForeignKey("evaluation.id"), primary_key=True),
     Column("proxy", String, primary_key=True),
-    Column("objective", String, primary_key=True),
+    Column("objective", String, primary_key=True),  # accuracy | step_seconds | saved_mb
     Column("value", Float, nullable=False),
 )
 
@@ -107,6 +109,7 @@ point = Table(
     metadata,
     Column("evaluation", ForeignKey("evaluation.id"), primary_key=True),
     Column("proxy", String, primary_key=True),
+    Column("repeat", Integer, primary_key=True, server_default="0"),  # with the n-th of the recipe's seeds
     Column("step", Integer, primary_key=True),
     Column("accuracy", Float, nullable=False),
     Column("loss", Float, nullable=False),

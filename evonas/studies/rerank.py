@@ -62,21 +62,29 @@ def contenders(config: Config, reader: Reader) -> list[Contender]:
 
 
 def rerank_seeds(config: Config) -> list[int]:
-    return [config.seed + 1 + i for i in range(config.evolution.rerank.seeds)]
+    return [config.seed + config.recipe.seeds + i for i in range(config.evolution.rerank.seeds)]
 
 
-def rerank(search: Search, reader: Reader, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+def rerank(
+    search: Search,
+    reader: Reader,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    only_baseline: bool = False,
+) -> None:
     """Train what the store does not hold yet; what crashed has a second chance, and one more at each resume. Raises
     Stopped when asked to stop."""
     config = search.config
-    protocol = config.protocol.model_copy(update={"gates": ()})
+    recipe = config.recipe.model_copy(update={"seeds": 1})  # each of the rerank's seeds is an evaluation of its own
+    protocol = config.protocol.model_copy(update={"gates": (), "recipe": recipe})
+    wanted = [Contender(None, BASELINE, catalog[BASELINE].graph)] if only_baseline else contenders(config, reader)
     done = {
         (each.birth, each.name, each.seed)
         for each in reader.evaluations("rerank")
         if not isinstance(each.evaluation.outcome, Crash)
     }
     retried: set[tuple[Contender, int]] = set()
-    everything = [(each, seed) for seed in rerank_seeds(config) for each in contenders(config, reader)]
+    everything = [(each, seed) for seed in rerank_seeds(config) for each in wanted]
     waiting = [(each, seed) for each, seed in everything if (each.birth, each.name, seed) not in done]
     running: dict[int, tuple[Contender, int]] = {}
     number = 0

@@ -36,7 +36,7 @@ def measure(config: Config, text: str, seed: int, baseline: tuple[BaselinePoint,
     if not all_gates:
         protocol = protocol.model_copy(update={"gates": tuple(g for g in protocol.gates if isinstance(g, Stability))})
     job = Job(graph=text, protocol=protocol, seed=seed, baseline=baseline)
-    run = _Run(job, Graph.parse(text), data.load(config.data), "cpu")
+    run = _Run(job, Graph.parse(text), data.load(config.data))
     try:
         run.ask_gates()
     except Rejected as stop:

@@ -290,7 +290,7 @@ def test_a_network_too_large_for_this_machine_may_be_meant_for_another() -> None
         (
             "{image_size: 8,",
             "{source: embeded,",
-            "run.yaml:5: data.source: expected 'embedded', 'folder', 'CIFAR10', 'CIFAR100' or 'FashionMNIST', "
+            "run.yaml:5: data.source: expected 'embedded', 'folder', 'CIFAR10', 'CIFAR100', 'SVHN' or 'FashionMNIST', "
             "got 'embeded'; did you mean 'embedded'?",
         ),
         # what is missing or too much

@@ -102,6 +102,7 @@ def searched(folder: Path, config: Config, pool: FakePool, **options: Any) -> tu
     address = Address.of_file(folder / "run.db", "run", folder)
     search = Search(config, Store.create(address, config, {}), pool, History(), **options)
     try:
+        search.evaluate_baseline()
         search.run()
     finally:
         search.store.close()

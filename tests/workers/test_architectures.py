@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from evonas.config_file import load_config
+from search_space.moments import Layer
 from workers.architectures import build
 from workers.architectures.mobilenet import InvertedBottleneck
-from workers.architectures.parts import Affine, conv, scaled
+from workers.architectures.parts import conv, scaled
 from workers.protocol import EfficientNet, MobileNetV2, PreactResNet, Proxy
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -96,24 +97,14 @@ def test_linear_bottleneck_has_the_affine_only(build_proxy: Callable[..., Proxy]
         *_, projection, last = block.branch
         assert isinstance(projection, nn.Conv2d)
         assert projection.kernel_size == (1, 1)
-        assert isinstance(last, Affine)
+        assert type(last) is Layer
+        assert not last.apply_act
         assert [parameter.numel() for parameter in last.parameters()] == [projection.out_channels] * 2
         depthwise = [each for each in convolutions(block) if each.groups > 1]
         assert [each.groups for each in depthwise] == [depthwise[0].in_channels]
         before = [type(each) for each in block.branch if isinstance(each, Site)]
         expands = projection.in_channels > block.branch[0].in_channels
         assert len(before) == 1 + expands
-
-
-def test_affine_starts_as_the_identity_and_is_per_channel() -> None:
-    affine = Affine(3)
-    x = torch.randn(2, 3, 4, 5)
-    assert torch.equal(affine(x), x)
-    with torch.no_grad():
-        affine.weight.copy_(torch.tensor([1.0, 2.0, 3.0])[:, None, None])
-        affine.bias.copy_(torch.tensor([-1.0, 0.0, 1.0])[:, None, None])
-    for channel, (weight, bias) in enumerate([(1, -1), (2, 0), (3, 1)]):
-        assert torch.allclose(affine(x)[:, channel], weight * x[:, channel] + bias)
 
 
 @pytest.mark.parametrize(

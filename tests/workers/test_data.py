@@ -23,9 +23,9 @@ COLOURS = {"apple": (200, 30, 30), "berry": (20, 40, 220), "cherry": (90, 10, 60
 
 @pytest.fixture(autouse=True)
 def _nothing_cached() -> Iterator[None]:
-    load.cache_clear()
+    data._load.cache_clear()
     yield
-    load.cache_clear()
+    data._load.cache_clear()
 
 
 @pytest.fixture

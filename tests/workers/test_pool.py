@@ -15,9 +15,9 @@ from tests.workers.conftest import graph, protocol
 from workers.evaluation import evaluate
 from workers.outcome import Crash, Evaluation, Fitness, Rejection
 from workers.pool import InProcessPool, Pool, RayPool
-from workers.protocol import Data, Job
+from workers.protocol import Job
 
-DATA = protocol().data
+PROTOCOL = protocol()
 PATIENCE = 120.0  # seconds; a pool that never answers fails its test
 FOREVER = 10**7  # steps
 
@@ -64,7 +64,7 @@ def alone() -> Iterator[None]:
 )
 def test_an_address_without_a_cluster_is_bad_input(alone: None, address: str) -> None:
     with pytest.raises(InputError, match=r"^cluster\.address: ") as caught:
-        RayPool(DATA, address=address, count=1)
+        RayPool(PROTOCOL, address=address, count=1)
     assert f"'{address}'" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not ray.is_initialized()
@@ -72,7 +72,7 @@ def test_an_address_without_a_cluster_is_bad_input(alone: None, address: str) ->
 
 def test_a_pool_stops_the_ray_that_it_started(alone: None) -> None:
     with pytest.raises(InputError, match=r"^workers: 1000 x 1 CPUs wanted, but the cluster holds \d+ such workers$"):
-        RayPool(DATA, count=1000)
+        RayPool(PROTOCOL, count=1000)
     assert not ray.is_initialized()
 
 
@@ -90,7 +90,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def ray_pool(cluster: None) -> Iterator[RayPool]:
-    pool = RayPool(DATA, count=2)
+    pool = RayPool(PROTOCOL, count=2, retries=0)
     yield pool
     pool.close()
 
@@ -173,11 +173,11 @@ class PoolContract:
 class TestInProcessPool(PoolContract):
     @pytest.fixture
     def pool(self) -> Pool:
-        return InProcessPool()
+        return InProcessPool(PROTOCOL)
 
     @pytest.fixture
     def another(self) -> Pool:
-        return InProcessPool()
+        return InProcessPool(PROTOCOL)
 
 
 class TestRayPool(PoolContract):
@@ -187,10 +187,10 @@ class TestRayPool(PoolContract):
 
     @pytest.fixture
     def another(self, cluster: None) -> Pool:
-        return RayPool(DATA, count=1)
+        return RayPool(PROTOCOL, count=1)
 
     def test_workers_are_separate_processes(self, ray_pool: RayPool) -> None:
-        pids = {ray.get(slot.ready) for slot in ray_pool._slots}
+        pids = {ray.get(slot.ready)[1] for slot in ray_pool._slots}
         assert len(pids) == ray_pool.capacity == 2
         assert os.getpid() not in pids
 
@@ -202,7 +202,7 @@ class TestRayPool(PoolContract):
         assert isinstance(evaluation.outcome, Fitness)
         assert ray_pool.next(0.5) is None
         (victim,) = [slot for slot in ray_pool._slots if slot.key == 1]
-        os.kill(ray.get(victim.ready), signal.SIGKILL)
+        os.kill(ray.get(victim.ready)[1], signal.SIGKILL)
         key, evaluation = answer(ray_pool)
         assert (key, crash(evaluation).kind) == (1, "worker_died")
         assert crash(evaluation).message
@@ -215,7 +215,7 @@ class TestRayPool(PoolContract):
         }
 
     def test_a_hanging_worker_is_replaced(self, cluster: None) -> None:
-        pool = RayPool(DATA, count=1, time_limit_seconds=4.0)  # from when the worker has started
+        pool = RayPool(PROTOCOL, count=1, time_limit_seconds=4.0)  # from when the worker has started
         try:
             pool.submit(1, endless())
             key, evaluation = answer(pool)
@@ -232,12 +232,12 @@ class TestRayPool(PoolContract):
     def test_a_worker_that_never_starts_is_replaced(self, ray_pool: RayPool, monkeypatch: pytest.MonkeyPatch) -> None:
         """Ray cannot place it; one that hangs while it loads its data looks the same."""
         monkeypatch.setattr("workers.pool.START_SECONDS", 0.5)
-        pool = RayPool(DATA, cpus=4)  # of the cluster's 4 CPUs, `ray_pool` holds 2
+        pool = RayPool(PROTOCOL, cpus=4, retries=0)  # of the cluster's 4 CPUs, `ray_pool` holds 2
         try:
             (stuck,) = pool._slots
             pool.submit(1, job())
             key, evaluation = answer(pool)
-            assert (key, crash(evaluation)) == (1, Crash("time_limit", "no start within 0.5 s"))
+            assert (key, crash(evaluation)) == (1, Crash("worker_died", "no start within 0.5 s"))
             assert evaluation.seconds == 0.5
             assert stuck not in pool._slots
             assert len(pool._slots) == 1
@@ -246,7 +246,7 @@ class TestRayPool(PoolContract):
 
     def test_data_that_a_worker_cannot_find_are_bad_input(self, cluster: None, tmp_path: Path) -> None:
         """The driver may have them where another node has not."""
-        pool = RayPool(Data(source="folder", path=str(tmp_path / "nowhere")), count=1)
+        pool = RayPool(protocol(data={"source": "folder", "path": str(tmp_path / "nowhere")}), count=1)
         try:
             pool.submit(1, job())
             with pytest.raises(InputError, match=r"data\.path: no folder"):
@@ -260,16 +260,19 @@ class TestRayPool(PoolContract):
             ({"count": 5}, "workers: 5 x 1 CPUs wanted, but the cluster holds 4 such workers"),
             ({"count": 3, "cpus": 2}, "workers: 3 x 2 CPUs wanted, but the cluster holds 2 such workers"),
             ({"cpus": 5}, "workers: 1 x 5 CPUs wanted, but the cluster holds 0 such workers"),
-            ({"gpus": 1000.0}, "workers: 1 x 1 CPUs and 1000 GPUs wanted, but the cluster holds 0 such workers"),
+            (
+                {"device": "cuda", "gpus": 1000.0},
+                "workers: 1 x 1 CPUs and 1000 GPUs wanted, but the cluster holds 0 such workers",
+            ),
         ],
     )
     def test_more_workers_than_the_cluster_holds(self, cluster: None, asked: dict[str, Any], message: str) -> None:
         with pytest.raises(InputError) as caught:
-            RayPool(DATA, **asked)
+            RayPool(PROTOCOL, **asked)
         assert str(caught.value) == message
         assert ray.is_initialized()
 
     def test_as_many_workers_as_the_cluster_holds(self, cluster: None) -> None:
-        pool = RayPool(DATA, cpus=2)
+        pool = RayPool(PROTOCOL, cpus=2)
         pool.close()
         assert pool.capacity == 2

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ from torch.fx import GraphModule
 from search_space.lowering import NormAct
 from tests.workers.conftest import graph, images, protocol
 from workers import training
+from workers.data import Images, Split
 from workers.outcome import Point
 from workers.protocol import Recipe
-from workers.training import Diverged, Training, augment, build_model, learning_rate
+from workers.training import Diverged, Training, _batches, build_model, learning_rate
 
 SUB_WINDOWS = [(8, 8, 5), (7, 9, 4), (6, 11, 6), (5, 5, 4)]
 
@@ -26,7 +28,7 @@ def start(text: str = "BN-ReLU", proxy: str = "resnet", seed: int = 0, **changes
 
 
 def batches(training_: Training, count: int) -> list[tuple[Tensor, Tensor]]:
-    return [training_._batch() for _ in range(count)]
+    return [next(training_.batches) for _ in range(count)]
 
 
 def same(first: list[tuple[Tensor, Tensor]], second: list[tuple[Tensor, Tensor]]) -> bool:
@@ -199,10 +201,18 @@ def test_a_warm_up_of_all_steps_ends_at_the_rate() -> None:
 # --------------------------------------------------------------------------- crops and mirrors
 
 
+def shown(whole: Tensor, **recipe: Any) -> tuple[Tensor, Tensor]:
+    """The images of one epoch as they are, and as training sees them."""
+    split, one = Split(whole, torch.arange(len(whole))), torch.ones(())
+    chosen = Recipe(batch_size=len(whole), **recipe)
+    batch, labels = next(_batches(Images(split, split, len(whole), one, one), chosen, torch.Generator().manual_seed(0)))
+    assert sorted(labels.tolist()) == list(range(len(whole)))
+    return whole[labels], batch
+
+
 @pytest.mark.parametrize(("height", "width", "crop"), SUB_WINDOWS)
 def test_crops_are_windows_of_their_own_image_at_every_offset(height: int, width: int, crop: int) -> None:
-    whole = numbered(400, height, width)
-    cropped = augment(whole, Recipe(crop=crop), torch.Generator().manual_seed(0))
+    whole, cropped = shown(numbered(400, height, width), crop=crop)
     assert cropped.shape == (400, 2, crop, crop)
     offsets = set()
     for image, window in zip(whole, cropped, strict=True):
@@ -215,30 +225,31 @@ def test_crops_are_windows_of_their_own_image_at_every_offset(height: int, width
 
 
 def test_mirrors_turn_about_half_of_the_images() -> None:
-    whole = numbered(200, 4, 6)
-    mirrored = augment(whole, Recipe(flip=True), torch.Generator().manual_seed(0))
+    whole, mirrored = shown(numbered(200, 4, 6), flip=True)
     turned = 0
-    for image, shown in zip(whole, mirrored, strict=True):
-        assert torch.equal(shown, image) or torch.equal(shown, image.flip(2))
-        turned += not torch.equal(shown, image)
+    for image, seen in zip(whole, mirrored, strict=True):
+        assert torch.equal(seen, image) or torch.equal(seen, image.flip(2))
+        turned += not torch.equal(seen, image)
     assert 60 < turned < 140
 
 
 def test_crop_and_mirror_together() -> None:
-    whole = numbered(100, 6, 6)
-    shown = augment(whole, Recipe(crop=4, flip=True), torch.Generator().manual_seed(0))
-    for image, window in zip(whole, shown, strict=True):
+    for image, window in zip(*shown(numbered(100, 6, 6), crop=4, flip=True), strict=True):
         windows = [image[:, r : r + 4, c : c + 4] for r in range(3) for c in range(3)]
         assert any(torch.equal(window, each) or torch.equal(window, each.flip(2)) for each in windows)
 
 
-def test_without_crop_and_mirror_images_are_shown_as_they_are() -> None:
-    whole = numbered(10, 5, 5)
-    generator = torch.Generator().manual_seed(0)
-    before = generator.get_state()
-    assert torch.equal(augment(whole, Recipe(), generator), whole)
-    assert torch.equal(generator.get_state(), before)
-    assert torch.equal(augment(whole, Recipe(crop=5), generator), whole)
+@pytest.mark.parametrize("recipe", [{}, {"crop": 5}])
+def test_without_crop_and_mirror_images_are_shown_as_they_are(recipe: dict[str, int]) -> None:
+    assert torch.equal(*shown(numbered(10, 5, 5), **recipe))
+
+
+def test_every_epoch_is_drawn_anew() -> None:
+    started = start(data={"train": 64}, recipe={"batch_size": 16, "crop": 5, "flip": True})
+    epochs = [batches(started, 4) for _ in range(2)]
+    assert not same(*epochs)
+    first, second = (torch.cat([labels for _, labels in epoch]).sort().values for epoch in epochs)
+    assert torch.equal(first, second)
 
 
 def test_training_crops_and_validation_does_not() -> None:
@@ -260,18 +271,24 @@ def test_divergence_is_raised_at_a_check() -> None:
     started = start("x * x", recipe={"learning_rate": 1e6, "steps": 100})
     with pytest.raises(Diverged) as caught:
         started.run(100)
-    assert caught.value.step == started.step
-    assert started.step % training.LOSS_CHECK_EVERY == 0
+    assert caught.value.step == started.step == training.LOSS_CHECK_EVERY
+
+
+def test_divergence_is_seen_at_the_first_step() -> None:
+    with pytest.raises(Diverged) as caught:
+        start("exp(exp(x))").run(3)
+    assert caught.value.step == 1
 
 
 def test_divergence_is_seen_at_the_end_of_a_run() -> None:
+    started = start("x * x", recipe={"learning_rate": 1e6, "steps": 100})
     with pytest.raises(Diverged) as caught:
-        start("exp(exp(x))").run(3)
-    assert caught.value.step == 3
+        started.run(8)
+    assert caught.value.step == 8
 
 
 def test_a_finite_training_does_not_diverge() -> None:
-    started = start("BN-ReLU")
+    started = start("BN-ReLU", recipe={"steps": 20})
     started.run(20)
     assert started.step == 20
 

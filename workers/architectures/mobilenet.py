@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from workers.architectures.parts import Affine, conv, head, scaled
+from search_space.moments import Layer
+from workers.architectures.parts import conv, head, scaled
 from workers.protocol import MobileNetV2, Stage
 
 ROW = ("expand", "channels", "blocks", "stride", "kernel")
@@ -23,7 +24,9 @@ TABLE_2 = tuple(  # expansion, channels, blocks, stride; the paper's strides but
 
 
 class InvertedBottleneck(nn.Module):
-    """Expand, depthwise, project; a norm_act after the first two, the affine alone after the third.
+    """Expand, depthwise, project; a norm_act after the first two, and the affine alone after the third (the linear
+    bottleneck): where the host has a norm without activation, the official EvoNorm code keeps only that
+    (tensorflow/tpu, resnet_model.py).
 
     `excite(width)`, where given, makes a module between the last two (EfficientNet's squeeze and excitation).
     """
@@ -42,7 +45,7 @@ class InvertedBottleneck(nn.Module):
         layers: list[nn.Module] = [conv(inputs, width, 1), norm_act(width)] if stage.expand > 1 else []
         layers += [conv(width, width, stage.kernel, stride, groups=width), norm_act(width)]
         layers += [excite(width)] if excite else []
-        layers += [conv(width, outputs, 1), Affine(outputs)]
+        layers += [conv(width, outputs, 1), Layer(outputs, apply_act=False)]
         self.branch = nn.Sequential(*layers)
         self.residual = stride == 1 and inputs == outputs
 

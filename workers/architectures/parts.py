@@ -2,21 +2,7 @@
 
 import math
 
-import torch
-from torch import Tensor, nn
-
-
-class Affine(nn.Module):
-    """y = weight * x + bias per channel: where the host has a norm without activation (the linear bottleneck), the
-    official EvoNorm code keeps only this (tensorflow/tpu, resnet_model.py)."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(num_features, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(num_features, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight + self.bias
+from torch import nn
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:

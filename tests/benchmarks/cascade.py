@@ -1,0 +1,206 @@
+"""The cascade of a config's gates against the paper's protocol (quality and stability alone), on the same candidates.
+
+    python tests/benchmarks/cascade.py configs/cifar10.yaml --out cascade.jsonl [--set data.source=folder ...]
+
+Random graphs and mutants of good layers, each judged by both protocols, one after the other in one process; times are
+CPU seconds of one thread. A candidate that computes what an earlier one did inherits its outcome in the cascade. What
+the paper's gates accept and the cascade stops is trained to the full budget with fresh seeds, beside BN-ReLU. Every
+result is a line of FILE; run again, it goes on.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import torch
+from scipy.stats import binomtest
+
+from evonas.config import Config
+from evonas.config_file import load_config
+from evonas.evolution import screen
+from search_space.catalog import catalog
+from search_space.fingerprint import probe
+from search_space.graph import Graph
+from search_space.mutation import mutate
+from tests.benchmarks.machine import machine
+from workers import data
+from workers.evaluation import evaluate
+from workers.outcome import Fitness, Outcome, Rejection
+from workers.protocol import BaselinePoint, Job, Protocol, Quality, Stability
+
+GOOD = ("BN-ReLU", "BN-SiLU", "GN-ReLU", "EvoNorm-B0", "EvoNorm-S0")
+PAPER = (Quality(steps=100, min_accuracy=0.2), Stability())
+NEAR = 0.02  # below BN-ReLU's accuracy: a rejected layer that reaches this was rejected wrongly
+FRESH = (101, 102, 103)
+
+
+def candidates(config: Config, random: int, mutants: int, seed: int) -> list[tuple[str, Graph]]:
+    rng = Random(f"cascade {seed}")
+    space = config.space.space
+    drawn = [("random", config.space.draw(rng)) for _ in range(random)]
+    changed = [mutate(catalog[rng.choice(GOOD)].graph, space, rng, config.evolution.mutations) for _ in range(mutants)]
+    return [*drawn, *(("mutant", graph) for graph in changed)]
+
+
+def judge(config: Config, graph: str, baseline: tuple[BaselinePoint, ...], is_duplicate: bool) -> dict[str, Any]:
+    """Both protocols' verdicts and CPU seconds."""
+    torch.set_num_threads(1)
+    data.load(config.data)
+    parsed, found = Graph.parse(graph), {}
+    started = time.process_time()
+    paper = config.protocol.model_copy(update={"gates": PAPER})
+    found["paper"] = told(evaluate(Job(graph=graph, protocol=paper, seed=config.seed)).outcome)
+    found["paper_seconds"] = time.process_time() - started
+    started = time.process_time()
+    measurements = screen(config, parsed, probe(parsed))
+    if measurements and not measurements[-1].passed:
+        found["cascade"] = f"rejected by {measurements[-1].gate}"
+    elif is_duplicate:
+        found["cascade"] = "inherits"
+    else:
+        job = Job(graph=graph, protocol=config.protocol, seed=config.seed, baseline=baseline)
+        found["cascade"] = told(evaluate(job).outcome)
+    found["cascade_seconds"] = time.process_time() - started
+    return found
+
+
+def told(outcome: Outcome) -> str:
+    match outcome:
+        case Fitness():
+            return "accepted"
+        case Rejection("diverged", _, _, _, step):
+            return f"rejected by diverged at step {step}"
+        case Rejection():
+            return f"rejected by {outcome.gate}"
+        case _:
+            return "crashed"
+
+
+def ungated(protocol: Protocol, graph: str, seed: int) -> dict[str, float] | None:
+    torch.set_num_threads(1)
+    outcome = evaluate(Job(graph=graph, protocol=protocol.model_copy(update={"gates": ()}), seed=seed)).outcome
+    return outcome.accuracy if isinstance(outcome, Fitness) else None
+
+
+def baseline_points(config: Config) -> tuple[BaselinePoint, ...]:
+    torch.set_num_threads(1)
+    job = Job(graph=catalog["BN-ReLU"].text, protocol=config.protocol, seed=config.seed)
+    points = evaluate(job).points
+    return tuple(BaselinePoint(proxy=p.proxy, step=p.step, accuracy=p.accuracy) for p in points)
+
+
+def report(rows: list[dict[str, Any]], fresh: dict[tuple[str, int], dict[str, float] | None]) -> None:
+    for kind in ("random", "mutant", "all"):
+        mine = [row for row in rows if kind in (row["kind"], "all")]
+        if not mine:
+            continue
+        print(f"\n{kind}: {len(mine)} candidates")
+        for name in ("paper", "cascade"):
+            print(f"  {name}: {dict(Counter(row[name].split(' at step')[0] for row in mine).most_common())}")
+        rejected = {
+            name: [row[f"{name}_seconds"] for row in mine if row[name].startswith("rejected")]
+            for name in ("paper", "cascade")
+        }
+        means = {name: fmean(seconds) if seconds else math.nan for name, seconds in rejected.items()}
+        print(
+            f"  CPU seconds per rejected candidate: paper {means['paper']:.2f}, cascade {means['cascade']:.3f}, "
+            f"ratio {means['paper'] / means['cascade']:.0f} (goal: 50)"
+        )
+        totals = {name: sum(row[f"{name}_seconds"] for row in mine) for name in ("paper", "cascade")}
+        accepted = sum(row["cascade_seconds"] for row in mine if row["cascade"] == "accepted")
+        ceiling = totals["paper"] / accepted if accepted else math.inf
+        print(
+            f"  all: paper {totals['paper']:.0f} s, cascade {totals['cascade']:.0f} s: ratio "
+            f"{totals['paper'] / totals['cascade']:.1f}, ceiling {ceiling:.1f} (only the accepted cost)"
+        )
+        by_gate: dict[str, list[float]] = {}
+        for row in mine:
+            by_gate.setdefault(row["cascade"].split(" at step")[0], []).append(row["cascade_seconds"])
+        for verdict, seconds in by_gate.items():
+            print(f"    {verdict:24} {len(seconds):4}  {sum(seconds):8.1f} s")
+    stopped = [row for row in rows if row["cascade"].startswith("rejected")]
+    disputed = [row for row in stopped if row["paper"] == "accepted"]
+    wrong = 0
+    for row in disputed:
+        differences = []
+        for seed in FRESH:
+            own, bn = fresh.get((row["graph"], seed)), fresh.get((catalog["BN-ReLU"].text, seed))
+            differences.append(fmean(own[p] - bn[p] for p in bn) if own and bn else -1.0)
+        wrong += fmean(differences) > -NEAR
+        text = Graph.parse(row["graph"]).formula.replace("\n", "; ")
+        print(f"  {row['cascade']}, accepted by the paper's gates: {100 * fmean(differences):+.1f} points: {text}")
+    bound = binomtest(wrong, len(stopped)).proportion_ci(0.90, "exact").high if stopped else math.nan
+    print(
+        f"\nfalse rejects (accepted by the paper's gates, full budget over {len(FRESH)} fresh seeds above BN-ReLU's "
+        f"minus {100 * NEAR:g} points): {wrong} of {len(stopped)} stopped, upper 95 % bound {100 * bound:.2f} %; "
+        f"{len(disputed)} disputed"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--random", type=int, default=500)
+    parser.add_argument("--mutants", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="of the candidates")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--set", action="append", default=[])
+    arguments = parser.parse_args()
+    config = load_config(arguments.config, arguments.set)
+    print(machine())
+    known = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    rows = {row["number"]: row for row in known if "number" in row}
+    fresh = {(row["fresh"], row["seed"]): row["accuracy"] for row in known if "fresh" in row}
+    with (
+        arguments.out.open("a") as file,
+        ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool,
+    ):
+
+        def keep(row: dict[str, Any]) -> None:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+
+        drawn = candidates(config, arguments.random, arguments.mutants, arguments.seed)
+        seen: set[str] = set()
+        duplicates = []
+        for _, graph in drawn:
+            duplicates.append((mark := probe(graph).fingerprint) in seen)
+            seen.add(mark)
+        points = pool.submit(baseline_points, config).result()
+        order = Random(0).sample(range(len(drawn)), len(drawn))  # so that a part of them is already a sample
+        futures = {
+            number: pool.submit(judge, config, str(drawn[number][1]), points, duplicates[number])
+            for number in order
+            if number not in rows
+        }
+        for number, future in futures.items():
+            kind, graph = drawn[number]
+            rows[number] = {"number": number, "kind": kind, "graph": str(graph), **future.result()}
+            keep(rows[number])
+        disputed = [
+            row["graph"]
+            for row in rows.values()
+            if row["cascade"].startswith("rejected") and row["paper"] == "accepted"
+        ]
+        wanted = [(graph, seed) for graph in (catalog["BN-ReLU"].text, *disputed) for seed in FRESH]
+        trained = {
+            key: pool.submit(ungated, config.protocol, *key) for key in dict.fromkeys(wanted) if key not in fresh
+        }
+        for key, each in trained.items():
+            fresh[key] = each.result()
+            keep({"fresh": key[0], "seed": key[1], "accuracy": fresh[key]})
+    report([rows[number] for number in sorted(rows)], fresh)
+
+
+if __name__ == "__main__":
+    main()
