@@ -103,13 +103,13 @@ def search(
     if run is not None and Path(run).exists():
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
     config = _from_anywhere(config)
-    data.split(config.data, data.open_source(config.data))
+    images = data.split_digest(config.data)
     history = History()
-    with _pool(config) as pool, _stop_signals() as should_stop:
+    with open_pool(config) as pool, _stop_signals() as should_stop:
         folder = _new_folder(config, run)
         address, store = _address(config, folder), None
         try:
-            store = Store.create(address, config, _versions(folder))
+            store = Store.create(address, config, {**_versions(folder), "split": images})
             (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
             return _drive(config, store, pool, history, address, folder, should_stop, watcher or Watcher())
         except InputError:
@@ -127,10 +127,12 @@ def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
     """Go on where a stopped or killed run was, with the candidates that were in flight. Raises as `search` does."""
     reader = Reader(locate(run))
     config, address = reader.config, reader.address
-    data.split(config.data, data.open_source(config.data))
+    images = data.split_digest(config.data)
+    if reader.versions.get("split", images) != images:
+        raise InputError("data: the images, or their order, are not those that the run was begun with")
     store = Store.take_over(address)
     try:
-        with _pool(config) as pool, _stop_signals() as should_stop:
+        with open_pool(config) as pool, _stop_signals() as should_stop:
             history = rebuild(Reader(address))
             return _drive(config, store, pool, history, address, run, should_stop, watcher or Watcher())
     finally:
@@ -247,7 +249,8 @@ def _new_folder(config: Config, run: str | Path | None) -> Path:
 
 
 @contextmanager
-def _pool(config: Config) -> Iterator[Pool]:
+def open_pool(config: Config) -> Iterator[Pool]:
+    """The workers that a config asks for. Raises InputError where they cannot be had."""
     workers = config.workers
     pool: Pool
     if config.cluster.address == "in_process":

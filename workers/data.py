@@ -1,6 +1,7 @@
 """Images on a device, and their fixed split. The test images are never loaded here."""
 
 import gzip
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -53,6 +54,7 @@ class Source:
     channels: int
     has_test_part: bool
     read: Any
+    names: tuple[str, ...] = ()  # of the files, where each image is one
 
 
 def load(data: Data, device: str = "cpu") -> Images:
@@ -83,6 +85,16 @@ def split(data: Data, source: Source) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"data: {parts} images wanted for the split, {len(source.labels)} found")
     order = np.random.RandomState(data.split_seed).permutation(len(source.labels))  # a stream that numpy keeps for good
     return order[: data.train], order[data.train : data.train + data.validation]
+
+
+def split_digest(data: Data) -> str:
+    """Identifies which images are trained with and which validate: 16 hexadecimal digits of the labels, the names of
+    the files and the split's indices. Raises InputError where the data are absent or too few."""
+    source = open_source(data)
+    digest = hashlib.sha256("\n".join(source.names).encode())
+    for part in (source.labels, *split(data, source)):
+        digest.update(np.array([len(part), *part], np.int64).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def open_source(data: Data) -> Source:
@@ -140,19 +152,24 @@ def _folder(path: Path, image_size: int | None) -> Source:
                 raise InputError(f"data.image_size: missing; '{where}' has another size than the first image")
         return np.stack(arrays)
 
-    return Source(np.asarray(folder.targets, np.int64), len(folder.classes), 3, (path / "test").is_dir(), read)
+    names = tuple(str(Path(name).relative_to(folder.root)) for name, _ in folder.samples)
+    labels = np.asarray(folder.targets, np.int64)
+    return Source(labels, len(folder.classes), 3, (path / "test").is_dir(), read, names)
 
 
 def _torchvision(name: str, path: Path) -> Source:
+    part: dict[str, Any] = {"split": "train"} if name == "SVHN" else {"train": True}
     try:
-        dataset = getattr(torchvision.datasets, name)(str(path), train=True, download=True)
+        dataset = getattr(torchvision.datasets, name)(str(path), download=True, **part)
     except (OSError, RuntimeError) as error:
         reason = _first_line(error)
         raise InputError(f"data.source: {name} is not in '{path}' and cannot be downloaded ({reason})") from None
     images = np.asarray(dataset.data)
+    if name == "SVHN":  # "n c h w"
+        images = images.transpose(0, 2, 3, 1)
     images = images[..., None] if images.ndim == 3 else images
-    labels = np.asarray(dataset.targets, np.int64)
-    return Source(labels, len(dataset.classes), images.shape[-1], True, lambda indices: images[indices])
+    labels = np.asarray(dataset.labels if name == "SVHN" else dataset.targets, np.int64)
+    return Source(labels, len(np.unique(labels)), images.shape[-1], True, lambda indices: images[indices])
 
 
 def _first_line(error: Exception) -> str:

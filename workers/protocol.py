@@ -8,6 +8,7 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Device = Literal["auto", "cpu", "cuda"]
+DType = Literal["float32", "bfloat16"]
 
 
 class Frozen(BaseModel):
@@ -200,7 +201,7 @@ class Execution(Frozen):
         "never", description="compile the layer when training so many steps"
     )
     channels_last: bool = False
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: DType = "float32"
 
 
 class Protocol(Frozen):

@@ -120,6 +120,10 @@ def top(run: str, n: int, by: str | None, as_json: bool) -> None:
     console.print(table)
     if not records:
         console.print("No candidate has been trained to the full budget yet.")
+    if spread := reader.spread():
+        seeds = next(iter(spread.values()))[1]
+        shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
+        console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}", soft_wrap=True)
 
 
 @click.command(short_help="One candidate, with all that is known.")
@@ -146,7 +150,10 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
         if evaluation is not None:
             told["measurements"] = [_columns(each) for each in evaluation.measurements]
             told["points"] = [_columns(each) for each in evaluation.points]
-            told["memory_mb"] = evaluation.memory_mb
+            told |= {"memory_mb": evaluation.memory_mb, "conditions": evaluation.conditions}
+            told["attempts"] = evaluation.attempts
+            if isinstance(evaluation.outcome, Fitness):
+                told |= {"step_seconds": evaluation.outcome.step_seconds, "saved_mb": evaluation.outcome.saved_mb}
         print_json(told)
         return
     console = terminal()
@@ -158,6 +165,15 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     console.print(
         f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}"
     )
+    if evaluation and evaluation.conditions:
+        tries = f", attempt {evaluation.attempts}" * (evaluation.attempts > 1)
+        console.print(f"{evaluation.conditions}; at most {evaluation.memory_mb:.0f} MB{tries}", soft_wrap=True)
+    if isinstance(record.outcome, Fitness) and record.outcome.saved_mb:
+        outcome = record.outcome
+        costs = ", ".join(
+            f"{p} {1000 * outcome.step_seconds[p]:.1f} ms and {mb:.1f} MB" for p, mb in outcome.saved_mb.items()
+        )
+        console.print(f"a training step and what it keeps for its backward: {costs}", soft_wrap=True)
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         console.print(f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")

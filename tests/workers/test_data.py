@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 import torchvision
 from PIL import Image
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from search_space.errors import InputError
 from workers import data
-from workers.data import load, open_source, split
+from workers.data import load, open_source, split, split_digest
 from workers.protocol import Data
 
 COLOURS = {"apple": (200, 30, 30), "berry": (20, 40, 220), "cherry": (90, 10, 60)}
@@ -313,6 +314,23 @@ def test_torchvision_sets_are_read_without_their_test_part(
     assert sorted([*images.train.labels.tolist(), *images.validation.labels.tolist()]) == sorted([0, 1, 2] * 10)
 
 
+def test_svhn_is_read_from_its_own_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its images lie "h w c n" in a MATLAB file, and its digit 0 has the label 10."""
+    values = np.arange(32 * 32 * 3 * 40).reshape(32, 32, 3, 40).astype(np.uint8)
+    labels = np.arange(40) % 10 + 1
+    scipy.io.savemat(tmp_path / "train_32x32.mat", {"X": values, "y": labels[:, None]})
+    monkeypatch.setattr(torchvision.datasets.SVHN, "_check_integrity", lambda self: True)
+    monkeypatch.setattr(torchvision.datasets.SVHN, "download", lambda self: None)
+    asked = Data(source="SVHN", path=str(tmp_path), train=30, validation=10)
+    images, source = load(asked), open_source(asked)
+    assert images.train.images.shape == (30, 3, 32, 32)
+    assert images.classes == 10
+    assert source.has_test_part
+    indices, _ = split(asked, source)
+    assert torch.equal(images.train.images[0], torch.from_numpy(values[:, :, :, indices[0]]).permute(2, 0, 1))
+    assert images.train.labels[0] == labels[indices[0]] % 10
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -330,6 +348,27 @@ def test_a_set_that_is_absent_and_cannot_be_downloaded(
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", dataset)
     message = one_line(Data(source="CIFAR10", path=str(tmp_path)))
     assert message.startswith(f"data.source: CIFAR10 is not in '{tmp_path}' and cannot be downloaded (")
+
+
+# --------------------------------------------------------------------------- the split's digest
+
+
+def test_the_digest_tells_splits_apart() -> None:
+    base = Data(train=20, validation=10)
+    digests = {split_digest(each) for each in (base, Data(train=21, validation=10), Data(train=20, validation=11))}
+    assert len(digests) == 3
+    assert split_digest(Data(train=20, validation=10, split_seed=1)) not in digests
+    assert split_digest(base) in digests
+    assert split_digest(Data(train=20, validation=10, image_size=14)) == split_digest(base)  # the same images
+
+
+def test_the_digest_sees_another_file(tmp_path: Path) -> None:
+    paint(tmp_path)
+    asked = Data(source="folder", path=str(tmp_path), train=6, validation=3, test=0)
+    before = split_digest(asked)
+    assert split_digest(asked) == before
+    (tmp_path / "apple" / "0.png").rename(tmp_path / "apple" / "0a.png")
+    assert split_digest(asked) != before
 
 
 def test_images_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.workers.conftest import BN_RELU, graph, protocol
+from tests.workers.conftest import BN_RELU, STABLE, graph, images, protocol
 from workers import evaluation
-from workers.evaluation import evaluate
+from workers.evaluation import evaluate, peak_mb
 from workers.outcome import Crash, Evaluation, Fitness, Rejection
-from workers.protocol import BaselinePoint, Job, Protocol
+from workers.protocol import BaselinePoint, Job, Protocol, RungThreshold
+from workers.training import Training
 
 QUALITY = {"gate": "quality", "steps": 3, "min_accuracy": 0.0}
 STABILITY = {"gate": "stability", "steps": 2}
@@ -238,6 +239,144 @@ def test_a_network_whose_last_step_breaks_it_has_diverged() -> None:
     answer = evaluate(job("x * x * x", recipe={"learning_rate": 1e30, "steps": 1}))
     assert isinstance(answer.outcome, Rejection)
     assert answer.outcome.gate == "diverged"
+
+
+# --------------------------------------------------------------------------- the cheap gates and the rungs
+
+
+SIGNAL = {"gate": "signal", "logits_std_min": 1e-9}
+GRADIENT = {"gate": "gradient", "norm_min": 1e-9, "norm_max": 1e9}
+LOSS = {"gate": "loss", "steps": 2, "max_share": 100.0}
+
+
+def test_cheap_gates_are_asked_proxy_by_proxy_where_they_share_their_work() -> None:
+    answer = evaluate(job(gates=(SIGNAL, GRADIENT, LOSS, {**LOSS, "steps": 3}, STABILITY, QUALITY)))
+    assert [(each.gate, each.proxy, each.step) for each in answer.measurements if each.gate != "stability"] == [
+        *((gate, proxy, 0) for proxy in ("resnet", "mobilenet") for gate in ("signal", "gradient")),
+        *(("loss", proxy, step) for proxy in ("resnet", "mobilenet") for step in (2, 3)),
+        ("quality", "resnet", 3),
+        ("quality", "mobilenet", 3),
+    ]
+    assert all(each.passed for each in answer.measurements)
+    assert answer.outcome == evaluate(job()).outcome  # none of them changes the training
+
+
+def test_rejection_by_logits_that_hardly_differ() -> None:
+    answer = evaluate(job("1e-6 * x", gates=({"gate": "signal"}, QUALITY)))
+    (measured,) = answer.measurements
+    assert answer.outcome == Rejection("signal", "resnet", measured.value, 1e-3, 0)
+    assert 0 < measured.value < 1e-3
+    assert not answer.points
+
+
+@pytest.mark.parametrize(("text", "bound"), [("1e-6 * x", 1e-3), ("1000 * x", 1e2), ("exp(exp(x * x))", 1e2)])
+def test_rejection_by_a_gradient_too_small_or_too_large(text: str, bound: float) -> None:
+    answer = evaluate(job(text, gates=({"gate": "gradient"},)))
+    assert isinstance(answer.outcome, Rejection)
+    assert (answer.outcome.gate, answer.outcome.threshold) == ("gradient", bound)
+    assert (answer.outcome.value < bound) == (bound == 1e-3)
+
+
+def test_logits_that_are_no_numbers_are_stopped_by_the_signal() -> None:
+    answer = evaluate(job("exp(exp(x * x))", gates=({"gate": "signal"},)))
+    assert answer.outcome == Rejection("signal", "resnet", math.inf, 1e-3, 0)
+
+
+@pytest.mark.parametrize("name", STABLE)
+def test_known_layers_pass_the_cheap_gates(name: str) -> None:
+    cheap = ({"gate": "signal"}, {"gate": "gradient"})
+    recipe = {"steps": 2}
+    assert isinstance(evaluate(job(name, gates=cheap, recipe=recipe)).outcome, Fitness)
+
+
+def test_rejection_by_a_loss_that_does_not_fall() -> None:
+    answer = evaluate(job("x * zero", gates=({**LOSS, "max_share": 0.9},)))
+    (measured,) = answer.measurements
+    assert answer.outcome == Rejection("loss", "resnet", measured.value, 0.9, 2)
+    assert measured.value == pytest.approx(1.0, abs=0.02)  # of ln 10: it guesses
+
+
+def test_the_loss_is_the_mean_of_the_last_ten_steps() -> None:
+    at = {"gate": "loss", "steps": 14, "max_share": 100.0}
+    answer = evaluate(job(gates=(at,), recipe={"steps": 14}, proxies=("resnet",)))
+    (measured,) = answer.measurements
+    asked = protocol(recipe={"steps": 14})
+    training = Training(graph("BN-ReLU"), asked, "resnet", images(asked), 0)
+    training.run(14)
+    assert measured.value == pytest.approx(float(training.losses[4:].mean()) / math.log(10), rel=1e-6)
+
+
+def test_a_rung_looks_at_the_mean_over_proxies() -> None:
+    rung = {"gate": "rung", "steps": 3}
+    free = evaluate(job(gates=(rung,)))
+    assert free.outcome == evaluate(job()).outcome  # without a threshold it only measures
+    (measured,) = free.measurements
+    accuracies = [each.accuracy for each in free.points if each.step == 3]
+    assert len(accuracies) == 2
+    assert measured.value == pytest.approx(sum(accuracies) / 2)
+    assert (measured.proxy, measured.threshold) == ("", 0.0)
+    for above, passes in ((0.0, True), (1e-6, False)):
+        threshold = RungThreshold(steps=3, accuracy=measured.value + above)
+        other = RungThreshold(steps=2, accuracy=1.0)
+        asked = job(gates=(rung, STABILITY)).model_copy(update={"rungs": (other, threshold)})
+        answer = evaluate(asked)
+        assert isinstance(answer.outcome, Fitness) == passes
+        assert answer.measurements[0].threshold == threshold.accuracy
+        if not passes:
+            assert answer.outcome == Rejection("rung", "", measured.value, threshold.accuracy, 3)
+
+
+# --------------------------------------------------------------------------- several seeds, and costs
+
+
+def test_several_seeds_are_trained_and_averaged() -> None:
+    alone = [evaluate(job(seed=seed, proxies=("resnet",))) for seed in (7, 8, 9)]
+    together = evaluate(job(seed=7, proxies=("resnet",), recipe={"seeds": 3}, gates=(QUALITY,)))
+    assert isinstance(together.outcome, Fitness)
+    accuracies = [each.points[-1].accuracy for each in alone]
+    assert together.outcome.accuracy == {"resnet": pytest.approx(sum(accuracies) / 3)}
+    last = [(each.repeat, each.accuracy) for each in together.points if each.step == 6]
+    assert last == list(enumerate(accuracies))
+    assert [each.repeat for each in together.points if each.step == 3] == [0]  # gates ask the first seed
+
+
+def test_a_training_tells_what_its_steps_cost() -> None:
+    answer = evaluate(job(gates=(QUALITY,)))
+    assert isinstance(answer.outcome, Fitness)
+    for seconds in answer.outcome.step_seconds.values():
+        assert 0 < seconds < answer.seconds
+    larger = evaluate(job(recipe={"batch_size": 32}))
+    assert isinstance(larger.outcome, Fitness)
+    for proxy, mb in answer.outcome.saved_mb.items():
+        assert larger.outcome.saved_mb[proxy] == pytest.approx(2 * mb, rel=0.05)  # of activations, not of weights
+
+
+def test_saved_memory_counts_each_tensor_once() -> None:
+    """tanh keeps its result, which the affine keeps as its input; BN-ReLU by hand keeps more."""
+    found = {}
+    for text in ("tanh(x)", "BN-ReLU"):
+        answer = evaluate(job(text, proxies=("resnet",)))
+        assert isinstance(answer.outcome, Fitness)
+        found[text] = answer.outcome.saved_mb["resnet"]
+    site = 16 * 8 * 8 * 8 * 4 / 2**20  # batch x channels x height x width, float32; the network has three sites
+    assert found["tanh(x)"] < found["BN-ReLU"]
+    assert 3 * site < found["tanh(x)"] < 9 * site
+
+
+def test_conditions_name_what_decides_the_bits() -> None:
+    told = evaluate(job(recipe={"steps": 1})).conditions
+    assert told.startswith("cpu, ")
+    assert f"torch {torch.__version__}" in told
+    assert f"{torch.get_num_threads()} thread" in told
+    assert torch.backends.cpu.get_cpu_capability() in told
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a peak that can be forgotten")
+def test_the_peak_is_that_of_one_evaluation() -> None:
+    block = torch.ones(2**26)  # 256 MiB that are gone before the evaluation
+    before = peak_mb()
+    del block
+    assert evaluate(job(recipe={"steps": 1})).memory_mb < before - 128
 
 
 # --------------------------------------------------------------------------- crashes

@@ -14,7 +14,7 @@ from evonas.config import Config
 from evonas.config_file import load_config
 from tests.workers.conftest import STABLE, graph
 from workers.data import load
-from workers.gates import stability
+from workers.gates import initial_pass, stability
 from workers.protocol import Stability
 from workers.training import build_model
 
@@ -228,3 +228,38 @@ def test_a_norm_whose_own_gradient_is_not_finite_is_infinitely_steep() -> None:
 def test_the_gate_is_the_same_twice() -> None:
     short = Stability(steps=2)
     assert climb("EvoNorm-S0", PROXIES[0], short) == climb("EvoNorm-S0", PROXIES[0], short)
+
+
+# --------------------------------------------------------------------------- one pass at the initial weights
+
+
+def test_the_initial_pass_is_the_logits_spread_and_the_gradients_norm(tiny_model: Tiny) -> None:
+    reference = copy.deepcopy(tiny_model).train()
+    logits = reference(batch()[0]).detach()
+    spread = torch.stack([(column - column.mean()).square().sum() / 5 for column in logits.T]).sqrt().max()
+    norm = gradient_norm(copy.deepcopy(tiny_model).train()).detach()
+    found = initial_pass(tiny_model.eval(), *batch())
+    assert found == (pytest.approx(float(spread), rel=1e-5), pytest.approx(float(norm), rel=1e-5))
+    assert tiny_model.trained == {True}
+    assert all(parameter.grad is None for parameter in tiny_model.parameters())
+
+
+def test_logits_that_are_the_same_for_every_image_do_not_spread(tiny_model: Tiny) -> None:
+    class Blind(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).mean(0, keepdim=True).expand(len(x), -1)
+
+    spread, norm = initial_pass(Blind(), *batch())
+    assert spread < 1e-6
+    assert norm > 0  # which is why the gradient alone does not tell
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_initial_pass_that_is_not_finite_is_infinitely_steep(value: float) -> None:
+    class Broken(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * value
+
+    spread, norm = initial_pass(Broken(), *batch())
+    assert not math.isfinite(spread)
+    assert norm == math.inf

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 
 from search_space.errors import InputError
 from tests.workers.conftest import graph, protocol
@@ -74,6 +75,27 @@ def test_a_pool_stops_the_ray_that_it_started(alone: None) -> None:
     with pytest.raises(InputError, match=r"^workers: 1000 x 1 CPUs wanted, but the cluster holds \d+ such workers$"):
         RayPool(PROTOCOL, count=1000)
     assert not ray.is_initialized()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_bad_input(alone: None) -> None:
+    with pytest.raises(InputError, match=r"workers\.device: cuda, but torch finds no GPU"):
+        InProcessPool(PROTOCOL, "cuda")
+    with pytest.raises(InputError, match=r"workers: 1 x 1 CPUs and 0\.5 GPUs wanted, but the cluster holds 0"):
+        RayPool(PROTOCOL, device="cuda", gpus=0.5)
+
+
+def test_a_compiler_asked_for_and_absent_is_bad_input(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the training is too short to compile anything."""
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    compiling = protocol(execution={"compile_from_steps": 1})
+    changes = {"cpp.cxx": (None, "/no/such/compiler"), "fx_graph_cache": False}  # else it is answered from the disk
+    with (
+        torch._inductor.config.patch(changes),
+        pytest.raises(InputError, match=r"^execution\.compile_from_steps: torch\.compile does not work here"),
+    ):
+        InProcessPool(compiling)
+    InProcessPool(protocol(execution={"compile_from_steps": 7}))  # of 6 steps
 
 
 # --------------------------------------------------------------------------- the contract
@@ -213,6 +235,38 @@ class TestRayPool(PoolContract):
         assert {key: each.outcome for key, each in answers.items()} == {
             key: evaluate(job(seed=key)).outcome for key in (3, 4)
         }
+
+    def test_a_job_whose_worker_dies_is_tried_again(self, cluster: None) -> None:
+        """So often as asked; the answer is that of the last attempt, with the memory that was seen from outside."""
+        pool = RayPool(PROTOCOL, count=1, retries=2)
+        try:
+            pool.submit(1, endless())
+            for attempt in (1, 2, 3):
+                while not (pool._slots[0].attempt == attempt and pool._slots[0].peak_mb):
+                    assert pool.next(0.5) is None
+                os.kill(ray.get(pool._slots[0].ready)[1], signal.SIGKILL)
+            key, evaluation = answer(pool)
+            assert (key, crash(evaluation).kind, evaluation.attempts) == (1, "worker_died", 3)
+            assert evaluation.memory_mb > 50
+            pool.submit(2, job(recipe={"steps": 200}))
+            while not pool._slots[0].started:
+                assert pool.next(0.1) is None
+            os.kill(ray.get(pool._slots[0].ready)[1], signal.SIGKILL)
+            key, evaluation = answer(pool)
+            assert (key, evaluation.attempts) == (2, 2)
+            assert evaluation.outcome == evaluate(job(recipe={"steps": 200})).outcome
+        finally:
+            pool.close()
+
+    def test_what_the_layer_may_cause_is_not_tried_again(self, cluster: None) -> None:
+        pool = RayPool(PROTOCOL, count=1, retries=5, time_limit_seconds=3.0)
+        try:
+            for key, asked, kind in ((1, endless(), "time_limit"), (2, job("x + y"), "error")):
+                pool.submit(key, asked)
+                _, evaluation = answer(pool)
+                assert (crash(evaluation).kind, evaluation.attempts) == (kind, 1)
+        finally:
+            pool.close()
 
     def test_a_hanging_worker_is_replaced(self, cluster: None) -> None:
         pool = RayPool(PROTOCOL, count=1, time_limit_seconds=4.0)  # from when the worker has started

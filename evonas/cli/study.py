@@ -1,0 +1,219 @@
+"""evonas funnel, noise, bench: how good and how dear the evaluation is."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from evonas.cli.display import duration, terminal
+from evonas.cli.query import JSON, RUN, print_json
+from evonas.config import BASELINE
+from evonas.config_file import load_config
+from evonas.run import open_pool
+from evonas.store.queries import Reader
+from evonas.studies.bench import IDENTITY, bench, best_execution
+from evonas.studies.funnel import WITHIN, FunnelRow, full_seconds
+from evonas.studies.funnel import funnel as funnel_rows
+from evonas.studies.noise import measure_noise
+from search_space.catalog import catalog
+from search_space.errors import InputError
+from workers.training import check_compiler
+
+CONFIG = click.argument("config", type=click.Path(path_type=Path))
+Command = Callable[..., None]
+SET = click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Lay a value over the config.")
+
+
+def _layers(*default: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--layer", "layers", metavar="NAME", multiple=True, default=default, show_default=True,
+        help="A layer of evonas catalog; repeatable.",
+    )  # fmt: skip
+
+
+@click.command(short_help="What each gate stopped, at what cost, and how often wrongly.")
+@RUN
+@click.option(
+    "--within", type=click.FloatRange(0, 100), default=100 * WITHIN, show_default=True, metavar="POINTS",
+    help="A gate was wrong about a layer that ends so few points of accuracy below BN-ReLU, or above it.",
+)  # fmt: skip
+@JSON
+def funnel(run: str, within: float, as_json: bool) -> None:
+    """What each gate of RUN stopped, at what cost, and how often wrongly.
+
+    Wrongly, by the audits: of a share of the rejected candidates (evolution.audit_share in the config), trained to the
+    full budget all the same. The rate stands with its exact 95 % interval. The saved seconds are what the stopped
+    candidates would have cost beyond, were each trained to the end.
+
+    \b
+    Example: evonas funnel results/quickstart-000
+    """
+    reader = Reader.open(run)
+    rows = funnel_rows(reader, within / 100)
+    full = full_seconds(reader.evaluations("search"))
+    states, _ = reader.counts()
+    inherited = sum(record.equal_to is not None for record in reader.candidates())
+    if as_json:
+        told = [
+            {name: getattr(row, name) for name in ("gate", "asked", "stopped", "spent", "saved")}
+            | {"audited": len(row.audits), "wrong": sum(row.audits), "interval": row.interval}
+            for row in rows
+        ]
+        print_json(
+            {"run": reader.name, "gates": told, "inherited": inherited, "by_state": states, "full_seconds": full}
+        )
+        return
+    console = terminal()
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    table.add_column("gate")
+    for name in ("asked", "stopped", "spent", "saved", "audited", "wrong"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("false rejects, 95 % interval", no_wrap=True)
+    for row in rows:
+        counts = (str(row.asked), str(row.stopped), duration(row.spent), duration(row.saved))
+        table.add_row(row.gate, *counts, str(len(row.audits)), str(sum(row.audits)), _rate(row))
+    console.print(table)
+    trained = states.get("evaluated", 0)
+    console.print(
+        f"\n{sum(states.values())} candidates: {inherited} inherited an outcome, {trained} have a fitness; "
+        f"a full evaluation took {full:.1f} s"
+    )
+    if not reader.config.evolution.audit_share:
+        console.print("No rejected candidate was audited: evolution.audit_share is 0.")
+
+
+def _rate(row: FunnelRow) -> str:
+    if row.interval is None:
+        return "not audited" if row.stopped else ""
+    low, high = row.interval
+    return f"{100 * sum(row.audits) / len(row.audits):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+@click.command(short_help="How far accuracies spread over seeds.")
+@CONFIG
+@click.option("--seeds", type=click.IntRange(2), default=5, show_default=True)
+@_layers()
+@SET
+@JSON
+def noise(config: Path, seeds: int, layers: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
+    """How far the accuracy of one layer spreads over seeds, on each proxy of CONFIG at its full budget.
+
+    BN-ReLU, and each --layer, is trained with several seeds. Differences between layers are paired: the same seeds.
+
+    \b
+    Example: evonas noise quickstart.yaml --seeds 5 --layer EvoNorm-S0
+    """
+    loaded = load_config(config, settings)
+    known = tuple(_known(name) for name in layers)
+    console = terminal()
+    with open_pool(loaded) as pool, console.status("starting the workers") as status:
+
+        def progress(done: int, total: int) -> None:
+            status.update(f"{done} of {total} trainings")
+
+        rows = measure_noise(loaded, pool, known, seeds, progress)
+    if as_json:
+        names = ("layer", "proxy", "accuracies", "failed", "mean", "spread", "interval", "difference_spread")
+        print_json([{name: getattr(row, name) for name in names} for row in rows])
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for name in ("layer", "proxy"):
+        table.add_column(name)
+    for name in ("seeds", "mean", "spread", "95 % interval", f"spread of the difference to {BASELINE}"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        interval = "" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
+        values = ("-" if value is None else f"{value:.4f}" for value in (row.mean, row.spread))
+        difference = "" if row.difference_spread is None else f"{row.difference_spread:.4f}"
+        seeds_text = str(len(row.accuracies)) + (f" ({row.failed} failed)" if row.failed else "")
+        table.add_row(row.layer, row.proxy, seeds_text, *values, interval, difference)
+    console.print(table)
+    console.print(
+        f"\nvalidation accuracy after {loaded.recipe.steps} steps; spread: sample standard deviation over seeds",
+        soft_wrap=True,
+    )
+
+
+def _known(name: str) -> str:
+    row = catalog[name]
+    if row.kind != "graph" or row.inputs > 1:
+        raise InputError(f"--layer {name}: expected a layer of one input that is a graph")
+    return name
+
+
+@click.command("bench", short_help="Which way to run pays on this machine.")
+@CONFIG
+@click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Steps that are timed.")
+@_layers(BASELINE)
+@click.option("--compile/--no-compile", "compiled", default=True, help="Whether torch.compile is tried, from scratch.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@SET
+@JSON
+def bench_command(
+    config: Path, steps: int, layers: tuple[str, ...], compiled: bool, device: str, settings: tuple[str, ...],
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Which way to run pays on this machine for CONFIG, and from how many steps on.
+
+    Times a training step of every proxy with channels first and last, in float32 and bfloat16, eager and compiled, on
+    the threads that workers.cpus gives a worker. Several minutes with compiling.
+
+    \b
+    Example: evonas bench quickstart.yaml --layer EvoNorm-B0 --no-compile
+    """
+    import torch
+
+    loaded = load_config(config, settings)
+    known = tuple(_known(name) for name in layers)
+    torch.set_num_threads(loaded.workers.cpus)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device: cuda, but torch finds no GPU on this machine")
+    if compiled:
+        check_compiler(device)
+    console, began, rows = terminal(), time.monotonic(), []
+    with console.status("timing") as status:
+        for row in bench(loaded, known, steps, device, compiled):
+            rows.append(row)
+            status.update(f"{len(rows)} timings, {duration(time.monotonic() - began)}")
+    execution, from_steps, totals = best_execution(rows, loaded.recipe.steps)
+    if as_json:
+        told = [{name: getattr(row, name) for name in row.__slots__} for row in rows]
+        best = execution.model_dump(mode="json")
+        print_json({"timings": told, "best": best, "compiling_pays_from": from_steps, "seconds": totals})
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for name in ("proxy", "dtype", "memory"):
+        table.add_column(name)
+    for layer in (IDENTITY, *known):
+        table.add_column(f"{'identity' if layer == IDENTITY else layer}, ms a step", justify="right")
+        if compiled and layer != IDENTITY:
+            table.add_column("compiled", justify="right")
+            table.add_column("to compile", justify="right")
+    keys = dict.fromkeys((row.proxy, row.dtype, row.channels_last) for row in rows)
+    by_key = {(row.proxy, row.dtype, row.channels_last, row.layer, row.compiled): row for row in rows}
+    for proxy, dtype, last in keys:
+        cells = []
+        for layer in (IDENTITY, *known):
+            cells.append(f"{1000 * by_key[proxy, dtype, last, layer, False].step_seconds:.1f}")
+            if compiled and layer != IDENTITY:
+                row = by_key[proxy, dtype, last, layer, True]
+                cells += [f"{1000 * row.step_seconds:.1f}", f"{row.compile_seconds:.1f} s"]
+        table.add_row(proxy, dtype, "channels last" if last else "channels first", *cells)
+    console.print(table)
+    console.print(
+        f"\nOne evaluation at the full budget, {loaded.recipe.steps} steps on every proxy, mean over the layers:"
+    )
+    for name, total in sorted(totals.items(), key=lambda item: item[1]):
+        console.print(f"  {total / len(known):8.1f} s  {name}")
+    if compiled:
+        pays = f"from {math.ceil(from_steps)} steps on" if math.isfinite(from_steps) else "at no number of steps"
+        console.print(f"\nCompiling pays {pays}, in the best format.")
+    options = ", ".join(f"{name}: {_yaml(value)}" for name, value in execution.model_dump().items())
+    console.print(f"\nFor the config:\n  execution: {{ {options} }}", soft_wrap=True)
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

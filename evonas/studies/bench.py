@@ -1,0 +1,97 @@
+"""What an evaluation costs on this machine under each way to run it, and from how many steps compiling pays."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+
+from evonas.config import Config
+from search_space.catalog import catalog
+from search_space.graph import Graph
+from workers import data
+from workers.protocol import DType, Execution
+from workers.training import Diverged, Training
+
+Way = tuple[bool, DType, bool]  # channels last, dtype, compiled
+DTYPES: tuple[DType, ...] = get_args(DType)
+IDENTITY = "x"  # a layer that is its affine alone: what the network costs without it
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRow:
+    """A layer on a proxy, run in one way."""
+
+    layer: str
+    proxy: str
+    channels_last: bool
+    dtype: DType
+    compiled: bool
+    step_seconds: float
+    compile_seconds: float  # of the first step beyond a usual one
+
+    def seconds(self, steps: int) -> float:
+        return self.compile_seconds + steps * self.step_seconds
+
+
+def bench(
+    config: Config, layers: tuple[str, ...], steps: int, device: str, compiled: bool = True
+) -> Iterator[BenchRow]:
+    """Times each layer, and the identity, on each proxy: every memory format and number format, eager and compiled from
+    scratch. `steps` are timed after a first one."""
+    images = data.load(config.data, device)
+    recipe = config.recipe.model_copy(update={"steps": steps + 1})
+    for proxy in config.proxies:
+        for channels_last in (False, True):
+            for dtype in DTYPES:
+                for compiles in (False, True) if compiled else (False,):
+                    execution = Execution(
+                        compile_from_steps=1 if compiles else "never", channels_last=channels_last, dtype=dtype
+                    )
+                    protocol = config.protocol.model_copy(update={"recipe": recipe, "execution": execution})
+                    for layer in (IDENTITY, *layers):
+                        graph = catalog[layer].graph if layer in catalog else Graph.parse(layer)
+                        with torch._inductor.config.patch(fx_graph_cache=False):  # each candidate is new to it
+                            first, each = _time(Training(graph, protocol, proxy, images, config.seed), steps)
+                        if compiles:
+                            torch.compiler.reset()
+                        yield BenchRow(
+                            layer, proxy, channels_last, dtype, compiles, each, max(0.0, first - each) * compiles
+                        )
+
+
+def _time(training: Training, steps: int) -> tuple[float, float]:
+    """Seconds of the first step, and of each later one; infinite where the training diverges."""
+    started = time.perf_counter()
+    try:
+        training.run(1)
+        first = time.perf_counter() - started
+        training.run(steps + 1)
+    except Diverged:
+        return math.inf, math.inf
+    return first, training.step_seconds
+
+
+def best_execution(rows: list[BenchRow], steps: int) -> tuple[Execution, float, dict[str, float]]:
+    """Of the ways to run: the one with the least seconds over all layers but the identity and all proxies at the full
+    budget, compiled where that pays; the steps from which it does (infinite where never); the seconds of every way."""
+    ways: dict[Way, list[BenchRow]] = {}
+    for row in rows:
+        if row.layer != IDENTITY:
+            ways.setdefault((row.channels_last, row.dtype, row.compiled), []).append(row)
+    totals = {way: sum(row.seconds(steps) for row in mine) for way, mine in ways.items()}
+    channels_last, dtype, compiled = min(totals, key=lambda way: totals[way])
+    eager, fast = ways.get((channels_last, dtype, False), []), ways.get((channels_last, dtype, True), [])
+    gain = sum(row.step_seconds for row in eager) - sum(row.step_seconds for row in fast)
+    from_steps = sum(row.compile_seconds for row in fast) / gain if fast and gain > 0 else math.inf
+    execution = Execution(
+        compile_from_steps=math.ceil(from_steps) if compiled else "never", channels_last=channels_last, dtype=dtype
+    )
+    return execution, from_steps, {_name(way): total for way, total in totals.items()}
+
+
+def _name(way: Way) -> str:
+    channels_last, dtype, compiled = way
+    return f"{dtype}, {'channels last' if channels_last else 'channels first'}, {'compiled' if compiled else 'eager'}"

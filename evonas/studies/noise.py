@@ -1,0 +1,87 @@
+"""How far the accuracies of one layer spread over seeds: what a difference between two layers has to exceed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+
+from scipy.stats import chi2
+
+from evonas.config import BASELINE, Config
+from search_space.catalog import catalog
+from workers.outcome import Fitness, Outcome
+from workers.pool import Pool
+from workers.protocol import Job
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseRow:
+    """One layer on one proxy ("mean": over them). Spreads are sample standard deviations, None below two seeds."""
+
+    layer: str
+    proxy: str
+    accuracies: tuple[float, ...]  # of the seeds that did not fail
+    failed: int
+    difference_spread: float | None  # of the difference to BN-ReLU with the same seed
+
+    @property
+    def mean(self) -> float | None:
+        return fmean(self.accuracies) if self.accuracies else None
+
+    @property
+    def spread(self) -> float | None:
+        return stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the spread, for normal accuracies."""
+        if self.spread is None:
+            return None
+        freedom = len(self.accuracies) - 1
+        low, high = (self.spread * sqrt(freedom / chi2.ppf(share, freedom)) for share in (0.975, 0.025))
+        return float(low), float(high)
+
+
+def measure_noise(
+    config: Config,
+    pool: Pool,
+    layers: tuple[str, ...],
+    seeds: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[NoiseRow]:
+    """Train known layers to the full budget with the config's seed and those after it; BN-ReLU too, asked or not."""
+    recipe = config.recipe.model_copy(update={"seeds": 1})
+    protocol = config.protocol.model_copy(update={"gates": (), "recipe": recipe})
+    names = tuple(dict.fromkeys((BASELINE, *layers)))
+    wanted = [(name, config.seed + n) for n in range(seeds) for name in names]
+    outcomes: dict[tuple[str, int], Outcome] = {}
+    running: dict[int, tuple[str, int]] = {}
+    waiting = list(enumerate(wanted))
+    while waiting or running:
+        on_progress(len(outcomes), len(wanted))
+        while waiting and len(running) < pool.capacity:
+            number, (name, seed) = waiting.pop(0)
+            running[number] = name, seed
+            pool.submit(number, Job(graph=catalog[name].text, protocol=protocol, seed=seed))
+        if (answer := pool.next(1.0)) is not None:
+            outcomes[running.pop(answer[0])] = answer[1].outcome
+    on_progress(len(wanted), len(wanted))
+    return [row for name in names for row in _rows(config, name, outcomes)]
+
+
+def _rows(config: Config, name: str, outcomes: dict[tuple[str, int], Outcome]) -> list[NoiseRow]:
+    mine = {seed: outcome for (layer, seed), outcome in outcomes.items() if layer == name}
+    failed = sum(not isinstance(each, Fitness) for each in mine.values())
+    own = {seed: _with_mean(each) for seed, each in mine.items() if isinstance(each, Fitness)}
+    baseline = {seed: each for (layer, seed), each in outcomes.items() if layer == BASELINE and seed in own}
+    paired = {seed: _with_mean(each) for seed, each in baseline.items() if isinstance(each, Fitness)}
+    rows = []
+    for proxy in (*config.proxies, "mean"):
+        differences = [own[seed][proxy] - paired[seed][proxy] for seed in paired]
+        spread = stdev(differences) if name != BASELINE and len(differences) > 1 else None
+        rows.append(NoiseRow(name, proxy, tuple(each[proxy] for each in own.values()), failed, spread))
+    return rows
+
+
+def _with_mean(fitness: Fitness) -> dict[str, float]:
+    return {**fitness.accuracy, "mean": fmean(fitness.accuracy.values())}
