@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import evonas
@@ -29,8 +30,21 @@ from tests.conftest import TINY
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Rejection
 
 EVONAS = str(Path(sys.executable).with_name("evonas"))
-COMMANDS = ("init", "search", "resume", "status", "top", "show", "dump", "export", "catalog")
-READERS = ("status", "top", "show", "dump", "export")
+COMMANDS = (
+    "init",
+    "search",
+    "resume",
+    "status",
+    "top",
+    "show",
+    "dump",
+    "export",
+    "catalog",
+    "funnel",
+    "noise",
+    "bench",
+)
+READERS = ("status", "top", "show", "dump", "export", "funnel")
 
 
 @dataclass
@@ -311,7 +325,8 @@ def test_top_lists_the_best_in_order(command: Command, run: Path) -> None:
     answer = command("top", run, "-n", "3")
     assert (answer.code, answer.err) == (0, "")
     best = evonas.open_run(run).top(3)
-    rows = [line.split() for line in answer.lines if line.split()[0].isdigit()]
+    rows = [line.split() for line in answer.lines if line.strip() and line.split()[0].isdigit()]
+    assert answer.lines[-1].startswith("Noise: BN-ReLU alone spreads over 3 seeds by resnet ±")
     assert [int(row[0]) for row in rows] == [each.birth for each in best]
     for row, record in zip(rows, best, strict=True):
         assert row[1:3] == [f"{accuracy:.3f}" for accuracy in record.accuracy.values()]
@@ -646,3 +661,65 @@ def test_equal_seeds_give_equal_dumps_in_other_processes(run: Path, tmp_path: Pa
     assert "\x1b" not in answer.stdout
     both = [list(Reader.open(each).dump()) for each in (run, tmp_path / "run")]
     assert both[0] == both[1]
+
+
+# --------------------------------------------------------------------------- funnel, noise, bench
+
+
+def test_funnel_prints_every_gate_with_its_costs(command: Command, run: Path) -> None:
+    answer = command("funnel", run)
+    assert (answer.code, answer.err) == (0, "")
+    rows = {line.split("  ")[0].strip(): line for line in answer.lines}
+    states, gates = Reader.open(run).counts()
+    for gate, stopped in gates.items():
+        name = next(name for name in rows if name.startswith(gate))
+        assert rows[name].split("  ")[0]
+        assert str(stopped) in rows[name] or gate == "diverged"
+    assert f"{sum(states.values())} candidates" in answer.out
+    assert "audit_share is 0" in answer.lines[-1]
+    told = strict(command("funnel", run, "--json").out)
+    assert told["by_state"] == states
+    by_gate = {each["gate"].split(" at ")[0]: each for each in told["gates"]}
+    assert by_gate["depends_on_x"]["asked"] == sum(states.values()) - told["inherited"]
+    assert by_gate["depends_on_x"]["interval"] is None
+
+
+def test_funnel_shows_the_audits_of_a_run(command: Command, tmp_path: Path) -> None:
+    evonas.search(config_file(tmp_path, evolution={"births": 25, "audit_share": 1.0}), tmp_path / "run")
+    told = strict(command("funnel", tmp_path / "run", "--json", "--within", "100").out)
+    for gate in told["gates"]:
+        assert gate["audited"] == gate["stopped"]
+    assert sum(gate["wrong"] for gate in told["gates"]) > 0  # within 100 points everything that trains is near
+    shown = command("funnel", tmp_path / "run")
+    assert "% [" in shown.out
+    assert "audit_share is 0" not in shown.out
+
+
+def test_noise_prints_means_and_spreads(command: Command, tmp_path: Path) -> None:
+    path = config_file(tmp_path)
+    answer = command("noise", path, "--seeds", "2", "--layer", "GN-ReLU")
+    assert (answer.code, answer.err) == (0, "")
+    assert [line.split()[:2] for line in answer.lines if line.startswith(("BN-", "GN-"))] == [
+        [layer, proxy] for layer in ("BN-ReLU", "GN-ReLU") for proxy in ("resnet", "mobilenet", "mean")
+    ]
+    told = strict(command("noise", path, "--seeds", "2", "--json").out)
+    assert [len(row["accuracies"]) for row in told] == [2, 2, 2]
+    refused(command("noise", path, "--layer", "GN-ReLo"), "GN-ReLo", "did you mean")
+    refused(command("noise", path, "--layer", "PowerNorm"), "--layer PowerNorm", "graph")
+
+
+def test_bench_recommends_a_way_to_run(command: Command, tmp_path: Path) -> None:
+    path = config_file(tmp_path)
+    answer = command("bench", path, "--no-compile", "--steps", "1")
+    assert (answer.code, answer.err) == (0, "")
+    recommended = answer.lines[-1].strip()
+    assert recommended.startswith("execution: { compile_from_steps: never, channels_last: ")
+    told = strict(command("bench", path, "--no-compile", "--steps", "1", "--json").out)
+    assert len(told["timings"]) == 2 * 2 * 2 * 2
+    execution = yaml.safe_load(recommended)["execution"]
+    assert parse_config(path.read_text(), settings=[f"execution={json.dumps(execution)}"]).execution.dtype in (
+        "float32",
+        "bfloat16",
+    )
+    if not torch.cuda.is_available():
+        refused(command("bench", path, "--device", "cuda"), "no GPU")

@@ -427,6 +427,126 @@ def test_screened_candidates_do_not_hide_that_every_worker_crashes(tmp_path: Pat
     assert len(pool.submitted) == 1 + CRASHES_MAX
 
 
+# --------------------------------------------------------------------------- rungs
+
+
+def test_a_rungs_threshold_is_the_least_of_the_best_share_of_earlier_ones(tiny: dict[str, Any]) -> None:
+    gates = parse_config(json.dumps({**tiny, "gates": [{"rung": {"steps": 3, "keep": 0.4, "after": 5}}]})).gates
+    history = History()
+    for seq, accuracy in enumerate([0.5, 0.1, 0.4, 0.2, 0.3, 0.9], start=1):
+        measured = Measurement("rung", "", accuracy, 0.0, 3, True, 0.0)
+        history.reached(seq, (Measurement("quality", "resnet", 0.99, 0.0, 3, True, 0.0), measured))
+    assert history.rung_thresholds(gates, 4) == ()  # too few
+    (five,) = history.rung_thresholds(gates, 5)
+    assert (five.steps, five.accuracy) == (3, 0.4)  # the best two of five
+    (six,) = history.rung_thresholds(gates, 6)
+    assert six.accuracy == 0.4  # the best three of six, rounded up
+
+
+def rung_answer(job: Job) -> Evaluation:
+    """As a worker: stopped below the job's threshold."""
+    found = answer(job)
+    if not isinstance(found.outcome, Fitness):
+        return found
+    value = sum(found.outcome.accuracy.values()) / 2
+    threshold = job.rungs[0].accuracy if job.rungs else 0.0
+    measured = Measurement("rung", "", value, threshold, 3, value >= threshold, 0.0)
+    outcome = found.outcome if measured.passed else Rejection("rung", "", value, threshold, 3)
+    return Evaluation(outcome, (measured,))
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_the_thresholds_are_those_of_the_outcomes_seen(tmp_path: Path, tiny: dict[str, Any], capacity: int) -> None:
+    """Recorded with the candidate, recomputed from the records, and the same after a resume."""
+    raw = {**tiny, "gates": [{"rung": {"steps": 3, "keep": 0.5, "after": 4}}]}
+    config = configured(raw, births=60)
+    _, reader = searched(tmp_path, config, FakePool(capacity, rung_answer))
+    again = rebuild(reader)
+    thresholds = []
+    for record in reader.candidates():
+        evaluation = reader.evaluation_of(record.birth)
+        rungs = [m for m in evaluation.measurements if m.gate == "rung"] if evaluation else []
+        if not rungs:
+            continue
+        (measured,) = rungs
+        expected = again.rung_thresholds(config.gates, record.seen)
+        assert measured.threshold == (expected[0].accuracy if expected else 0.0)
+        thresholds.append(measured.threshold)
+    assert thresholds[0] == 0.0
+    assert thresholds[-1] > 0.0
+    assert again.stopped_by["rung"] > 5
+
+
+# --------------------------------------------------------------------------- audits
+
+
+def audit_answer(job: Job) -> Evaluation:
+    """Without gates everything is trained; with them every second layer is stopped."""
+    number = int.from_bytes(sha256(job.graph.encode()).digest()[:4], "big")
+    if job.protocol.gates and Graph.parse(job.graph).digest != catalog[BASELINE].graph.digest and number % 2:
+        return Evaluation(Rejection("quality", "resnet", 0.0, 0.1, 3))
+    return Evaluation(Fitness({"resnet": 0.5, "mobilenet": number % 100 / 100}))
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_a_share_of_the_rejected_is_audited_outside_the_population(
+    tmp_path: Path, tiny: dict[str, Any], capacity: int
+) -> None:
+    config = configured(tiny, births=80, audit_share=0.5)
+    pool = FakePool(capacity, audit_answer)
+    search, reader = searched(tmp_path, config, pool)
+    assert pool.most <= capacity
+    rejected = [r for r in reader.candidates() if isinstance(r.outcome, Rejection) and r.equal_to is None]
+    audited = reader.evaluations("audit")
+    births = [each.birth for each in audited]
+    assert len(births) == len(set(births))
+    assert set(births) <= {r.birth for r in rejected}
+    assert 0.3 * len(rejected) < len(births) < 0.7 * len(rejected)
+    assert {r.outcome.gate for r in rejected if r.birth in births} >= {"depends_on_x", "quality"}
+    assert not {each.birth for each in search.history.survivors} & set(births)
+    assert not {r.parent for r in reader.candidates()} & set(births)
+    for each in audited:
+        assert isinstance(each.evaluation.outcome, Fitness)
+        assert each.advantage == search.history.advantage(each.evaluation.outcome)
+    assert rebuild(reader).audits == []  # all are done
+
+
+def test_audits_do_not_change_the_search(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    told = []
+    for share in (0.0, 0.5):
+        config = configured(tiny, births=60, audit_share=share)
+        _, reader = searched(tmp_path / str(share), config, FakePool(1, audit_answer))
+        told.append([(r.graph, r.outcome, r.seq, r.seen, r.parent) for r in reader.candidates()])
+    assert told[0] == told[1]
+
+
+def test_an_audit_that_was_in_flight_is_made_again(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    config = configured(tiny, births=40, audit_share=0.5)
+    pool = FakePool(2, audit_answer)
+    with pytest.raises(Stopped):
+        searched(tmp_path, config, pool, should_stop=lambda: any(key < 0 for key in pool.running))
+    reader = Reader.open(tmp_path)
+    (waiting,) = {-key for key in pool.running if key < 0}
+    assert waiting in rebuild(reader).audits
+    store = Store.take_over(locate(tmp_path))
+    try:
+        Search(config, store, FakePool(2, audit_answer), rebuild(reader)).run()
+    finally:
+        store.close()
+    assert waiting in {each.birth for each in Reader.open(tmp_path).evaluations("audit")}
+
+
+# --------------------------------------------------------------------------- objectives
+
+
+def test_objectives_other_than_accuracy_are_better_when_less() -> None:
+    graph = catalog["EvoNorm-S0"].graph
+    fitness = Fitness({"a": 0.5, "b": 0.25}, {"a": 0.01, "b": 0.03}, {"a": 10.0, "b": 30.0})
+    told = History().objectives(graph, fitness, ("accuracy", "step_time", "memory", "nodes"))
+    assert told == (0.5, 0.25, pytest.approx(-0.02), pytest.approx(-20.0), -graph.live_nodes)
+    assert History().objectives(graph, fitness, ("nodes", "accuracy")) == (-graph.live_nodes, 0.5, 0.25)
+
+
 # --------------------------------------------------------------------------- duplicates
 
 

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import MetaData, event, select, update
+from sqlalchemy import MetaData, create_engine, event, select, update
 
 from evonas.config import Config
 from evonas.config_file import parse_config
 from evonas.run import open_run
 from evonas.store import database, tables
-from evonas.store.database import Address, locate
+from evonas.store.database import Address, alembic_config, locate
 from evonas.store.queries import Reader
 from evonas.store.store import Candidate, Store, StoreError, TakenOver
 from search_space.errors import InputError
@@ -33,7 +34,10 @@ from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Po
 S0 = "x * sigmoid(v1 * x) / std_ghw(x)"
 GATE = Measurement("quality", "resnet", 0.25, 0.1, 3, True, 0.5)
 POINTS = (Point("resnet", 3, 0.25, 2.1), Point("mobilenet", 3, 0.125, 2.2), Point("resnet", 6, 0.5, 1.5))
-FIT = Evaluation(Fitness({"resnet": 0.5, "mobilenet": 0.25}), (GATE,), POINTS, 1.5, 300.0, "somewhere")
+COSTS = {"resnet": 0.01, "mobilenet": 0.02}, {"resnet": 10.0, "mobilenet": 20.5}
+FITNESS = Fitness({"resnet": 0.5, "mobilenet": 0.25}, *COSTS)
+SECOND = Point("resnet", 6, 0.75, 1.25, 1)  # with the second of the recipe's seeds
+FIT = Evaluation(FITNESS, (GATE,), (*POINTS, SECOND), 1.5, 300.0, "somewhere", "cpu, 1 thread", 2)
 REJECTED = Evaluation(Rejection("stability", "resnet", math.inf, 1e8, 4), (GATE,), POINTS[:2], 0.5, 200.0, "elsewhere")
 CRASHED = Evaluation(Crash("time_limit", "no answer within 60 s"), (), (), 60.0, 0.0, "elsewhere")
 
@@ -82,6 +86,47 @@ def test_migrations_build_exactly_the_tables(store: Store) -> None:
         assert len(compare_metadata(context, MetaData())) >= len(tables.metadata.tables)
 
 
+def test_a_database_of_the_first_schema_migrates_with_its_records(tmp_path: Path) -> None:
+    """Written with plain SQL, as the first version had it."""
+    database = tmp_path / "old.db"
+    engine = create_engine(f"sqlite:///{database}")
+    with engine.connect() as connection:
+        command.upgrade(alembic_config(connection), "0001")
+        values = "1, 1, 'x', NULL, 'BN-ReLU', 'baseline', 0, 1, NULL, 'fitness', 'here', 1.5, 100.0, 0.0"
+        columns = "id, run, layer, birth, name, purpose, seed, epoch, seq, verdict, host, seconds, memory_mb, at"
+        run = "id, name, config, seed, epoch, versions, created"
+        connection.exec_driver_sql(f"INSERT INTO run ({run}) VALUES (1, 'old', '{{}}', 0, 1, '{{}}', 0.0)")
+        connection.exec_driver_sql(f"INSERT INTO evaluation ({columns}) VALUES ({values})")
+        connection.exec_driver_sql("INSERT INTO point VALUES (1, 'resnet', 3, 0.25, 2.1), (1, 'resnet', 6, 0.5, 1.5)")
+        connection.commit()
+        command.upgrade(alembic_config(connection), "head")
+        connection.commit()
+        context = MigrationContext.configure(connection, opts={"version_table": tables.VERSION_TABLE})
+        assert compare_metadata(context, tables.metadata) == []
+        points = connection.exec_driver_sql("SELECT proxy, repeat, step, accuracy, loss FROM point ORDER BY step")
+        assert [tuple(row) for row in points] == [("resnet", 0, 3, 0.25, 2.1), ("resnet", 0, 6, 0.5, 1.5)]
+        found = connection.exec_driver_sql("SELECT attempts, conditions, seconds FROM evaluation").one()
+        assert tuple(found) == (1, None, 1.5)
+    engine.dispose()
+
+
+def test_the_spread_is_that_of_the_baselines_seeds(store: Store, address: Address) -> None:
+    assert Reader(address).spread() == {}
+    for purpose, seed, accuracy in (("baseline", 0, 0.5), ("rerank", 1, 0.7), ("rerank", 2, 0.6)):
+        fitness = Fitness({"resnet": accuracy, "mobilenet": 0.5})
+        store.record_beside(purpose, "x", seed, Evaluation(fitness), name="BN-ReLU")
+    store.record_beside("rerank", "x", 1, Evaluation(Fitness({"resnet": 0.0, "mobilenet": 0.0})), name="GN-ReLU")
+    assert Reader(address).spread() == {"resnet": (pytest.approx(0.1), 3), "mobilenet": (0.0, 3)}
+
+
+def test_rungs_are_told_with_the_number_of_their_outcome(store: Store, address: Address) -> None:
+    for birth, value in ((1, 0.25), (2, 0.5)):
+        store.propose(candidate(birth))
+        reached = Measurement("rung", "", value, 0.0, 3, True, 0.1)
+        store.record(birth, S0, Evaluation(FIT.outcome, (reached,)), birth, 0, 0.0)
+    assert Reader(address).rungs() == [(3, 1, 0.25), (3, 2, 0.5)]
+
+
 def test_foreign_keys_are_enforced(store: Store) -> None:
     with pytest.raises(Exception, match="FOREIGN KEY"):
         store.record(7, S0, FIT, 1, 0, 0.1)
@@ -124,6 +169,9 @@ def test_an_outcome_comes_back_whole(
     assert (back.outcome, back.measurements) == (evaluation.outcome, evaluation.measurements)
     assert sorted(back.points, key=str) == sorted(evaluation.points, key=str)
     assert (back.seconds, back.memory_mb, back.host) == (evaluation.seconds, evaluation.memory_mb, evaluation.host)
+    assert (back.conditions, back.attempts) == (evaluation.conditions, evaluation.attempts)
+    if isinstance(back.outcome, Fitness) and isinstance(evaluation.outcome, Fitness):
+        assert back.outcome.step_seconds == evaluation.outcome.step_seconds
 
 
 def test_an_evaluation_beside_the_search_is_no_outcome_of_it(store: Store, address: Address) -> None:

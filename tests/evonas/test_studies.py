@@ -1,0 +1,166 @@
+"""Studies beside the search: the funnel, the noise, the bench."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import beta
+
+from evonas.config import Config
+from evonas.config_file import parse_config
+from evonas.store.database import Address
+from evonas.store.queries import Reader
+from evonas.store.store import Candidate, Store
+from evonas.studies.bench import IDENTITY, BenchRow, bench, best_execution
+from evonas.studies.funnel import funnel
+from evonas.studies.noise import measure_noise
+from search_space.catalog import catalog
+from search_space.graph import Graph
+from workers.evaluation import evaluate
+from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
+from workers.pool import InProcessPool
+from workers.protocol import Execution, Job
+
+
+@pytest.fixture
+def config(tiny: dict[str, Any]) -> Config:
+    return parse_config(json.dumps(tiny))
+
+
+# --------------------------------------------------------------------------- funnel
+
+
+FULL = {"resnet": 0.5, "mobilenet": 0.5}
+
+
+def measured(gate: str, passed: bool, seconds: float, step: int = 0) -> Measurement:
+    return Measurement(gate, "resnet", 1.0, 0.5, step, passed, seconds)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, config: Config) -> Reader:
+    """Two stopped by finite, three by the loss after 3 steps, one that diverged, one fitness, one that inherits."""
+    address = Address.of_file(tmp_path / "run.db", "run", tmp_path)
+    store = Store.create(address, config, {})
+    store.record_beside("baseline", "x", 0, Evaluation(Fitness(FULL), seconds=10.0), name="BN-ReLU")
+    finite = measured("finite", False, 0.5)
+    passed = measured("finite", True, 0.25)
+    losses = measured("loss", True, 1.0, 2), measured("loss", False, 2.0, 3)
+    told: list[Evaluation] = [
+        *[Evaluation(Rejection("finite", "", 1.0, 0.5, 0), (finite,), seconds=0.5)] * 2,
+        *[Evaluation(Rejection("loss", "resnet", 1.0, 0.5, 3), (passed, *losses), seconds=4.0)] * 3,
+        Evaluation(Rejection("diverged", "resnet", math.inf, math.inf, 1), (passed,), seconds=1.0),
+        Evaluation(Fitness(FULL), (passed, losses[0], measured("loss", True, 2.0, 3)), seconds=20.0),
+        Evaluation(Rejection("finite", "", 1.0, 0.5, 0), (), seconds=0.0),
+    ]
+    for birth, evaluation in enumerate(told, start=1):
+        equal_to = 1 if birth == len(told) else None
+        graph = Graph.parse("x")
+        store.propose(Candidate(birth, graph, f"f{birth}", "", None, "random", equal_to, 0, False))
+        store.record(birth, "x", evaluation, birth, 0, None)
+    near, far = Evaluation(Fitness(FULL)), Evaluation(Rejection("diverged", "resnet", math.inf, math.inf, 1))
+    for birth, evaluation, advantage in ((1, far, None), (3, near, -0.02), (4, near, -0.0201), (5, near, 0.3)):
+        store.record_beside("audit", "x", 0, evaluation, birth=birth, advantage=advantage)
+    store.close()
+    return Reader(address)
+
+
+def test_the_funnel_counts_what_each_gate_asked_stopped_spent_and_saved(recorded: Reader) -> None:
+    rows = {row.gate: row for row in funnel(recorded)}
+    assert list(rows) == ["finite", "loss at 2", "loss at 3", "diverged"]
+    assert {name: (row.asked, row.stopped) for name, row in rows.items()} == {
+        "finite": (7, 2),
+        "loss at 2": (4, 0),
+        "loss at 3": (4, 3),
+        "diverged": (5, 1),  # of those that trained
+    }
+    assert [row.spent for row in rows.values()] == [2 * 0.5 + 5 * 0.25, 4.0, 8.0, 0.0]
+    full = (10 + 20) / 2  # of the baseline and of the fitness
+    assert [row.saved for row in rows.values()] == [2 * (full - 0.5), 0.0, 3 * (full - 4), full - 1]
+
+
+def test_the_funnel_tells_false_rejects_with_an_exact_interval(recorded: Reader) -> None:
+    rows = {row.gate: row for row in funnel(recorded)}
+    assert (rows["finite"].audits, rows["loss at 3"].audits) == ([False], [True, False, True])
+    assert rows["loss at 2"].interval is None
+    low, high = rows["loss at 3"].interval or (0.0, 0.0)
+    assert low == pytest.approx(beta.ppf(0.025, 2, 2))  # Clopper and Pearson's, of 2 in 3
+    assert high == pytest.approx(beta.ppf(0.975, 3, 1))
+    assert rows["finite"].interval == (0.0, pytest.approx(1 - 0.025))
+    stricter = {row.gate: row for row in funnel(recorded, within=0.0)}
+    assert stricter["loss at 3"].audits == [False, False, True]
+
+
+# --------------------------------------------------------------------------- noise
+
+
+class TablePool(InProcessPool):
+    """BN-ReLU has accuracies 0.5, 0.6, 0.7 by its seed; the other layer is 0.1 better, and fails with the third."""
+
+    def next(self, timeout: float) -> tuple[int, Evaluation] | None:
+        key, job = self._waiting.popleft()
+        base = 0.5 + job.seed / 10
+        outcome: Outcome = Fitness({"resnet": base, "mobilenet": 0.5})
+        if job.graph != catalog["BN-ReLU"].text:
+            outcome = Fitness({"resnet": base + 0.1, "mobilenet": 0.5 + base / 10})
+            outcome = Crash("error", "no") if job.seed == 2 else outcome
+        assert (job.protocol.gates, job.protocol.recipe.seeds) == ((), 1)
+        return key, Evaluation(outcome)
+
+
+def test_noise_is_the_spread_over_seeds_and_of_paired_differences(config: Config) -> None:
+    rows = {(row.layer, row.proxy): row for row in measure_noise(config, TablePool(config.protocol), ("GN-ReLU",), 3)}
+    assert list(rows) == [(n, p) for n in ("BN-ReLU", "GN-ReLU") for p in ("resnet", "mobilenet", "mean")]
+    bn, gn = rows["BN-ReLU", "resnet"], rows["GN-ReLU", "resnet"]
+    assert bn.accuracies == (0.5, 0.6, 0.7)
+    assert (bn.mean, bn.spread) == (pytest.approx(0.6), pytest.approx(0.1))
+    low, high = bn.interval or (0.0, 0.0)
+    assert (low, high) == (pytest.approx(0.1 * (2 / 7.377759) ** 0.5), pytest.approx(0.1 * (2 / 0.0506356) ** 0.5))
+    assert (gn.accuracies, gn.failed) == ((0.6, 0.7), 1)
+    assert gn.difference_spread == pytest.approx(0.0, abs=1e-12)
+    assert rows["GN-ReLU", "mobilenet"].difference_spread == pytest.approx(0.01 / 2**0.5)
+    assert bn.difference_spread is None
+    assert rows["BN-ReLU", "mean"].accuracies == pytest.approx((0.5, 0.55, 0.6))
+
+
+def test_noise_trains_as_a_search_does(config: Config) -> None:
+    (row, *_) = measure_noise(config, InProcessPool(config.protocol), (), 2)
+    ungated = config.protocol.model_copy(update={"gates": ()})
+    alone = [evaluate(Job(graph=catalog["BN-ReLU"].text, protocol=ungated, seed=seed)).outcome for seed in (0, 1)]
+    assert [{"resnet": a} for a in row.accuracies] == [
+        {"resnet": each.accuracy["resnet"]} for each in alone if isinstance(each, Fitness)
+    ]
+
+
+# --------------------------------------------------------------------------- bench
+
+
+def test_bench_times_every_way_to_run(config: Config) -> None:
+    rows = list(bench(config, ("BN-ReLU",), 2, "cpu", compiled=False))
+    ways = {(r.proxy, r.layer, r.channels_last, r.dtype, r.compiled) for r in rows}
+    assert len(ways) == len(rows) == 2 * 2 * 2 * 2
+    assert {r.layer for r in rows} == {IDENTITY, "BN-ReLU"}
+    assert all(0 < r.step_seconds < 10 and r.compile_seconds == 0 for r in rows)
+
+
+def row(compiled: bool, step: float, compile_: float = 0.0, last: bool = False, layer: str = "BN-ReLU") -> BenchRow:
+    return BenchRow(layer, "resnet", last, "float32", compiled, step, compile_)
+
+
+@pytest.mark.parametrize(("steps", "compiles"), [(99, False), (101, True)])
+def test_compiling_pays_from_its_seconds_over_the_gain(steps: int, compiles: bool) -> None:
+    rows = [row(False, 0.5), row(True, 0.25, 25.0), row(False, 1.0, last=True), row(False, 1e-6, layer=IDENTITY)]
+    execution, from_steps, totals = best_execution(rows, steps)
+    assert from_steps == 100
+    assert execution == Execution(compile_from_steps=100 if compiles else "never")
+    assert totals["float32, channels first, eager"] == pytest.approx(0.5 * steps)
+    assert min(totals.values()) == pytest.approx(min(0.5 * steps, 25 + 0.25 * steps))
+
+
+def test_compiling_that_gains_nothing_never_pays() -> None:
+    execution, from_steps, _ = best_execution([row(False, 0.02), row(True, 0.03, 1.0)], 10**6)
+    assert from_steps == math.inf
+    assert execution.compile_from_steps == "never"
+    assert best_execution([row(False, 0.02)], 10)[1] == math.inf  # nothing was compiled
