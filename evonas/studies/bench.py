@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 from typing import get_args
 
 import torch
@@ -12,7 +13,7 @@ from evonas.config import Config
 from search_space.catalog import catalog
 from search_space.graph import Graph
 from workers import data
-from workers.protocol import DType, Execution
+from workers.protocol import DType, Execution, Protocol, Recipe
 from workers.training import Diverged, Training
 
 Way = tuple[bool, DType, bool]  # channels last, dtype, compiled
@@ -42,7 +43,7 @@ def bench(
     """Times each layer, and the identity, on each proxy: every memory format and number format, eager and compiled from
     scratch. `steps` are timed after a first one."""
     images = data.load(config.data, device)
-    recipe = config.recipe.model_copy(update={"steps": steps + 1})
+    recipe = timed_recipe(config, steps)
     for proxy in config.proxies:
         for channels_last in (False, True):
             for dtype in DTYPES:
@@ -53,8 +54,7 @@ def bench(
                     protocol = config.protocol.model_copy(update={"recipe": recipe, "execution": execution})
                     for layer in (IDENTITY, *layers):
                         graph = catalog[layer].graph if layer in catalog else Graph.parse(layer)
-                        with torch._inductor.config.patch(fx_graph_cache=False):  # each candidate is new to it
-                            first, each = _time(Training(graph, protocol, proxy, images, config.seed), steps)
+                        first, each = time_training(graph, protocol, proxy, images, config.seed)
                         if compiles:
                             torch.compiler.reset()
                         yield BenchRow(
@@ -62,16 +62,25 @@ def bench(
                         )
 
 
-def _time(training: Training, steps: int) -> tuple[float, float]:
-    """Seconds of the first step, and of each later one; infinite where the training diverges."""
-    started = time.perf_counter()
-    try:
-        training.run(1)
-        first = time.perf_counter() - started
-        training.run(steps + 1)
-    except Diverged:
-        return math.inf, math.inf
-    return first, training.step_seconds
+def timed_recipe(config: Config, steps: int) -> Recipe:
+    """Of a first step and some that are timed; so small a rate that no network diverges, not even without layers."""
+    return config.recipe.model_copy(update={"steps": steps + 1, "learning_rate": 1e-9, "seeds": 1})
+
+
+def time_training(graph: Graph, protocol: Protocol, proxy: str, images: data.Images, seed: int) -> tuple[float, float]:
+    """Seconds of the first step, which compiles from scratch where the protocol compiles, and the median of the others
+    up to the full budget; infinite where the training diverges."""
+    training = Training(graph, protocol, proxy, images, seed)
+    seconds = []
+    with torch._inductor.config.patch(fx_graph_cache=False):  # each candidate is new to torch
+        for step in range(protocol.recipe.steps):
+            started = time.perf_counter()
+            try:
+                training.run(step + 1)
+            except Diverged:
+                return math.inf, math.inf
+            seconds.append(time.perf_counter() - started)
+    return seconds[0], median(seconds[1:])
 
 
 def best_execution(rows: list[BenchRow], steps: int) -> tuple[Execution, float, dict[str, float]]:
