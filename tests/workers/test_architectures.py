@@ -9,6 +9,8 @@ import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
+from timm.layers import BatchNormAct2d
+from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 
 from evonas.config_file import load_config
@@ -151,6 +153,34 @@ def test_full_preact_resnet_has_the_papers_weights() -> None:
     shapes = [Counter(tuple(each.weight.shape) for each in convolutions(model)) for model in (ours, theirs)]
     assert shapes[0] - shapes[1] == Counter({(64, 3, 3, 3): 1})  # our stem is 3x3
     assert shapes[1] - shapes[0] == Counter({(64, 3, 7, 7): 1})
+
+
+def _torchvision_efficientnet_half() -> nn.Module:
+    rows, last = torchvision.models.efficientnet._efficientnet_conf("efficientnet_b0", width_mult=0.5, depth_mult=1.0)
+    return torchvision.models.EfficientNet(rows, dropout=0.0, last_channel=last, num_classes=10)
+
+
+ANCHORS = [  # the paper's (arXiv:2004.02967, remembered), another's network, and what our 3x3 stem saves over its 7x7
+    (
+        PreactResNet(architecture="preact_resnet", width=16, blocks=(3, 4, 6, 3), bottleneck=True),
+        lambda: ResNetV2(
+            (3, 4, 6, 3), (64, 128, 256, 512), num_classes=10, stem_chs=16, preact=True, norm_layer=BatchNormAct2d
+        ),
+        3 * 16 * (49 - 9),
+    ),
+    (
+        MobileNetV2(architecture="mobilenet_v2", width=0.5),
+        lambda: torchvision.models.mobilenet_v2(num_classes=10, width_mult=0.5),
+        0,
+    ),
+    (EfficientNet(architecture="efficientnet", width=0.5), _torchvision_efficientnet_half, 0),
+]
+
+
+@pytest.mark.parametrize(("proxy", "reference", "stem"), ANCHORS, ids=["ResNet-50", "MobileNetV2", "EfficientNet-B0"])
+def test_the_papers_anchors_have_others_parameters(proxy: Proxy, reference: Callable[[], nn.Module], stem: int) -> None:
+    """Batch normalization's of timm's pre-activation ResNet-50 x 0.25 and of torchvision's networks x 0.5."""
+    assert parameters(build(proxy, bn_relu, 3, 10)) == parameters(reference()) - stem
 
 
 def test_full_preact_resnet_has_basic_blocks_otherwise() -> None:

@@ -1,0 +1,75 @@
+"""The same evaluation on a GPU; where there is none, these are reported as skipped."""
+
+import pytest
+import torch
+
+from tests.workers.conftest import STABLE, graph, protocol
+from workers.data import load
+from workers.evaluation import conditions, evaluate
+from workers.outcome import Fitness
+from workers.pool import InProcessPool
+from workers.protocol import Job
+from workers.training import Training
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+
+GATES = (
+    {"gate": "signal"},
+    {"gate": "gradient"},
+    {"gate": "loss", "steps": 20, "max_share": 2.0},
+    {"gate": "stability", "steps": 2},
+)
+
+
+def job(text: str, **changes: object) -> Job:
+    recipe = {"steps": 30, "crop": 6, "flip": True}
+    return Job(graph=str(graph(text)), protocol=protocol(gates=GATES, recipe=recipe, **changes), seed=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", STABLE)
+def test_the_same_job_is_answered_alike(name: str) -> None:
+    first, second = (evaluate(job(name), "cuda") for _ in range(2))
+    assert isinstance(first.outcome, Fitness)
+    assert first.outcome == second.outcome
+    assert first.points == second.points
+    assert [m.value for m in first.measurements] == [m.value for m in second.measurements]
+    assert first.conditions.startswith("cuda, ")
+    assert first.memory_mb > 0
+
+
+def test_batches_and_initial_weights_are_those_of_the_cpu() -> None:
+    asked = job("BN-ReLU").protocol
+    here, there = (
+        Training(graph("BN-ReLU"), asked, "resnet", load(asked.data, device), 0) for device in ("cpu", "cuda")
+    )
+    for ours, theirs in zip(here.model.parameters(), there.model.parameters(), strict=True):
+        assert theirs.is_cuda
+        assert torch.equal(ours, theirs.cpu())
+    for _ in range(20):
+        (images, labels), (other_images, other_labels) = next(here.batches), next(there.batches)
+        assert other_images.is_cuda
+        assert torch.equal(images, other_images.cpu())
+        assert torch.equal(labels, other_labels.cpu())
+
+
+def test_early_losses_are_those_of_the_cpu() -> None:
+    asked = job("EvoNorm-B0").protocol
+    losses = []
+    for device in ("cpu", "cuda"):
+        training = Training(graph("EvoNorm-B0"), asked, "mobilenet", load(asked.data, device), 0)
+        training.run(3)
+        losses.append(training.losses[:3].cpu())
+    torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("execution", [{"channels_last": True}, {"dtype": "bfloat16"}, {"compile_from_steps": 1}])
+def test_every_way_to_run_trains(execution: dict[str, object]) -> None:
+    assert isinstance(evaluate(job("EvoNorm-S0", execution=execution), "cuda").outcome, Fitness)
+
+
+def test_auto_takes_the_gpu() -> None:
+    pool = InProcessPool(job("BN-ReLU").protocol, "auto")
+    pool.submit(1, job("BN-ReLU"))
+    answered = pool.next(600.0)
+    assert answered is not None
+    assert answered[1].conditions == conditions("cuda")
