@@ -162,7 +162,7 @@ class Training:
             storage = kept.untyped_storage()
             if storage.data_ptr() not in own:
                 sizes[storage.data_ptr()] = storage.nbytes()
-            return kept
+            return kept.detach()  # a node that kept its own result would keep itself alive
 
         images, labels = next(self.batches)
         self.model.train()

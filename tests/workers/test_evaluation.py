@@ -1,5 +1,6 @@
 """evaluate(job): each verdict, what is measured on the way, and that nothing but the job decides."""
 
+import gc
 import json
 import math
 import random
@@ -361,6 +362,22 @@ def test_saved_memory_counts_each_tensor_once() -> None:
     site = 16 * 8 * 8 * 8 * 4 / 2**20  # batch x channels x height x width, float32; the network has three sites
     assert found["tanh(x)"] < found["BN-ReLU"]
     assert 3 * site < found["tanh(x)"] < 9 * site
+
+
+def test_an_evaluation_leaves_no_tensor_behind() -> None:
+    """A worker evaluates thousands. (A hook of autograd that keeps a node's own result keeps the node alive, too.)"""
+
+    def live() -> int:
+        gc.collect()
+        return sum(isinstance(each, torch.Tensor) for each in gc.get_objects())
+
+    asked = [job(name, gates=(SIGNAL, STABILITY)) for name in ("EvoNorm-B0", "x * x * x * x", "exp(exp(x))")]
+    for each in asked:
+        evaluate(each)
+    before = live()
+    for each in asked:
+        evaluate(each)
+    assert live() == before
 
 
 def test_conditions_name_what_decides_the_bits() -> None:
