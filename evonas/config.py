@@ -129,7 +129,8 @@ class Evolution(Frozen):
 
 
 class Workers(Frozen):
-    """The processes that evaluate; `auto` takes as many as the machine or the cluster holds."""
+    """The processes that evaluate; `auto` takes as many as the machine or the cluster holds. With `cluster.address:
+    in_process` it is one with one thread, without time limit and retries."""
 
     count: Count | Literal["auto"] = "auto"
     cpus: Count = Field(1, description="threads of a worker")

@@ -11,6 +11,8 @@ from search_space.graph import Graph
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from workers.protocol import BaselinePoint, Gate, Quality, Rung, RungThreshold
 
+RUNG = str(Rung.model_fields["gate"].default)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -31,7 +33,9 @@ class History:
     pending: dict[int, None] = field(default_factory=dict)  # births without an outcome, in their order
     outcomes: int = 0  # the next outcome's seq is one more
     first_of: dict[str, int] = field(default_factory=dict)  # fingerprint -> birth
-    inheritable: dict[str, int] = field(default_factory=dict)  # fingerprint -> first birth with an outcome, no crash
+    inheritable: dict[str, int] = field(
+        default_factory=dict
+    )  # fingerprint -> first birth whose outcome may be inherited
     stopped_by: dict[str, int] = field(default_factory=dict)  # gate, or kind of crash -> candidates
     baseline: dict[str, float] = field(default_factory=dict)  # proxy -> BN-ReLU's accuracy, same seed
     baseline_points: tuple[BaselinePoint, ...] = ()
@@ -53,7 +57,10 @@ class History:
         self.births[birth - 1] = replace(known, outcome=outcome)
         self.outcomes += 1
         del self.pending[birth]
-        if not isinstance(outcome, Crash):
+        at_rung = (
+            isinstance(outcome, Rejection) and outcome.gate == RUNG
+        )  # by a threshold that was this candidate's own
+        if not isinstance(outcome, Crash) and not at_rung:
             first = self.inheritable.get(known.fingerprint, birth)
             self.inheritable[known.fingerprint] = min(first, birth)
         match outcome:
@@ -71,7 +78,7 @@ class History:
     def reached(self, seq: int, measurements: tuple[Measurement, ...]) -> None:
         """The accuracies with which the outcome number `seq` stood at its rungs."""
         for each in measurements:
-            if each.gate == Rung.model_fields["gate"].default:
+            if each.gate == RUNG:
                 self.rungs.setdefault(each.step, []).append((seq, each.value))
 
     def rung_thresholds(self, gates: tuple[Gate, ...], seen: int) -> tuple[RungThreshold, ...]:

@@ -29,7 +29,7 @@ from search_space import fingerprint
 from search_space.errors import InputError
 from search_space.graph import LANGUAGE_VERSION, Graph
 from workers import data
-from workers.outcome import Fitness
+from workers.outcome import Crash, Fitness
 from workers.pool import InProcessPool, Pool, RayPool
 
 BEST_LAYER = "best_layer.py"
@@ -157,7 +157,8 @@ def rebuild(reader: Reader) -> History:
         history.record(r.birth, r.outcome, config.objectives, inherited=r.equal_to is not None)
     for step, seq, accuracy in reader.rungs():
         history.rungs.setdefault(step, []).append((seq, accuracy))
-    done = {each.birth for each in reader.evaluations("audit")}
+    audits = [each for each in reader.evaluations("audit") if not isinstance(each.evaluation.outcome, Crash)]
+    done = {each.birth for each in audits}
     history.audits = [
         r.birth
         for r in records

@@ -48,7 +48,8 @@ class Variance(torch.autograd.Function):
 
 class Maximum(torch.autograd.Function):
     """The larger of two values; the gradient goes where it is, half of it to each where both are equal. As
-    torch.maximum's, but by arithmetic alone: torch compares and masks, which takes 10 times as long on a CPU."""
+    torch.maximum's where it is finite, but by arithmetic alone: torch compares and masks, which takes 10 times as long
+    on a CPU."""
 
     generate_vmap_rule = True
 

@@ -21,6 +21,8 @@ from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Po
 from workers.protocol import DependsOnX, Finite, Gate, Gradient, Job, Loss, Quality, Rung, Signal, Stability
 from workers.training import Diverged, Training, build_model, compiles
 
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")  # in torch's words, on a CPU and on a GPU
+
 
 class Rejected(Exception):
     """A gate stops the candidate; never leaves this module."""
@@ -34,8 +36,8 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
     """Take the job's layer through the protocol's gates, in order, and on to the full budget on every proxy.
 
     A rejected or diverging layer and exhausted memory are outcomes. The screening gates were asked before the job was
-    made. Of two evaluations of one job under the same `conditions` outcome, points and measurements are bit for bit the
-    same. Raises InputError where the data are absent.
+    made. Of two evaluations of one job under the same `conditions` on one type of machine, outcome, points and
+    measurements are bit for bit the same. Raises InputError where the data are absent.
     """
     images = data.load(job.protocol.data, device)
     _make_deterministic(device)
@@ -51,7 +53,7 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
     except (MemoryError, torch.OutOfMemoryError) as error:
         outcome = Crash("out_of_memory", str(error).splitlines()[0] if str(error) else type(error).__name__)
     except RuntimeError as error:
-        if "allocate memory" not in str(error):  # how torch reports it on a CPU
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         outcome = Crash("out_of_memory", str(error).splitlines()[0])
     finally:
@@ -63,7 +65,7 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
 
 
 def conditions(device: str) -> str:
-    """Under which an evaluation runs: equal ones answer an equal job bit by bit alike."""
+    """Under which an evaluation runs: on one type of machine, equal ones answer an equal job bit by bit alike."""
     where = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
     threads = torch.get_num_threads()
     words = (platform.machine(), where, f"{threads} thread{'s' * (threads > 1)}", f"torch {torch.__version__}")
@@ -208,6 +210,7 @@ def _make_deterministic(device: str) -> None:
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # float32 is what was asked
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,11 @@ from workers.protocol import Protocol, Recipe
 
 LOSS_CHECK_EVERY = 10  # steps; each check waits for the device
 EARLY_LOSS_CHECKS = (1, 2, 3, 5)  # where most of those diverge that do
+COMPILE_ALL = {  # torch gives up silently after a few sites, which share their code
+    "recompile_limit": 1000,
+    "accumulated_recompile_limit": 1000,
+    "fail_on_recompile_limit_hit": True,
+}
 EARLY = 50  # steps; until then running moments of momentum 0.1 lag behind (0.9^20 = 12 % of their start at step 20)
 EARLY_BATCHES = 10
 
@@ -60,7 +66,8 @@ def compiles(protocol: Protocol) -> bool:
 def check_compiler(device: str) -> None:
     """Raises InputError where torch.compile does not work, as without a C++ compiler."""
     try:
-        torch.compile(lambda a: a.sin() + 1)(torch.ones(8, device=device))
+        with torch._inductor.config.patch(fx_graph_cache=False):  # an answer from the disk would prove nothing
+            torch.compile(lambda a: a.sin() + 1)(torch.ones(8, device=device))
     except Exception as error:  # torch wraps what went wrong in errors of its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
@@ -86,7 +93,8 @@ class Training:
         self.images = images
         self.device = images.train.images.device
         self.model = build_model(graph, protocol, proxy, images, seed)
-        if compiles(protocol):
+        self.compiled = compiles(protocol)
+        if self.compiled:
             for module in self.model.modules():
                 if isinstance(module, NormAct):
                     module.compile()
@@ -105,6 +113,10 @@ class Training:
         self.seconds = 0.0  # of all steps but the first, which warms up and compiles
 
     def run(self, until: int) -> None:
+        with torch._dynamo.config.patch(COMPILE_ALL) if self.compiled else nullcontext():
+            self._run(until)
+
+    def _run(self, until: int) -> None:
         self.model.train()
         started = time.perf_counter()
         while self.step < until:
@@ -135,10 +147,19 @@ class Training:
 
     @torch.no_grad()
     def validate(self) -> Point:
-        """Accuracy on the whole validation images, uncropped, with the running moments."""
-        if self.step < EARLY:
-            self._recompute_moments()
-        self.model.eval()
+        """Accuracy on the whole validation images, uncropped, with the running moments; in the first steps with moments
+        that are recomputed for this look alone. Never compiled: each site would be once more."""
+        moments = {name: each.clone() for name, each in self.model.named_buffers()}
+        with torch.compiler.set_stance("force_eager"):
+            if self.step < EARLY:
+                self._recompute_moments()
+            self.model.eval()
+            point = self._look()
+        for name, each in self.model.named_buffers():
+            each.copy_(moments[name])
+        return point
+
+    def _look(self) -> Point:
         split = self.images.validation
         correct = torch.zeros((), dtype=torch.long, device=self.device)
         broken = torch.zeros((), dtype=torch.bool, device=self.device)
@@ -180,11 +201,10 @@ class Training:
         self.model.train()
         size, images = self.recipe.batch_size, self.images.train.images
         momentum = layers[0].momentum
-        with torch.compiler.set_stance("force_eager"):  # compiled layers would be compiled anew for each momentum
-            for number, start in enumerate(range(0, min(len(images), EARLY_BATCHES * size), size), start=1):
-                for layer in layers:
-                    layer.momentum = 1 / number
-                self._forward(images[start : start + size])
+        for number, start in enumerate(range(0, min(len(images), EARLY_BATCHES * size), size), start=1):
+            for layer in layers:
+                layer.momentum = 1 / number
+            self._forward(images[start : start + size])
         for layer in layers:
             layer.momentum = momentum
 

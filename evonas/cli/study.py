@@ -15,8 +15,8 @@ from evonas.config_file import load_config
 from evonas.run import open_pool
 from evonas.store.queries import Reader
 from evonas.studies.bench import IDENTITY, bench, best_execution
-from evonas.studies.funnel import WITHIN, FunnelRow, full_seconds
-from evonas.studies.funnel import funnel as funnel_rows
+from evonas.studies.funnel import WITHIN, FunnelRow
+from evonas.studies.funnel import funnel as measure_funnel
 from evonas.studies.noise import measure_noise
 from search_space.catalog import catalog
 from search_space.errors import InputError
@@ -52,8 +52,8 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     Example: evonas funnel results/quickstart-000
     """
     reader = Reader.open(run)
-    rows = funnel_rows(reader, within / 100)
-    full = full_seconds(reader.evaluations("search"))
+    found = measure_funnel(reader, within / 100)
+    rows, full = found.rows, found.full_seconds
     states, _ = reader.counts()
     inherited = sum(record.equal_to is not None for record in reader.candidates())
     if as_json:
@@ -149,7 +149,7 @@ def _known(name: str) -> str:
 @click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Steps that are timed.")
 @_layers(BASELINE)
 @click.option("--compile/--no-compile", "compiled", default=True, help="Whether torch.compile is tried, from scratch.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[that of the config's workers]")
 @SET
 @JSON
 def bench_command(
@@ -169,8 +169,11 @@ def bench_command(
     loaded = load_config(config, settings)
     known = tuple(_known(name) for name in layers)
     torch.set_num_threads(loaded.workers.cpus)
-    if device == "cuda" and not torch.cuda.is_available():
+    has_gpu = torch.cuda.is_available()
+    device = device or loaded.workers.device
+    if device == "cuda" and not has_gpu:
         raise InputError("--device: cuda, but torch finds no GPU on this machine")
+    device = "cuda" if has_gpu and device != "cpu" else "cpu"
     if compiled:
         check_compiler(device)
     console, began, rows = terminal(), time.monotonic(), []

@@ -96,7 +96,9 @@ def best_execution(rows: list[BenchRow], steps: int) -> tuple[Execution, float, 
     gain = sum(row.step_seconds for row in eager) - sum(row.step_seconds for row in fast)
     from_steps = sum(row.compile_seconds for row in fast) / gain if fast and gain > 0 else math.inf
     execution = Execution(
-        compile_from_steps=math.ceil(from_steps) if compiled else "never", channels_last=channels_last, dtype=dtype
+        compile_from_steps=max(1, math.ceil(from_steps)) if compiled else "never",
+        channels_last=channels_last,
+        dtype=dtype,
     )
     return execution, from_steps, {_name(way): total for way, total in totals.items()}
 

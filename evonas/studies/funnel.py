@@ -1,14 +1,15 @@
 """What each gate of a run stopped, at what cost, and how often wrongly: read from its records."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from scipy.stats import binomtest
 
-from evonas.store.queries import Reader, Trained
-from workers.outcome import Fitness, Measurement, Rejection
-from workers.protocol import Loss, Quality, Rung
+from evonas.store.queries import Reader
+from workers.outcome import Crash, Fitness, Measurement, Rejection
+from workers.protocol import Gate, Loss, Quality, Rung
 
 WITHIN = 0.02  # of BN-ReLU's accuracy: what comes so near should not have been stopped
 TRAINING_GATES = tuple(str(kind.model_fields["gate"].default) for kind in (Loss, Quality, Rung))
@@ -34,59 +35,60 @@ class FunnelRow:
         return float(found.low), float(found.high)
 
 
-def label(gate: str, step: int) -> str:
-    """Gates that train are told apart by their steps; stability's step is where its norm was met."""
-    return f"{gate} at {step}" if gate in TRAINING_GATES else gate
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """The gates in their order, then divergence; and what a full evaluation took, in seconds."""
+
+    rows: list[FunnelRow]
+    full_seconds: float
 
 
-def funnel(reader: Reader, within: float = WITHIN) -> list[FunnelRow]:
-    """The gates in the order in which candidates met them, then divergence. An audited candidate was stopped wrongly
-    when its accuracy at the full budget, mean over proxies, is at most `within` below BN-ReLU's."""
+def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
+    """An audited candidate was stopped wrongly when its accuracy at the full budget, mean over proxies, is at most
+    `within` below BN-ReLU's. An audit that crashed tells nothing."""
     inherited = {record.birth for record in reader.candidates() if record.equal_to is not None}
     evaluations = [each for each in reader.evaluations("search") if each.birth not in inherited]
-    full = full_seconds([*reader.evaluations("baseline"), *evaluations])
+    full = [
+        each.evaluation.seconds
+        for each in (*reader.evaluations("baseline"), *evaluations)
+        if isinstance(each.evaluation.outcome, Fitness)
+    ]
+    full_seconds = fmean(full) if full else 0.0
     audits = {each.birth: each for each in reader.evaluations("audit")}
-    rows = {name: FunnelRow(name) for name in _order(evaluations)}
+    rows = {_label(gate): FunnelRow(_label(gate)) for gate in reader.config.gates}
+    diverged = FunnelRow("diverged")
     for each in evaluations:
         evaluation, outcome = each.evaluation, each.evaluation.outcome
-        for name in {label(m.gate, m.step) for m in evaluation.measurements}:
+        met = list(zip(_labels(reader.config.gates, evaluation.measurements), evaluation.measurements, strict=True))
+        for name in {name for name, _ in met}:
             rows[name].asked += 1
-        for m in evaluation.measurements:
-            rows[label(m.gate, m.step)].spent += m.seconds
+        for name, measured in met:
+            rows[name].spent += measured.seconds
+        trains = any(measured.gate in TRAINING_GATES for _, measured in met) or bool(evaluation.points)
+        stopped_by = diverged if isinstance(outcome, Rejection) and outcome.gate == diverged.gate else None
+        diverged.asked += trains or stopped_by is diverged
         if not isinstance(outcome, Rejection):
             continue
-        row = rows[label(outcome.gate, outcome.step)]
+        row = stopped_by or rows[met[-1][0]]
+        if row is diverged:
+            row.spent += max(0.0, evaluation.seconds - sum(measured.seconds for _, measured in met))
         row.stopped += 1
-        row.saved += max(0.0, full - evaluation.seconds)
+        row.saved += max(0.0, full_seconds - evaluation.seconds)
         audit = audits.get(each.birth)
-        if audit is not None:
-            row.audits.append(isinstance(audit.evaluation.outcome, Fitness) and (audit.advantage or 0.0) >= -within)
-    if "diverged" in rows:
-        rows["diverged"].asked = sum(1 for each in evaluations if _trained(each))
-    return list(rows.values())
+        if audit is not None and not isinstance(audit.evaluation.outcome, Crash):
+            row.audits.append(audit.advantage is not None and audit.advantage >= -within)
+    return Funnel([*rows.values(), diverged], full_seconds)
 
 
-def full_seconds(evaluations: Iterable[Trained]) -> float:
-    """Mean cost of those that were trained to the full budget; 0 where none was."""
-    seconds = [each.evaluation.seconds for each in evaluations if isinstance(each.evaluation.outcome, Fitness)]
-    return fmean(seconds) if seconds else 0.0
+def _label(gate: Gate) -> str:
+    steps = getattr(gate, "steps", None)
+    return gate.gate if steps is None else f"{gate.gate} {steps}"
 
 
-def _order(evaluations: list[Trained]) -> list[str]:
-    """Of the gates: as the candidate that met most of them did; "diverged", which any training may be, last."""
-    met: dict[str, None] = {}
-    by_length = sorted(evaluations, key=lambda each: -len(each.evaluation.measurements))
-    for each in by_length:
-        met.update(dict.fromkeys(label(m.gate, m.step) for m in each.evaluation.measurements))
-    for each in evaluations:
-        if isinstance(outcome := each.evaluation.outcome, Rejection):
-            met.setdefault(label(outcome.gate, outcome.step))
-    return sorted(met, key=lambda name: name == "diverged")
-
-
-def _trained(each: Trained) -> bool:
-    """Whether any step was trained."""
-    outcome = each.evaluation.outcome
-    diverged = isinstance(outcome, Rejection) and outcome.gate == "diverged"
-    measurements: tuple[Measurement, ...] = each.evaluation.measurements
-    return diverged or bool(each.evaluation.points) or any(m.gate in TRAINING_GATES for m in measurements)
+def _labels(gates: tuple[Gate, ...], measurements: tuple[Measurement, ...]) -> Iterator[str]:
+    """The k-th measurement of a kind on a proxy is that of the k-th gate of this kind."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for each in measurements:
+        same = [gate for gate in gates if gate.gate == each.gate]
+        yield _label(same[seen[each.gate, each.proxy]])
+        seen[each.gate, each.proxy] += 1

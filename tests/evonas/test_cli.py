@@ -679,7 +679,7 @@ def test_funnel_prints_every_gate_with_its_costs(command: Command, run: Path) ->
     assert "audit_share is 0" in answer.lines[-1]
     told = strict(command("funnel", run, "--json").out)
     assert told["by_state"] == states
-    by_gate = {each["gate"].split(" at ")[0]: each for each in told["gates"]}
+    by_gate = {each["gate"].split()[0]: each for each in told["gates"]}
     assert by_gate["depends_on_x"]["asked"] == sum(states.values()) - told["inherited"]
     assert by_gate["depends_on_x"]["interval"] is None
 

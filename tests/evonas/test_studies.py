@@ -35,24 +35,26 @@ def config(tiny: dict[str, Any]) -> Config:
 FULL = {"resnet": 0.5, "mobilenet": 0.5}
 
 
-def measured(gate: str, passed: bool, seconds: float, step: int = 0) -> Measurement:
-    return Measurement(gate, "resnet", 1.0, 0.5, step, passed, seconds)
+def measured(gate: str, passed: bool, seconds: float) -> Measurement:
+    return Measurement(gate, "resnet", 1.0, 0.5, 0, passed, seconds)
 
 
 @pytest.fixture
-def recorded(tmp_path: Path, config: Config) -> Reader:
-    """Two stopped by finite, three by the loss after 3 steps, one that diverged, one fitness, one that inherits."""
+def recorded(tmp_path: Path, tiny: dict[str, Any]) -> Reader:
+    """Two stopped by finite, three by the second loss gate, one that diverged, one fitness, one that inherits."""
+    losses_at = [{"loss": {"steps": steps}} for steps in (2, 3)]
+    config = parse_config(json.dumps({**tiny, "gates": ["finite", *losses_at]}))
     address = Address.of_file(tmp_path / "run.db", "run", tmp_path)
     store = Store.create(address, config, {})
     store.record_beside("baseline", "x", 0, Evaluation(Fitness(FULL), seconds=10.0), name="BN-ReLU")
     finite = measured("finite", False, 0.5)
     passed = measured("finite", True, 0.25)
-    losses = measured("loss", True, 1.0, 2), measured("loss", False, 2.0, 3)
+    losses = measured("loss", True, 1.0), measured("loss", False, 2.0)
     told: list[Evaluation] = [
         *[Evaluation(Rejection("finite", "", 1.0, 0.5, 0), (finite,), seconds=0.5)] * 2,
         *[Evaluation(Rejection("loss", "resnet", 1.0, 0.5, 3), (passed, *losses), seconds=4.0)] * 3,
         Evaluation(Rejection("diverged", "resnet", math.inf, math.inf, 1), (passed,), seconds=1.0),
-        Evaluation(Fitness(FULL), (passed, losses[0], measured("loss", True, 2.0, 3)), seconds=20.0),
+        Evaluation(Fitness(FULL), (passed, losses[0], measured("loss", True, 2.0)), seconds=20.0),
         Evaluation(Rejection("finite", "", 1.0, 0.5, 0), (), seconds=0.0),
     ]
     for birth, evaluation in enumerate(told, start=1):
@@ -61,36 +63,44 @@ def recorded(tmp_path: Path, config: Config) -> Reader:
         store.propose(Candidate(birth, graph, f"f{birth}", "", None, "random", equal_to, 0, False))
         store.record(birth, "x", evaluation, birth, 0, None)
     near, far = Evaluation(Fitness(FULL)), Evaluation(Rejection("diverged", "resnet", math.inf, math.inf, 1))
-    for birth, evaluation, advantage in ((1, far, None), (3, near, -0.02), (4, near, -0.0201), (5, near, 0.3)):
+    lost = Evaluation(Crash("time_limit", "hung"))
+    for birth, evaluation, advantage in (
+        (1, far, None),
+        (2, lost, None),
+        (3, near, -0.02),
+        (4, near, -0.0201),
+        (5, near, 0.3),
+    ):
         store.record_beside("audit", "x", 0, evaluation, birth=birth, advantage=advantage)
     store.close()
     return Reader(address)
 
 
 def test_the_funnel_counts_what_each_gate_asked_stopped_spent_and_saved(recorded: Reader) -> None:
-    rows = {row.gate: row for row in funnel(recorded)}
-    assert list(rows) == ["finite", "loss at 2", "loss at 3", "diverged"]
+    rows = {row.gate: row for row in funnel(recorded).rows}
+    assert list(rows) == ["finite", "loss 2", "loss 3", "diverged"]
     assert {name: (row.asked, row.stopped) for name, row in rows.items()} == {
         "finite": (7, 2),
-        "loss at 2": (4, 0),
-        "loss at 3": (4, 3),
+        "loss 2": (4, 0),
+        "loss 3": (4, 3),
         "diverged": (5, 1),  # of those that trained
     }
-    assert [row.spent for row in rows.values()] == [2 * 0.5 + 5 * 0.25, 4.0, 8.0, 0.0]
-    full = (10 + 20) / 2  # of the baseline and of the fitness
+    assert [row.spent for row in rows.values()] == [2 * 0.5 + 5 * 0.25, 4.0, 8.0, 0.75]
+    full = funnel(recorded).full_seconds
+    assert full == (10 + 20) / 2  # of the baseline and of the fitness
     assert [row.saved for row in rows.values()] == [2 * (full - 0.5), 0.0, 3 * (full - 4), full - 1]
 
 
 def test_the_funnel_tells_false_rejects_with_an_exact_interval(recorded: Reader) -> None:
-    rows = {row.gate: row for row in funnel(recorded)}
-    assert (rows["finite"].audits, rows["loss at 3"].audits) == ([False], [True, False, True])
-    assert rows["loss at 2"].interval is None
-    low, high = rows["loss at 3"].interval or (0.0, 0.0)
+    rows = {row.gate: row for row in funnel(recorded).rows}
+    assert (rows["finite"].audits, rows["loss 3"].audits) == ([False], [True, False, True])
+    assert rows["loss 2"].interval is None
+    low, high = rows["loss 3"].interval or (0.0, 0.0)
     assert low == pytest.approx(beta.ppf(0.025, 2, 2))  # Clopper and Pearson's, of 2 in 3
     assert high == pytest.approx(beta.ppf(0.975, 3, 1))
     assert rows["finite"].interval == (0.0, pytest.approx(1 - 0.025))
-    stricter = {row.gate: row for row in funnel(recorded, within=0.0)}
-    assert stricter["loss at 3"].audits == [False, False, True]
+    stricter = {row.gate: row for row in funnel(recorded, within=0.0).rows}
+    assert stricter["loss 3"].audits == [False, False, True]
 
 
 # --------------------------------------------------------------------------- noise

@@ -359,6 +359,8 @@ def test_early_validation_uses_plain_averages_of_ten_batches(proxy: str, step: i
         variances = torch.stack([each.var((0, 2, 3), correction=0) for each in given]).mean(0)
         moments.append((means, variances))
     point = started.validate()
+    with torch.no_grad():
+        started._recompute_moments()  # as the validation did for itself
     for (mean, variance), (kept_mean, kept_variance) in zip(moments, stored(started.model), strict=True):
         torch.testing.assert_close(kept_mean, mean, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(kept_variance, variance, rtol=1e-4, atol=1e-5)
@@ -370,14 +372,25 @@ def test_early_validation_uses_plain_averages_of_ten_batches(proxy: str, step: i
     assert point.accuracy == pytest.approx(float(correct), abs=0.011)  # an image whose logits tie up to rounding
 
 
-def test_early_validation_leaves_the_momentum_and_the_weights() -> None:
+def test_early_validation_leaves_momentum_weights_and_moments() -> None:
     started = start(data={"train": 64})  # four batches for the moments
     started.run(2)
-    before = [parameter.detach().clone() for parameter in started.model.parameters()]
+    before = {name: each.clone() for name, each in started.model.state_dict().items()}
+    assert any("running" in name for name in before)
     started.validate()
     layers = [module for module in started.model.modules() if isinstance(module, NormAct)]
     assert {layer.momentum for layer in layers} == {0.1}
-    assert all(torch.equal(a, b) for a, b in zip(before, started.model.parameters(), strict=True))
+    assert all(torch.equal(each, before[name]) for name, each in started.model.state_dict().items())
+
+
+def test_an_early_look_changes_nothing_that_comes_later() -> None:
+    looked, plain = (start("EvoNorm-B0", recipe={"steps": 60}) for _ in range(2))
+    looked.run(40)
+    looked.validate()
+    for each in (looked, plain):
+        each.run(60)
+    assert all(torch.equal(a, b) for a, b in zip(looked.model.buffers(), plain.model.buffers(), strict=True))
+    assert looked.validate().accuracy == plain.validate().accuracy
 
 
 def test_late_validation_uses_the_moving_moments() -> None:
@@ -422,6 +435,8 @@ def test_validation_judges_every_image() -> None:
     started = start(data={"train": 64, "validation": 1203, "test": 0})
     started.run(1)
     point = started.validate()
+    with torch.no_grad():
+        started._recompute_moments()
     plain = with_moments(started.model, stored(started.model))
     split = started.images.validation
     with torch.no_grad():
@@ -474,8 +489,8 @@ def test_layers_are_compiled_from_the_steps_asked(
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # that dynamo reads
-def test_moments_are_recomputed_without_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their momentum changes from batch to batch, for each of which torch would compile the layers anew."""
+def test_every_site_is_compiled_for_training_and_none_for_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more sites than torch compiles of one code by default; the moments' momentum changes from batch to batch."""
     compiled: list[GraphModule] = []
 
     def compiler(traced: GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
@@ -483,18 +498,20 @@ def test_moments_are_recomputed_without_compiling(monkeypatch: pytest.MonkeyPatc
         return traced.forward
 
     original = NormAct.compile
-    monkeypatch.setattr(NormAct, "compile", lambda self: original(self, backend=compiler))
-    started, plain = start(execution={"compile_from_steps": 1}), start()
+    monkeypatch.setattr(NormAct, "compile", lambda self: original(self, backend=compiler, dynamic=False))
+    deep = protocol(execution={"compile_from_steps": 1})
+    wide = deep.proxies["resnet"].model_copy(update={"blocks": (1,) * 3, "width": 4})
+    many = {f"p{n}": wide.model_copy(update={"width": 4 + 4 * n}) for n in range(4)}
+    asked = deep.model_copy(update={"proxies": many})
     try:
-        for each in (started, plain):
-            each.run(1)
-        before = len(compiled)
-        assert before > 0
-        for each in (started, plain):
-            with torch.no_grad():
-                each._recompute_moments()
-        assert len(compiled) == before
-        for ours, expected in zip(stored(started.model), stored(plain.model), strict=True):
-            torch.testing.assert_close(ours, expected)
+        sites = 0
+        for proxy in many:
+            training_ = Training(graph("BN-ReLU"), asked, proxy, images(asked), 0)
+            training_.run(1)
+            sites += len({layer.num_features for layer in training_.model.modules() if isinstance(layer, NormAct)})
+            before = len(compiled)
+            training_.validate()
+            assert len(compiled) == before
+        assert len(compiled) >= sites > 8
     finally:
         torch.compiler.reset()
