@@ -21,10 +21,7 @@ from workers.training import check_compiler, compiles
 
 CONNECT_SECONDS = 5.0
 START_SECONDS = 600.0  # that a job waits for its worker to be placed and to load its data. Ours
-RETRIED = (
-    "worker_died",
-    "out_of_memory",
-)  # by a neighbour on the machine, perhaps; a hang or an error may be the layer's
+RETRIED = ("worker_died", "out_of_memory")  # perhaps a neighbour's doing; a hang or an error may be the layer's
 
 
 class Pool(Interface):

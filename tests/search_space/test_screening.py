@@ -86,7 +86,7 @@ def test_what_is_finite_passes(text: str) -> None:
     "text",
     [
         "exp(exp(x))",  # finite on normal input, not at 10 times its scale
-        "1 / (x * x * x * x * x * x * x * x * x * x * x * x * x)",  # finite but for small input
+        "1 / (x * x * x * x)",  # finite but for small input
         "x / (x - mean_hw(x))",  # 0 / 0 where a channel has one position
     ],
 )
@@ -94,10 +94,10 @@ def test_what_is_finite_at_one_scale_or_size_alone_is_stopped(text: str) -> None
     graph = Graph.parse(text)
     layer = NormAct(graph, 16, groups=4)
     x = torch.randn((8, 16, 8, 8), generator=torch.Generator().manual_seed(0)).requires_grad_()
-    layer(x).sum().backward()
-    assert x.grad is not None
-    if "mean_hw" not in text and "1 /" not in text:
-        assert x.grad.isfinite().all()
+    output = layer(x)
+    (gradient,) = torch.autograd.grad(output.sum(), x)
+    assert output.isfinite().all()
+    assert gradient.isfinite().all()
     assert not check_finite(graph).passed
 
 
