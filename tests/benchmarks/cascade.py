@@ -9,12 +9,11 @@ result is a line of FILE; run again, it goes on.
 """
 
 import argparse
-import json
 import math
 import os
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -32,6 +31,7 @@ from search_space.fingerprint import probe
 from search_space.graph import Graph
 from search_space.mutation import mutate
 from tests.benchmarks.machine import machine
+from tests.benchmarks.resumable import ResultFile
 from workers import data
 from workers.evaluation import evaluate
 from workers.outcome import Fitness, Outcome, Rejection
@@ -55,7 +55,8 @@ def judge(config: Config, graph: str, baseline: tuple[BaselinePoint, ...], is_du
     """Both protocols' verdicts and CPU seconds."""
     torch.set_num_threads(1)
     data.load(config.data)
-    parsed, found = Graph.parse(graph), {}
+    parsed = Graph.parse(graph)
+    found: dict[str, Any] = {}
     started = time.process_time()
     paper = config.protocol.model_copy(update={"gates": PAPER})
     found["paper"] = told(evaluate(Job(graph=graph, protocol=paper, seed=config.seed)).outcome)
@@ -158,18 +159,10 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.set)
     print(machine())
-    known = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
-    rows = {row["number"]: row for row in known if "number" in row}
-    fresh = {(row["fresh"], row["seed"]): row["accuracy"] for row in known if "fresh" in row}
-    with (
-        arguments.out.open("a") as file,
-        ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool,
-    ):
-
-        def keep(row: dict[str, Any]) -> None:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-
+    file = ResultFile(arguments.out, config, space=config.space.model_dump(mode="json"), candidates=arguments.seed)
+    rows = {row["number"]: row for row in file.rows if "number" in row}
+    fresh = {(row["fresh"], row["seed"]): row["accuracy"] for row in file.rows if "fresh" in row}
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         drawn = candidates(config, arguments.random, arguments.mutants, arguments.seed)
         seen: set[str] = set()
         duplicates = []
@@ -178,15 +171,16 @@ def main() -> None:
             seen.add(mark)
         points = pool.submit(baseline_points, config).result()
         order = Random(0).sample(range(len(drawn)), len(drawn))  # so that a part of them is already a sample
-        futures = {
-            number: pool.submit(judge, config, str(drawn[number][1]), points, duplicates[number])
+        judged = {
+            pool.submit(judge, config, str(drawn[number][1]), points, duplicates[number]): number
             for number in order
             if number not in rows
         }
-        for number, future in futures.items():
+        for done in as_completed(judged):
+            number = judged[done]
             kind, graph = drawn[number]
-            rows[number] = {"number": number, "kind": kind, "graph": str(graph), **future.result()}
-            keep(rows[number])
+            rows[number] = {"number": number, "kind": kind, "graph": str(graph), **done.result()}
+            file.keep(rows[number])
         disputed = [
             row["graph"]
             for row in rows.values()
@@ -194,11 +188,12 @@ def main() -> None:
         ]
         wanted = [(graph, seed) for graph in (catalog["BN-ReLU"].text, *disputed) for seed in FRESH]
         trained = {
-            key: pool.submit(ungated, config.protocol, *key) for key in dict.fromkeys(wanted) if key not in fresh
+            pool.submit(ungated, config.protocol, *key): key for key in dict.fromkeys(wanted) if key not in fresh
         }
-        for key, each in trained.items():
+        for each in as_completed(trained):
+            key = trained[each]
             fresh[key] = each.result()
-            keep({"fresh": key[0], "seed": key[1], "accuracy": fresh[key]})
+            file.keep({"fresh": key[0], "seed": key[1], "accuracy": fresh[key]})
     report([rows[number] for number in sorted(rows)], fresh)
 
 

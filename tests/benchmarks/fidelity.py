@@ -18,7 +18,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,25 +28,29 @@ from evonas.config_file import load_config
 from evonas.evolution import screen
 from search_space.catalog import catalog
 from search_space.fingerprint import probe
-from tests.benchmarks.cascade import candidates
+from tests.benchmarks.cascade import baseline_points, candidates
 from tests.benchmarks.machine import machine
+from tests.benchmarks.resumable import ResultFile, Row
 from workers.evaluation import evaluate
 from workers.outcome import Fitness
-from workers.protocol import Gate, Job, Loss, Quality
+from workers.protocol import BaselinePoint, Gate, Job, Loss, Quality
 
-Row = dict[str, Any]
+Baseline = tuple[BaselinePoint, ...]
 
 
-def train(config: Config, key: str, graph: str, seed: int, rungs: tuple[int, ...], gated: bool) -> Row:
-    """The accuracies at the rungs and at the full budget; None at the end where it was stopped or diverged."""
+def train(
+    config: Config, rungs: tuple[int, ...], key: str, graph: str, seed: int, baseline: Baseline | None = None
+) -> Row:
+    """The accuracies at the rungs and at the full budget; None at the end where it was stopped or diverged. With a
+    baseline the config's gates are asked."""
     torch.set_num_threads(1)
     looks: list[Gate] = [Quality(steps=steps, min_accuracy=0.0) for steps in rungs]
-    if gated:
+    if baseline is not None:
         mine = [gate for gate in config.gates if isinstance(gate, Loss | Quality)]
         others = [gate for gate in config.gates if gate not in mine]
         looks = [*others, *sorted([*mine, *looks], key=lambda gate: gate.steps)]  # type: ignore[union-attr]
     protocol = config.protocol.model_copy(update={"gates": tuple(looks)})
-    found = evaluate(Job(graph=graph, protocol=protocol, seed=seed))
+    found = evaluate(Job(graph=graph, protocol=protocol, seed=seed, baseline=baseline or ()))
     fitness = found.outcome.accuracy if isinstance(found.outcome, Fitness) else None
     points = [[p.proxy, p.step, p.accuracy] for p in found.points]
     return {"key": key, "graph": graph, "seed": seed, "accuracy": fitness, "points": points, "seconds": found.seconds}
@@ -140,16 +143,16 @@ def main() -> None:
     config = load_config(arguments.config, arguments.set)
     rungs = tuple(arguments.rung) or tuple(round(config.recipe.steps * share) for share in (0.16, 0.32, 0.5, 0.75))
     print(machine())
-    known = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
-    rows = {(row["key"], row["seed"]): row for row in known}
+    file = ResultFile(arguments.out, config, space=config.space.model_dump(mode="json"), rungs=rungs)
+    rows = {(row["key"], row["seed"]): row for row in file.rows}
     names = [name for name in catalog.graphs if catalog[name].inputs == 1]
     seeds = range(config.seed, config.seed + arguments.seeds)
-    jobs = [(name, catalog[name].text, seed, rungs, False) for seed in seeds for name in names]
-    jobs += [(key, graph, config.seed, rungs, True) for key, graph in next_survivors(config, 10 * arguments.survivors)]
-    with (
-        arguments.out.open("a") as file,
-        ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool,
-    ):
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        points = pool.submit(baseline_points, config).result()
+        jobs: list[tuple[str, str, int, Baseline | None]]
+        jobs = [(name, catalog[name].text, seed, None) for seed in seeds for name in names]
+        drawn = next_survivors(config, 10 * arguments.survivors)
+        jobs += [(key, graph, config.seed, points) for key, graph in drawn]
         waiting = [job for job in jobs if (job[0], job[2]) not in rows]
         running: set[Future[Row]] = set()
         while waiting or running:
@@ -157,13 +160,12 @@ def main() -> None:
             if found >= arguments.survivors:
                 waiting = [job for job in waiting if job[0] in catalog]
             while waiting and len(running) < 2 * (os.cpu_count() or 1):
-                running.add(pool.submit(train, config, *waiting.pop(0)))
+                running.add(pool.submit(train, config, rungs, *waiting.pop(0)))
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
                 row = each.result()
                 rows[row["key"], row["seed"]] = row
-                file.write(json.dumps(row) + "\n")
-                file.flush()
+                file.keep(row)
     told = sorted(rows.values(), key=lambda row: (row["key"], row["seed"]))
     report_fidelity(config, told, rungs)
     table = catalog_table(config, told)

@@ -12,8 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from statistics import fmean, variance
 
-import numpy as np
 import torch
+from scipy.stats import spearmanr
 
 from evonas.config import Config
 from evonas.config_file import load_config
@@ -31,12 +31,6 @@ def accuracy(config: Config, text: str, seed: int, proxy: str) -> float:
     protocol = config.protocol.model_copy(update={"gates": (), "proxies": {proxy: config.proxies[proxy]}})
     outcome = evaluate(Job(graph=text, protocol=protocol, seed=seed)).outcome
     return outcome.accuracy[proxy] if isinstance(outcome, Fitness) else 1 / data.load(config.data).classes
-
-
-def spearman(a: list[float], b: list[float]) -> float:
-    """Rank correlation, ties sharing their mean rank."""
-    ranks = [np.array([np.mean(np.flatnonzero(np.sort(v) == each)) for each in v]) for v in (np.array(a), np.array(b))]
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def main() -> None:
@@ -71,13 +65,13 @@ def main() -> None:
                 first = [r.accuracy[proxy] for r in records]
                 print(
                     f"{proxy}: rank correlation of two seeds over {len(first)} survivors "
-                    f"{spearman(first, second[proxy]):.2f}"
+                    f"{spearmanr(first, second[proxy]).statistic:.2f}"
                 )
             means = (
                 [fmean(r.accuracy.values()) for r in records],
                 [fmean(v) for v in zip(*second.values(), strict=True)],
             )
-            print(f"mean over proxies: rank correlation {spearman(*means):.2f}")
+            print(f"mean over proxies: rank correlation {spearmanr(*means).statistic:.2f}")
 
 
 if __name__ == "__main__":

@@ -3,16 +3,15 @@
     python tests/benchmarks/step_cost.py configs/cifar10.yaml --out cost.jsonl [--run RUN | --cascade FILE] [--compile]
 
 For every catalog graph and ten survivors (of a run, or what cascade.py's FILE accepted, random ones first): seconds of
-a step, and with --compile the seconds to compile the layers from scratch and of a compiled step. The identity is timed
-before and after each layer on the same proxy, since the machine changes. Cost at the full budget: the cheaper
-of steps eager, and compilation and steps compiled. Every result is a line of FILE; run again, it goes on.
+a step, and with --compile the seconds to compile the layers and of a compiled step. The identity is timed before and
+after each layer on the same proxy, since the machine changes. Every result is a line of FILE; run again, it goes on.
 """
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -23,6 +22,7 @@ from evonas.studies.bench import IDENTITY, time_training, timed_recipe
 from search_space.catalog import catalog
 from search_space.graph import Graph
 from tests.benchmarks.machine import machine
+from tests.benchmarks.resumable import ResultFile, Row
 from workers import data
 
 GOAL = 1.25
@@ -39,53 +39,56 @@ def survivors(run: str | None, cascade: Path | None, count: int = 10) -> dict[st
     return {f"{row['kind']} {row['number']}": row["graph"] for row in chosen}
 
 
-def measure(config: Config, text: str, proxy: str, steps: int, compiled: bool) -> dict[str, float]:
+def measure(config: Config, text: str, steps: int, compiles: bool) -> Row:
+    """Proxy -> seconds of an eager step and of one with identity layers, and of a compiled one with what its
+    compilation took: from scratch for the first proxy; the others share it as far as their sites are alike."""
     images = data.load(config.data)
 
-    def time(graph: str, compiles: bool = False) -> tuple[float, float]:
-        execution = config.execution.model_copy(update={"compile_from_steps": 1 if compiles else "never"})
+    def time(graph: str, proxy: str, compiled: bool = False) -> tuple[float, float]:
+        execution = config.execution.model_copy(update={"compile_from_steps": 1 if compiled else "never"})
         protocol = config.protocol.model_copy(update={"recipe": timed_recipe(config, steps), "execution": execution})
         return time_training(Graph.parse(graph), protocol, proxy, images, config.seed)
 
-    before, (_, eager), after = time(IDENTITY)[1], time(text), time(IDENTITY)[1]
-    found = {"identity": (before + after) / 2, "eager": eager}
-    if compiled:
-        first, fast = time(text, compiles=True)
-        torch.compiler.reset()
-        found |= {
-            "compiled": fast,
-            "compile_seconds": first - fast,
-            "identity": (before + after + time(IDENTITY)[1]) / 3,
-        }
+    found: Row = {}
+    for proxy in config.proxies:
+        before, (_, eager), after = time(IDENTITY, proxy)[1], time(text, proxy), time(IDENTITY, proxy)[1]
+        found[proxy] = {"identity": (before + after) / 2, "eager": eager}
+    for proxy in config.proxies if compiles else ():
+        before, (first, fast), after = time(IDENTITY, proxy)[1], time(text, proxy, True), time(IDENTITY, proxy)[1]
+        found[proxy] |= {"beside": (before + after) / 2, "compiled": fast, "compilation": first - fast}
+    torch.compiler.reset()
     return found
 
 
-def ratio(found: dict[str, float], steps: int) -> float:
-    ways = [steps * found["eager"]]
-    if "compiled" in found:
-        ways.append(found["compile_seconds"] + steps * found["compiled"])
-    return min(ways) / (steps * found["identity"])
+def ratios(row: Row, steps: int, way: str) -> dict[str, float]:
+    """Cost at the full budget over that with identity layers, by proxy, and of all proxies together."""
+    found = row["proxies"]
+    if way == "eager":
+        costs = {proxy: (steps * each["eager"], steps * each["identity"]) for proxy, each in found.items()}
+    else:
+        costs = {
+            proxy: (each["compilation"] + steps * each["compiled"], steps * each["beside"])
+            for proxy, each in found.items()
+        }
+    costs["all"] = sum(own for own, _ in costs.values()), sum(identity for _, identity in costs.values())
+    return {proxy: own / identity for proxy, (own, identity) in costs.items()}
 
 
-def report(config: Config, rows: list[dict[str, Any]], budgets: list[int]) -> None:
-    for budget in budgets:
-        print(f"\nat {budget} steps: cost over that with identity layers, by proxy")
-        table = {(row["layer"], row["proxy"]): ratio(row, budget) for row in rows}
-        layers = list(dict.fromkeys(row["layer"] for row in rows))
-        for layer in layers:
-            shown = "  ".join(f"{proxy} {table[layer, proxy]:.2f}" for proxy in config.proxies)
-            print(f"  {layer:24} {shown}")
-        for proxy in config.proxies:
-            bound = max(GOAL, table["BN-ReLU", proxy])
-            known = {layer: table[layer, proxy] for layer in layers if layer in catalog}
-            found = [table[layer, proxy] for layer in layers if layer not in catalog]
-            within = sum(value <= bound for value in known.values())
-            worst = max(known, key=lambda layer: known[layer])
-            print(
-                f"  {proxy}: {within} of {len(known)} catalog graphs within {bound:.2f}, median "
-                f"{median(known.values()):.2f}, worst {worst} {known[worst]:.2f}"
-                + (f"; survivors' median {median(found):.2f} (goal: {GOAL})" if found else "")
-            )
+def report(rows: list[Row], steps: int, way: str) -> None:
+    table = {row["layer"]: ratios(row, steps, way) for row in rows}
+    print(f"\n{way}, {steps} steps: cost over that with identity layers")
+    for layer, found in table.items():
+        print(f"  {layer:24} " + "  ".join(f"{proxy} {value:.2f}" for proxy, value in found.items()))
+    for proxy in table["BN-ReLU"]:
+        bound = max(GOAL, table["BN-ReLU"][proxy])
+        known = {layer: found[proxy] for layer, found in table.items() if layer in catalog}
+        survived = [found[proxy] for layer, found in table.items() if layer not in catalog]
+        worst = max(known, key=lambda layer: known[layer])
+        print(
+            f"  {proxy}: {sum(value <= bound for value in known.values())} of {len(known)} catalog graphs within "
+            f"{bound:.2f}, median {median(known.values()):.2f}, worst {worst} {known[worst]:.2f}"
+            + (f"; median of {len(survived)} survivors {median(survived):.2f} (goal: {GOAL})" if survived else "")
+        )
 
 
 def main() -> None:
@@ -106,17 +109,16 @@ def main() -> None:
     names = arguments.layer or [name for name in catalog.graphs if catalog[name].inputs == 1]
     layers = {name: catalog[name].text for name in dict.fromkeys(("BN-ReLU", *names))}
     layers |= survivors(arguments.run, arguments.cascade)
-    rows = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
-    done = {(row["layer"], row["proxy"]) for row in rows}
-    with arguments.out.open("a") as file:
-        for layer, text in layers.items():
-            for proxy in config.proxies:
-                if (layer, proxy) not in done:
-                    found = measure(config, text, proxy, arguments.steps, arguments.compile)
-                    rows.append({"layer": layer, "proxy": proxy, **found})
-                    file.write(json.dumps(rows[-1]) + "\n")
-                    file.flush()
-    report(config, rows, [config.recipe.steps, *arguments.budget])
+    file = ResultFile(arguments.out, config, steps=arguments.steps, compile=arguments.compile)
+    done = {row["layer"] for row in file.rows}
+    for layer, text in layers.items():
+        if layer not in done:
+            file.keep({"layer": layer, "proxies": measure(config, text, arguments.steps, arguments.compile)})
+    kinds = Counter(layer.split()[0] for layer in layers if layer not in catalog)
+    print("survivors: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+    for steps in (config.recipe.steps, *arguments.budget):
+        for way in ("eager", "compiled") if arguments.compile else ("eager",):
+            report(file.rows, steps, way)
 
 
 if __name__ == "__main__":
