@@ -72,11 +72,20 @@ def screen(config: Config, graph: Graph, probed: Probed) -> tuple[Measurement, .
     return tuple(measurements)
 
 
-def is_audited(config: Config, birth: int, outcome: Outcome, inherited: bool) -> bool:
-    """Whether a rejected candidate is trained to the full budget all the same, to see whether its gate was right: a
-    share of them, drawn by their births."""
-    share = config.evolution.audit_share
-    return isinstance(outcome, Rejection) and not inherited and Random(f"{config.seed} {birth} audit").random() < share
+def is_audited(config: Config, birth: int, history: History) -> bool:
+    """Whether a candidate that was just recorded is trained to the full budget all the same, to see whether its gate
+    was right: a share of the rejected, drawn by their births; of every gate as many, as far as it stopped so many."""
+    known, stopped_by = history.births[birth - 1], history.rejected_by
+    if not isinstance(known.outcome, Rejection) or known.inherits:
+        return False
+    of_each = left = config.evolution.audit_share * sum(stopped_by.values())
+    for done, stopped in enumerate(sorted(stopped_by.values())):
+        of_each = left / (len(stopped_by) - done)
+        if of_each <= stopped:
+            break
+        left -= stopped
+    share = of_each / stopped_by[known.outcome.gate]
+    return Random(f"{config.seed} {birth} audit").random() < share
 
 
 def _timed(check: Callable[[], Check]) -> Measurement:
@@ -186,12 +195,11 @@ class Search:
         seq, advantage = self.history.outcomes + 1, self.history.advantage(known)
         self.store.propose_and_record(candidate, evaluation, seq, self.config.seed, advantage)
         self.history.propose(candidate)
-        inherited = candidate.equal_to is not None
-        self.history.record(candidate.birth, known, self.config.objectives, inherited)
-        self._audit(candidate.birth, known, inherited)
+        self._remember(candidate.birth, known)
 
-    def _audit(self, birth: int, outcome: Outcome, inherited: bool = False) -> None:
-        if is_audited(self.config, birth, outcome, inherited):
+    def _remember(self, birth: int, outcome: Outcome) -> None:
+        self.history.record(birth, outcome, self.config.objectives)
+        if is_audited(self.config, birth, self.history):
             self.history.audits.append(birth)
 
     def _may_propose(self) -> bool:
@@ -230,9 +238,8 @@ class Search:
         advantage = self.history.advantage(evaluation.outcome)
         seq = self.history.outcomes + 1
         self.store.record(birth, known.graph.formula, evaluation, seq, self.config.seed, advantage)
-        self.history.record(birth, evaluation.outcome, self.config.objectives)
+        self._remember(birth, evaluation.outcome)
         self.history.reached(seq, evaluation.measurements)
-        self._audit(birth, evaluation.outcome)
         if isinstance(evaluation.outcome, Fitness):
             self.history.fit_seconds.append(evaluation.seconds)
         self.on_progress(self.history)

@@ -21,6 +21,7 @@ class Known:
     graph: Graph
     fingerprint: str
     seen: int
+    inherits: bool  # the outcome of an equal candidate
     outcome: Outcome | None  # None while pending
 
 
@@ -37,6 +38,7 @@ class History:
         default_factory=dict
     )  # fingerprint -> first birth whose outcome may be inherited
     stopped_by: dict[str, int] = field(default_factory=dict)  # gate, or kind of crash -> candidates
+    rejected_by: dict[str, int] = field(default_factory=dict)  # gate -> candidates, without those that inherit
     baseline: dict[str, float] = field(default_factory=dict)  # proxy -> BN-ReLU's accuracy, same seed
     baseline_points: tuple[BaselinePoint, ...] = ()
     best: tuple[int, float] | None = None  # birth, advantage
@@ -48,11 +50,12 @@ class History:
     audits: list[int] = field(default_factory=list)  # rejected births that wait to be trained all the same
 
     def propose(self, candidate: Candidate) -> None:
-        self.births.append(Known(candidate.graph, candidate.fingerprint, candidate.seen, None))
+        inherits = candidate.equal_to is not None
+        self.births.append(Known(candidate.graph, candidate.fingerprint, candidate.seen, inherits, None))
         self.first_of.setdefault(candidate.fingerprint, candidate.birth)
         self.pending[candidate.birth] = None
 
-    def record(self, birth: int, outcome: Outcome, objectives: tuple[str, ...], inherited: bool = False) -> None:
+    def record(self, birth: int, outcome: Outcome, objectives: tuple[str, ...]) -> None:
         known = self.births[birth - 1]
         self.births[birth - 1] = replace(known, outcome=outcome)
         self.outcomes += 1
@@ -66,12 +69,14 @@ class History:
         match outcome:
             case Fitness():
                 self.survivors.append(Survivor(birth, known.graph, self.objectives(known.graph, outcome, objectives)))
-                self.inherited += inherited
+                self.inherited += known.inherits
                 advantage = self.advantage(outcome)
                 if advantage is not None and (self.best is None or advantage > self.best[1]):
                     self.best = (birth, advantage)
             case Rejection():
                 self.stopped_by[outcome.gate] = self.stopped_by.get(outcome.gate, 0) + 1
+                if not known.inherits:
+                    self.rejected_by[outcome.gate] = self.rejected_by.get(outcome.gate, 0) + 1
             case Crash():
                 self.stopped_by[outcome.kind] = self.stopped_by.get(outcome.kind, 0) + 1
 

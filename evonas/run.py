@@ -49,6 +49,10 @@ class Run:
         """The best `n` survivors: by mean accuracy minus BN-ReLU's, or by the accuracy on the proxy `by`."""
         return self._reader.top(n, by)
 
+    def spread(self) -> dict[str, tuple[float, int]]:
+        """Proxy -> the standard deviation of BN-ReLU's accuracy over seeds, and how many: what a lead has to exceed."""
+        return self._reader.spread()
+
     def candidate(self, birth: int) -> Record:
         """One candidate; raises InputError where there is no such birth."""
         return self._reader.candidate(birth)
@@ -152,18 +156,15 @@ def rebuild(reader: Reader) -> History:
                 r.birth, graph, r.fingerprint, r.family, r.parent, r.operator, r.equal_to, r.seen, r.batch_dependent
             )
         )
+    audits = [each for each in reader.evaluations("audit") if not isinstance(each.evaluation.outcome, Crash)]
+    audited = {each.birth for each in audits}
     for r in sorted((r for r in records if r.seq is not None), key=lambda r: r.seq or 0):
         assert r.outcome is not None
-        history.record(r.birth, r.outcome, config.objectives, inherited=r.equal_to is not None)
+        history.record(r.birth, r.outcome, config.objectives)
+        if r.birth not in audited and is_audited(config, r.birth, history):
+            history.audits.append(r.birth)
     for step, seq, accuracy in reader.rungs():
         history.rungs.setdefault(step, []).append((seq, accuracy))
-    audits = [each for each in reader.evaluations("audit") if not isinstance(each.evaluation.outcome, Crash)]
-    done = {each.birth for each in audits}
-    history.audits = [
-        r.birth
-        for r in records
-        if r.outcome and r.birth not in done and is_audited(config, r.birth, r.outcome, r.equal_to is not None)
-    ]
     return history
 
 

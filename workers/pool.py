@@ -125,10 +125,12 @@ class _Slot:
     actor: Any
     ready: Any  # reference that resolves once the worker has started
     started: bool = False
-    process: int | None = None  # where the worker is on this machine
+    host: str = ""  # where the worker is
+    process: int | None = None  # its number, on this machine
     key: int | None = None
     job: Job | None = None
     attempt: int = 0
+    spent: float = 0.0  # seconds of the earlier attempts
     result: Any = None
     since: float = 0.0  # monotonic seconds; when the job was submitted, or its worker started after that
     peak_mb: float = 0.0  # seen from outside: a worker that dies does not tell
@@ -187,10 +189,10 @@ class RayPool:
         free = [slot for slot in self._slots if slot.key is None]
         if not free:
             raise RuntimeError("the pool is full")
-        self._start(min(free, key=lambda each: not each.started), key, job, attempt=1)
+        self._start(min(free, key=lambda each: not each.started), key, job, attempt=1, spent=0.0)
 
-    def _start(self, slot: _Slot, key: int, job: Job, attempt: int) -> None:
-        slot.key, slot.job, slot.attempt, slot.peak_mb = key, job, attempt, 0.0
+    def _start(self, slot: _Slot, key: int, job: Job, attempt: int, spent: float) -> None:
+        slot.key, slot.job, slot.attempt, slot.spent, slot.peak_mb = key, job, attempt, spent, 0.0
         slot.result, slot.since = slot.actor.evaluate.remote(job), time.monotonic()
 
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
@@ -220,9 +222,10 @@ class RayPool:
             found = self._get(slot.ready)
             if isinstance(found, Evaluation):
                 return found
-            slot.process = found[1] if found[0] == platform.node() else None
+            slot.host = found[0]
+            slot.process = found[1] if slot.host == platform.node() else None
             return None
-        if slot.process:
+        if slot.process and self._arguments[1] == "cpu":  # of a GPU's memory only its own process knows
             slot.peak_mb = max(slot.peak_mb, peak_mb(process=slot.process))
         limit, missed = (self._time_limit, "answer") if slot.started else (START_SECONDS, "start")
         if time.monotonic() - slot.since <= limit:
@@ -250,14 +253,16 @@ class RayPool:
         key, job, attempt = slot.key, slot.job, slot.attempt
         assert key is not None
         assert job is not None
+        spent = slot.spent + (found.seconds or time.monotonic() - slot.since)
         slot.key = slot.job = slot.result = None
         if isinstance(found.outcome, Crash):  # dead, hung, or in a state that nobody knows
             self._ray.kill(slot.actor, no_restart=True)
             fresh = self._slots[self._slots.index(slot)] = self._new_slot()
             if found.outcome.kind in RETRIED and attempt <= self._retries:
-                self._start(fresh, key, job, attempt + 1)
+                self._start(fresh, key, job, attempt + 1, spent)
                 return None
-        return key, replace(found, attempts=attempt, memory_mb=found.memory_mb or slot.peak_mb)
+        memory_mb, host = found.memory_mb or slot.peak_mb, found.host or slot.host
+        return key, replace(found, attempts=attempt, seconds=spent, memory_mb=memory_mb, host=host)
 
     def close(self) -> None:
         for slot in getattr(self, "_slots", []):

@@ -50,7 +50,7 @@ def build_model(graph: Graph, protocol: Protocol, proxy: str, images: Images, se
         return NormAct(graph, num_features, channel_dim=channel_dim, groups=spec.groups)
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(proxy_seed(seed, proxy))
+        torch.default_generator.manual_seed(proxy_seed(seed, proxy))  # torch.manual_seed would seed GPUs, too
         model: nn.Module = build(spec, norm_act, images.channels, images.classes)
     if protocol.execution.channels_last:
         model = model.to(memory_format=torch.channels_last)

@@ -95,9 +95,13 @@ def top(run: str, n: int, by: str | None, as_json: bool) -> None:
     Example: evonas top results/quickstart-000 -n 5 --by resnet
     """
     reader = Reader.open(run)
-    records = reader.top(n, by)
+    records, spread = reader.top(n, by), reader.spread()
+    baseline = [each.evaluation.outcome for each in reader.evaluations("baseline")]
     if as_json:
-        print_json([_told(record) for record in records])
+        accuracies = [each.accuracy for each in baseline if isinstance(each, Fitness)]
+        noise = {proxy: {"deviation": deviation, "seeds": seeds} for proxy, (deviation, seeds) in spread.items()}
+        told = {"baseline": accuracies[0] if accuracies else None, "baseline_spread": noise}
+        print_json(told | {"top": [_told(record) for record in records]})
         return
     proxies = list(reader.config.proxies)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
@@ -107,10 +111,9 @@ def top(run: str, n: int, by: str | None, as_json: bool) -> None:
     table.add_column(f"to {BASELINE}", justify="right")
     table.add_column("parent", justify="right")
     table.add_column("formula", overflow="fold")
-    baseline = reader.evaluations("baseline")
     for each in baseline:
-        if isinstance(each.evaluation.outcome, Fitness):
-            scores = [f"{each.evaluation.outcome.accuracy[p]:.3f}" for p in proxies]
+        if isinstance(each, Fitness):
+            scores = [f"{each.accuracy[p]:.3f}" for p in proxies]
             table.add_row("", *scores, "", "", BASELINE, style="dim")
     for record in records:
         scores = [f"{record.accuracy[p]:.3f}" for p in proxies]
@@ -120,7 +123,7 @@ def top(run: str, n: int, by: str | None, as_json: bool) -> None:
     console.print(table)
     if not records:
         console.print("No candidate has been trained to the full budget yet.")
-    if spread := reader.spread():
+    if spread:
         seeds = next(iter(spread.values()))[1]
         shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
         console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}", soft_wrap=True)

@@ -187,16 +187,14 @@ class Reader:
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and how
         many they are; empty below two."""
-        outcomes = [
-            each.evaluation.outcome
-            for purpose in ("baseline", "rerank")
-            for each in self.evaluations(purpose)
-            if each.name == BASELINE
-        ]
-        trained = [each.accuracy for each in outcomes if isinstance(each, Fitness)]
-        if len(trained) < 2:
-            return {}
-        return {p: (stdev([each[p] for each in trained]), len(trained)) for p in self.config.proxies}
+        found: dict[str, list[float]] = {proxy: [] for proxy in self.config.proxies}
+        for purpose in ("baseline", "rerank"):
+            for each in self.evaluations(purpose):
+                if each.name == BASELINE and isinstance(each.evaluation.outcome, Fitness):
+                    for point in each.evaluation.points:  # of each of the recipe's seeds
+                        if point.step == self.config.recipe.steps:
+                            found[point.proxy].append(point.accuracy)
+        return {proxy: (stdev(each), len(each)) for proxy, each in found.items() if len(each) > 1}
 
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Candidates by state, and those stopped by gate (or lost, by kind of crash)."""

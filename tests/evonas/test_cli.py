@@ -346,7 +346,13 @@ def test_top_of_more_than_any_database_holds_is_no_traceback(command: Command, r
 
 
 def test_top_by_a_proxy_and_as_json(command: Command, run: Path) -> None:
-    told = strict(command("top", run, "-n", "5", "--by", "mobilenet", "--json").out)
+    answer = strict(command("top", run, "-n", "5", "--by", "mobilenet", "--json").out)
+    told = answer["top"]
+    assert set(answer["baseline"]) == {"resnet", "mobilenet"}
+    spread = evonas.open_run(run).spread()
+    assert spread
+    noise = {proxy: {"deviation": deviation, "seeds": seeds} for proxy, (deviation, seeds) in spread.items()}
+    assert answer["baseline_spread"] == noise
     assert [each["birth"] for each in told] == [each.birth for each in evonas.open_run(run).top(5, "mobilenet")]
     accuracies = [each["accuracy"]["mobilenet"] for each in told]
     assert accuracies == sorted(accuracies, reverse=True)
@@ -542,7 +548,8 @@ def test_a_run_without_a_survivor_says_so(command: Command, tmp_path: Path) -> N
     store.close()
     answer = command("top", folder)
     assert (answer.code, answer.lines[-1]) == (0, "No candidate has been trained to the full budget yet.")
-    assert strict(command("top", folder, "--json").out) == []
+    empty = {"baseline": None, "baseline_spread": {}, "top": []}
+    assert strict(command("top", folder, "--json").out) == empty
 
 
 @pytest.mark.parametrize(

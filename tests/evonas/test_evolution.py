@@ -15,7 +15,7 @@ import torch
 
 from evonas.config import BASELINE, Config
 from evonas.config_file import parse_config
-from evonas.evolution import CRASHES_MAX, History, Search, Stopped, propose
+from evonas.evolution import CRASHES_MAX, History, Search, Stopped, is_audited, propose
 from evonas.run import rebuild
 from evonas.selection import Survivor
 from evonas.store.database import Address, locate
@@ -509,6 +509,33 @@ def test_a_share_of_the_rejected_is_audited_outside_the_population(
         assert isinstance(each.evaluation.outcome, Fitness)
         assert each.advantage == search.history.advantage(each.evaluation.outcome)
     assert rebuild(reader).audits == []  # all are done
+
+
+def test_every_gate_is_audited_about_as_often(tiny: dict[str, Any]) -> None:
+    config = configured(tiny, births=1, audit_share=0.1)
+    history, audits = History(), {"depends_on_x": 0, "quality": 0}
+    graph = catalog[BASELINE].graph
+    for birth in range(1, 2001):
+        history.propose(Candidate(birth, graph, "", "", None, "random", None, 0, True))
+        gate = "quality" if birth % 10 == 0 else "depends_on_x"
+        history.record(birth, Rejection(gate, "", 0.0, 0.1, 0), config.objectives)
+        audits[gate] += is_audited(config, birth, history)
+    assert 70 < audits["quality"] < 130
+    assert 70 < audits["depends_on_x"] < 130
+
+
+def test_a_gate_that_stops_few_is_audited_whole_and_the_others_make_up_the_share(tiny: dict[str, Any]) -> None:
+    graph = catalog[BASELINE].graph
+    for share, wanted in ((0.5, {"quality": 20, "depends_on_x": 980}), (1.0, {"quality": 20, "depends_on_x": 1980})):
+        config = configured(tiny, births=1, audit_share=share)
+        history, audits = History(), {"depends_on_x": 0, "quality": 0}
+        for birth in range(1, 2001):
+            history.propose(Candidate(birth, graph, "", "", None, "random", None, 0, True))
+            gate = "quality" if birth % 100 == 50 else "depends_on_x"
+            history.record(birth, Rejection(gate, "", 0.0, 0.1, 0), config.objectives)
+            audits[gate] += is_audited(config, birth, history)
+        assert audits["quality"] == wanted["quality"]
+        assert audits["depends_on_x"] == pytest.approx(wanted["depends_on_x"], rel=0.1)
 
 
 def test_audits_do_not_change_the_search(tmp_path: Path, tiny: dict[str, Any]) -> None:

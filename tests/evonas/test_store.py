@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -112,10 +113,19 @@ def test_a_database_of_the_first_schema_migrates_with_its_records(tmp_path: Path
 
 def test_the_spread_is_that_of_the_baselines_seeds(store: Store, address: Address) -> None:
     assert Reader(address).spread() == {}
-    for purpose, seed, accuracy in (("baseline", 0, 0.5), ("rerank", 1, 0.7), ("rerank", 2, 0.6)):
-        fitness = Fitness({"resnet": accuracy, "mobilenet": 0.5})
-        store.record_beside(purpose, "x", seed, Evaluation(fitness), name="BN-ReLU")
-    store.record_beside("rerank", "x", 1, Evaluation(Fitness({"resnet": 0.0, "mobilenet": 0.0})), name="GN-ReLU")
+    last = Reader(address).config.recipe.steps
+
+    def record(purpose: str, seed: int, accuracies: tuple[float, ...], name: str = "BN-ReLU") -> None:
+        """One evaluation with so many seeds."""
+        looks = [Point("resnet", step, a, 1.0, n) for n, a in enumerate(accuracies) for step in (1, last)]
+        looks += [Point("mobilenet", last, 0.5, 1.0, n) for n in range(len(accuracies))]
+        fitness = Fitness({"resnet": fmean(accuracies), "mobilenet": 0.5})
+        store.record_beside(purpose, "x", seed, Evaluation(fitness, points=tuple(looks)), name=name)
+
+    record("baseline", 0, (0.4, 0.6))
+    assert Reader(address).spread() == {"resnet": (pytest.approx(0.02**0.5), 2), "mobilenet": (0.0, 2)}
+    record("rerank", 2, (0.5,))
+    record("rerank", 2, (0.0,), name="GN-ReLU")
     assert Reader(address).spread() == {"resnet": (pytest.approx(0.1), 3), "mobilenet": (0.0, 3)}
 
 
