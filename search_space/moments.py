@@ -254,7 +254,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         channel = self.channel_dim
-        if x.ndim < 2 or not -x.ndim < channel < x.ndim or x.shape[channel] != self.num_features:
+        if x.ndim < 2 or not -x.ndim < channel < x.ndim or x.shape[channel] != len(self.weight):
             shape = tuple(x.shape)
             raise ValueError(f"expected {self.num_features} channels at axis {channel}, got an input of shape {shape}")
         if not x.is_floating_point():

@@ -198,7 +198,8 @@ class Execution(Frozen):
     """How the training runs. It changes bits, so it is part of the protocol."""
 
     compile_from_steps: Count | Literal["never"] = Field(
-        "never", description="compile the layer when training so many steps"
+        "never",
+        description="compile the layer to train so many steps at a stretch: from one gate to the next, or the end",
     )
     channels_last: bool = False
     dtype: DType = "float32"

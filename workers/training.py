@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,10 @@ from workers.protocol import Protocol, Recipe
 
 LOSS_CHECK_EVERY = 10  # steps; each check waits for the device
 EARLY_LOSS_CHECKS = (1, 2, 3, 5)  # where most of those diverge that do
-COMPILE_ALL = {  # torch gives up silently after a few sites, which share their code
+COMPILE = {  # one compilation serves sites of other widths and sizes: each costs seconds
+    "force_parameter_static_shapes": False,
+    "force_nn_module_property_static_shapes": False,
+    # of those that remain torch would silently give up after a few, which share their code
     "recompile_limit": 1000,
     "accumulated_recompile_limit": 1000,
     "fail_on_recompile_limit_hit": True,
@@ -57,16 +60,25 @@ def build_model(graph: Graph, protocol: Protocol, proxy: str, images: Images, se
     return model.to(images.train.images.device)
 
 
-def compiles(protocol: Protocol) -> bool:
-    """Whether the layers are compiled: where the full budget is long enough to pay for it."""
+def compiles(protocol: Protocol, steps: int | None = None) -> bool:
+    """Whether the layers are compiled to train so many steps at a stretch, by default the full budget: where these are
+    enough to pay for it."""
     least = protocol.execution.compile_from_steps
-    return least != "never" and protocol.recipe.steps >= least
+    return least != "never" and (protocol.recipe.steps if steps is None else steps) >= least
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """With compilations in this process, not in a pool of processes beside every worker."""
+    with torch._dynamo.config.patch(COMPILE), torch._inductor.config.patch(compile_threads=1):
+        yield
 
 
 def check_compiler(device: str) -> None:
     """Raises InputError where torch.compile does not work, as without a C++ compiler."""
     try:
-        with torch._inductor.config.patch(fx_graph_cache=False):  # an answer from the disk would prove nothing
+        nowhere = {"fx_graph_cache": False, "compile_threads": 1}  # an answer from the disk would prove nothing
+        with torch._inductor.config.patch(nowhere):
             torch.compile(lambda a: a.sin() + 1)(torch.ones(8, device=device))
     except Exception as error:  # torch wraps what went wrong in errors of its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -80,7 +92,8 @@ def check_compiler(device: str) -> None:
 class Training:
     """Trains one proxy: `run(until)` goes on to a step, `validate()` measures. (seed, proxy) fix the batch order.
 
-    `run` raises Diverged when the loss stops being finite.
+    `run` raises Diverged when the loss stops being finite. The first of its stretches that is long enough compiles the
+    layers; so what an early gate stops never does.
     """
 
     def __init__(self, graph: Graph, protocol: Protocol, proxy: str, images: Images, seed: int) -> None:
@@ -89,15 +102,11 @@ class Training:
         smallest = min(images.train.images.shape[-2:])
         if self.recipe.crop and self.recipe.crop > smallest:
             raise InputError(f"recipe.crop: {self.recipe.crop} is larger than the images, {smallest}")
-        self.execution = protocol.execution
+        self.protocol = protocol
         self.images = images
         self.device = images.train.images.device
         self.model = build_model(graph, protocol, proxy, images, seed)
-        self.compiled = compiles(protocol)
-        if self.compiled:
-            for module in self.model.modules():
-                if isinstance(module, NormAct):
-                    module.compile()
+        self.compiled = False
         self.optimizer = torch.optim.SGD(
             _parameter_groups(self.model, self.recipe.weight_decay),
             lr=self.recipe.learning_rate,
@@ -110,10 +119,17 @@ class Training:
         self.step = 0
         self.losses = torch.zeros(self.recipe.steps, device=self.device)  # of each step
         self.validated_at = 0
-        self.seconds = 0.0  # of all steps but the first, which warms up and compiles
+        self.seconds, self.timed = 0.0, 0  # of how many steps: of the eager or, once it compiles, the compiled ones
+        self.cold = True  # the next step warms up, or compiles, and is not timed
 
     def run(self, until: int) -> None:
-        with torch._dynamo.config.patch(COMPILE_ALL) if self.compiled else nullcontext():
+        if not self.compiled and compiles(self.protocol, until - self.step):
+            self.compiled = self.cold = True
+            self.seconds, self.timed = 0.0, 0
+            for module in self.model.modules():
+                if isinstance(module, NormAct):
+                    module.compile(dynamic=True)
+        with _compiling() if self.compiled else nullcontext():
             self._run(until)
 
     def _run(self, until: int) -> None:
@@ -129,17 +145,19 @@ class Training:
             self.optimizer.step()
             self.losses[self.step] = loss.detach()
             self.step += 1
-            if self.step % LOSS_CHECK_EVERY == 0 or self.step in (*EARLY_LOSS_CHECKS, until):
-                if not math.isfinite(float(self.losses[max(0, self.step - LOSS_CHECK_EVERY) : self.step].sum())):
-                    raise Diverged(self.step)
-                if self.step == 1:
-                    started = time.perf_counter()
+            looks = self.cold or self.step % LOSS_CHECK_EVERY == 0 or self.step in (*EARLY_LOSS_CHECKS, until)
+            if looks and not math.isfinite(float(self.losses[max(0, self.step - LOSS_CHECK_EVERY) : self.step].sum())):
+                raise Diverged(self.step)
+            if self.cold:
+                self.cold, started = False, time.perf_counter()
+            else:
+                self.timed += 1
         self.seconds += time.perf_counter() - started
 
     @property
     def step_seconds(self) -> float:
-        """The mean over the steps but the first."""
-        return self.seconds / max(1, self.step - 1)
+        """The mean over the timed steps."""
+        return self.seconds / max(1, self.timed)
 
     def mean_loss(self, begin: int, end: int) -> float:
         """Of the training loss over steps begin + 1 to end."""
@@ -209,10 +227,10 @@ class Training:
             layer.momentum = momentum
 
     def _forward(self, images: Tensor) -> Tensor:
+        last = self.protocol.execution.channels_last
         x = self.images.normalise(images)
-        if self.execution.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-        half = self.execution.dtype == "bfloat16"
+        x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)  # a crop is neither
+        half = self.protocol.execution.dtype == "bfloat16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
             return self.model(x)  # type: ignore[no-any-return]
 

@@ -195,7 +195,8 @@ def bench_command(
         if compiled and layer != IDENTITY:
             table.add_column("compiled", justify="right")
             table.add_column("to compile", justify="right")
-    keys = dict.fromkeys((row.proxy, row.dtype, row.channels_last) for row in rows)
+    ways = dict.fromkeys((row.dtype, row.channels_last) for row in rows)
+    keys = [(proxy, *way) for proxy in loaded.proxies for way in ways]
     by_key = {(row.proxy, row.dtype, row.channels_last, row.layer, row.compiled): row for row in rows}
     for proxy, dtype, last in keys:
         cells = []

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from statistics import median
 from typing import get_args
 
@@ -40,26 +41,21 @@ class BenchRow:
 def bench(
     config: Config, layers: tuple[str, ...], steps: int, device: str, compiled: bool = True
 ) -> Iterator[BenchRow]:
-    """Times each layer, and the identity, on each proxy: every memory format and number format, eager and compiled from
-    scratch. `steps` are timed after a first one."""
+    """Times each layer, and the identity, on each proxy: every memory format and number format, eager and compiled.
+    `steps` are timed after a first one. As in an evaluation, a layer is compiled from scratch for the first proxy, and
+    the others share it as far as they can."""
     images = data.load(config.data, device)
     recipe = timed_recipe(config, steps)
-    for proxy in config.proxies:
-        for channels_last in (False, True):
-            for dtype in DTYPES:
-                for compiles in (False, True) if compiled else (False,):
-                    execution = Execution(
-                        compile_from_steps=1 if compiles else "never", channels_last=channels_last, dtype=dtype
-                    )
-                    protocol = config.protocol.model_copy(update={"recipe": recipe, "execution": execution})
-                    for layer in (IDENTITY, *layers):
-                        graph = catalog[layer].graph if layer in catalog else Graph.parse(layer)
-                        first, each = time_training(graph, protocol, proxy, images, config.seed)
-                        if compiles:
-                            torch.compiler.reset()
-                        yield BenchRow(
-                            layer, proxy, channels_last, dtype, compiles, each, max(0.0, first - each) * compiles
-                        )
+    ways = product((False, True), DTYPES, (False, True) if compiled else (False,))
+    for (channels_last, dtype, compiles), layer in product(ways, (IDENTITY, *layers)):
+        execution = Execution(compile_from_steps=1 if compiles else "never", channels_last=channels_last, dtype=dtype)
+        protocol = config.protocol.model_copy(update={"recipe": recipe, "execution": execution})
+        graph = catalog[layer].graph if layer in catalog else Graph.parse(layer)
+        for proxy in config.proxies:
+            first, each = time_training(graph, protocol, proxy, images, config.seed)
+            yield BenchRow(layer, proxy, channels_last, dtype, compiles, each, max(0.0, first - each) * compiles)
+        if compiles:
+            torch.compiler.reset()
 
 
 def timed_recipe(config: Config, steps: int) -> Recipe:
