@@ -109,7 +109,7 @@ def search(
     config = _from_anywhere(config)
     images = data.split_digest(config.data)
     history = History()
-    with open_pool(config) as pool, _stop_signals() as should_stop:
+    with open_pool(config) as pool, stop_signals() as should_stop:
         folder = _new_folder(config, run)
         address, store = _address(config, folder), None
         try:
@@ -131,16 +131,21 @@ def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
     """Go on where a stopped or killed run was, with the candidates that were in flight. Raises as `search` does."""
     reader = Reader(locate(run))
     config, address = reader.config, reader.address
-    images = data.split_digest(config.data)
-    if reader.versions.get("split", images) != images:
-        raise InputError("data: the images, or their order, are not those that the run was begun with")
+    check_images(reader)
     store = Store.take_over(address)
     try:
-        with open_pool(config) as pool, _stop_signals() as should_stop:
+        with open_pool(config) as pool, stop_signals() as should_stop:
             history = rebuild(Reader(address))
             return _drive(config, store, pool, history, address, run, should_stop, watcher or Watcher())
     finally:
         store.close()
+
+
+def check_images(reader: Reader) -> None:
+    """Raises InputError where the images are not those that the run was begun with."""
+    images = data.split_digest(reader.config.data)
+    if reader.versions.get("split", images) != images:
+        raise InputError("data: the images, or their order, are not those that the run was begun with")
 
 
 def rebuild(reader: Reader) -> History:
@@ -278,7 +283,7 @@ def open_pool(config: Config) -> Iterator[Pool]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
+def stop_signals() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM ask the loop to stop; a second Ctrl-C interrupts at once. (Ray sets its own before.)"""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():

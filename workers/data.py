@@ -1,4 +1,4 @@
-"""Images on a device, and their fixed split. The test images are never loaded here."""
+"""Images on a device, and their fixed split. The test images stay sealed until a job's `judged_on` opens them."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor
 
 from search_space.errors import InputError
-from workers.protocol import Data
+from workers.protocol import Data, JudgedOn
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """The training and validation split of a data set, and the training images' moments per channel."""
+    """The training images of a data set, those that judge, and the training images' moments per channel."""
 
     train: Split
-    validation: Split
+    validation: Split  # or the test images, where a job is judged on these
     classes: int
     mean: Tensor
     std: Tensor
@@ -55,25 +55,44 @@ class Source:
     has_test_part: bool
     read: Any
     names: tuple[str, ...] = ()  # of the files, where each image is one
+    names_of_classes: tuple[str, ...] = ()  # where they have names
 
 
-def load(data: Data, device: str = "cpu") -> Images:
+def load(data: Data, device: str = "cpu", judged_on: JudgedOn = "validation") -> Images:
     """Read, split and resize, once a process. Raises InputError where the data are absent or too few."""
-    return _load(data, device)  # one key for one meaning: a cache tells a default from the same argument given
+    return _load(data, device, judged_on)  # one key for one meaning: a cache tells a default from the same one given
 
 
 @lru_cache(maxsize=1)
-def _load(data: Data, device: str) -> Images:
+def _load(data: Data, device: str, judged_on: JudgedOn) -> Images:
     source = open_source(data)
-    train, validation = split(data, source)
-    parts = []
-    for indices in (train, validation):
-        images = torch.from_numpy(source.read(indices)).permute(0, 3, 1, 2).contiguous()
-        labels = torch.from_numpy(source.labels[indices]).long()
-        parts.append(Split(_resize(images, data.image_size).to(device), labels.to(device)))
-    values = parts[0].images.float()
+    indices, validation = split(data, source)
+    train = _decoded(data, source, indices, device)
+    if judged_on == "validation":
+        judging = _decoded(data, source, validation, device)
+    else:
+        judging = _decoded(data, *_test(data, source), device)
+    values = train.images.float()
     mean, std = values.mean((0, 2, 3), keepdim=True), values.std((0, 2, 3), keepdim=True)
-    return Images(parts[0], parts[1], source.classes, mean, std.clamp_min(1e-3))
+    return Images(train, judging, source.classes, mean, std.clamp_min(1e-3))
+
+
+def _decoded(data: Data, source: Source, indices: np.ndarray, device: str) -> Split:
+    images = torch.from_numpy(source.read(indices)).permute(0, 3, 1, 2).contiguous()
+    labels = torch.from_numpy(source.labels[indices]).long()
+    return Split(_resize(images, data.image_size).to(device), labels.to(device))
+
+
+def _test(data: Data, source: Source) -> tuple[Source, np.ndarray]:
+    """Where the test images are: the source's own test part, or what the split set aside."""
+    if not source.has_test_part:
+        if not data.test:
+            raise InputError("data.test: 0; no test images were set aside")
+        return source, _order(data, source)[-data.test :]
+    sealed = open_source(data, test=True)
+    if sealed.names_of_classes != source.names_of_classes:
+        raise InputError("data: the classes of the test images are not those of the training images")
+    return sealed, np.arange(len(sealed.labels))
 
 
 def split(data: Data, source: Source) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +102,12 @@ def split(data: Data, source: Source) -> tuple[np.ndarray, np.ndarray]:
     if wanted > len(source.labels):
         parts = f"{data.train} + {data.validation}" + ("" if source.has_test_part else f" + {data.test}")
         raise InputError(f"data: {parts} images wanted for the split, {len(source.labels)} found")
-    order = np.random.RandomState(data.split_seed).permutation(len(source.labels))  # a stream that numpy keeps for good
+    order = _order(data, source)
     return order[: data.train], order[data.train : data.train + data.validation]
+
+
+def _order(data: Data, source: Source) -> np.ndarray:
+    return np.random.RandomState(data.split_seed).permutation(len(source.labels))  # a stream that numpy keeps for good
 
 
 def split_digest(data: Data) -> str:
@@ -97,16 +120,17 @@ def split_digest(data: Data) -> str:
     return digest.hexdigest()[:16]
 
 
-def open_source(data: Data) -> Source:
-    """Find the data set. Raises InputError where it is absent and cannot be downloaded."""
+def open_source(data: Data, *, test: bool = False) -> Source:
+    """Find the data set, or the test part that it has. Raises InputError where it is absent and cannot be
+    downloaded."""
     match data.source:
         case "embedded":
             images, labels = _embedded()
             return Source(labels, 10, 1, False, lambda indices: images[indices, :, :, None])
         case "folder":
-            return _folder(Path(str(data.path)).expanduser(), data.image_size)
+            return _folder(Path(str(data.path)).expanduser(), data.image_size, test)
         case name:
-            return _torchvision(name, Path(data.path or "data").expanduser())
+            return _torchvision(name, Path(data.path or "data").expanduser(), test)
 
 
 def _embedded() -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +143,7 @@ def _embedded() -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _folder(path: Path, image_size: int | None) -> Source:
+def _folder(path: Path, image_size: int | None, test: bool) -> Source:
     """<path>/train/<class>/*, where <path>/test is the sealed part, or <path>/<class>/*."""
     if not path.is_dir():
         raise InputError(f"data.path: no folder '{path}'; expected <path>/train/<class>/<image>")
@@ -127,7 +151,7 @@ def _folder(path: Path, image_size: int | None) -> Source:
     if not has_parts and (path / "test").is_dir():
         raise InputError(f"data.path: '{path}' has a folder test, but no folder train; the test images are never read")
     try:
-        folder = torchvision.datasets.ImageFolder(str(path / "train" if has_parts else path))
+        folder = torchvision.datasets.ImageFolder(str(path / ("test" if test else "train") if has_parts else path))
     except FileNotFoundError as error:
         raise InputError(f"data.path: '{path}': {str(error).splitlines()[0]}") from None
     if len(folder.classes) < 2:
@@ -154,11 +178,12 @@ def _folder(path: Path, image_size: int | None) -> Source:
 
     names = tuple(str(Path(name).relative_to(folder.root)) for name, _ in folder.samples)
     labels = np.asarray(folder.targets, np.int64)
-    return Source(labels, len(folder.classes), 3, (path / "test").is_dir(), read, names)
+    classes = tuple(folder.classes)
+    return Source(labels, len(classes), 3, (path / "test").is_dir(), read, names, classes)
 
 
-def _torchvision(name: str, path: Path) -> Source:
-    part: dict[str, Any] = {"split": "train"} if name == "SVHN" else {"train": True}
+def _torchvision(name: str, path: Path, test: bool) -> Source:
+    part: dict[str, Any] = {"split": "test" if test else "train"} if name == "SVHN" else {"train": not test}
     try:
         dataset = getattr(torchvision.datasets, name)(str(path), download=True, **part)
     except (OSError, RuntimeError) as error:

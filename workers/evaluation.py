@@ -39,7 +39,7 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
     made. Of two evaluations of one job under the same `conditions` on one type of machine, outcome, points and
     measurements are bit for bit the same. Raises InputError where the data are absent.
     """
-    images = data.load(job.protocol.data, device)
+    images = data.load(job.protocol.data, device, job.judged_on)
     _make_deterministic(device)
     started = time.perf_counter()
     _forget_peak(device)

@@ -9,6 +9,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["float32", "bfloat16"]
+JudgedOn = Literal["validation", "test"]  # whose images give the accuracies
 
 
 class Frozen(BaseModel):
@@ -241,10 +242,11 @@ class RungThreshold(Frozen):
 
 class Job(Frozen):
     """What a worker gets: an outcome is a function of this alone. Without `baseline`, `of_baseline` only measures; so
-    does a rung without its threshold."""
+    does a rung without its threshold. Only `evonas validate` sends jobs that open the test images."""
 
     graph: str
     protocol: Protocol
     seed: int
+    judged_on: JudgedOn = "validation"
     baseline: tuple[BaselinePoint, ...] = ()
     rungs: tuple[RungThreshold, ...] = ()

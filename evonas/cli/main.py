@@ -18,7 +18,7 @@ def app() -> None:
 for _command in (
     *(search.init, search.search, search.resume),
     *(query.status, query.top, query.show, query.dump, query.export),
-    *(study.funnel, study.noise, study.bench_command),
+    *(study.funnel, study.validate, study.noise, study.bench_command),
     catalog.catalog,
 ):
     app.add_command(_command)

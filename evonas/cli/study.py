@@ -1,4 +1,4 @@
-"""evonas funnel, noise, bench: how good and how dear the evaluation is."""
+"""evonas funnel, validate, noise, bench: how good and how dear the evaluation is."""
 
 import math
 import time
@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from evonas.cli.display import duration, terminal
+import evonas
+from evonas.cli.display import duration, final_table, terminal
 from evonas.cli.query import JSON, RUN, print_json
 from evonas.config import BASELINE
 from evonas.config_file import load_config
@@ -90,6 +91,42 @@ def _rate(row: FunnelRow) -> str:
         return "not audited" if row.stopped else ""
     low, high = row.interval
     return f"{100 * sum(row.audits) / len(row.audits):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+@click.command(short_help="Test accuracy of a finished search's best.")
+@RUN
+@click.argument("births", type=int, nargs=-1)
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Fresh seeds.")
+@JSON
+def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> None:
+    """Open the test images of RUN, a finished search: judge the candidates BIRTHS there, beside BN-ReLU.
+
+    They are trained on the training images with fresh seeds; the test images chose nothing so far. By default it is
+    the best candidate of the final table alone: whoever picks among several by their test accuracy has no test left.
+
+    \b
+    Example: evonas validate results/quickstart-000
+    """
+    console = terminal()
+    with console.status("starting the workers") as status:
+
+        def progress(done: int, total: int) -> None:
+            status.update(f"{done} of {total} trainings")
+
+        try:
+            rows = evonas.validate(run, births, seeds=seeds, on_progress=progress)
+        except (evonas.Stopped, KeyboardInterrupt):
+            raise click.Abort from None
+    if as_json:
+        print_json([{name: getattr(row, name) for name in row.__slots__} for row in rows])
+        return
+    trained = max(row.seeds for row in rows)
+    console.print(
+        f"Trained with {trained} fresh seed{'s' * (trained > 1)}: test accuracy, mean ± standard deviation over seeds; "
+        f"difference in points of accuracy, mean over proxies\n",
+        soft_wrap=True,
+    )
+    console.print(final_table(rows, list(evonas.open_run(run).config.proxies)))
 
 
 @click.command(short_help="How far accuracies spread over seeds.")

@@ -230,7 +230,7 @@ class Reader:
             trained = evaluations.get(record.birth)
             row = {name: getattr(record, name) for name in _LOGICAL}
             yield {**row, **({} if trained is None else told(trained, logical_only))}
-        for purpose in ("baseline", "audit", "rerank"):
+        for purpose in ("baseline", "audit", "rerank", "validate"):
             rows = [
                 {"purpose": purpose, "birth": t.birth, "name": t.name, "formula": t.formula, "seed": t.seed}
                 | told(t, logical_only)

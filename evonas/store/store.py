@@ -109,8 +109,9 @@ class Store:
         return store
 
     @classmethod
-    def take_over(cls, address: Address) -> "Store":
-        """Own an existing run. Raises InputError with host and process of the driver that owns it now."""
+    def take_over(cls, address: Address, *, to: str = "resumed") -> "Store":
+        """Own an existing run: to go on with it or, "validating", beside it. Raises InputError with host and process of
+        the driver that owns it now."""
         check_schema(open_engine(address, writable=False), address.where)
         with open_engine(address, writable=False).connect() as connection:
             row = find_run(connection, address.run, address.where)
@@ -119,13 +120,14 @@ class Store:
         mine = tables.run.c.id == row.id
         try:
             with engine.begin() as connection:
-                connection.execute(update(tables.run).where(mine).values(epoch=tables.run.c.epoch + 1, finished=None))
+                now = {"epoch": tables.run.c.epoch + 1} | ({"finished": None} if to == "resumed" else {})
+                connection.execute(update(tables.run).where(mine).values(now))
                 epoch = connection.execute(select(tables.run.c.epoch).where(mine)).scalar_one()
         except DatabaseError as error:
             _let_go(lock)
             raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
         store = cls(engine, row.id, epoch, lock)
-        store.event("resumed", _driver())
+        store.event(to, _driver())
         return store
 
     @contextmanager
@@ -175,7 +177,7 @@ class Store:
         name: str | None = None,
         advantage: float | None = None,
     ) -> None:
-        """An evaluation beside the search: a baseline, an audit, or the rerank."""
+        """An evaluation beside the search: a baseline, an audit, of the rerank, or on the test images."""
         with self._writing() as connection:
             self._insert_evaluation(connection, evaluation, formula, purpose, seed, birth, name, None, advantage)
 

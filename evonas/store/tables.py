@@ -71,7 +71,7 @@ evaluation = Table(
     Column("layer", Text, nullable=False),  # formula
     Column("birth", Integer),  # NULL for a layer of the catalog
     Column("name", String),  # of a layer of the catalog
-    Column("purpose", String, nullable=False),  # search | baseline | audit | rerank
+    Column("purpose", String, nullable=False),  # search | baseline | audit | rerank | validate
     Column("seed", Integer, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="1"),  # the last of them is told
     Column("epoch", Integer, nullable=False),
@@ -136,6 +136,6 @@ event = Table(
     Column("run", ForeignKey("run.id"), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("at", Float, nullable=False),
-    Column("kind", String, nullable=False),  # started | resumed | stopped | evolved | finished | crash
+    Column("kind", String, nullable=False),  # started | resumed | stopped | evolved | finished | validating | crash
     Column("message", Text, nullable=False),
 )

@@ -3,17 +3,23 @@
 A maximum over hundreds of single-seed accuracies is a noise winner; only the figures of this table are quoted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
 from evonas.evolution import Search, Stopped
-from evonas.store.queries import Reader
+from evonas.store.queries import Reader, Trained
 from search_space.catalog import catalog
 from search_space.graph import Graph
 from workers.outcome import Crash, Fitness
-from workers.protocol import Job
+from workers.protocol import Job, JudgedOn
+
+Progress = Callable[[int, int], None]  # of how many trainings
+
+
+def quiet(done: int, total: int) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +63,47 @@ def contenders(config: Config, reader: Reader) -> list[Contender]:
         if len(records) < wanted:
             break
         wanted *= 2
-    names = dict.fromkeys((BASELINE, *rerank.baselines))
-    return [*chosen.values(), *(Contender(None, name, catalog[name].graph) for name in names)]
+    return [*chosen.values(), *baselines(config)]
+
+
+def baselines(config: Config) -> list[Contender]:
+    """BN-ReLU, and what the config names."""
+    names = dict.fromkeys((BASELINE, *config.evolution.rerank.baselines))
+    return [Contender(None, name, catalog[name].graph) for name in names]
 
 
 def rerank_seeds(config: Config) -> list[int]:
     return [config.seed + config.recipe.seeds + i for i in range(config.evolution.rerank.seeds)]
 
 
-def rerank(
+def rerank(search: Search, reader: Reader, on_progress: Progress = quiet, *, only_baseline: bool = False) -> None:
+    """The final table's trainings. Raises as `retrain` does."""
+    config = search.config
+    wanted = baselines(config)[:1] if only_baseline else contenders(config, reader)
+    retrain(search, reader, "rerank", wanted, rerank_seeds(config), on_progress)
+
+
+def retrain(
     search: Search,
     reader: Reader,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-    *,
-    only_baseline: bool = False,
+    purpose: str,
+    wanted: Sequence[Contender],
+    seeds: Sequence[int],
+    on_progress: Progress,
+    judged_on: JudgedOn = "validation",
 ) -> None:
     """Train what the store does not hold yet; what crashed has a second chance, and one more at each resume. Raises
     Stopped when asked to stop."""
     config = search.config
-    recipe = config.recipe.model_copy(update={"seeds": 1})  # each of the rerank's seeds is an evaluation of its own
+    recipe = config.recipe.model_copy(update={"seeds": 1})  # each seed is an evaluation of its own
     protocol = config.protocol.model_copy(update={"gates": (), "recipe": recipe})
-    wanted = [Contender(None, BASELINE, catalog[BASELINE].graph)] if only_baseline else contenders(config, reader)
     done = {
         (each.birth, each.name, each.seed)
-        for each in reader.evaluations("rerank")
+        for each in reader.evaluations(purpose)
         if not isinstance(each.evaluation.outcome, Crash)
     }
     retried: set[tuple[Contender, int]] = set()
-    everything = [(each, seed) for seed in rerank_seeds(config) for each in wanted]
+    everything = [(each, seed) for seed in seeds for each in wanted]
     waiting = [(each, seed) for each, seed in everything if (each.birth, each.name, seed) not in done]
     running: dict[int, tuple[Contender, int]] = {}
     number = 0
@@ -94,12 +113,13 @@ def rerank(
             if search.should_stop():
                 raise Stopped
             running[number] = contender, seed = waiting.pop(0)
-            search.pool.submit(number, Job(graph=str(contender.graph), protocol=protocol, seed=seed))
+            job = Job(graph=str(contender.graph), protocol=protocol, seed=seed, judged_on=judged_on)
+            search.pool.submit(number, job)
             number += 1
         key, evaluation = search.next()
         contender, seed = running.pop(key)
         search.store.record_beside(
-            "rerank", contender.graph.formula, seed, evaluation, birth=contender.birth, name=contender.name
+            purpose, contender.graph.formula, seed, evaluation, birth=contender.birth, name=contender.name
         )
         if isinstance(evaluation.outcome, Crash) and (contender, seed) not in retried:
             retried.add((contender, seed))
@@ -114,6 +134,12 @@ def final_table(reader: Reader) -> list[FinalRow]:
     trained = {(each.birth, each.name, each.seed) for each in evaluations}
     if not reader.evolved or len(trained) < len(contenders(config, reader)) * config.evolution.rerank.seeds:
         return []
+    return table(reader, evaluations)
+
+
+def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
+    """One row for each candidate or baseline that was trained, by the mean difference to BN-ReLU, best first."""
+    config = reader.config
     accuracies: dict[tuple[int | None, str | None], dict[int, dict[str, float] | None]] = {}
     formulas: dict[tuple[int | None, str | None], str] = {}
     for each in evaluations:

@@ -41,6 +41,7 @@ COMMANDS = (
     "export",
     "catalog",
     "funnel",
+    "validate",
     "noise",
     "bench",
 )
@@ -699,6 +700,19 @@ def test_funnel_shows_the_audits_of_a_run(command: Command, tmp_path: Path) -> N
     shown = command("funnel", tmp_path / "run")
     assert "% [" in shown.out
     assert "audit_share is 0" not in shown.out
+
+
+def test_validate_prints_test_accuracies(command: Command, tmp_path: Path) -> None:
+    evonas.search(config_file(tmp_path, evolution={"births": 25}), tmp_path / "run")
+    answer = command("validate", tmp_path / "run", "--seeds", "2")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.lines[0].startswith("Trained with 2 fresh seeds: test accuracy, ")
+    best = next(row for row in evonas.open_run(tmp_path / "run").final_table() if row.birth)
+    shown = {line.split()[0] for line in answer.lines[3:] if line.strip()}
+    assert shown == {"BN-ReLU", str(best.birth)}
+    told = strict(command("validate", tmp_path / "run", "--seeds", "2", "--json").out)
+    assert {row["birth"] for row in told} == {best.birth, None}
+    refused(command("validate", tmp_path / "run", "999"), "no birth 999")
 
 
 def test_noise_prints_means_and_spreads(command: Command, tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""After a search: what was chosen, judged on the test images. Nothing else opens them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evonas.evolution import Search
+from evonas.history import History
+from evonas.run import check_images, open_pool, stop_signals
+from evonas.store.database import locate
+from evonas.store.queries import Reader
+from evonas.store.store import Store
+from evonas.studies.rerank import Contender, FinalRow, Progress, baselines, final_table, quiet, retrain, table
+from search_space.errors import InputError
+from search_space.graph import Graph
+
+
+def validate(
+    run: str | Path, births: Sequence[int] = (), *, seeds: int = 3, on_progress: Progress = quiet
+) -> list[FinalRow]:
+    """Train candidates of a finished search, BN-ReLU and the baselines that its config names on the training images,
+    with seeds that neither the search nor its final table used, and answer their accuracies on the test images.
+
+    Only these figures say how good a layer is on images that chose nothing; so `births` is by default the best of the
+    final table alone: who picks among several by their test accuracy has none left. What was trained before is not
+    trained again. Raises InputError while the search is not finished, and Stopped as `search` does.
+    """
+    reader = Reader(locate(run))
+    if not reader.finished:
+        raise InputError(f"{reader.name}: the search has not ended; until it has, its test images stay sealed")
+    chosen = births or [row.birth for row in final_table(reader) if row.birth and row.difference is not None][:1]
+    mine = [Contender(birth, None, Graph.parse(reader.candidate(birth).graph)) for birth in dict.fromkeys(chosen)]
+    check_images(reader)
+    config = reader.config
+    first = config.seed + config.recipe.seeds + config.evolution.rerank.seeds
+    store = Store.take_over(reader.address, to="validating")
+    try:
+        with open_pool(config) as pool, stop_signals() as should_stop:
+            search = Search(config, store, pool, History(), should_stop)
+            wanted, fresh = [*mine, *baselines(config)], range(first, first + seeds)
+            retrain(search, reader, "validate", wanted, fresh, on_progress, judged_on="test")
+    finally:
+        store.close()
+    return table(reader, reader.evaluations("validate"))
