@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from search_space.graph import Graph
 from workers import data
-from workers.gates import initial_pass, stability
+from workers.gates import InitialPass, fit, stability
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
-from workers.protocol import DependsOnX, Finite, Gate, Gradient, Job, Loss, Quality, Rung, Signal, Stability
+from workers.protocol import DependsOnX, Finite, Fit, Gate, Gradient, Job, Loss, Quality, Rung, Signal, Stability
 from workers.training import Diverged, Training, build_model, compiles
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")  # in torch's words, on a CPU and on a GPU
@@ -80,7 +80,7 @@ class _Run:
     measurements: list[Measurement] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     trainings: dict[tuple[str, int], Training] = field(default_factory=dict)  # by proxy and repeat
-    initial: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # by proxy and batch
+    initial: dict[tuple[str, int], InitialPass] = field(default_factory=dict)  # by proxy and batch
 
     def ask_gates(self) -> None:
         """In their order; neighbours that look at the same pass or training, proxy by proxy: it costs less."""
@@ -94,6 +94,8 @@ class _Run:
         match gate:
             case Signal() | Gradient():
                 self._initial(gate, proxy)
+            case Fit():
+                self._fit(gate, proxy)
             case Loss():
                 self._loss(gate, proxy)
             case Quality():
@@ -148,15 +150,24 @@ class _Run:
         started = time.perf_counter()
         key = proxy, gate.batch
         if key not in self.initial:
-            self.initial[key] = initial_pass(*self._fresh(proxy, gate.batch))
-        logits_std, norm = self.initial[key]
+            self.initial[key] = InitialPass(*self._fresh(proxy, gate.batch))
         if isinstance(gate, Signal):
-            passed = logits_std >= gate.logits_std_min and math.isfinite(logits_std)
-            value = logits_std if not math.isnan(logits_std) else math.inf
+            spread = self.initial[key].logits_std
+            passed = spread >= gate.logits_std_min and math.isfinite(spread)
+            value = spread if not math.isnan(spread) else math.inf
             self._record(gate.gate, proxy, value, gate.logits_std_min, 0, passed, started)
         else:
+            norm = self.initial[key].gradient_norm
             bound = gate.norm_min if norm < gate.norm_min else gate.norm_max
             self._record(gate.gate, proxy, norm, bound, 0, gate.norm_min <= norm <= gate.norm_max, started)
+
+    def _fit(self, gate: Fit, proxy: str) -> None:
+        started = time.perf_counter()
+        guessing = math.log(self.images.classes)
+        network = self._fresh(proxy, gate.batch)
+        least, step = fit(*network, self.job.protocol.recipe, gate.steps, gate.max_share * guessing)
+        share = least / guessing
+        self._record(gate.gate, proxy, share, gate.max_share, step, share <= gate.max_share, started)
 
     def _loss(self, gate: Loss, proxy: str) -> None:
         started = time.perf_counter()

@@ -2,25 +2,55 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workers.protocol import Stability
+from workers.protocol import Recipe, Stability
+from workers.training import sgd
 
 
-def initial_pass(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    """One forward and backward of a network, in training mode and float32: the largest standard deviation over the
-    images that a logit has (not a number, or infinite, where a logit is), and the norm of the gradient of the loss over
-    the convolutions' weights (infinite where it is not finite)."""
-    theta = _convolutions(model)
-    model.train()
-    logits = model(images)
-    loss = F.cross_entropy(logits, labels)
-    gradient = torch.autograd.grad(loss, theta, allow_unused=True, materialize_grads=True)
-    norm = _norm(gradient)
-    return float(logits.detach().std(0).max()), norm if math.isfinite(norm) else math.inf
+class InitialPass:
+    """One forward of a network at its initial weights, in training mode and float32; the backward once it is asked for.
+
+    `logits_std` is the largest standard deviation over the images that a logit has: not a number, or infinite, where a
+    logit is.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+        self._theta = _convolutions(model)
+        logits = model.train()(images)
+        self._loss = F.cross_entropy(logits, labels)
+        self.logits_std = float(logits.detach().std(0).max())
+
+    @cached_property
+    def gradient_norm(self) -> float:
+        """Of the loss over the convolutions' weights; infinite where it is not finite."""
+        norm = _norm(torch.autograd.grad(self._loss, self._theta, allow_unused=True, materialize_grads=True))
+        return norm if math.isfinite(norm) else math.inf
+
+
+def fit(model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, steps: int, goal: float) -> tuple[float, int]:
+    """The least loss within so many steps on one and the same batch, and the step at which it was met.
+
+    With the recipe's optimizer at its full rate, in training mode and float32. Stops once the loss is at most `goal`,
+    or no longer finite (infinity is answered where it never was).
+    """
+    optimizer = sgd(model.train(), recipe)
+    least, at = math.inf, 0
+    for step in range(steps + 1):
+        loss = F.cross_entropy(model(images), labels)
+        value = float(loss.detach())
+        if value < least:
+            least, at = value, step
+        if least <= goal or step == steps or not math.isfinite(value):
+            break
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return least, at
 
 
 def stability(model: nn.Module, images: Tensor, labels: Tensor, gate: Stability) -> tuple[float, int]:

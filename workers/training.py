@@ -107,12 +107,7 @@ class Training:
         self.device = images.train.images.device
         self.model = build_model(graph, protocol, proxy, images, seed)
         self.compiled = False
-        self.optimizer = torch.optim.SGD(
-            _parameter_groups(self.model, self.recipe.weight_decay),
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            nesterov=self.recipe.momentum > 0,
-        )
+        self.optimizer = sgd(self.model, self.recipe)
         self.batches = _batches(
             images, self.recipe, torch.Generator().manual_seed(proxy_seed(seed, f"{proxy} batches"))
         )
@@ -278,8 +273,10 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """With Nesterov momentum; weight decay on the weights of convolutions and linear layers alone."""
     decayed = [m.weight for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     chosen = {id(p) for p in decayed}
     others = [p for p in model.parameters() if id(p) not in chosen]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)

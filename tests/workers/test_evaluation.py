@@ -290,6 +290,23 @@ def test_known_layers_pass_the_cheap_gates(name: str) -> None:
     assert isinstance(evaluate(job(name, gates=cheap, recipe=recipe)).outcome, Fitness)
 
 
+def test_rejection_of_what_cannot_learn_a_batch() -> None:
+    answer = evaluate(job("x * zero", gates=({"gate": "fit", "steps": 2, "max_share": 0.9}, QUALITY)))
+    (measured,) = answer.measurements
+    assert answer.outcome == Rejection("fit", "resnet", measured.value, 0.9, measured.step)
+    assert 0.9 < measured.value < 1.02  # of ln 10: it learns how often each class is there
+    assert not answer.points
+
+
+def test_fit_leaves_the_training_as_it_is() -> None:
+    fit = {"gate": "fit", "steps": 2, "max_share": 10.0}
+    answer = evaluate(job(gates=(fit,)))
+    assert answer.outcome == evaluate(job()).outcome
+    assert [(each.gate, each.proxy) for each in answer.measurements] == [("fit", "resnet"), ("fit", "mobilenet")]
+    broken = evaluate(job("x / zero", gates=(fit,)))
+    assert broken.outcome == Rejection("fit", "resnet", math.inf, 10.0, 0)
+
+
 def test_rejection_by_a_loss_that_does_not_fall() -> None:
     answer = evaluate(job("x * zero", gates=({**LOSS, "max_share": 0.9},)))
     (measured,) = answer.measurements

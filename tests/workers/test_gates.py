@@ -14,8 +14,8 @@ from evonas.config import Config
 from evonas.config_file import load_config
 from tests.workers.conftest import STABLE, graph
 from workers.data import load
-from workers.gates import initial_pass, stability
-from workers.protocol import Stability
+from workers.gates import InitialPass, fit, stability
+from workers.protocol import Fit, Recipe, Stability
 from workers.training import build_model
 
 QUICKSTART = load_config(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
@@ -238,8 +238,10 @@ def test_the_initial_pass_is_the_logits_spread_and_the_gradients_norm(tiny_model
     logits = reference(batch()[0]).detach()
     spread = torch.stack([(column - column.mean()).square().sum() / 5 for column in logits.T]).sqrt().max()
     norm = gradient_norm(copy.deepcopy(tiny_model).train()).detach()
-    found = initial_pass(tiny_model.eval(), *batch())
-    assert found == (pytest.approx(float(spread), rel=1e-5), pytest.approx(float(norm), rel=1e-5))
+    found = InitialPass(tiny_model.eval(), *batch())
+    assert found.logits_std == pytest.approx(float(spread), rel=1e-5)
+    assert found.gradient_norm == pytest.approx(float(norm), rel=1e-5)
+    assert tiny_model.passes == 1
     assert tiny_model.trained == {True}
     assert all(parameter.grad is None for parameter in tiny_model.parameters())
 
@@ -249,9 +251,9 @@ def test_logits_that_are_the_same_for_every_image_do_not_spread(tiny_model: Tiny
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x).mean(0, keepdim=True).expand(len(x), -1)
 
-    spread, norm = initial_pass(Blind(), *batch())
-    assert spread < 1e-6
-    assert norm > 0  # which is why the gradient alone does not tell
+    found = InitialPass(Blind(), *batch())
+    assert found.logits_std < 1e-6
+    assert found.gradient_norm > 0  # which is why the gradient alone does not tell
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -260,6 +262,67 @@ def test_an_initial_pass_that_is_not_finite_is_infinitely_steep(value: float) ->
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) * value
 
-    spread, norm = initial_pass(Broken(), *batch())
-    assert not math.isfinite(spread)
-    assert norm == math.inf
+    found = InitialPass(Broken(), *batch())
+    assert not math.isfinite(found.logits_std)
+    assert found.gradient_norm == math.inf
+
+
+# --------------------------------------------------------------------------- one batch, again and again
+
+
+def losses_of(model: Tiny, recipe: Recipe, steps: int) -> list[float]:
+    """Of a model before each of so many steps on the one batch, and after the last."""
+    images, labels = batch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=0.9, nesterov=True)
+    found = []
+    for _ in range(steps + 1):
+        loss = F.cross_entropy(model(images), labels)
+        found.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return found
+
+
+@pytest.mark.parametrize("rate", [0.1, 3.0])  # at the second the loss rises again
+def test_fit_is_the_least_loss_on_one_batch(tiny_model: Tiny, rate: float) -> None:
+    recipe = Recipe(learning_rate=rate, weight_decay=0.0, warmup=0.5, schedule="cosine")
+    losses = losses_of(copy.deepcopy(tiny_model), recipe, 6)
+    least, step = fit(tiny_model.eval(), *batch(), recipe, steps=6, goal=0.0)
+    assert least == pytest.approx(min(losses), rel=1e-5)
+    assert step == losses.index(min(losses)) > 0
+    assert tiny_model.passes == 7
+    assert tiny_model.trained == {True}
+
+
+def test_fit_stops_at_its_goal(tiny_model: Tiny) -> None:
+    recipe = Recipe(weight_decay=0.0)
+    third = losses_of(copy.deepcopy(tiny_model), recipe, 3)[3]
+    assert fit(tiny_model, *batch(), recipe, steps=50, goal=1.0001 * third) == (pytest.approx(third, rel=1e-5), 3)
+    assert tiny_model.passes == 4
+
+
+def test_fit_stops_where_the_loss_is_not_finite() -> None:
+    class Breaks(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = super().forward(x)
+            return logits * math.nan if self.passes > 2 else logits
+
+    model = Breaks()
+    least, step = fit(model, *batch(), Recipe(), steps=50, goal=0.0)
+    assert math.isfinite(least)
+    assert step < 2
+    assert model.passes == 3
+    assert fit(model, *batch(), Recipe(), steps=50, goal=0.0) == (math.inf, 0)
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_known_layers_learn_one_batch_and_dead_ones_do_not(proxy: str) -> None:
+    def share(text: str) -> float:
+        images = load(QUICKSTART.data, "cpu")
+        of_32 = images.normalise(images.train.images[:32]), images.train.labels[:32]
+        model = build_model(graph(text), QUICKSTART.protocol, proxy, images, 0)
+        return fit(model, *of_32, QUICKSTART.recipe, steps=10, goal=0.0)[0] / math.log(10)
+
+    assert max(share(name) for name in STABLE) < Fit().max_share
+    assert min(share(name) for name in ("InstanceNorm", "DyISRU", "DyT")) > Fit().max_share
