@@ -74,6 +74,10 @@ def parse_config(text: str, where: str = "config", settings: Sequence[str] = ())
         details = error.errors()
         first = details[0]
         reason, path = _reason(first), _yaml_path(raw, first["loc"], is_missing=first["type"] == "missing")
+        if first["type"] == "missing" and path[-1:] != [first["loc"][-1]]:  # of a gate that is written as a name
+            reason = f"{first['loc'][-1]} is missing"
+        if len(details) > 1 and details[1]["type"] == "literal_error" and details[1]["loc"][:-1] == first["loc"][:-1]:
+            reason = f"{reason}; or {details.pop(1)['ctx']['expected']}"  # a number or a word
         named, colon, rest = reason.partition(": ")
         inner = [*path, *named.split(".")]
         if first["type"] == "value_error" and colon and _yaml_path(raw, tuple(inner), is_missing=True) == inner:

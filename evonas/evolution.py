@@ -20,6 +20,7 @@ from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Re
 from workers.pool import Pool
 from workers.protocol import DependsOnX, Finite, Job
 
+DIVERGED = "diverged"
 DRAWS_MAX = 64  # to find a child that no earlier candidate equals
 CRASHES_MAX = 10  # in a row; then it is not the candidates
 POLL_SECONDS = 0.5
@@ -75,8 +76,9 @@ def screen(config: Config, graph: Graph, probed: Probed) -> tuple[Measurement, .
 def is_audited(config: Config, birth: int, history: History) -> bool:
     """Whether a candidate that was just recorded is trained to the full budget all the same, to see whether its gate
     was right: a share of the rejected, drawn by their births; of every gate as many, as far as it stopped so many."""
-    known, stopped_by = history.births[birth - 1], history.rejected_by
-    if not isinstance(known.outcome, Rejection) or known.inherits:
+    known = history.births[birth - 1]
+    stopped_by = {gate: count for gate, count in history.rejected_by.items() if gate != DIVERGED}  # it would again
+    if not isinstance(known.outcome, Rejection) or known.inherits or known.outcome.gate == DIVERGED:
         return False
     of_each = left = config.evolution.audit_share * sum(stopped_by.values())
     for done, stopped in enumerate(sorted(stopped_by.values())):

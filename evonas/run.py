@@ -225,8 +225,9 @@ def export_layer(reader: Reader, birth: int, path: Path) -> None:
 def _from_anywhere(config: Config) -> Config:
     """With absolute paths, so that the run can be read and resumed from any folder."""
     images, store = config.data, config.store
-    if images.path is not None:
-        images = images.model_copy(update={"path": str(Path(images.path).expanduser().absolute())})
+    if images.source != "embedded":
+        path = Path(images.path or data.TORCHVISION_FOLDER).expanduser().absolute()
+        images = images.model_copy(update={"path": str(path)})
     if store.url is not None:
         store = store.model_copy(update={"url": Address.of_url(store.url, None).absolute_url})
     return config.model_copy(update={"data": images, "store": store})

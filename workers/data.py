@@ -110,6 +110,9 @@ def _order(data: Data, source: Source) -> np.ndarray:
     return np.random.RandomState(data.split_seed).permutation(len(source.labels))  # a stream that numpy keeps for good
 
 
+TORCHVISION_FOLDER = "data"  # where its data sets are kept unless the config says otherwise
+
+
 def split_digest(data: Data) -> str:
     """Identifies which images are trained with and which validate: 16 hexadecimal digits of the labels, the names of
     the files and the split's indices. Raises InputError where the data are absent or too few."""
@@ -130,7 +133,7 @@ def open_source(data: Data, *, test: bool = False) -> Source:
         case "folder":
             return _folder(Path(str(data.path)).expanduser(), data.image_size, test)
         case name:
-            return _torchvision(name, Path(data.path or "data").expanduser(), test)
+            return _torchvision(name, Path(data.path or TORCHVISION_FOLDER).expanduser(), test)
 
 
 def _embedded() -> tuple[np.ndarray, np.ndarray]:

@@ -89,6 +89,7 @@ class _Run:
             for proxy in ("",) if kind is Rung else self.job.protocol.proxies:
                 for gate in gates:
                     self._ask(gate, proxy)
+                self.initial.clear()  # its graph of the whole network
 
     def _ask(self, gate: Gate, proxy: str) -> None:
         match gate:

@@ -190,12 +190,12 @@ class Training:
         """MiB of activations that a training step keeps for its backward, without what torch.compile saves; each
         storage counts once, the model's own do not."""
         own = {each.untyped_storage().data_ptr() for each in (*self.model.parameters(), *self.model.buffers())}
-        sizes: dict[int, int] = {}
+        kept_storages: dict[int, torch.UntypedStorage] = {}  # alive, so that no address comes twice
 
         def pack(kept: Tensor) -> Tensor:
             storage = kept.untyped_storage()
             if storage.data_ptr() not in own:
-                sizes[storage.data_ptr()] = storage.nbytes()
+                kept_storages[storage.data_ptr()] = storage
             return kept.detach()  # a node that kept its own result would keep itself alive
 
         images, labels = next(self.batches)
@@ -203,8 +203,8 @@ class Training:
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept)
         with torch.compiler.set_stance("force_eager"), hooks:
             loss = F.cross_entropy(self._forward(images).float(), labels)
-        del loss  # kept every storage alive, so that none was counted twice
-        return sum(sizes.values()) / 2**20
+        del loss
+        return sum(storage.nbytes() for storage in kept_storages.values()) / 2**20
 
     def _recompute_moments(self) -> None:
         """Running moments as plain averages over the first training images."""

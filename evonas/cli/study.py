@@ -70,7 +70,7 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     console = terminal()
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     table.add_column("gate")
-    for name in ("asked", "stopped", "spent", "saved", "audited", "wrong"):
+    for name in ("asked", "stopped", "spent", "saved at most", "audited", "wrong"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("false rejects, 95 % interval", no_wrap=True)
     for row in rows:
@@ -84,6 +84,10 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     )
     if not reader.config.evolution.audit_share:
         console.print("No rejected candidate was audited: evolution.audit_share is 0.")
+    elif spread := reader.spread():
+        seeds = next(iter(spread.values()))[1]
+        shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
+        console.print(f"An audit has one seed; {BASELINE} alone spreads over {seeds} by {shown}", soft_wrap=True)
 
 
 def _rate(row: FunnelRow) -> str:
@@ -126,7 +130,15 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
         f"difference in points of accuracy, mean over proxies\n",
         soft_wrap=True,
     )
-    console.print(final_table(rows, list(evonas.open_run(run).config.proxies)))
+    reader = Reader.open(run)
+    console.print(final_table(rows, list(reader.config.proxies)))
+    opened = {each.birth for each in reader.evaluations("validate") if each.birth}
+    if len(opened) > 1:
+        console.print(
+            f"\nThese test images have judged {len(opened)} candidates of this run (births "
+            f"{', '.join(map(str, sorted(opened)))}): the best of them is chosen by its test accuracy.",
+            soft_wrap=True,
+        )
 
 
 @click.command(short_help="How far accuracies spread over seeds.")
@@ -184,7 +196,7 @@ def _known(name: str) -> str:
 @click.command("bench", short_help="Which way to run pays on this machine.")
 @CONFIG
 @click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Steps that are timed.")
-@_layers(BASELINE)
+@_layers(BASELINE, "EvoNorm-S0", "EvoNorm-B0")
 @click.option("--compile/--no-compile", "compiled", default=True, help="Whether torch.compile is tried, from scratch.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[that of the config's workers]")
 @SET
@@ -252,7 +264,8 @@ def bench_command(
     if compiled:
         pays = f"from {math.ceil(from_steps)} steps on" if math.isfinite(from_steps) else "at no number of steps"
         console.print(f"\nCompiling pays {pays}, in the best format.")
-    options = ", ".join(f"{name}: {_yaml(value)}" for name, value in execution.model_dump().items())
+    tried = execution.model_dump(exclude=set() if compiled else {"compile_from_steps"})
+    options = ", ".join(f"{name}: {_yaml(value)}" for name, value in tried.items())
     console.print(f"\nFor the config:\n  execution: {{ {options} }}", soft_wrap=True)
 
 

@@ -187,6 +187,11 @@ class Reader:
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and how
         many they are; empty below two."""
+        found = self.baseline_accuracies()
+        return {proxy: (stdev(each), len(each)) for proxy, each in found.items() if len(each) > 1}
+
+    def baseline_accuracies(self) -> dict[str, list[float]]:
+        """Proxy -> BN-ReLU's accuracies on the validation images, with each seed that it was trained with so far."""
         found: dict[str, list[float]] = {proxy: [] for proxy in self.config.proxies}
         for purpose in ("baseline", "rerank"):
             for each in self.evaluations(purpose):
@@ -194,7 +199,7 @@ class Reader:
                     for point in each.evaluation.points:  # of each of the recipe's seeds
                         if point.step == self.config.recipe.steps:
                             found[point.proxy].append(point.accuracy)
-        return {proxy: (stdev(each), len(each)) for proxy, each in found.items() if len(each) > 1}
+        return found
 
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Candidates by state, and those stopped by gate (or lost, by kind of crash)."""

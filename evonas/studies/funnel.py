@@ -1,5 +1,6 @@
 """What each gate of a run stopped, at what cost, and how often wrongly: read from its records."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from statistics import fmean
 from scipy.stats import binomtest
 
 from evonas.store.queries import Reader
-from workers.outcome import Crash, Fitness, Measurement, Rejection
+from workers.outcome import Crash, Fitness, Measurement, Outcome, Rejection
 from workers.protocol import Gate, Loss, Quality, Rung
 
 WITHIN = 0.02  # of BN-ReLU's accuracy: what comes so near should not have been stopped
@@ -45,7 +46,9 @@ class Funnel:
 
 def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
     """An audited candidate was stopped wrongly when its accuracy at the full budget, mean over proxies, is at most
-    `within` below BN-ReLU's. An audit that crashed tells nothing."""
+    `within` below BN-ReLU's, mean over the seeds that it was trained with. An audit that crashed tells nothing."""
+    known = reader.baseline_accuracies().values()
+    baseline = fmean(fmean(each) for each in known) if all(known) else math.inf
     inherited = {record.birth for record in reader.candidates() if record.equal_to is not None}
     evaluations = [each for each in reader.evaluations("search") if each.birth not in inherited]
     full = [
@@ -76,8 +79,13 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
         row.saved += max(0.0, full_seconds - evaluation.seconds)
         audit = audits.get(each.birth)
         if audit is not None and not isinstance(audit.evaluation.outcome, Crash):
-            row.audits.append(audit.advantage is not None and audit.advantage >= -within)
+            row.audits.append(_mean_accuracy(audit.evaluation.outcome) >= baseline - within)
     return Funnel([*rows.values(), diverged], full_seconds)
+
+
+def _mean_accuracy(outcome: Outcome) -> float:
+    """Over proxies; no accuracy at all where the training diverged."""
+    return fmean(outcome.accuracy.values()) if isinstance(outcome, Fitness) else -math.inf
 
 
 def _label(gate: Gate) -> str:

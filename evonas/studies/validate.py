@@ -28,16 +28,19 @@ def validate(
     if not reader.finished:
         raise InputError(f"{reader.name}: the search has not ended; until it has, its test images stay sealed")
     chosen = births or [row.birth for row in final_table(reader) if row.birth and row.difference is not None][:1]
+    if not chosen:
+        raise InputError(f"{reader.name}: the search chose no candidate; name one by its birth")
     mine = [Contender(birth, None, Graph.parse(reader.candidate(birth).graph)) for birth in dict.fromkeys(chosen)]
     check_images(reader)
     config = reader.config
     first = config.seed + config.recipe.seeds + config.evolution.rerank.seeds
+    wanted, fresh = [*mine, *baselines(config)], range(first, first + seeds)
     store = Store.take_over(reader.address, to="validating")
     try:
         with open_pool(config) as pool, stop_signals() as should_stop:
             search = Search(config, store, pool, History(), should_stop)
-            wanted, fresh = [*mine, *baselines(config)], range(first, first + seeds)
             retrain(search, reader, "validate", wanted, fresh, on_progress, judged_on="test")
     finally:
         store.close()
-    return table(reader, reader.evaluations("validate"))
+    asked = {each.birth for each in wanted}
+    return table(reader, [e for e in reader.evaluations("validate") if e.birth in asked and e.seed in fresh])

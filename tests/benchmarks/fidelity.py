@@ -33,7 +33,7 @@ from tests.benchmarks.machine import machine
 from tests.benchmarks.resumable import ResultFile, Row
 from workers.evaluation import evaluate
 from workers.outcome import Fitness
-from workers.protocol import BaselinePoint, Gate, Job, Loss, Quality
+from workers.protocol import BaselinePoint, Gate, Job, Loss, Quality, Rung
 
 Baseline = tuple[BaselinePoint, ...]
 
@@ -47,7 +47,7 @@ def train(
     looks: list[Gate] = [Quality(steps=steps, min_accuracy=0.0) for steps in rungs]
     if baseline is not None:
         mine = [gate for gate in config.gates if isinstance(gate, Loss | Quality)]
-        others = [gate for gate in config.gates if gate not in mine]
+        others = [gate for gate in config.gates if not isinstance(gate, Loss | Quality | Rung)]
         looks = [*others, *sorted([*mine, *looks], key=lambda gate: gate.steps)]  # type: ignore[union-attr]
     protocol = config.protocol.model_copy(update={"gates": tuple(looks)})
     found = evaluate(Job(graph=graph, protocol=protocol, seed=seed, baseline=baseline or ()))

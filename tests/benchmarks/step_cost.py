@@ -109,7 +109,8 @@ def main() -> None:
     names = arguments.layer or [name for name in catalog.graphs if catalog[name].inputs == 1]
     layers = {name: catalog[name].text for name in dict.fromkeys(("BN-ReLU", *names))}
     layers |= survivors(arguments.run, arguments.cascade)
-    file = ResultFile(arguments.out, config, steps=arguments.steps, compile=arguments.compile)
+    source = arguments.run or (str(arguments.cascade) if arguments.cascade else None)
+    file = ResultFile(arguments.out, config, steps=arguments.steps, compile=arguments.compile, survivors=source)
     done = {row["layer"] for row in file.rows}
     for layer, text in layers.items():
         if layer not in done:

@@ -61,7 +61,7 @@ def test_a_search_reads_no_test_image_and_validate_reads_them_all(
     evonas.search(tiny, tmp_path / "run")
     assert opened
     assert not sealed(folder) & set(opened)
-    evonas.validate(tmp_path / "run", seeds=1)
+    evonas.validate(tmp_path / "run", [1], seeds=1)
     assert sealed(folder) <= set(opened)
 
 
@@ -93,7 +93,20 @@ def test_what_was_judged_is_not_trained_again(folder: Path) -> None:
     assert evonas.validate(folder, seeds=1) == once
     assert len(Reader.open(folder).evaluations("validate")) == counts
     other = evonas.open_run(folder).top(3)[-1].birth
-    assert other in {row.birth for row in evonas.validate(folder, [other], seeds=1)}
+    assert {row.birth for row in evonas.validate(folder, [other], seeds=1)} == {other, None}  # what was asked alone
+    assert evonas.validate(folder, seeds=1) == once
+
+
+def test_a_search_that_chose_nothing_opens_no_test_image(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"] |= {"births": 1, "rerank": {"top": 0, "seeds": 1}}
+    tiny["space"] = {"nodes": 1, "primitives": ["neg"], "aggregations": [], "index_sets": [], "leaves": ["x"]}
+    tiny["gates"] = [{"signal": {"logits_std_min": 1.0e-6}}, {"quality": {"steps": 3, "of_baseline": 1.0}}]
+    tiny["recipe"] |= {"seeds": 1}
+    run = evonas.search(tiny, tmp_path / "run")
+    assert run.top() == []
+    with pytest.raises(InputError, match="the search chose no candidate; name one by its birth"):
+        evonas.validate(tmp_path / "run")
+    assert Reader.open(tmp_path / "run").evaluations("validate") == []
 
 
 def test_until_a_search_has_ended_its_test_images_stay_sealed(folder: Path, tmp_path: Path) -> None:

@@ -381,6 +381,25 @@ def test_saved_memory_counts_each_tensor_once() -> None:
     assert 3 * site < found["tanh(x)"] < 9 * site
 
 
+def test_saved_memory_is_the_same_twice() -> None:
+    """What is freed within the forward leaves its address to others: here the layer's value has no gradient to x."""
+    found = set()
+    for _ in range(4):
+        outcome = evaluate(job("abs(v0)", proxies=("resnet",))).outcome
+        assert isinstance(outcome, Fitness)
+        found.add(outcome.saved_mb["resnet"])
+    assert len(found) == 1
+
+
+def test_a_look_at_the_initial_weights_is_forgotten_before_the_next_gate() -> None:
+    """It holds every activation of a network."""
+    asked = job(gates=({"gate": "signal"},))
+    run = evaluation._Run(asked, graph("BN-ReLU"), images(asked.protocol))
+    run.ask_gates()
+    assert len(run.measurements) == 2
+    assert run.initial == {}
+
+
 def test_an_evaluation_leaves_no_tensor_behind() -> None:
     """A worker evaluates thousands. (A hook of autograd that keeps a node's own result keeps the node alive, too.)"""
 
