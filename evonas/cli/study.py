@@ -264,8 +264,9 @@ def bench_command(
     if compiled:
         pays = f"from {math.ceil(from_steps)} steps on" if math.isfinite(from_steps) else "at no number of steps"
         console.print(f"\nCompiling pays {pays}, in the best format.")
-    tried = execution.model_dump(exclude=set() if compiled else {"compile_from_steps"})
-    options = ", ".join(f"{name}: {_yaml(value)}" for name, value in tried.items())
+    if not compiled:  # then nothing is said against what the config has
+        execution = execution.model_copy(update={"compile_from_steps": loaded.execution.compile_from_steps})
+    options = ", ".join(f"{name}: {_yaml(value)}" for name, value in execution.model_dump().items())
     console.print(f"\nFor the config:\n  execution: {{ {options} }}", soft_wrap=True)
 
 
