@@ -1,10 +1,10 @@
 """Tournament, Pareto front and ageing: pure functions of survivors."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import ge
 from random import Random
-
-from search_space.graph import Graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,25 +12,64 @@ class Survivor:
     """A candidate that was trained to the full budget; each objective is to be large."""
 
     birth: int
-    graph: Graph
+    graph: str
+    fingerprint: str
     objectives: tuple[float, ...]
 
 
 def tournament(population: Sequence[Survivor], share: float, selection: str, rng: Random) -> Survivor:
-    """The winner among a random `share` of the population (at least 2): the best mean, or one of the Pareto front at
-    random (arXiv:2004.02967, section 4)."""
+    """The winner among a random `share` of the population (at least 2): the best mean; one of the Pareto front at
+    random (arXiv:2004.02967, section 4); or of the front the one whose neighbours there are farthest."""
     size = min(len(population), max(2, round(share * len(population))))
-    entrants = rng.sample(list(population), size)
+    entrants = rng.sample(population, size)
     if selection == "average":
         return max(entrants, key=lambda each: (sum(each.objectives), -each.birth))
-    return rng.choice(pareto_front(entrants))
+    front = pareto_front(entrants)
+    if selection == "crowding":
+        distances = crowding_distances(front)
+        farthest = max(distances)
+        front = [each for each, distance in zip(front, distances, strict=True) if distance == farthest]
+    return rng.choice(front)
 
 
 def pareto_front(survivors: Sequence[Survivor]) -> list[Survivor]:
     """Those that no other one dominates, in the given order."""
-    return [each for each in survivors if not any(dominates(other, each) for other in survivors)]
+    front: list[tuple[float, ...]] = []
+    kept: set[int] = set()
+    for each in sorted(survivors, key=lambda s: s.objectives, reverse=True):  # whoever dominates it comes before it
+        mine = each.objectives
+        for other in front:
+            if all(map(ge, other, mine)) and other != mine:
+                break
+        else:
+            front.append(mine)
+            kept.add(each.birth)
+    return [each for each in survivors if each.birth in kept]
+
+
+def front_with(front: Sequence[Survivor], new: Survivor) -> list[Survivor]:
+    """The Pareto front of a front and one more; of those with equal objectives the first."""
+    if any(dominates(each, new) or each.objectives == new.objectives for each in front):
+        return list(front)
+    return [*(each for each in front if not dominates(new, each)), new]
 
 
 def dominates(a: Survivor, b: Survivor) -> bool:
     """At least as good in every objective, and not the same."""
-    return a.objectives != b.objectives and all(x >= y for x, y in zip(a.objectives, b.objectives, strict=True))
+    pairs = zip(a.objectives, b.objectives, strict=True)
+    return all(x >= y for x, y in pairs) and a.objectives != b.objectives
+
+
+def crowding_distances(front: Sequence[Survivor]) -> list[float]:
+    """Of each member: the sum over objectives of the gap between its two neighbours, as a share of the objective's
+    range on the front; infinite at the ends (NSGA-II, Deb et al. 2002, section III B)."""
+    distances = [0.0] * len(front)
+    for of in range(len(front[0].objectives)):
+        order = sorted(range(len(front)), key=lambda i: (front[i].objectives[of], front[i].birth))
+        values = [front[i].objectives[of] for i in order]
+        distances[order[0]] = distances[order[-1]] = math.inf
+        span = values[-1] - values[0]
+        if span > 0:
+            for place in range(1, len(order) - 1):
+                distances[order[place]] += (values[place + 1] - values[place - 1]) / span
+    return distances

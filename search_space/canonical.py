@@ -132,7 +132,7 @@ class _Builder:
             return None
         extras = [leaf for i in leaves if isinstance(leaf := self.what[i], Leaf) and leaf not in BASE_LEAVES]
         extras.sort(key=lambda leaf: (not leaf.learned, leaf.name, leaf.value))
-        all_leaves = (*BASE_LEAVES, *extras)
+        all_leaves = (*BASE_LEAVES, *extras) if extras else BASE_LEAVES
         places = {i: all_leaves.index(leaf) for i in leaves if isinstance(leaf := self.what[i], Leaf)}
         nodes: list[Node] = []
         for index in _schedule({i: inputs[i] for i in sorted(inputs)}, output):

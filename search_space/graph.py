@@ -55,6 +55,21 @@ class Graph:
     output: int
 
     def __post_init__(self) -> None:
+        if self.leaves is not BASE_LEAVES:
+            self._check_leaves()
+        if len(self.nodes) > NODES_MAX:
+            raise ValueError(f"{len(self.nodes)} nodes; at most {NODES_MAX} are allowed")
+        for index, node in enumerate(self.nodes, start=len(self.leaves)):
+            row = PRIMITIVES.get(node.op)
+            if row is None:
+                raise ValueError(f"unknown primitive '{node.op}'")
+            inputs = node.inputs
+            if len(inputs) != row.arity or not 0 <= inputs[0] < index or not 0 <= inputs[-1] < index:
+                raise ValueError(f"value {index}: {node.op} takes {row.arity} earlier values, got {inputs}")
+        if not 0 <= self.output < len(self.leaves) + len(self.nodes):
+            raise ValueError(f"output {self.output} is not a value of the graph")
+
+    def _check_leaves(self) -> None:
         if self.leaves[: len(BASE_LEAVES)] != BASE_LEAVES:
             raise ValueError("a graph's first leaves are x, y, zero, v0, v1")
         numbers = [leaf.value for leaf in self.leaves[len(BASE_LEAVES) :] if leaf.kind == "number"]
@@ -66,16 +81,6 @@ class Graph:
         names = [leaf.name for leaf in self.leaves if leaf.learned]
         if len(names) != len(set(names)):
             raise ValueError(f"two learned parameters have one name: {names}")
-        if len(self.nodes) > NODES_MAX:
-            raise ValueError(f"{len(self.nodes)} nodes; at most {NODES_MAX} are allowed")
-        for index, node in enumerate(self.nodes, start=len(self.leaves)):
-            row = PRIMITIVES.get(node.op)
-            if row is None:
-                raise ValueError(f"unknown primitive '{node.op}'")
-            if len(node.inputs) != row.arity or not all(0 <= i < index for i in node.inputs):
-                raise ValueError(f"value {index}: {node.op} takes {row.arity} earlier values, got {node.inputs}")
-        if not 0 <= self.output < len(self.leaves) + len(self.nodes):
-            raise ValueError(f"output {self.output} is not a value of the graph")
 
     @classmethod
     def parse(cls, text: str) -> "Graph":

@@ -3,6 +3,7 @@
 from random import Random
 
 from search_space.analysis import depends_on_x
+from search_space.errors import InputError
 from search_space.graph import BASE_LEAVES, Graph, Node
 from search_space.primitives import PRIMITIVES
 from search_space.space import Space
@@ -33,3 +34,19 @@ def random_node(space: Space, rng: Random, index: int) -> Node:
     op = rng.choice(space.ops)
     values = (*space.leaf_indices, *range(len(BASE_LEAVES), index))
     return Node(op, tuple([rng.choice(values) for _ in range(PRIMITIVES[op].arity)]))
+
+
+def pad(graph: Graph, space: Space, rng: Random) -> Graph:
+    """A graph of the space's size that computes what `graph` does: random dead nodes stand before its canonical live
+    part, material for mutations. Raises InputError where it has more nodes than the space, or an op that it lacks."""
+    live = graph.canonical()
+    missing = sorted({node.op for node in live.nodes} - set(space.ops))
+    if missing:
+        raise InputError(f"'{live.formula}' uses {', '.join(missing)}, which the space lacks")
+    dead = space.nodes - len(live.nodes)
+    if dead < 0:
+        raise InputError(f"'{live.formula}' has {len(live.nodes)} nodes, the space {space.nodes}")
+    first = len(live.leaves)
+    nodes = [random_node(space, rng, first + place) for place in range(dead)]
+    nodes += [Node(n.op, tuple([i + dead if i >= first else i for i in n.inputs])) for n in live.nodes]
+    return Graph(live.leaves, tuple(nodes), live.output + dead if live.output >= first else live.output)

@@ -55,7 +55,7 @@ class Space:
         free = (name for i in range(NODES_MAX) if (name := f"p{i}") not in {leaf.name for leaf in others})
         parameters = [leaf if leaf.name else replace(leaf, name=next(free)) for leaf in others if leaf.learned]
         numbers = sorted((leaf for leaf in others if not leaf.learned), key=lambda leaf: leaf.value)
-        leaves = (*BASE_LEAVES, *parameters, *numbers)
+        leaves = (*BASE_LEAVES, *parameters, *numbers) if others else BASE_LEAVES
         try:
             Graph(leaves, (), 0)
         except ValueError as error:

@@ -8,18 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evonas.selection import Survivor, dominates, pareto_front, tournament
-from search_space.graph import Graph
+from evonas.selection import Survivor, crowding_distances, dominates, front_with, pareto_front, tournament
 
-GRAPH = Graph.parse("x")
 OBJECTIVES = st.integers(1, 3).flatmap(
     lambda n: st.lists(st.tuples(*[st.integers(0, 4).map(float)] * n), min_size=1, max_size=12)
 )
-SURVIVORS = OBJECTIVES.map(lambda rows: [Survivor(birth, GRAPH, row) for birth, row in enumerate(rows, start=1)])
+SURVIVORS = OBJECTIVES.map(lambda rows: [Survivor(birth, "x", "", row) for birth, row in enumerate(rows, start=1)])
 
 
 def survivors(*objectives: tuple[float, ...]) -> list[Survivor]:
-    return [Survivor(birth, GRAPH, row) for birth, row in enumerate(objectives, start=1)]
+    return [Survivor(birth, "x", "", row) for birth, row in enumerate(objectives, start=1)]
 
 
 class Listening(Random):
@@ -110,7 +108,7 @@ def test_front_of_the_front_is_the_front(each: list[Survivor]) -> None:
 
 @given(SURVIVORS)
 def test_front_of_one_objective_is_its_maximum(each: list[Survivor]) -> None:
-    single = [Survivor(survivor.birth, GRAPH, survivor.objectives[:1]) for survivor in each]
+    single = [Survivor(survivor.birth, "x", "", survivor.objectives[:1]) for survivor in each]
     best = max(survivor.objectives for survivor in single)
     assert pareto_front(single) == [survivor for survivor in single if survivor.objectives == best]
 
@@ -175,3 +173,28 @@ def test_the_same_generator_draws_the_same_winner() -> None:
         [tournament(each, 0.1, "pareto", rng).birth for _ in range(30)] for rng in (Random(3), Random(3), Random(4))
     ]
     assert draws[0] == draws[1] != draws[2]
+
+
+# --------------------------------------------------------------------------- a front that grows, and its crowding
+
+
+@given(SURVIVORS)
+def test_a_front_kept_up_to_date_is_the_front_of_all(each: list[Survivor]) -> None:
+    front: list[Survivor] = []
+    for survivor in each:
+        front = front_with(front, survivor)
+    first_of = {survivor.objectives: survivor.birth for survivor in reversed(pareto_front(each))}
+    assert {survivor.objectives: survivor.birth for survivor in front} == first_of
+    assert len(front) == len(first_of)
+
+
+def test_crowding_is_the_gap_between_the_neighbours_as_a_share_of_the_range() -> None:
+    distances = crowding_distances(survivors((0.0, 10.0), (1.0, 9.0), (2.0, 4.0), (10.0, 0.0)))
+    assert distances[0] == distances[3] == float("inf")
+    assert distances[1:3] == [pytest.approx(2 / 10 + 6 / 10), pytest.approx(9 / 10 + 9 / 10)]
+
+
+def test_selection_crowding_takes_the_ends_of_the_front_and_never_what_is_dominated() -> None:
+    entrants = survivors((0.0, 10.0), (5.0, 5.0), (6.0, 4.0), (10.0, 0.0), (4.0, 4.0))
+    winners = {tournament(entrants, 1.0, "crowding", Random(seed)).birth for seed in range(50)}
+    assert winners == {1, 4}
