@@ -9,9 +9,11 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import nn
 
 from search_space import catalog
+from search_space.analysis import batch_dependent
+from search_space.errors import InputError
 from search_space.graph import Graph
 from search_space.primitives import ELEMENTWISE
-from search_space.sampling import random_dependent_graph, random_graph
+from search_space.sampling import pad, random_dependent_graph, random_graph
 from search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
 from workers.architectures import build
 from workers.protocol import (
@@ -62,6 +64,9 @@ class SpaceConfig(Frozen):
         "uniform", description="of random graphs: the paper's, or the same redrawn until the output depends on x"
     )
 
+    batch_dependent: bool = Field(True, description="false: no layer that depends on the other images of its batch")
+    live_nodes_max: Count | None = Field(None, description="of those that the output depends on")
+
     @field_validator("leaves", mode="before")
     @classmethod
     def _numbers_are_text(cls, leaves: Any) -> Any:
@@ -82,10 +87,23 @@ class SpaceConfig(Frozen):
         """A fresh random graph."""
         return (random_dependent_graph if self.sampler == "depends_on_x" else random_graph)(self.space, rng)
 
+    def allows(self, graph: Graph) -> bool:
+        """Whether it meets the constraints; what does not is drawn anew."""
+        few = self.live_nodes_max is None or graph.live_nodes <= self.live_nodes_max
+        return few and (self.batch_dependent or not batch_dependent(graph))
+
     @cached_property
     def space(self) -> Space:
         primitives = ELEMENTWISE if self.primitives == "paper" else self.primitives
         return Space(self.nodes, primitives, self.aggregations, self.index_sets, self.leaves)
+
+
+def _layers_of_one_input(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        row = catalog.catalog[name]
+        if row.graph and row.inputs > 1:
+            raise ValueError(f"{name} takes two inputs, x and y; the proxies give a layer one")
+    return names
 
 
 class Rerank(Frozen):
@@ -98,11 +116,7 @@ class Rerank(Frozen):
     @field_validator("baselines")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            row = catalog.catalog[name]
-            if row.graph and row.inputs > 1:
-                raise ValueError(f"{name} takes two inputs, x and y; the proxies give a layer one")
-        return names
+        return _layers_of_one_input(names)
 
 
 class Evolution(Frozen):
@@ -119,13 +133,24 @@ class Evolution(Frozen):
     tournament_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     random_share: Share = Field(0.5, description="of the births are fresh random graphs; 1.0 is random search")
     mutations: Count = Field(2, description="applied to a tournament's winner")
-    selection: Literal["pareto", "average"] = "pareto"
+    selection: Literal["pareto", "average", "crowding"] = Field(
+        "pareto", description="of a tournament: any of its front, the best mean, or of the front the most isolated"
+    )
+    warm_start: tuple[str, ...] = Field((), description="catalog layers that are the first births")
+    patience: Count | None = Field(
+        None, description="propose no more when so many outcomes in a row have brought no better survivor"
+    )
     duplicates: Literal["mutate_again", "inherit", "evaluate"] = "mutate_again"
     audit_share: Share = Field(
         0.0,
         description="of the rejected candidates are trained all the same, outside the population: see evonas funnel",
     )
     rerank: Rerank = Rerank()
+
+    @field_validator("warm_start")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _layers_of_one_input(names)
 
 
 class Workers(Frozen):
@@ -212,10 +237,20 @@ class Config(Frozen):
             raise ValueError(f"gates: two rungs at one step: {rungs}")
         if self.data.image_size and self.recipe.crop and self.recipe.crop > self.data.image_size:
             raise ValueError(f"recipe.crop: {self.recipe.crop} is larger than data.image_size, {self.data.image_size}")
+        for name in self.evolution.warm_start:
+            self._check_warm_start(name)
         if "ghw" in self.space.index_sets:
             for name, proxy in self.proxies.items():
                 _check_groups(name, proxy)
         return self
+
+    def _check_warm_start(self, name: str) -> None:
+        try:
+            graph = pad(catalog.catalog[name].graph, self.space.space, Random(0))
+        except InputError as error:
+            raise ValueError(f"evolution.warm_start: {name}: {error}") from None
+        if not self.space.allows(graph):
+            raise ValueError(f"evolution.warm_start: {name}: the constraints of space do not allow it")
 
 
 def _check_groups(name: str, proxy: Any) -> None:

@@ -3,18 +3,20 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from random import Random
 
 from evonas.config import BASELINE, Config
-from evonas.history import History, set_baseline
+from evonas.history import History, Pending
 from evonas.selection import Survivor, tournament
-from evonas.store.store import Candidate, Store
-from search_space.analysis import batch_dependent
+from evonas.store.records import Candidate
+from evonas.store.store import Store
 from search_space.catalog import catalog
 from search_space.errors import InputError
 from search_space.fingerprint import Probed, probe
 from search_space.graph import Graph
 from search_space.mutation import mutate
+from search_space.sampling import pad
 from search_space.screening import Check, check_depends_on_x, check_finite
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from workers.pool import Pool
@@ -30,34 +32,54 @@ class Stopped(Exception):
     """The user asked to stop (Ctrl-C, SIGTERM); everything recorded stays, and the run can be resumed."""
 
 
-def propose(config: Config, birth: int, history: History) -> tuple[Candidate, tuple[Measurement, ...]]:
-    """The next candidate and what the screening gates measured: a function of the config, the birth and the history."""
+def propose(config: Config, birth: int, history: History) -> tuple[Graph, Candidate, tuple[Measurement, ...]]:
+    """The next candidate, as a graph and as a record, and what the screening gates measured: a function of the config,
+    the birth and the history."""
     rng = Random(f"{config.seed} {birth}")
-    evolution, space = config.evolution, config.space
+    evolution = config.evolution
     winner: Survivor | None = None
-    if len(history.survivors) >= evolution.initial and rng.random() >= evolution.random_share:
-        population = history.survivors[-evolution.population :]
-        winner = tournament(population, evolution.tournament_share, evolution.selection, rng)
-    base = winner.graph if winner else None
-    for _ in range(DRAWS_MAX):
-        graph = mutate(base, space.space, rng, evolution.mutations) if base else space.draw(rng)
+    if birth <= len(evolution.warm_start):
+        operator, graph = "catalog", pad(catalog[evolution.warm_start[birth - 1]].graph, config.space.space, rng)
         probed = probe(graph)
-        if evolution.duplicates != "mutate_again" or probed.fingerprint not in history.first_of:
-            break
-        if winner and probed.fingerprint == history.births[winner.birth - 1].fingerprint:
-            base = graph  # only dead nodes changed: the drift stays; any other known function is drawn anew
-    candidate = Candidate(
-        birth=birth,
-        graph=graph,
-        fingerprint=probed.fingerprint,
-        family=probed.family,
-        parent=winner.birth if winner else None,
-        operator="mutation" if winner else "random",
-        equal_to=None if evolution.duplicates == "evaluate" else history.inheritable.get(probed.fingerprint),
-        seen=history.outcomes,
-        batch_dependent=batch_dependent(graph),
+    else:
+        if history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
+            winner = tournament(tuple(history.population), evolution.tournament_share, evolution.selection, rng)
+        operator = "mutation" if winner else "random"
+        graph, probed = _draw_new(config, winner, history, rng)
+    shared = None if evolution.duplicates == "evaluate" else history.functions.inheritable(probed.fingerprint)
+    parent = winner.birth if winner else None
+    candidate = Candidate.of(
+        graph, probed, birth, seen=history.outcomes, operator=operator, parent=parent, equal_to=shared
     )
-    return candidate, screen(config, graph, probed)
+    return graph, candidate, screen(config, graph, probed)
+
+
+def _draw_new(config: Config, winner: Survivor | None, history: History, rng: Random) -> tuple[Graph, Probed]:
+    """A mutation of the winner, or a random graph; with `mutate_again` one whose function is new, if one is found."""
+    base = _parsed(winner.graph) if winner else None
+    for draws_left in reversed(range(DRAWS_MAX)):
+        graph = _draw(config, base, rng)
+        probed = probe(graph)
+        is_new = config.evolution.duplicates != "mutate_again" or probed.fingerprint not in history.functions
+        if is_new or not draws_left:
+            break
+        if winner and probed.fingerprint == winner.fingerprint:
+            base = graph  # only dead nodes changed: the drift stays; any other known function is drawn anew
+    return graph, probed
+
+
+def _draw(config: Config, base: Graph | None, rng: Random) -> Graph:
+    """A mutation of `base`, or without one a random graph, that the constraints allow."""
+    space = config.space
+    while True:
+        graph = mutate(base, space.space, rng, config.evolution.mutations) if base else space.draw(rng)
+        if space.allows(graph):
+            return graph
+
+
+@lru_cache(maxsize=4096)
+def _parsed(graph: str) -> Graph:
+    return Graph.parse(graph)
 
 
 def screen(config: Config, graph: Graph, probed: Probed) -> tuple[Measurement, ...]:
@@ -73,21 +95,20 @@ def screen(config: Config, graph: Graph, probed: Probed) -> tuple[Measurement, .
     return tuple(measurements)
 
 
-def is_audited(config: Config, birth: int, history: History) -> bool:
-    """Whether a candidate that was just recorded is trained to the full budget all the same, to see whether its gate
-    was right: a share of the rejected, drawn by their births; of every gate as many, as far as it stopped so many."""
-    known = history.births[birth - 1]
-    stopped_by = {gate: count for gate, count in history.rejected_by.items() if gate != DIVERGED}  # it would again
-    if not isinstance(known.outcome, Rejection) or known.inherits or known.outcome.gate == DIVERGED:
+def is_audited(config: Config, birth: int, outcome: Outcome, history: History) -> bool:
+    """Whether a candidate that was just recorded, and did not inherit, is trained to the full budget all the same, to
+    see whether its gate was right: a share of the rejected, drawn by their births; of every gate as many, as far as it
+    stopped so many."""
+    if not isinstance(outcome, Rejection) or outcome.gate == DIVERGED or not config.evolution.audit_share:
         return False
+    stopped_by = {gate: count for gate, count in history.rejected_by.items() if gate != DIVERGED}  # it would again
     of_each = left = config.evolution.audit_share * sum(stopped_by.values())
     for done, stopped in enumerate(sorted(stopped_by.values())):
         of_each = left / (len(stopped_by) - done)
         if of_each <= stopped:
             break
         left -= stopped
-    share = of_each / stopped_by[known.outcome.gate]
-    return Random(f"{config.seed} {birth} audit").random() < share
+    return Random(f"{config.seed} {birth} audit").random() < of_each / stopped_by[outcome.gate]
 
 
 def _timed(check: Callable[[], Check]) -> Measurement:
@@ -105,11 +126,12 @@ class Search:
     store: Store
     pool: Pool
     history: History
+    outcome_of: Callable[[int], Outcome]  # of a birth that is recorded
     should_stop: Callable[[], bool] = lambda: False
     on_progress: Callable[[History], None] = lambda history: None
-    screened: dict[int, tuple[Measurement, ...]] = field(default_factory=dict)  # of the pending, until recorded
+    screened: dict[int, tuple[Graph, tuple[Measurement, ...]]] = field(default_factory=dict)  # of the pending
     began: float = field(default_factory=time.monotonic)
-    audited: set[int] = field(default_factory=set)  # births whose audit is running
+    audited: dict[int, Graph] = field(default_factory=dict)  # births whose audit is running
     evolved: bool = False  # nothing more is proposed; so it is when a run is resumed whose evolution had ended
     crashes_in_a_row: int = 0  # of evaluations; what needs no worker says nothing of the workers
 
@@ -123,16 +145,16 @@ class Search:
                 break
             self._record(*self.next())
         if not self.evolved:
-            self.store.event("evolved", f"{len(self.history.births)} births")
+            self.store.event("evolved", f"{self.history.births} births")
 
     def job(self, birth: int) -> Job:
-        known = self.history.births[birth - 1]
+        known = self.history.pending[birth]
         return Job(
-            graph=str(known.graph),
+            graph=known.graph,
             protocol=self.config.protocol,
-            seed=self.config.seed,
+            seed=known.seed,
             baseline=self.history.baseline_points,
-            rungs=self.history.rung_thresholds(self.config.gates, known.seen),
+            rungs=known.rungs,
         )
 
     def ungated_job(self, graph: Graph, seed: int) -> Job:
@@ -141,11 +163,14 @@ class Search:
         return Job(graph=str(graph), protocol=protocol, seed=seed)
 
     def next(self) -> tuple[int, Evaluation]:
-        """Wait for an outcome."""
+        """Wait for an outcome; what was decided before is written first."""
         while True:
             if self.should_stop():
                 raise Stopped
-            answer = self.pool.next(POLL_SECONDS)
+            due = self.store.seconds_to_flush
+            if not due:
+                self.store.flush()
+            answer = self.pool.next(due or POLL_SECONDS)
             self.on_progress(self.history)
             if answer is not None:
                 return answer
@@ -159,10 +184,8 @@ class Search:
         _, evaluation = self.next()
         match evaluation.outcome:
             case Fitness():
-                self.store.record_beside(
-                    "baseline", graph.formula, self.config.seed, evaluation, birth=None, name=BASELINE
-                )
-                set_baseline(self.history, self.config, evaluation)
+                self.store.record_beside("baseline", graph.formula, self.config.seed, evaluation, name=BASELINE)
+                self.history.set_baseline(evaluation)
             case Rejection(gate, proxy, value, threshold):
                 raise InputError(
                     f"the protocol rejects {BASELINE}: {gate} on {proxy} measured {value:g}, threshold {threshold:g}"
@@ -175,9 +198,9 @@ class Search:
             if self.should_stop():
                 raise Stopped
             if self.history.audits:
-                birth = self.history.audits.pop(0)
-                self.audited.add(birth)
-                self.pool.submit(-birth, self.ungated_job(self.history.births[birth - 1].graph, self.config.seed))
+                birth = next(iter(self.history.audits))
+                graph = self.audited[birth] = Graph.parse(self.history.audits.pop(birth))
+                self.pool.submit(-birth, self.ungated_job(graph, self.config.seed))
             elif self._may_propose():
                 self._propose()
             else:
@@ -185,67 +208,79 @@ class Search:
             self.on_progress(self.history)
 
     def _propose(self) -> None:
-        candidate, measurements = propose(self.config, len(self.history.births) + 1, self.history)
-        known = self._known_outcome(candidate, measurements)
+        graph, candidate, measurements = propose(self.config, self.history.births + 1, self.history)
+        pending = self.history.propose(candidate)
+        known = self._known_outcome(pending, measurements)
+        self.store.propose(candidate)  # after what may flush: with its outcome it is written, or not at all
+        self.screened[candidate.birth] = graph, measurements
         if known is None:
-            self.store.propose(candidate)
-            self.history.propose(candidate)
-            self.screened[candidate.birth] = measurements
             self.pool.submit(candidate.birth, self.job(candidate.birth))
-            return
-        evaluation = Evaluation(known, measurements, seconds=sum(each.seconds for each in measurements))
-        seq, advantage = self.history.outcomes + 1, self.history.advantage(known)
-        self.store.propose_and_record(candidate, evaluation, seq, self.config.seed, advantage)
-        self.history.propose(candidate)
-        self._remember(candidate.birth, known)
-
-    def _remember(self, birth: int, outcome: Outcome) -> None:
-        self.history.record(birth, outcome, self.config.objectives)
-        if is_audited(self.config, birth, self.history):
-            self.history.audits.append(birth)
+        else:
+            seconds = sum(each.seconds for each in measurements)
+            self._record_outcome(candidate.birth, Evaluation(known, seconds=seconds))
 
     def _may_propose(self) -> bool:
-        minutes = self.config.evolution.minutes
-        in_time = minutes is None or time.monotonic() - self.began < 60 * minutes
-        return not self.evolved and in_time and len(self.history.births) < self.config.evolution.births
+        history, evolution = self.history, self.config.evolution
+        if self.evolved or history.births >= evolution.births:
+            return False
+        best = history.best.seq if history.best else 0
+        if evolution.patience is not None and history.outcomes - best >= evolution.patience:
+            return False
+        return evolution.minutes is None or time.monotonic() - self.began < 60 * evolution.minutes
 
-    def _known_outcome(self, candidate: Candidate, measurements: tuple[Measurement, ...]) -> Outcome | None:
+    def _known_outcome(self, pending: Pending, measurements: tuple[Measurement, ...]) -> Outcome | None:
         """The outcome that needs no worker: a screening gate's rejection, or an equal candidate's."""
         if measurements and not measurements[-1].passed:
             last = measurements[-1]
             return Rejection(last.gate, last.proxy, last.value, last.threshold, last.step)
-        if candidate.equal_to is not None:
-            return self.history.births[candidate.equal_to - 1].outcome
-        return None
+        if pending.equal_to is None or not self.history.inherits(pending):
+            return None
+        shared = self.history.shared.get(pending.equal_to)
+        if shared is not None:
+            return shared.fitness
+        self.store.flush()
+        return self.outcome_of(pending.equal_to)
 
     def _resubmit(self, birth: int) -> None:
         while len(self.screened) >= self.pool.capacity:  # more were in flight than this machine has workers
             self._record(*self.next())
-        graph = self.history.births[birth - 1].graph
-        self.screened[birth] = screen(self.config, graph, probe(graph))
+        graph = Graph.parse(self.history.pending[birth].graph)
+        self.screened[birth] = graph, screen(self.config, graph, probe(graph))
         self.pool.submit(birth, self.job(birth))
 
     def _record(self, key: int, evaluation: Evaluation) -> None:
-        birth = abs(key)
-        known = self.history.births[birth - 1]
         if key < 0:
-            self.audited.remove(birth)
+            graph = self.audited.pop(-key)
             advantage = self.history.advantage(evaluation.outcome)
             self.store.record_beside(
-                "audit", known.graph.formula, self.config.seed, evaluation, birth=birth, name=None, advantage=advantage
+                "audit", graph.formula, self.config.seed, evaluation, birth=-key, advantage=advantage
             )
-            self._count_crash(f"audit of birth {birth}", evaluation.outcome)
+            self._count_crash(f"audit of birth {-key}", evaluation.outcome)
             return
-        evaluation = replace(evaluation, measurements=(*self.screened.pop(birth), *evaluation.measurements))
-        advantage = self.history.advantage(evaluation.outcome)
-        seq = self.history.outcomes + 1
-        self.store.record(birth, known.graph.formula, evaluation, seq, self.config.seed, advantage)
-        self._remember(birth, evaluation.outcome)
-        self.history.reached(seq, evaluation.measurements)
+        self._record_outcome(key, evaluation)
         if isinstance(evaluation.outcome, Fitness):
             self.history.fit_seconds.append(evaluation.seconds)
+        self._count_crash(f"birth {key}", evaluation.outcome)
+
+    def _record_outcome(self, birth: int, evaluation: Evaluation) -> None:
+        """Of a candidate that was screened, in the store and in the history."""
+        graph, screened = self.screened.pop(birth)
+        evaluation = replace(evaluation, measurements=(*screened, *evaluation.measurements))
+        known = self.history.record(birth, evaluation.outcome, evaluation.measurements)
+        advantage = self.history.advantage(evaluation.outcome)
+        self.store.record(
+            birth,
+            graph,
+            evaluation,
+            self.history.outcomes,
+            known.seed,
+            advantage,
+            inherits=known.equal_to is not None,
+        )
+        self.store.set_front(each.birth for each in self.history.front)
+        if known.equal_to is None and is_audited(self.config, birth, evaluation.outcome, self.history):
+            self.history.audits[birth] = known.graph
         self.on_progress(self.history)
-        self._count_crash(f"birth {birth}", evaluation.outcome)
 
     def _count_crash(self, which: str, outcome: Outcome) -> None:
         """Many in a row are not the candidates' fault."""

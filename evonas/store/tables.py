@@ -1,6 +1,7 @@
 """The schema. Migrations in `migrations/versions` build it; a test compares the two."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -13,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -24,8 +26,9 @@ run = Table(
     Column("id", Integer, primary_key=True),
     Column("name", String, nullable=False, unique=True),
     Column("config", Text, nullable=False),  # the resolved config, JSON
-    Column("seed", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
     Column("epoch", Integer, nullable=False),  # rises whenever a driver takes the run over
+    Column("writes", Integer, nullable=False, server_default="0"),  # transactions of drivers
     Column("versions", Text, nullable=False),  # of evonas, the language, torch ..., and the folder; JSON
     Column("created", Float, nullable=False),  # Unix seconds
     Column("finished", Float),
@@ -42,37 +45,54 @@ candidate = Table(
     Column("fingerprint", String, nullable=False),
     Column("family", String, nullable=False),
     Column("parent", Integer),  # birth
-    Column("operator", String, nullable=False),  # random | mutation
+    Column("operator", String, nullable=False),  # catalog | random | mutation
     Column("equal_to", Integer),  # birth of the candidate whose outcome it inherits
     Column("seen", Integer, nullable=False),  # outcomes recorded when it was proposed
     Column("batch_dependent", Boolean, nullable=False),
     Column("live_nodes", Integer, nullable=False),
     Column("state", String, nullable=False),  # pending | evaluated | rejected | crashed
     Index("candidate_by_state", "run", "state"),
-    Index("candidate_by_fingerprint", "run", "fingerprint"),
     Index("candidate_by_parent", "run", "parent"),
 )
 
-candidate_op = Table(
+candidate_op = Table(  # of the candidates that have an outcome
     "candidate_op",
     metadata,
     Column("run", Integer, primary_key=True),
-    Column("birth", Integer, primary_key=True),
     Column("op", String, primary_key=True),  # of a live node
+    Column("birth", Integer, primary_key=True),
+    Column("advantage", Float),  # the outcome's; NULL where it was inherited too: each function is found once
     ForeignKeyConstraint(["run", "birth"], ["candidate.run", "candidate.birth"]),
-    Index("candidate_op_by_op", "run", "op"),
+    Index(
+        "candidate_op_by_advantage",
+        "run",
+        "op",
+        "advantage",
+        sqlite_where=text("advantage IS NOT NULL"),
+        postgresql_where=text("advantage IS NOT NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+front = Table(  # the survivors that no other one dominates, without those that inherit; kept up to date by the driver
+    "front",
+    metadata,
+    Column("run", Integer, primary_key=True),
+    Column("birth", Integer, primary_key=True),
+    ForeignKeyConstraint(["run", "birth"], ["candidate.run", "candidate.birth"]),
+    sqlite_with_rowid=False,
 )
 
 evaluation = Table(
     "evaluation",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("run", ForeignKey("run.id"), nullable=False),
+    Column("run", ForeignKey("run.id"), primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),  # counted by the run's driver; below zero: superseded
     Column("layer", Text, nullable=False),  # formula
     Column("birth", Integer),  # NULL for a layer of the catalog
     Column("name", String),  # of a layer of the catalog
-    Column("purpose", String, nullable=False),  # search | baseline | audit | rerank | validate
-    Column("seed", Integer, nullable=False),
+    Column("purpose", String, nullable=False),  # search | baseline | audit | rerank | validate | superseded
+    Column("seed", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="1"),  # the last of them is told
     Column("epoch", Integer, nullable=False),
     Column("seq", Integer),  # order of the search's outcomes
@@ -95,30 +115,40 @@ evaluation = Table(
     Index("evaluation_by_purpose", "run", "purpose", "advantage"),
 )
 
+_OF_EVALUATION = ["evaluation.run", "evaluation.id"]
+
 score = Table(
     "score",
     metadata,
-    Column("evaluation", ForeignKey("evaluation.id"), primary_key=True),
+    Column("run", Integer, primary_key=True),
+    Column("evaluation", Integer, primary_key=True),
     Column("proxy", String, primary_key=True),
     Column("objective", String, primary_key=True),  # accuracy | step_seconds | saved_mb
     Column("value", Float, nullable=False),
+    ForeignKeyConstraint(["run", "evaluation"], _OF_EVALUATION),
+    Index("score_by_value", "run", "objective", "proxy", "value"),
+    sqlite_with_rowid=False,
 )
 
 point = Table(
     "point",
     metadata,
-    Column("evaluation", ForeignKey("evaluation.id"), primary_key=True),
+    Column("run", Integer, primary_key=True),
+    Column("evaluation", Integer, primary_key=True),
     Column("proxy", String, primary_key=True),
     Column("repeat", Integer, primary_key=True, server_default="0"),  # with the n-th of the recipe's seeds
     Column("step", Integer, primary_key=True),
     Column("accuracy", Float, nullable=False),
     Column("loss", Float, nullable=False),
+    ForeignKeyConstraint(["run", "evaluation"], _OF_EVALUATION),
+    sqlite_with_rowid=False,
 )
 
 measurement = Table(
     "measurement",
     metadata,
-    Column("evaluation", ForeignKey("evaluation.id"), primary_key=True),
+    Column("run", Integer, primary_key=True),
+    Column("evaluation", Integer, primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("gate", String, nullable=False),
     Column("proxy", String, nullable=False),  # "" for gates that need none
@@ -127,6 +157,8 @@ measurement = Table(
     Column("step", Integer, nullable=False),
     Column("passed", Boolean, nullable=False),
     Column("seconds", Float, nullable=False),
+    ForeignKeyConstraint(["run", "evaluation"], _OF_EVALUATION),
+    sqlite_with_rowid=False,
 )
 
 event = Table(

@@ -9,7 +9,8 @@ from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
 from evonas.evolution import Search, Stopped
-from evonas.store.queries import Reader, Trained
+from evonas.store.queries import Reader
+from evonas.store.records import Trained
 from search_space.catalog import catalog
 from search_space.graph import Graph
 from workers.outcome import Crash, Fitness

@@ -38,7 +38,7 @@ def validate(
     store = Store.take_over(reader.address, to="validating")
     try:
         with open_pool(config) as pool, stop_signals() as should_stop:
-            search = Search(config, store, pool, History(), should_stop)
+            search = Search(config, store, pool, History(config), reader.outcome, should_stop)
             retrain(search, reader, "validate", wanted, fresh, on_progress, judged_on="test")
     finally:
         store.close()

@@ -24,7 +24,8 @@ from PIL import Image
 import evonas
 from evonas.evolution import History
 from evonas.run import BEST_LAYER, Run, Watcher
-from evonas.store.queries import Reader, jsonable
+from evonas.store.queries import Reader
+from evonas.store.records import jsonable
 from evonas.studies.rerank import contenders, rerank_seeds
 from search_space.errors import InputError
 from tests.conftest import TINY
@@ -304,7 +305,7 @@ BAD: dict[str, Callable[[dict[str, Any], Path], Path]] = {
     "a seed that SQL cannot hold": _set(seed=10**30),
     "no such image folder": _set(data={"source": "folder", "path": "FOLDER/none"}),
     "too few images": _set(data={"train": 20000}),
-    "an unknown kind of database": _set(store={"url": "postgresql://localhost/evonas"}),
+    "an unknown kind of database": _set(store={"url": "mysql://localhost/evonas"}),
     "no URL": _set(store={"url": "all.db"}),
     "another driver of SQLite": _set(store={"url": "sqlite+aiosqlite:///FOLDER/all.db"}),
     "a database where none can be": _set(store={"url": "sqlite:////proc/all.db"}),
@@ -506,13 +507,17 @@ def asked_to_stop(
     return driver.returncode, output, errors
 
 
-def test_three_kills_and_resumes_are_the_uninterrupted_run(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
+def test_eight_kills_and_resumes_are_the_uninterrupted_run(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
+    """More of them, at random moments, in tests/benchmarks/resume.py."""
     config, folder = written(tmp_path, tiny), tmp_path / "run"
-    first = killed(started("search", config, "--run", str(folder)), folder, BIRTHS, 4)
-    second = killed(started("resume", str(folder)), folder, OUTCOMES, 20)
+    records = [killed(started("search", config, "--run", str(folder)), folder, BIRTHS, 1)]
+    moments = ((OUTCOMES, 4), (BIRTHS, 9), (OUTCOMES, 15), (BIRTHS, 21), (OUTCOMES, 28), (BIRTHS, 36))
+    records += [killed(started("resume", str(folder)), folder, *moment) for moment in moments]
     killed(started("resume", str(folder)), folder, RERANKED, 4)  # two of BN-ReLU were there before the first birth
     during = reranked(folder)
-    assert len(first) < len(second) < len(logical(folder))
+    counts = [len(each) for each in records]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1] < len(logical(folder))
     assert 4 <= len(during) < 6
     assert evonas.resume(folder).finished
     assert logical(folder) == logical(calm.reference)
@@ -539,7 +544,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     driver = started("search", path, "--run", str(folder))
     drivers.append(driver.pid)
     answers[signal.SIGINT] = asked_to_stop(driver, folder, BIRTHS, 3, signal.SIGINT)
-    for reached, number in ((12, signal.SIGTERM), (25, signal.SIGKILL)):
+    for reached, number in ((8, signal.SIGKILL), (12, signal.SIGTERM), (25, signal.SIGKILL)):
         driver = started("resume", str(folder))
         drivers.append(driver.pid)
         if number == signal.SIGKILL:

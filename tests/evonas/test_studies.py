@@ -12,11 +12,13 @@ from evonas.config import Config
 from evonas.config_file import parse_config
 from evonas.store.database import Address
 from evonas.store.queries import Reader
-from evonas.store.store import Candidate, Store
+from evonas.store.records import Candidate
+from evonas.store.store import Store
 from evonas.studies.bench import IDENTITY, BenchRow, bench, best_execution
 from evonas.studies.funnel import funnel
 from evonas.studies.noise import measure_noise
 from search_space.catalog import catalog
+from search_space.fingerprint import Probed
 from search_space.graph import Graph
 from workers.evaluation import evaluate
 from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
@@ -64,8 +66,8 @@ def recorded(tmp_path: Path, tiny: dict[str, Any]) -> Reader:
     for birth, evaluation in enumerate(told, start=1):
         equal_to = 1 if birth == len(told) else None
         graph = Graph.parse("x")
-        store.propose(Candidate(birth, graph, f"f{birth}", "", None, "random", equal_to, 0, False))
-        store.record(birth, "x", evaluation, birth, 0, None)
+        store.propose(Candidate.of(graph, Probed(f"f{birth}", "", 1.0), birth, seen=0, equal_to=equal_to))
+        store.record(birth, graph, evaluation, birth, 0, None)
     far, lost = Rejection("diverged", "resnet", math.inf, math.inf, 1), Crash("time_limit", "hung")
     audits: list[Outcome] = [far, lost]
     audits += [Fitness({proxy: a + lead for proxy, a in FULL.items()}) for lead in (-0.0199, -0.0201, 0.3)]

@@ -1,0 +1,150 @@
+"""One driver owns a run, by a lock that the system, or the database server, releases when its process dies."""
+
+import fcntl
+import hashlib
+import os
+import platform
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Protocol
+
+from sqlalchemy import Connection, Engine, inspect, select, text
+from sqlalchemy.exc import DBAPIError
+
+from evonas.store import tables
+from evonas.store.database import Address, build_schema, open_engine, schema_of, schemas, upgrade_file
+from search_space.errors import InputError
+
+
+class Lock(Protocol):
+    """Of a run."""
+
+    def renew(self) -> bool:
+        """Whether it is held; taken again where the server lost it with the connection."""
+
+    def release(self, *, remove: bool = False) -> None:
+        """Let the run go; with `remove` nothing of the lock stays."""
+
+
+def this_driver() -> str:
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+def own(address: Address, run: str) -> Lock:
+    """Raises InputError with host and process of the driver that owns the run now."""
+    return _FileLock(address, run) if address.is_file else _ServerLock(address, run)
+
+
+class _FileLock:
+    """`flock` on a file beside the database."""
+
+    def __init__(self, address: Address, run: str) -> None:
+        database = address.path.resolve()  # not the link by which it was found
+        try:
+            database.parent.mkdir(parents=True, exist_ok=True)
+            self.file: IO[str] = (database.parent / f".{database.name}.{run}.lock").open("a+")
+        except OSError as error:
+            where, reason = address.where, f"{error.strerror}: {error.filename}"
+            raise InputError(f"{where}: the run cannot be locked ({reason})") from None
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.file.seek(0)
+            owner = self.file.read().strip() or "another driver"
+            self.file.close()
+            raise InputError(f"{address.where}: the run is driven by {owner}") from None
+        self.file.truncate(0)
+        self.file.write(this_driver())
+        self.file.flush()
+
+    def renew(self) -> bool:
+        return not self.file.closed
+
+    def release(self, *, remove: bool = False) -> None:
+        if remove:
+            Path(self.file.name).unlink(missing_ok=True)
+        self.file.close()
+
+
+class _ServerLock:
+    """PostgreSQL's advisory lock of a session that lives as long as the driver."""
+
+    def __init__(self, address: Address, run: str) -> None:
+        self._engine: Engine = open_engine(address, writable=True)
+        self._key = int.from_bytes(hashlib.sha256(f"evonas {run}".encode()).digest()[:8], signed=True)
+        self._session: Connection | None = None
+        try:
+            held = self.renew()
+        except DBAPIError as error:
+            raise InputError(f"{address.where}: does not answer ({_one_line(error)})") from None
+        if not held:
+            owner = _last_driver(self._engine, run)
+            self._engine.dispose()
+            raise InputError(f"{address.where}: the run is driven by {owner}")
+
+    def renew(self) -> bool:
+        if self._session is not None:
+            try:
+                self._session.execute(text("SELECT 1"))
+                return True
+            except DBAPIError:
+                self._session.invalidate()
+                self._session.close()
+                self._session = None
+        session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        for name, value in (("idle", 30), ("interval", 10), ("count", 3)):  # a dead driver is noticed in a minute
+            session.execute(text(f"SET tcp_keepalives_{name} = {value}"))
+        if session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": self._key}).scalar_one():
+            self._session = session
+            return True
+        session.close()
+        return False
+
+    def release(self, *, remove: bool = False) -> None:
+        if self._session is not None:
+            self._session.invalidate()  # closed, not returned to a pool: with the session goes the lock
+            self._session.close()
+            self._session = None
+        self._engine.dispose()
+
+
+def _last_driver(engine: Engine, run: str) -> str:
+    """Who began it or took it over last."""
+    if not inspect(engine).has_table(tables.event.name):
+        return "another driver"
+    e = tables.event.c
+    query = select(e.message).join(tables.run, e.run == tables.run.c.id).where(tables.run.c.name == run)
+    query = query.where(e.kind.in_(("started", "resumed", "validating"))).order_by(e.id.desc())
+    with engine.connect() as connection:
+        return connection.execute(query).scalars().first() or "another driver"
+
+
+def check_schema(address: Address) -> None:
+    """Upgrades a database of an older version, after saying so. Raises InputError for a newer one, for what is no
+    database of evonas, and where one of its runs is driven."""
+    engine = open_engine(address, writable=False)
+    found = schema_of(engine, address.where)
+    if found == schemas()[0]:
+        return
+    if found is None:
+        raise InputError(f"{address.where}: no run of evonas in it")
+    with engine.connect() as connection:
+        runs = list(connection.execute(text("SELECT name FROM run")).scalars())
+    engine.dispose()
+    with ExitStack() as locks:
+        for run in runs:
+            try:
+                lock = own(address, run)
+            except InputError as error:
+                raise InputError(f"{error}; its schema {found} is upgraded when that ends") from None
+            locks.callback(lock.release, remove=True)
+        if address.is_file:
+            upgrade_file(address, found)
+        else:
+            engine = open_engine(address, writable=True)
+            build_schema(engine)
+            engine.dispose()
+
+
+def _one_line(error: DBAPIError) -> str:
+    return " ".join(str(error.orig).split())

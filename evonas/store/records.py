@@ -1,0 +1,254 @@
+"""What the store holds, as values and as rows."""
+
+import math
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Table
+
+from evonas.store import tables
+from search_space.analysis import batch_dependent
+from search_space.fingerprint import Probed
+from search_space.graph import Graph
+from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
+
+_HOST = platform.node()
+
+
+class State(StrEnum):
+    """Of a candidate; pending while a worker has it, or will have it again after a resume."""
+
+    PENDING = "pending"
+    EVALUATED = "evaluated"
+    REJECTED = "rejected"
+    CRASHED = "crashed"
+
+
+def state_after(outcome: Outcome) -> State:
+    match outcome:
+        case Fitness():
+            return State.EVALUATED
+        case Rejection():
+            return State.REJECTED
+        case Crash():
+            return State.CRASHED
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What is known of a candidate when it is proposed: a row of the table."""
+
+    birth: int
+    graph: str
+    formula: str
+    digest: str
+    fingerprint: str
+    family: str
+    parent: int | None
+    operator: str
+    equal_to: int | None
+    seen: int
+    batch_dependent: bool
+    live_nodes: int
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        probed: Probed,
+        birth: int,
+        *,
+        seen: int,
+        operator: str = "random",
+        parent: int | None = None,
+        equal_to: int | None = None,
+    ) -> "Candidate":
+        text, formula, digest = str(graph), graph.formula, graph.digest
+        return cls(
+            *(birth, text, formula, digest, probed.fingerprint, probed.family, parent, operator, equal_to, seen),
+            *(batch_dependent(graph), graph.live_nodes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A candidate with its outcome in the search, if it has one."""
+
+    birth: int
+    formula: str
+    graph: str
+    digest: str
+    fingerprint: str
+    family: str
+    parent: int | None
+    operator: str
+    equal_to: int | None
+    seen: int
+    batch_dependent: bool
+    live_nodes: int
+    state: str
+    seq: int | None
+    advantage: float | None  # mean over proxies of accuracy minus BN-ReLU's
+    outcome: Outcome | None
+    accuracy: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One evaluation, of a candidate or of a layer of the catalog."""
+
+    purpose: str
+    birth: int | None
+    name: str | None
+    formula: str
+    seed: int
+    evaluation: Evaluation
+    advantage: float | None
+    epoch: int
+    at: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An outcome of the search, and what its gates measured."""
+
+    birth: int
+    seed: int
+    outcome: Outcome
+    measurements: tuple[Measurement, ...]
+
+
+def rows_of(
+    run: int,
+    number: int,
+    epoch: int,
+    evaluation: Evaluation,
+    *,
+    layer: str,
+    purpose: str,
+    seed: int,
+    birth: int | None = None,
+    name: str | None = None,
+    seq: int | None = None,
+    advantage: float | None = None,
+) -> Iterator[tuple[Table, list[dict[str, Any]]]]:
+    """An evaluation as rows of its tables."""
+    outcome = evaluation.outcome
+    row: dict[str, Any] = {
+        **dict.fromkeys(("gate", "proxy", "value", "threshold", "step", "message")),
+        "run": run,
+        "id": number,
+        "layer": layer,
+        "birth": birth,
+        "name": name,
+        "purpose": purpose,
+        "seed": seed,
+        "attempts": evaluation.attempts,
+        "epoch": epoch,
+        "seq": seq,
+        "advantage": advantage,
+        "verdict": type(outcome).__name__.lower(),
+        "host": evaluation.host or _HOST,
+        "conditions": evaluation.conditions,
+        "seconds": evaluation.seconds,
+        "memory_mb": evaluation.memory_mb,
+        "at": time.time(),
+    }
+    of = {"run": run, "evaluation": number}
+    scores: list[dict[str, Any]] = []
+    match outcome:
+        case Fitness():
+            scores = [
+                {**of, "proxy": proxy, "objective": objective, "value": value}
+                for objective, each in columns(outcome).items()
+                for proxy, value in each.items()
+            ]
+        case Rejection():
+            row |= columns(outcome)
+        case Crash():
+            row |= {"gate": outcome.kind, "message": outcome.message}
+    yield tables.evaluation, [row]
+    yield tables.score, scores
+    yield tables.point, [{**of, **columns(each)} for each in evaluation.points]
+    yield tables.measurement, [{**of, "position": i, **columns(m)} for i, m in enumerate(evaluation.measurements)]
+
+
+def columns(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+LOGICAL = (
+    *("birth", "graph", "formula", "digest", "fingerprint", "family", "parent", "operator", "equal_to", "seen"),
+    *("batch_dependent", "live_nodes", "state", "seq", "advantage"),
+)
+
+
+def outcome_from(row: dict[str, Any], scores: dict[str, dict[str, float]]) -> Outcome:
+    match row["verdict"]:
+        case "fitness":
+            return Fitness(**scores)
+        case "rejection":
+            return Rejection(row["gate"], row["proxy"], row["value"], row["threshold"], row["step"])
+        case _:
+            return Crash(row["gate"], row["message"])
+
+
+def evaluation_from(row: Any, details: dict[str, list[Any]]) -> Evaluation:
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    for each in details["score"]:
+        scores[each.objective][each.proxy] = each.value
+    return Evaluation(
+        outcome_from(row._asdict(), scores),
+        tuple(
+            Measurement(m.gate, m.proxy, m.value, m.threshold, m.step, m.passed, m.seconds)
+            for m in details["measurement"]
+        ),
+        tuple(Point(p.proxy, p.step, p.accuracy, p.loss, p.repeat) for p in details["point"]),
+        row.seconds,
+        row.memory_mb,
+        row.host,
+        row.conditions or "",
+        row.attempts,
+    )
+
+
+def told(trained: Trained, logical_only: bool) -> dict[str, Any]:
+    """An evaluation's outcome, curves and measurements; beside them, unless only the logical part is asked for, what
+    depends on the machine and its speed."""
+    evaluation, outcome = trained.evaluation, trained.evaluation.outcome
+    row: dict[str, Any] = {"verdict": type(outcome).__name__.lower()}
+    match outcome:
+        case Fitness(accuracy, step_seconds, saved_mb):
+            row |= {"accuracy": accuracy, "saved_mb": saved_mb}
+            row |= {} if logical_only else {"step_seconds": step_seconds}
+        case Rejection(gate, proxy, value, threshold, step):
+            row |= {"gate": gate, "proxy": proxy, "value": value, "threshold": threshold, "step": step}
+        case Crash(kind, message):
+            row |= {"gate": kind} | ({} if logical_only else {"message": message})
+    points = sorted(evaluation.points, key=lambda p: (p.repeat, p.proxy, p.step))
+    row["points"] = [[p.proxy, p.step, p.accuracy, p.loss, p.repeat] for p in points]
+    columns = [name for name in Measurement.__slots__ if not (logical_only and name == "seconds")]
+    row["measurements"] = [{name: getattr(m, name) for name in columns} for m in evaluation.measurements]
+    if not logical_only:
+        row |= {"seconds": evaluation.seconds, "memory_mb": evaluation.memory_mb, "host": evaluation.host}
+        row |= {"conditions": evaluation.conditions, "attempts": evaluation.attempts}
+        row |= {"epoch": trained.epoch, "at": trained.at}
+    return row
+
+
+def jsonable(value: Any) -> Any:
+    """JSON has no infinity: it is written as the text "inf"."""
+    if isinstance(value, dict):
+        return {key: jsonable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

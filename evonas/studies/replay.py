@@ -1,0 +1,60 @@
+"""Whether a run's records explain themselves: every proposal is derived again from what stands before it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evonas.evolution import propose
+from evonas.history import History, Pending
+from evonas.run import retold
+from evonas.store.queries import Reader
+from evonas.store.records import Candidate, Recorded
+from workers.protocol import Rung
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A field of a birth that the records before it do not give."""
+
+    birth: int
+    field: str
+    stored: Any
+    derived: Any
+
+
+def replay(run: str | Path, on_progress: Callable[[int], None] = lambda birth: None) -> list[Difference]:
+    """The differences between what the store holds of each candidate, of the thresholds at its rungs and of the seed it
+    was trained with, and what follows from the config and the records before it; and at the end the Pareto front.
+
+    There is none in a run that this version of evonas wrote, however often it was killed, resumed and on how many
+    workers; a run of another version of the fingerprint or of the sampler differs. Nothing is trained.
+    """
+    reader = Reader.open(run)
+    history, found = History(reader.config), list[Difference]()
+    for each in reader.evaluations("baseline"):
+        history.set_baseline(each.evaluation)
+
+    def compare(birth: int, field: str, stored: Any, derived: Any) -> None:
+        if stored != derived:
+            found.append(Difference(birth, field, stored, derived))
+
+    def compare_outcome(known: Pending, recorded: Recorded) -> None:
+        if history.inherits(known):
+            return
+        compare(recorded.birth, "seed", recorded.seed, known.seed)
+        expected = {each.steps: each.accuracy for each in known.rungs}
+        for measured in recorded.measurements:
+            if measured.gate == Rung.model_fields["gate"].default:
+                compare(recorded.birth, f"rung {measured.step}", measured.threshold, expected.get(measured.step, 0.0))
+
+    for candidate in retold(reader, history, compare_outcome):
+        _, derived, _ = propose(reader.config, history.births + 1, history)
+        for name in Candidate.__slots__:
+            compare(candidate.birth, name, getattr(candidate, name), getattr(derived, name))
+        on_progress(candidate.birth)
+    front = sorted(each.birth for each in reader.front())
+    derived_front = sorted(each.birth for each in history.front)
+    if front != derived_front:
+        found.append(Difference(0, "front", front, derived_front))
+    return found
