@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from evonas.cli import catalog, query, search, study
+from evonas.cli import catalog, explore, query, search, study
 from evonas.store.store import StoreError
 from search_space.errors import InputError
 
@@ -18,6 +18,7 @@ def app() -> None:
 for _command in (
     *(search.init, search.search, search.resume),
     *(query.status, query.top, query.show, query.dump, query.export),
+    *(explore.find, explore.lineage, explore.replay),
     *(study.funnel, study.validate, study.noise, study.bench_command),
     catalog.catalog,
 ):

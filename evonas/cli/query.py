@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from evonas.cli.display import duration, one_line, terminal
 from evonas.config import BASELINE
 from evonas.report.picture import draw
 from evonas.run import export_layer
-from evonas.store.queries import Reader, Record, jsonable
+from evonas.store.queries import Reader
+from evonas.store.records import Record, jsonable
 from search_space.errors import InputError
 from search_space.graph import Graph
 from search_space.latex import latex
@@ -22,6 +24,7 @@ from workers.outcome import Crash, Fitness, Outcome, Rejection
 RUN = click.argument("run")
 BIRTH = click.argument("birth", type=int)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+COUNT = click.option("-n", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="How many.")
 PICTURE = click.option("--picture", metavar="FILE", type=click.Path(path_type=Path), help="Draw it: .svg or .png.")
 
 
@@ -83,10 +86,12 @@ def status(run: str, as_json: bool) -> None:
 
 @click.command(short_help="The best survivors, with one seed.")
 @RUN
-@click.option("-n", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="How many.")
+@COUNT
 @click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
+@click.option("--after", metavar="BIRTH", type=int, help="Those that follow this birth: the next page.")
+@click.option("--front", is_flag=True, help="Those that no other one beats in every objective.")
 @JSON
-def top(run: str, n: int, by: str | None, as_json: bool) -> None:
+def top(run: str, n: int, by: str | None, after: int | None, front: bool, as_json: bool) -> None:
     """The best survivors of RUN, with the search's one seed.
 
     Ranked by the mean over proxies of accuracy minus BN-ReLU's. Of equal candidates only the first is listed.
@@ -94,15 +99,33 @@ def top(run: str, n: int, by: str | None, as_json: bool) -> None:
     \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
     """
+    if front and (by or after):
+        raise InputError("--front: all of the front is listed, by the mean; without --by and --after")
     reader = Reader.open(run)
-    records, spread = reader.top(n, by), reader.spread()
-    baseline = [each.evaluation.outcome for each in reader.evaluations("baseline")]
+    records, spread = reader.front() if front else reader.top(n, by, after), reader.spread()
     if as_json:
-        accuracies = [each.accuracy for each in baseline if isinstance(each, Fitness)]
+        accuracies = [each.accuracy for each in _baselines(reader)]
         noise = {proxy: {"deviation": deviation, "seeds": seeds} for proxy, (deviation, seeds) in spread.items()}
         told = {"baseline": accuracies[0] if accuracies else None, "baseline_spread": noise}
-        print_json(told | {"top": [_told(record) for record in records]})
+        print_json(told | {"top": [candidate_json(record) for record in records]})
         return
+    console = terminal()
+    console.print(survivors_table(reader, records))
+    if not records:
+        console.print("No candidate has been trained to the full budget yet." if not after else "No further one.")
+    if spread:
+        seeds = next(iter(spread.values()))[1]
+        shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
+        console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}", soft_wrap=True)
+
+
+def _baselines(reader: Reader) -> list[Fitness]:
+    outcomes = [each.evaluation.outcome for each in reader.evaluations("baseline")]
+    return [each for each in outcomes if isinstance(each, Fitness)]
+
+
+def survivors_table(reader: Reader, records: Sequence[Record]) -> Table:
+    """BN-ReLU, then candidates, trained or not."""
     proxies = list(reader.config.proxies)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     table.add_column("birth", justify="right")
@@ -111,22 +134,14 @@ def top(run: str, n: int, by: str | None, as_json: bool) -> None:
     table.add_column(f"to {BASELINE}", justify="right")
     table.add_column("parent", justify="right")
     table.add_column("formula", overflow="fold")
-    for each in baseline:
-        if isinstance(each, Fitness):
-            scores = [f"{each.accuracy[p]:.3f}" for p in proxies]
-            table.add_row("", *scores, "", "", BASELINE, style="dim")
+    for each in _baselines(reader):
+        table.add_row("", *(f"{each.accuracy[p]:.3f}" for p in proxies), "", "", BASELINE, style="dim")
     for record in records:
-        scores = [f"{record.accuracy[p]:.3f}" for p in proxies]
+        scores = [f"{record.accuracy[p]:.3f}" if p in record.accuracy else "-" for p in proxies]
         difference = "" if record.advantage is None else f"{record.advantage * 100:+.1f}"
-        table.add_row(str(record.birth), *scores, difference, str(record.parent or "random"), one_line(record.formula))
-    console = terminal()
-    console.print(table)
-    if not records:
-        console.print("No candidate has been trained to the full budget yet.")
-    if spread:
-        seeds = next(iter(spread.values()))[1]
-        shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
-        console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}", soft_wrap=True)
+        parent = str(record.parent or record.operator)
+        table.add_row(str(record.birth), *scores, difference, parent, one_line(record.formula))
+    return table
 
 
 @click.command(short_help="One candidate, with all that is known.")
@@ -149,7 +164,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     if picture:
         draw(graph, picture)
     if as_json:
-        told = _told(record) | {"latex": latex(graph)}
+        told = candidate_json(record) | {"latex": latex(graph)}
         if evaluation is not None:
             told["measurements"] = [_columns(each) for each in evaluation.measurements]
             told["points"] = [_columns(each) for each in evaluation.points]
@@ -161,7 +176,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
         return
     console = terminal()
     console.print(f"birth {birth} of {reader.name}: {outcome_text(record.outcome)}", soft_wrap=True, style="bold")
-    origin = f"mutation of birth {record.parent}" if record.parent else "random"
+    origin = f"mutation of birth {record.parent}" if record.parent else record.operator
     equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
     console.print(f"{origin}, proposed after {record.seen} outcomes{equal}")
     batch = "depends on the batch" if record.batch_dependent else "does not depend on the batch"
@@ -254,7 +269,7 @@ def outcome_text(outcome: Outcome | None) -> str:
             return f"crashed ({kind}): {message}"
 
 
-def _told(record: Record) -> dict[str, Any]:
+def candidate_json(record: Record) -> dict[str, Any]:
     told = _columns(record)
     outcome = told.pop("outcome")
     told["verdict"] = type(outcome).__name__.lower() if outcome is not None else None

@@ -23,7 +23,9 @@ from evonas.config_file import parse_config
 from evonas.run import BEST_LAYER
 from evonas.store.database import Address
 from evonas.store.queries import Reader
-from evonas.store.store import Candidate, Store
+from evonas.store.records import Candidate
+from evonas.store.store import Store
+from search_space.fingerprint import Probed
 from search_space.graph import Graph
 from search_space.latex import latex
 from tests.conftest import TINY
@@ -44,6 +46,9 @@ COMMANDS = (
     "validate",
     "noise",
     "bench",
+    "find",
+    "lineage",
+    "replay",
 )
 READERS = ("status", "top", "show", "dump", "export", "funnel")
 
@@ -322,6 +327,65 @@ def test_status_counts_what_is_left(command: Command, tmp_path: Path) -> None:
     assert "left" in answer.lines[-1]
 
 
+def test_pages_of_top_are_the_whole_in_its_order(command: Command, run: Path) -> None:
+    whole = [each["birth"] for each in strict(command("top", run, "-n", "100", "--json").out)["top"]]
+    first = [each["birth"] for each in strict(command("top", run, "-n", "2", "--json").out)["top"]]
+    rest = strict(command("top", run, "-n", "100", "--after", str(first[-1]), "--json").out)["top"]
+    assert first + [each["birth"] for each in rest] == whole
+    assert command("top", run, "--after", str(whole[-1])).lines[-3].strip() == "No further one."
+    refused(command("top", run, "--front", "--by", "resnet"), "without --by and --after")
+
+
+def test_top_front_lists_what_no_other_one_beats(command: Command, run: Path) -> None:
+    told = strict(command("top", run, "--front", "--json").out)["top"]
+    everyone = strict(command("top", run, "-n", "100", "--json").out)["top"]
+    for each in told:
+        better = [o for o in everyone if all(o["accuracy"][p] > each["accuracy"][p] for p in each["accuracy"])]
+        assert better == []
+    assert everyone[0]["birth"] in {each["birth"] for each in told}
+
+
+def test_find_lists_survivors_by_their_operations(command: Command, run: Path) -> None:
+    everyone = strict(command("top", run, "-n", "100", "--json").out)["top"]
+    op = next(op for op in ("sqrt", "tanh", "neg", "mul", "add", "div") for e in everyone if f"{op}(" in e["formula"])
+    with_it = [each["birth"] for each in strict(command("find", run, "--uses", op, "--json").out)]
+    without = [each["birth"] for each in strict(command("find", run, "--lacks", op, "-n", "100", "--json").out)]
+    assert with_it
+    assert sorted([*with_it, *without]) == sorted(each["birth"] for each in everyone)
+    assert str(with_it[0]) in command("find", run, "--uses", op).out
+    refused(command("find", run, "--uses", "std_gwh"), "did you mean 'std_ghw'?")
+
+
+def test_lineage_goes_back_to_a_root(command: Command, run: Path) -> None:
+    records = {each.birth: each for each in Reader.open(run).candidates()}
+    birth = max(birth for birth, each in records.items() if each.parent)
+    line = [birth]
+    while (parent := records[line[-1]].parent) is not None:
+        line.append(parent)
+    told = strict(command("lineage", run, str(birth), "--json").out)
+    assert [each["birth"] for each in told["line"]] == line[::-1]
+    assert birth in strict(command("lineage", run, str(line[1]), "--json").out)["children"]
+    answer = command("lineage", run, str(birth))
+    assert answer.code == 0
+    assert answer.lines[-1] == "children: none"
+
+
+def test_replay_derives_a_run_and_names_what_was_changed(command: Command, run: Path, tmp_path: Path) -> None:
+    answer = command("replay", run)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.lines == ["run: 40 births; every one follows from the records before it."]
+    copy = tmp_path / "run.db"
+    shutil.copy(run / "run.db", copy)
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("UPDATE candidate SET operator = 'catalog' WHERE birth = 20")
+        connection.execute("UPDATE candidate SET formula = 'x' WHERE birth = 30")
+        connection.commit()
+    changed = command("replay", copy)
+    assert changed.code == 1
+    assert "2 values differ" in changed.lines[0]
+    assert [line.split(":")[0].strip() for line in changed.lines[1:]] == ["birth 20", "birth 30"]
+
+
 def test_top_lists_the_best_in_order(command: Command, run: Path) -> None:
     answer = command("top", run, "-n", "3")
     assert (answer.code, answer.err) == (0, "")
@@ -495,7 +559,8 @@ def unfinished(tmp_path: Path) -> Path:
     crash = Crash("out_of_memory", "[enforce fail at alloc.cpp:118] err [/dev/shm] [bold]x[/italic]")
     outcomes = [Evaluation(Fitness({"resnet": 0.5, "mobilenet": 0.5}), (measured,)), Evaluation(crash)]
     for birth, evaluation in enumerate(outcomes, start=1):
-        store.propose_and_record(_candidate(birth), evaluation, birth, 0, 0.1 if birth == 1 else None)
+        store.propose(_candidate(birth))
+        store.record(birth, Graph.parse(LONG), evaluation, birth, 0, 0.1 if birth == 1 else None)
     store.propose(_candidate(3))
     store.close()
     return folder
@@ -505,8 +570,7 @@ LONG = "x * sigmoid(v1 * x) / max(std_bhw(v0 + x * x), sqrt(mean_ghw(exp(v1 * x)
 
 
 def _candidate(birth: int) -> Candidate:
-    graph = Graph.parse(LONG)
-    return Candidate(birth, graph, f"f{birth}", f"f{birth}", None, "random", None, 0, False)
+    return Candidate.of(Graph.parse(LONG), Probed(f"f{birth}", f"f{birth}", 1.0), birth, seen=0)
 
 
 def test_an_infinite_measurement_is_strict_json_and_readable_text(command: Command, tmp_path: Path) -> None:
@@ -545,7 +609,8 @@ def test_a_run_without_a_survivor_says_so(command: Command, tmp_path: Path) -> N
     config = parse_config(config_file(tmp_path).read_text())
     store = Store.create(Address.of_file(folder / "run.db", "run", folder), config, {})
     rejection = Evaluation(Rejection("depends_on_x", "", 0.0, 1e-6, 0))
-    store.propose_and_record(_candidate(1), rejection, 1, 0, None)
+    store.propose(_candidate(1))
+    store.record(1, Graph.parse(LONG), rejection, 1, 0, None)
     store.close()
     answer = command("top", folder)
     assert (answer.code, answer.lines[-1]) == (0, "No candidate has been trained to the full budget yet.")

@@ -1,0 +1,92 @@
+"""evonas find, lineage, replay: the whole population, where it came from, and whether its records explain it."""
+
+import sys
+
+import click
+
+from evonas.cli.display import one_line, terminal
+from evonas.cli.query import BIRTH, COUNT, JSON, RUN, candidate_json, print_json, survivors_table
+from evonas.store.queries import Reader
+from evonas.studies.replay import replay as measure_replay
+
+SHOWN = 20  # differences
+
+
+@click.command(short_help="The best survivors that use some operations, or none of others.")
+@RUN
+@click.option("--uses", metavar="OP", multiple=True, help="A live node's operation, such as std_ghw; repeatable.")
+@click.option("--lacks", metavar="OP", multiple=True, help="An operation of no live node; repeatable.")
+@click.option(
+    "--batch/--no-batch", "batch_dependent", default=None, help="Whether it depends on the other images of a batch."
+)
+@COUNT
+@JSON
+def find(
+    run: str, uses: tuple[str, ...], lacks: tuple[str, ...], batch_dependent: bool | None, n: int, as_json: bool
+) -> None:
+    """The best survivors of RUN by the operations of their live nodes.
+
+    \b
+    Example: evonas find results/quickstart-000 --uses std_ghw --no-batch
+    """
+    reader = Reader.open(run)
+    records = reader.find(uses, lacks, batch_dependent=batch_dependent, n=n)
+    if as_json:
+        print_json([candidate_json(record) for record in records])
+        return
+    terminal().print(survivors_table(reader, records))
+    if not records:
+        terminal().print("No survivor is such a layer.")
+
+
+@click.command(short_help="A candidate's ancestors and children.")
+@RUN
+@BIRTH
+@JSON
+def lineage(run: str, birth: int, as_json: bool) -> None:
+    """The ancestors of the candidate number BIRTH of RUN, the oldest first, itself, and the births of its children.
+
+    \b
+    Example: evonas lineage results/quickstart-000 17
+    """
+    reader = Reader.open(run)
+    line, children = reader.lineage(birth), reader.children(birth)
+    if as_json:
+        print_json({"line": [candidate_json(record) for record in line], "children": children})
+        return
+    console = terminal()
+    console.print(survivors_table(reader, line))
+    shown = ", ".join(map(str, children[:SHOWN])) + f" and {len(children) - SHOWN} more" * (len(children) > SHOWN)
+    console.print(f"\nchildren: {shown or 'none'}", soft_wrap=True)
+
+
+@click.command(short_help="Derive every proposal again from the records before it.")
+@RUN
+@JSON
+def replay(run: str, as_json: bool) -> None:
+    """Derive every proposal of RUN again from its config and the records before it, and say where they differ.
+
+    Nowhere, in a run of this version of evonas, however often it was killed and resumed. Exit code 1 where they do.
+
+    \b
+    Example: evonas replay results/quickstart-000
+    """
+    reader = Reader.open(run)
+    births = sum(reader.counts()[0].values())
+    found = measure_replay(run)
+    if as_json:
+        print_json([{name: getattr(each, name) for name in each.__slots__} for each in found])
+    elif not found:
+        print(f"{reader.name}: {births} births; every one follows from the records before it.")
+    else:
+        print(f"{reader.name}: {births} births; {len(found)} values differ from what the records before them give.")
+        for each in found[:SHOWN]:
+            print(f"  birth {each.birth}: {each.field}: stored {_short(each.stored)}, derived {_short(each.derived)}")
+        if len(found) > SHOWN:
+            print(f"  and {len(found) - SHOWN} more")
+    sys.exit(1 if found else 0)
+
+
+def _short(value: object) -> str:
+    text = one_line(str(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
