@@ -154,7 +154,8 @@ class Reader:
             at = last.advantage if by is None else last.accuracy.get(by)
             if at is None:
                 raise InputError(f"{self.name}: birth {after} is none of the survivors")
-            query = query.where((value < at) | ((value == at) & (evaluation.birth > after)))
+            query = query.where(value <= at)  # where the index is entered
+            query = query.where((value < at) | (evaluation.birth > after))
         with self.engine.connect() as connection:
             births = list(connection.execute(query.order_by(value.desc(), evaluation.birth).limit(n)).scalars())
             return self._in_order(connection, births)

@@ -111,7 +111,7 @@ evaluation = Table(
     Column("at", Float, nullable=False),  # Unix seconds
     ForeignKeyConstraint(["run", "birth"], ["candidate.run", "candidate.birth"]),
     UniqueConstraint("run", "seq"),
-    Index("evaluation_by_birth", "run", "birth"),
+    Index("evaluation_by_birth", "run", "birth", "purpose"),
     Index("evaluation_by_purpose", "run", "purpose", "advantage"),
 )
 

