@@ -154,13 +154,14 @@ class Evolution(Frozen):
 
 
 class Workers(Frozen):
-    """The processes that evaluate; `auto` takes as many as the machine or the cluster holds. With `cluster.address:
-    in_process` it is one with one thread, without time limit and retries."""
+    """The processes that evaluate; `auto` takes as many as the machine or the cluster holds, also of nodes that
+    join. With `cluster.address: in_process` it is one with one thread, without time limit and retries."""
 
     count: Count | Literal["auto"] = "auto"
     cpus: Count = Field(1, description="threads of a worker")
     device: Device = Field("auto", description="auto: a GPU where the machine, or the cluster, has one")
     gpus: Positive = Field(1.0, description="a worker's share of a GPU, such as 0.25, where it uses one")
+    memory_gb: Positive | None = Field(None, description="of a node's memory that Ray sets aside for a worker")
     time_limit_seconds: Positive = Field(600.0, description="for one evaluation")
     retries: Annotated[int, Field(ge=0)] = Field(
         1, description="further attempts where the machine may be the cause: a worker that died, memory that ran out"

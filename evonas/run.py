@@ -286,6 +286,7 @@ def open_pool(config: Config) -> Iterator[Pool]:
             count=None if workers.count == "auto" else workers.count,
             cpus=workers.cpus,
             gpus=workers.gpus,
+            memory_gb=workers.memory_gb,
             device=workers.device,
             time_limit_seconds=workers.time_limit_seconds,
             retries=workers.retries,

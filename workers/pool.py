@@ -1,13 +1,15 @@
 """Where evaluations run: in this process, or on Ray actors. The only file that imports ray."""
 
 import logging
+import math
 import os
 import platform
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from typing import Protocol as Interface
 
 import torch
@@ -19,25 +21,32 @@ from workers.outcome import Crash, Evaluation
 from workers.protocol import Device, Job, Protocol
 from workers.training import check_compiler, compiles
 
+T = TypeVar("T")
+
 CONNECT_SECONDS = 5.0
+LOOK_SECONDS = 5.0  # between two looks at what the cluster holds
 START_SECONDS = 600.0  # that a job waits for its worker to be placed and to load its data. Ours
 RETRIED = ("worker_died", "out_of_memory")  # perhaps a neighbour's doing; a hang or an error may be the layer's
 
 
 class Pool(Interface):
-    """Accepts at most `capacity` jobs at once and answers each exactly once, in any order.
+    """Accepts at most `capacity` jobs at once and answers each exactly once, in any order; `capacity` may change.
 
     A worker that dies, does not start, or is still busy after the time limit, is replaced, and its job is answered with
     a Crash; where the machine may be the cause, after some more attempts.
     """
 
-    capacity: int
+    @property
+    def capacity(self) -> int: ...
 
     def submit(self, key: int, job: Job) -> None:
         """Start a job. Raises RuntimeError when `capacity` jobs are running."""
 
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
         """The next finished job, or None after `timeout` seconds."""
+
+    def on_every_node(self, look: Callable[..., T], *arguments: Any) -> list[T | str]:
+        """What a function answers on each machine of the pool, or in one line why it cannot."""
 
     def close(self) -> None:
         """Stop the workers; unfinished jobs are forgotten."""
@@ -67,6 +76,9 @@ class InProcessPool:
             return None
         key, job = self._waiting.popleft()
         return key, evaluate_safely(job, self._device)
+
+    def on_every_node(self, look: Callable[..., T], *arguments: Any) -> list[T | str]:
+        return [look(*arguments)]
 
     def close(self) -> None:
         self._waiting.clear()
@@ -136,8 +148,20 @@ class _Slot:
     peak_mb: float = 0.0  # seen from outside: a worker that dies does not tell
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A job whose worker is gone, and whose place in the cluster with it."""
+
+    key: int
+    job: Job
+    attempt: int
+    spent: float
+    since: float
+
+
 class RayPool:
-    """Ray actors, one process each; they outlive their jobs, and are replaced when they die or hang."""
+    """Ray actors, one process each; they outlive their jobs, and are replaced when they die or hang. Without a `count`
+    there are as many as the cluster holds at the moment: nodes may join and leave."""
 
     def __init__(
         self,
@@ -147,6 +171,7 @@ class RayPool:
         count: int | None = None,
         cpus: int = 1,
         gpus: float = 1.0,
+        memory_gb: float | None = None,
         device: Device = "cpu",
         time_limit_seconds: float = 600.0,
         retries: int = 1,
@@ -164,32 +189,59 @@ class RayPool:
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(f"cluster.address: '{address}': {str(error).splitlines()[0]}") from None
-        resources = ray.cluster_resources()
-        held = resources.get("GPU", 0)
-        uses_gpu = device == "cuda" or (device == "auto" and held > 0)
-        fits = int(resources.get("CPU", 0)) // cpus
-        if uses_gpu:
-            fits = min(fits, int(held / gpus + 1e-9))
-        self.capacity = count or fits
-        if not 1 <= self.capacity <= fits:
+        uses_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+        self._wanted = {"CPU": float(cpus)} | ({"GPU": gpus} if uses_gpu else {})
+        if memory_gb is not None:
+            self._wanted["memory"] = memory_gb * 2**30
+        self._count = count
+        self._fits, self._looked = self._fit(), time.monotonic()
+        if not 1 <= (count or self._fits) <= self._fits:
             self.close()
-            asked = f"{self.capacity or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if uses_gpu else "")
-            raise InputError(f"workers: {asked} wanted, but the cluster holds {fits} such workers")
+            asked = f"{count or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if uses_gpu else "")
+            asked += f" and {memory_gb:g} GB" if memory_gb is not None else ""
+            raise InputError(f"workers: {asked} wanted, but the cluster holds {self._fits} such workers")
         self._arguments = (protocol, "cuda" if uses_gpu else "cpu", cpus)
-        wanted = {"num_cpus": cpus, "num_gpus": gpus if uses_gpu else 0}
-        actor: Any = ray.remote(_Worker).options(**wanted, max_restarts=0, max_task_retries=0)
+        options = {"num_cpus": cpus, "num_gpus": gpus if uses_gpu else 0, "memory": self._wanted.get("memory")}
+        actor: Any = ray.remote(_Worker).options(**options, max_restarts=0, max_task_retries=0)
         self._new_actor = actor.remote
+        self._waiting: deque[_Waiting] = deque()
         self._slots = [self._new_slot() for _ in range(self.capacity)]
+
+    @property
+    def capacity(self) -> int:
+        """What was asked for, or what the cluster holds now."""
+        if self._count is not None:
+            return self._count
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._fits, self._looked = self._fit(), time.monotonic()
+        return self._fits
+
+    def _fit(self) -> int:
+        """The workers that the nodes hold; none is spread over two."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return sum(
+            min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in self._wanted.items()) for node in nodes
+        )
 
     def _new_slot(self) -> _Slot:
         actor = self._new_actor(*self._arguments)
         return _Slot(actor, actor.ready.remote())
 
     def submit(self, key: int, job: Job) -> None:
-        free = [slot for slot in self._slots if slot.key is None]
-        if not free:
+        free = self._free_slot()
+        if free is None:
             raise RuntimeError("the pool is full")
-        self._start(min(free, key=lambda each: not each.started), key, job, attempt=1, spent=0.0)
+        self._start(free, key, job, attempt=1, spent=0.0)
+
+    def _free_slot(self) -> _Slot | None:
+        """An idle worker, rather one that has started; or a new one, where nodes have joined."""
+        free = [slot for slot in self._slots if slot.key is None]
+        if free:
+            return min(free, key=lambda each: not each.started)
+        if len(self._slots) < self.capacity:
+            self._slots.append(self._new_slot())
+            return self._slots[-1]
+        return None
 
     def _start(self, slot: _Slot, key: int, job: Job, attempt: int, spent: float) -> None:
         slot.key, slot.job, slot.attempt, slot.spent, slot.peak_mb = key, job, attempt, spent, 0.0
@@ -198,6 +250,13 @@ class RayPool:
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
         deadline = time.monotonic() + timeout
         while True:
+            while self._waiting and (free := self._free_slot()) is not None:
+                again = self._waiting.popleft()
+                self._start(free, again.key, again.job, again.attempt, again.spent)
+            if self._waiting and time.monotonic() - self._waiting[0].since > START_SECONDS:
+                lost = self._waiting.popleft()
+                crash = Crash("worker_died", f"no node to try again on within {START_SECONDS:g} s")
+                return lost.key, Evaluation(crash, seconds=lost.spent, attempts=lost.attempt - 1)
             busy = [slot for slot in self._slots if slot.key is not None]
             waited = [slot.result if slot.started else slot.ready for slot in busy]
             left = max(0.0, deadline - time.monotonic())
@@ -257,12 +316,31 @@ class RayPool:
         slot.key = slot.job = slot.result = None
         if isinstance(found.outcome, Crash):  # dead, hung, or in a state that nobody knows
             self._ray.kill(slot.actor, no_restart=True)
-            fresh = self._slots[self._slots.index(slot)] = self._new_slot()
+            self._slots.remove(slot)
+            self._looked = -math.inf  # its node may be gone
+            if len(self._slots) < self.capacity:
+                self._slots.append(self._new_slot())
             if found.outcome.kind in RETRIED and attempt <= self._retries:
-                self._start(fresh, key, job, attempt + 1, spent)
+                self._waiting.append(_Waiting(key, job, attempt + 1, spent, time.monotonic()))
                 return None
         memory_mb, host = found.memory_mb or slot.peak_mb, found.host or slot.host
         return key, replace(found, attempts=attempt, seconds=spent, memory_mb=memory_mb, host=host)
+
+    def on_every_node(self, look: Callable[..., T], *arguments: Any) -> list[T | str]:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        task: Any = self._ray.remote(look)
+        found: list[T | str] = []
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                reference = task.options(num_cpus=0, scheduling_strategy=here, max_retries=0).remote(*arguments)
+                try:
+                    found.append(self._ray.get(reference, timeout=START_SECONDS))
+                except self._ray.exceptions.RayError as error:  # such as a package that the node lacks
+                    reason = str(error).strip().splitlines()[-1][:300]
+                    found.append(f"{node['NodeManagerHostname']}: {reason}")
+        return found
 
     def close(self) -> None:
         for slot in getattr(self, "_slots", []):
