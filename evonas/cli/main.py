@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from evonas.cli import catalog, explore, query, search, study
+from evonas.cli import catalog, explore, launch, query, search, study
 from evonas.store.store import StoreError
 from search_space.errors import InputError
 
@@ -19,6 +19,7 @@ for _command in (
     *(search.init, search.search, search.resume),
     *(query.status, query.top, query.show, query.dump, query.export),
     *(explore.find, explore.lineage, explore.replay),
+    *(launch.doctor, launch.submit),
     *(study.funnel, study.validate, study.noise, study.bench_command),
     catalog.catalog,
 ):

@@ -49,6 +49,8 @@ COMMANDS = (
     "find",
     "lineage",
     "replay",
+    "doctor",
+    "submit",
 )
 READERS = ("status", "top", "show", "dump", "export", "funnel")
 

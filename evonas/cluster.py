@@ -1,0 +1,57 @@
+"""A search on a cluster, sent there as a Ray job. With workers/pool.py the only file that imports ray."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from evonas.config import Config
+from evonas.config_file import dump_config
+from search_space.errors import InputError
+
+CONFIG_NAME = "evonas.yaml"  # in the job's working folder
+
+
+def submit(config: Config, address: str, *, run: str | None = None, run_id: str | None = None) -> str:
+    """Send a search to the cluster whose dashboard is at `address` (http://host:8265); answers the job's id.
+
+    The driver runs on the cluster, whose address it takes, with the evonas that is installed there; so paths of the
+    config are those of the cluster's machines. Raises InputError where the cluster does not answer.
+    """
+    on_cluster = config.model_copy(update={"cluster": config.cluster.model_copy(update={"address": "auto"})})
+    command = ["evonas", "search", CONFIG_NAME, *(["--run", run] if run else [])]
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, CONFIG_NAME).write_text(dump_config(on_cluster), encoding="utf-8")
+        try:
+            from ray.job_submission import JobSubmissionClient
+
+            client = JobSubmissionClient(address)
+            return str(
+                client.submit_job(entrypoint=_shell(command), runtime_env={"working_dir": folder}, submission_id=run_id)
+            )
+        except (ImportError, ConnectionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"--address {address}: the search cannot be sent there ({reason[:300]})") from None
+
+
+def follow(address: str, job: str) -> Iterator[str]:
+    """What the job prints, until it ends."""
+    import asyncio
+
+    from ray.job_submission import JobSubmissionClient
+
+    lines = JobSubmissionClient(address).tail_job_logs(job)
+    loop = asyncio.new_event_loop()
+    try:
+        while True:
+            try:
+                yield loop.run_until_complete(anext(lines))
+            except StopAsyncIteration:
+                return
+    finally:
+        loop.close()
+
+
+def _shell(command: Sequence[str]) -> str:
+    import shlex
+
+    return shlex.join(command)

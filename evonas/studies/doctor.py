@@ -1,0 +1,182 @@
+"""Before a launch: whether everything that a config needs is there, and what the search will cost."""
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from evonas.config import BASELINE, Config
+from evonas.run import open_pool
+from evonas.store.database import Address
+from evonas.store.ownership import own
+from evonas.store.store import Store, StoreError
+from search_space.catalog import catalog
+from search_space.errors import InputError
+from workers import data
+from workers.outcome import Crash, Fitness
+from workers.pool import Pool
+from workers.protocol import Data, Job
+
+SMOKE_STEPS = 20  # of BN-ReLU on every proxy
+SMOKE_SECONDS = 900.0  # to start the workers, load the data and train them
+TRAINED_SHARE = 0.04  # of the births, on the quickstart
+KB_A_BIRTH = 1.5  # in the database; measured by tests/benchmarks/driver.py, rounded up
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "9p", "virtiofs")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, and what was found."""
+
+    what: str
+    verdict: Literal["ok", "warning", "failed"]
+    text: str
+
+
+def doctor(config: Config, folder: Path = Path("results")) -> Iterator[Finding]:
+    """One finding after the other, the cheap ones first: data, store, disk, nodes, a BN-ReLU smoke evaluation, the
+    cost. A search with a failed finding would not start. Nothing of it stays."""
+    proxies, gates = ", ".join(config.proxies), len(config.gates)
+    yield Finding("config", "ok", f"{config.evolution.births} births on {proxies}; {gates} gates")
+    try:
+        images = data.split_digest(config.data)
+        yield Finding("data", "ok", f"{config.data.source}; split {images}")
+    except InputError as error:
+        yield Finding("data", "failed", str(error))
+        return
+    where = _existing(folder if config.store.url is None else Path())
+    yield from _store(config, where)
+    yield _disk(config, where)
+    try:
+        with open_pool(config) as pool:
+            many = "s" * (pool.capacity > 1)
+            each = f"{config.workers.cpus} CPU{'s' * (config.workers.cpus > 1)}"
+            yield Finding("workers", "ok", f"{pool.capacity} worker{many} of {each}, cluster {config.cluster.address}")
+            yield from _nodes(config, pool, images)
+            yield from _smoke(config, pool)
+    except InputError as error:
+        yield Finding("workers", "failed", str(error))
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    folder = folder.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
+
+
+def _store(config: Config, folder: Path) -> Iterator[Finding]:
+    """A run is made, written, locked against a second driver, and forgotten."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".evonas-doctor-", dir=folder) as temporary:
+            own_folder = Path(temporary)
+            url, name = config.store.url, own_folder.name
+            address = Address.of_url(url, name) if url else Address.of_file(own_folder / "run.db", name, own_folder)
+            store = Store.create(address, config, {})
+            try:
+                own(address, name).release()
+                yield Finding("store", "failed", f"{address.where}: a lock does not keep a second driver out")
+            except InputError:
+                yield Finding("store", "ok", f"{address.where if url else folder}: written and locked")
+            store.discard()
+    except (InputError, OSError, StoreError) as error:
+        yield Finding("store", "failed", " ".join(str(error).split()))
+        return
+    kind = _file_system(address.path if address.is_file and url else folder) if address.is_file else ""
+    if any(name in kind for name in NETWORK_FILE_SYSTEMS):
+        yield Finding(
+            "store", "warning", f"SQLite on a network file system ({kind}): locks may fail there; see store.url"
+        )
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system that a path is on; "" where it is not known."""
+    try:
+        mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return ""
+    path = path.resolve()
+    holding = [(len(point), kind) for point, kind in mounts if path.is_relative_to(point)]
+    return max(holding, default=(0, ""))[1]
+
+
+def _disk(config: Config, folder: Path) -> Finding:
+    needed, free = config.evolution.births * KB_A_BIRTH / 2**20, shutil.disk_usage(folder).free / 2**30
+    verdict: Literal["ok", "warning"] = "ok" if free > 2 * needed + 0.1 else "warning"
+    return Finding("disk", verdict, f"{free:.1f} GB free in {folder}; the records may take {needed:.2f} GB")
+
+
+def look_around(asked: Data) -> dict[str, str]:
+    """What a node tells of itself: run on each."""
+    try:
+        images = data.split_digest(asked)
+    except InputError as error:
+        images = str(error)
+    return {**_versions(), "host": platform.node(), "images": images}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("evonas", "torch", "ray"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _nodes(config: Config, pool: Pool, images: str) -> Iterator[Finding]:
+    mine = _versions()
+    for told in pool.on_every_node(look_around, config.data):
+        if isinstance(told, str):
+            yield Finding("node", "failed", told)
+            continue
+        other = [f"{name} {told[name]}, here {mine[name]}" for name in mine if told[name] != mine[name]]
+        if told["images"] != images:
+            other.append(f"other images: {told['images']}, here {images}")
+        if other:
+            yield Finding("node", "failed", f"{told['host']}: {'; '.join(other)}")
+        else:
+            yield Finding("node", "ok", f"{told['host']}: same versions, same images")
+
+
+def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
+    """BN-ReLU, a few steps; what a search costs by them."""
+    steps = min(SMOKE_STEPS, config.recipe.steps)
+    recipe = config.recipe.model_copy(update={"steps": steps, "seeds": 1})
+    protocol = config.protocol.model_copy(update={"recipe": recipe, "gates": ()})
+    pool.submit(0, Job(graph=str(catalog[BASELINE].graph), protocol=protocol, seed=config.seed))
+    answer = pool.next(SMOKE_SECONDS)
+    if answer is None:
+        yield Finding("smoke", "failed", f"no answer within {SMOKE_SECONDS:g} s")
+        return
+    outcome = answer[1].outcome
+    if not isinstance(outcome, Fitness):
+        why = f"{outcome.kind}: {outcome.message}" if isinstance(outcome, Crash) else f"{outcome.gate}"
+        yield Finding("smoke", "failed", f"{BASELINE}, {steps} steps: {why}")
+        return
+    shown = ", ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in outcome.accuracy.items())
+    memory = f"{answer[1].memory_mb:.0f} MB" if answer[1].memory_mb else "memory not known"
+    yield Finding("smoke", "ok", f"{BASELINE} after {steps} steps: {shown}; {answer[1].conditions}; {memory}")
+    full = sum(outcome.step_seconds.values()) * config.recipe.steps * config.recipe.seeds
+    if full > config.workers.time_limit_seconds:
+        yield Finding(
+            "time limit",
+            "failed",
+            f"a full evaluation takes about {full:.0f} s, workers.time_limit_seconds is "
+            f"{config.workers.time_limit_seconds:g}",
+        )
+    hours = config.evolution.births * full / 3600
+    likely, minutes = 2 * TRAINED_SHARE * hours / pool.capacity, config.evolution.minutes
+    told = (
+        f"a full evaluation takes about {full:.1f} s; were each birth trained to the end, {hours:.2f} worker hours",
+        f"{hours / pool.capacity:.2f} h on {pool.capacity} workers",
+        f"with the {TRAINED_SHARE:.0%} that the quickstart trains, and as much for its gates, {likely:.2f} h",
+        *([f"it ends after {minutes:g} minutes in any case"] if minutes else []),
+    )
+    yield Finding("cost", "ok", "; ".join(told))

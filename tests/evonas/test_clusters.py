@@ -1,0 +1,82 @@
+"""The launch files of configs/clusters, checked as far as a machine without a cluster can."""
+
+import json
+import os
+import re
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[2] / "configs" / "clusters"
+
+
+def loaded(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((FOLDER / name).read_text()))
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "onprem.yaml"])
+def test_rays_own_schema_accepts_the_files_of_ray_up(name: str) -> None:
+    schema = json.loads((files("ray.autoscaler") / "ray-schema.json").read_text())
+    config = loaded(name)
+    jsonschema.validate(config, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**config, "max_wokers": 1}, schema)  # it is one that refuses
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        assert commands[0] == "ray stop"
+    assert "--address=$RAY_HEAD_IP:6379" in config["worker_start_ray_commands"][1]
+
+
+def test_the_workers_of_the_kubernetes_job_ask_for_what_they_are_limited_to() -> None:
+    job = loaded("kuberay.yaml")
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    groups = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    for group in (job["spec"]["rayClusterSpec"]["headGroupSpec"], *groups):
+        (container,) = group["template"]["spec"]["containers"]
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+    assert groups[0]["minReplicas"] <= groups[0]["replicas"] <= groups[0]["maxReplicas"]
+    assert job["spec"]["entrypoint"].startswith("evonas search /config/")
+
+
+FAKE = """#!/bin/bash
+echo "$(basename "$0") $*" >> "$CALLS"
+case $(basename "$0") in
+  scontrol) printf 'n1\\nn2\\n' ;;
+  srun) [[ $* == *hostname* ]] && echo 10.0.0.1 10.0.0.2 ; [[ $* == *ray* ]] && sleep 5 ;;
+esac
+exit 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "driven"),
+    [
+        (
+            ("my.yaml", "--run", "/shared/a"),
+            "evonas search my.yaml --set cluster.address=10.0.0.1:6379 --run /shared/a",
+        ),
+        (("resume", "/shared/a"), "evonas resume /shared/a"),
+    ],
+)
+def test_the_slurm_script_starts_a_node_everywhere_and_the_driver(
+    tmp_path: Path, arguments: tuple[str, ...], driven: str
+) -> None:
+    """With programs in Slurm's place that write down how they are called."""
+    for name in ("scontrol", "srun", "evonas", "sleep"):
+        path = tmp_path / name
+        path.write_text(FAKE)
+        path.chmod(0o755)
+    calls = tmp_path / "calls"
+    slurm = {"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_CPUS_PER_TASK": "16", "CALLS": str(calls)}
+    environment = {**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([FOLDER / "slurm.sh", *arguments], env=environment, check=True, timeout=60)
+    told = calls.read_text().splitlines()
+    nodes = [
+        re.sub(r".*--nodelist=(\S+) ray start --block --num-cpus=16 ", r"\1 ", each) for each in told if "ray" in each
+    ]
+    assert sorted(nodes) == ["n1 --head --port=6379", "n2 --address=10.0.0.1:6379"]
+    assert driven in told
