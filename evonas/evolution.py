@@ -56,16 +56,20 @@ def propose(config: Config, birth: int, history: History) -> tuple[Graph, Candid
 
 def _draw_new(config: Config, winner: Survivor | None, history: History, rng: Random) -> tuple[Graph, Probed]:
     """A mutation of the winner, or a random graph; with `mutate_again` one whose function is new, if one is found."""
-    base = _parsed(winner.graph) if winner else None
+    parent = base = _parsed(winner.graph) if winner else None
     for draws_left in reversed(range(DRAWS_MAX)):
         graph = _draw(config, base, rng)
-        probed = probe(graph)
-        is_new = config.evolution.duplicates != "mutate_again" or probed.fingerprint not in history.functions
-        if is_new or not draws_left:
+        if config.evolution.duplicates != "mutate_again" or not draws_left:
             break
-        if winner and probed.fingerprint == winner.fingerprint:
+        if parent and graph.digest == parent.digest:
             base = graph  # only dead nodes changed: the drift stays; any other known function is drawn anew
-    return graph, probed
+        elif graph.digest not in history.functions:  # it costs little to ask
+            probed = probe(graph)
+            if probed.fingerprint not in history.functions:
+                return graph, probed
+            if winner and probed.fingerprint == winner.fingerprint:
+                base = graph
+    return graph, probe(graph)
 
 
 def _draw(config: Config, base: Graph | None, rng: Random) -> Graph:

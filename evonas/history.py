@@ -1,5 +1,5 @@
 """What the loop remembers of a run: all of it stands in the store, and is rebuilt from there by the same two steps,
-`propose` and `record`, in the same order. Its size does not grow with the births, but for 12 bytes each."""
+`propose` and `record`, in the same order. Its size hardly grows with the births: by two keys of 12 bytes each."""
 
 import math
 from array import array
@@ -30,6 +30,8 @@ class Proposed(Protocol):
     def graph(self) -> str: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
     @property
     def equal_to(self) -> int | None: ...
     @property
@@ -69,8 +71,9 @@ class Shared:
 
 
 class Functions:
-    """Fingerprint -> the first birth whose outcome may be inherited, 0 while there is none: open addressing in two
-    arrays. A fingerprint is kept as 64 bits: among a million, two are mistaken with probability 3e-8."""
+    """Fingerprint -> the first birth whose outcome may be inherited, 0 while there is none; and the digests that are
+    known. Open addressing in two arrays; a key is kept as 64 bits: of two million, two are mistaken with probability
+    1e-7."""
 
     def __init__(self) -> None:
         self._keys, self._births = array("Q", bytes(8 << 10)), array("i", bytes(4 << 10))
@@ -168,6 +171,7 @@ class History:
         )
         self.births += 1
         self.functions.add(candidate.fingerprint)
+        self.functions.add(candidate.digest)
         self.pending[candidate.birth] = pending
         return pending
 
