@@ -1,7 +1,8 @@
 """A search on a cluster, sent there as a Ray job. With workers/pool.py the only file that imports ray."""
 
+import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from evonas.config import Config
@@ -11,7 +12,7 @@ from search_space.errors import InputError
 CONFIG_NAME = "evonas.yaml"  # in the job's working folder
 
 
-def submit(config: Config, address: str, *, run: str | None = None, run_id: str | None = None) -> str:
+def submit(config: Config, address: str, *, run: str | None = None) -> str:
     """Send a search to the cluster whose dashboard is at `address` (http://host:8265); answers the job's id.
 
     The driver runs on the cluster, whose address it takes, with the evonas that is installed there; so paths of the
@@ -25,9 +26,7 @@ def submit(config: Config, address: str, *, run: str | None = None, run_id: str 
             from ray.job_submission import JobSubmissionClient
 
             client = JobSubmissionClient(address)
-            return str(
-                client.submit_job(entrypoint=_shell(command), runtime_env={"working_dir": folder}, submission_id=run_id)
-            )
+            return str(client.submit_job(entrypoint=shlex.join(command), runtime_env={"working_dir": folder}))
         except (ImportError, ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"--address {address}: the search cannot be sent there ({reason[:300]})") from None
@@ -49,9 +48,3 @@ def follow(address: str, job: str) -> Iterator[str]:
                 return
     finally:
         loop.close()
-
-
-def _shell(command: Sequence[str]) -> str:
-    import shlex
-
-    return shlex.join(command)

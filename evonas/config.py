@@ -34,6 +34,7 @@ from workers.protocol import (
     Share,
 )
 
+DRAWS_TO_FIND_ONE = 2000  # random graphs that meet the constraints of a space
 BASELINE = "BN-ReLU"  # what every layer is compared with
 
 
@@ -79,6 +80,9 @@ class SpaceConfig(Frozen):
     @model_validator(mode="after")
     def _valid(self) -> "SpaceConfig":
         assert self.space.ops  # building it raises InputError, a ValueError
+        rng = Random(0)
+        if not any(self.allows(self.draw(rng)) for _ in range(DRAWS_TO_FIND_ONE)):
+            raise ValueError(f"batch_dependent, live_nodes_max: none of {DRAWS_TO_FIND_ONE} random graphs meets them")
         if "y" in self.leaves:
             raise ValueError("leaves: y: the proxies give a layer one input, x; graphs with y are written by hand")
         return self

@@ -171,13 +171,17 @@ class Search:
         while True:
             if self.should_stop():
                 raise Stopped
-            due = self.store.seconds_to_flush
-            if not due:
-                self.store.flush()
-            answer = self.pool.next(due or POLL_SECONDS)
+            answer = self.pool.next(self._flush_if_due() or POLL_SECONDS)
             self.on_progress(self.history)
             if answer is not None:
                 return answer
+
+    def _flush_if_due(self) -> float:
+        """Seconds until what was gathered has to be written; 0 where it was just now."""
+        due = self.store.seconds_to_flush
+        if not due:
+            self.store.flush()
+        return due
 
     def evaluate_baseline(self) -> None:
         """BN-ReLU under the protocol, unless it is known. Raises InputError where the protocol rejects it."""
@@ -201,6 +205,7 @@ class Search:
         while len(self.history.pending) + len(self.audited) < self.pool.capacity:
             if self.should_stop():
                 raise Stopped
+            self._flush_if_due()  # thousands in a row may need no worker
             if self.history.audits:
                 birth = next(iter(self.history.audits))
                 graph = self.audited[birth] = Graph.parse(self.history.audits.pop(birth))

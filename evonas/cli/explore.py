@@ -7,6 +7,7 @@ import click
 from evonas.cli.display import one_line, terminal
 from evonas.cli.query import BIRTH, COUNT, JSON, RUN, candidate_json, print_json, survivors_table
 from evonas.store.queries import Reader
+from evonas.store.records import columns
 from evonas.studies.replay import replay as measure_replay
 
 SHOWN = 20  # differences
@@ -75,7 +76,7 @@ def replay(run: str, as_json: bool) -> None:
     births = sum(reader.counts()[0].values())
     found = measure_replay(run)
     if as_json:
-        print_json([{name: getattr(each, name) for name in each.__slots__} for each in found])
+        print_json([columns(each) for each in found])
     elif not found:
         print(f"{reader.name}: {births} births; every one follows from the records before it.")
     else:

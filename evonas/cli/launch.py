@@ -10,6 +10,7 @@ from evonas.cli.query import JSON, print_json
 from evonas.cluster import follow
 from evonas.cluster import submit as submit_search
 from evonas.config_file import load_config
+from evonas.store.records import columns
 from evonas.studies.doctor import doctor as examine
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
@@ -37,7 +38,7 @@ def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
             console.print(f"{each.verdict:8}", end="", style=STYLES[each.verdict])
             console.print(f"{each.what}: {each.text}", soft_wrap=True)
     if as_json:
-        print_json([{name: getattr(each, name) for name in each.__slots__} for each in found])
+        print_json([columns(each) for each in found])
     sys.exit(any(each.verdict == "failed" for each in found))
 
 

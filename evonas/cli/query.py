@@ -15,7 +15,7 @@ from evonas.config import BASELINE
 from evonas.report.picture import draw
 from evonas.run import export_layer
 from evonas.store.queries import Reader
-from evonas.store.records import Record, jsonable
+from evonas.store.records import Record, columns, jsonable
 from search_space.errors import InputError
 from search_space.graph import Graph
 from search_space.latex import latex
@@ -166,8 +166,8 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     if as_json:
         told = candidate_json(record) | {"latex": latex(graph)}
         if evaluation is not None:
-            told["measurements"] = [_columns(each) for each in evaluation.measurements]
-            told["points"] = [_columns(each) for each in evaluation.points]
+            told["measurements"] = [columns(each) for each in evaluation.measurements]
+            told["points"] = [columns(each) for each in evaluation.points]
             told |= {"memory_mb": evaluation.memory_mb, "conditions": evaluation.conditions}
             told["attempts"] = evaluation.attempts
             if isinstance(evaluation.outcome, Fitness):
@@ -270,16 +270,12 @@ def outcome_text(outcome: Outcome | None) -> str:
 
 
 def candidate_json(record: Record) -> dict[str, Any]:
-    told = _columns(record)
+    told = columns(record)
     outcome = told.pop("outcome")
     told["verdict"] = type(outcome).__name__.lower() if outcome is not None else None
     if isinstance(outcome, Rejection | Crash):
-        told["stopped_by"] = _columns(outcome)
+        told["stopped_by"] = columns(outcome)
     return told
-
-
-def _columns(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def print_json(value: Any) -> None:

@@ -15,6 +15,7 @@ from evonas.config import BASELINE
 from evonas.config_file import load_config
 from evonas.run import open_pool
 from evonas.store.queries import Reader
+from evonas.store.records import columns
 from evonas.studies.bench import IDENTITY, bench, best_execution
 from evonas.studies.funnel import WITHIN, FunnelRow
 from evonas.studies.funnel import funnel as measure_funnel
@@ -122,7 +123,7 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
         except (evonas.Stopped, KeyboardInterrupt):
             raise click.Abort from None
     if as_json:
-        print_json([{name: getattr(row, name) for name in row.__slots__} for row in rows])
+        print_json([columns(row) for row in rows])
         return
     trained = max(row.seeds for row in rows)
     console.print(
@@ -232,7 +233,7 @@ def bench_command(
             status.update(f"{len(rows)} timings, {duration(time.monotonic() - began)}")
     execution, from_steps, totals = best_execution(rows, loaded.recipe.steps)
     if as_json:
-        told = [{name: getattr(row, name) for name in row.__slots__} for row in rows]
+        told = [columns(row) for row in rows]
         best = execution.model_dump(mode="json")
         print_json({"timings": told, "best": best, "compiling_pays_from": from_steps, "seconds": totals})
         return

@@ -217,13 +217,12 @@ def upgrade_file(address: Address, old: str) -> None:
     try:
         copy.unlink(missing_ok=True)
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+            source.execute("PRAGMA journal_mode=DELETE")  # a killed driver's log is folded in; fails while one reads
             source.backup(target)
         engine = create_engine(URL.create("sqlite", database=str(copy)))
         build_schema(engine)
         engine.dispose()
         copy.chmod(path.stat().st_mode)
-        for log in ("-wal", "-shm"):  # what they held stands in the copy
-            Path(f"{path}{log}").unlink(missing_ok=True)
         copy.replace(path)
     except (OSError, sqlite3.Error, DatabaseError) as error:
         copy.unlink(missing_ok=True)

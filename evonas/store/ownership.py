@@ -128,6 +128,8 @@ def check_schema(address: Address) -> None:
         return
     if found is None:
         raise InputError(f"{address.where}: no run of evonas in it")
+    if address.is_file and not os.access(address.path.resolve().parent, os.W_OK):
+        raise InputError(f"{address.where}: schema {found} has to be upgraded, and its folder is read-only; copy it")
     with engine.connect() as connection:
         runs = list(connection.execute(text("SELECT name FROM run")).scalars())
     engine.dispose()

@@ -185,11 +185,11 @@ class Reader:
             o = tables.candidate_op.c
             query = query.join(tables.candidate_op, (o.run == c.run) & (o.birth == c.birth))
             query = query.where(o.run == self.run, o.op == uses[0], o.advantage.is_not(None))
-            query = query.order_by(o.advantage.desc())
+            query = query.order_by(o.advantage.desc(), c.birth)
         else:
             query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
             query = query.where(e.run == self.run, e.purpose == "search", e.advantage.is_not(None))
-            query = query.where(c.equal_to.is_(None)).order_by(e.advantage.desc())
+            query = query.where(c.equal_to.is_(None)).order_by(e.advantage.desc(), c.birth)
         query = query.where(*(using(op) for op in uses[1:]), *(~using(op) for op in lacks))
         if batch_dependent is not None:
             query = query.where(c.batch_dependent.is_(batch_dependent))

@@ -4,9 +4,10 @@ import math
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Table
@@ -76,21 +77,9 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Record(Candidate):
     """A candidate with its outcome in the search, if it has one."""
 
-    birth: int
-    formula: str
-    graph: str
-    digest: str
-    fingerprint: str
-    family: str
-    parent: int | None
-    operator: str
-    equal_to: int | None
-    seen: int
-    batch_dependent: bool
-    live_nodes: int
     state: str
     seq: int | None
     advantage: float | None  # mean over proxies of accuracy minus BN-ReLU's
@@ -181,7 +170,11 @@ def rows_of(
 
 
 def columns(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__slots__}
+    """A dataclass' fields by name, its own values not copied."""
+    return {name: getattr(record, name) for name in _names(type(record))}
+
+
+_names: Callable[[Any], tuple[str, ...]] = cache(lambda kind: tuple(each.name for each in fields(kind)))
 
 
 LOGICAL = (
@@ -234,8 +227,9 @@ def told(trained: Trained, logical_only: bool) -> dict[str, Any]:
             row |= {"gate": kind} | ({} if logical_only else {"message": message})
     points = sorted(evaluation.points, key=lambda p: (p.repeat, p.proxy, p.step))
     row["points"] = [[p.proxy, p.step, p.accuracy, p.loss, p.repeat] for p in points]
-    columns = [name for name in Measurement.__slots__ if not (logical_only and name == "seconds")]
-    row["measurements"] = [{name: getattr(m, name) for name in columns} for m in evaluation.measurements]
+    row["measurements"] = [columns(each) for each in evaluation.measurements]
+    for measured in row["measurements"] if logical_only else ():
+        del measured["seconds"]
     if not logical_only:
         row |= {"seconds": evaluation.seconds, "memory_mb": evaluation.memory_mb, "host": evaluation.host}
         row |= {"conditions": evaluation.conditions, "attempts": evaluation.attempts}

@@ -106,9 +106,9 @@ def _file_system(path: Path) -> str:
 
 
 def _disk(config: Config, folder: Path) -> Finding:
-    needed, free = config.evolution.births * KB_A_BIRTH / 2**20, shutil.disk_usage(folder).free / 2**30
-    verdict: Literal["ok", "warning"] = "ok" if free > 2 * needed + 0.1 else "warning"
-    return Finding("disk", verdict, f"{free:.1f} GB free in {folder}; the records may take {needed:.2f} GB")
+    needed, free = config.evolution.births * KB_A_BIRTH / 2**10, shutil.disk_usage(folder).free / 2**20
+    verdict: Literal["ok", "warning"] = "ok" if free > 2 * needed + 100 else "warning"
+    return Finding("disk", verdict, f"{free / 2**10:.1f} GB free in {folder}; the records may take {needed:.0f} MB")
 
 
 def look_around(asked: Data) -> dict[str, str]:
@@ -163,7 +163,8 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
     shown = ", ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in outcome.accuracy.items())
     memory = f"{answer[1].memory_mb:.0f} MB" if answer[1].memory_mb else "memory not known"
     yield Finding("smoke", "ok", f"{BASELINE} after {steps} steps: {shown}; {answer[1].conditions}; {memory}")
-    full = sum(outcome.step_seconds.values()) * config.recipe.steps * config.recipe.seeds
+    a_step = sum(outcome.step_seconds.values())  # on each proxy
+    full = (answer[1].seconds + a_step * (config.recipe.steps - steps)) * config.recipe.seeds
     if full > config.workers.time_limit_seconds:
         yield Finding(
             "time limit",

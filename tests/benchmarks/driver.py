@@ -35,7 +35,8 @@ from tests.benchmarks.machine import machine
 from workers.outcome import Evaluation, Fitness, Measurement, Outcome, Point, Rejection
 from workers.protocol import Job
 
-DEAD, UNFIT, SURVIVES = 0.60, 0.85, 1.0  # cumulative shares of random graphs and mutants: screened, stopped, trained
+DEAD = 0.60  # of the graphs are stopped by screening
+UNFIT = 0.85  # of the others by a worker's gate; the rest is trained
 
 
 def number_of(text: str) -> int:

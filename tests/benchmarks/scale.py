@@ -21,7 +21,7 @@ from matplotlib import pyplot
 
 from evonas.store.queries import Reader
 from tests.benchmarks.machine import machine
-from workers.protocol import SCREENING
+from tests.benchmarks.utilisation import seen_by_workers
 
 WORKERS = (10, 30, 100, 300, 1000, 2000, 5000, 10000, 20000)
 
@@ -58,13 +58,8 @@ def simulate(workers: int, times: list[float], per_job: float, answers: int, rng
 def measured(run: str) -> tuple[list[float], float]:
     """Seconds of the candidates that a worker saw, and births for each of them."""
     reader = Reader.open(run)
-    screening = {str(gate.model_fields["gate"].default) for gate in SCREENING}
-    births, times = 0, []
-    for each in reader.evaluations("search"):
-        births += 1
-        if any(m.gate not in screening for m in each.evaluation.measurements):
-            times.append(each.evaluation.seconds)
-    return times, births / len(times)
+    times = [each.evaluation.seconds for each in seen_by_workers(reader)]
+    return times, sum(reader.counts()[0].values()) / len(times)
 
 
 def main() -> None:

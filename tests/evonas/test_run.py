@@ -23,7 +23,7 @@ from PIL import Image
 
 import evonas
 from evonas.evolution import History
-from evonas.run import BEST_LAYER, Run, Watcher
+from evonas.run import BEST_LAYER, Run, Watcher, _from_anywhere
 from evonas.store.queries import Reader
 from evonas.store.records import jsonable
 from evonas.studies.rerank import contenders, rerank_seeds
@@ -265,6 +265,17 @@ def test_relative_paths_of_a_config_hold_from_any_folder(
     for reference in (tmp_path / "work" / run.reference, by_url):
         assert evonas.resume(reference).folder == tmp_path / "work" / run.reference
     assert logical(by_url) == before
+
+
+@pytest.mark.parametrize("source", ["CIFAR10", "FashionMNIST"])
+def test_data_sets_are_looked_for_where_the_search_was_launched(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """Also where the config names no folder; else a resume from another one would not find them."""
+    monkeypatch.chdir(tmp_path)
+    tiny["data"] = {"source": source}
+    config = evonas.config_file.parse_config(json.dumps(tiny))
+    assert _from_anywhere(config).data.path == str(tmp_path / "data")
 
 
 # --------------------------------------------------------------------------- bad input

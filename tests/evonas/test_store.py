@@ -1,234 +1,45 @@
-"""The store's contract: schema, transactions, ownership, references, and readers that disturb nobody."""
+"""The store's contract: transactions, ownership, references, and readers that disturb nobody."""
 
-import json
 import math
 import os
 import platform
 import shutil
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import MetaData, create_engine, event, select, text, update
+from sqlalchemy import create_engine, event, select, text, update
 
-import evonas
 from evonas.config import Config
-from evonas.config_file import parse_config
 from evonas.run import open_run
-from evonas.selection import Survivor, pareto_front
 from evonas.store import database, tables
 from evonas.store.database import Address, locate
-from evonas.store.ownership import own
 from evonas.store.queries import Reader
-from evonas.store.records import Candidate
 from evonas.store.store import Store, StoreError, TakenOver
-from evonas.studies.replay import replay
 from search_space.errors import InputError
-from search_space.fingerprint import Probed
 from search_space.graph import Graph
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
-
-S0 = "x * sigmoid(v1 * x) / std_ghw(x)"
-GATE = Measurement("quality", "resnet", 0.25, 0.1, 3, True, 0.5)
-POINTS = (Point("resnet", 3, 0.25, 2.1), Point("mobilenet", 3, 0.125, 2.2), Point("resnet", 6, 0.5, 1.5))
-COSTS = {"resnet": 0.01, "mobilenet": 0.02}, {"resnet": 10.0, "mobilenet": 20.5}
-FITNESS = Fitness({"resnet": 0.5, "mobilenet": 0.25}, *COSTS)
-SECOND = Point("resnet", 6, 0.75, 1.25, 1)  # with the second of the recipe's seeds
-FIT = Evaluation(FITNESS, (GATE,), (*POINTS, SECOND), 1.5, 300.0, "somewhere", "cpu, 1 thread", 2)
-REJECTED = Evaluation(Rejection("stability", "resnet", math.inf, 1e8, 4), (GATE,), POINTS[:2], 0.5, 200.0, "elsewhere")
-CRASHED = Evaluation(Crash("time_limit", "no answer within 60 s"), (), (), 60.0, 0.0, "elsewhere")
-
-
-def candidate(birth: int, text: str = S0, *, seen: int = 0, parent: int | None = None) -> Candidate:
-    operator = "mutation" if parent else "random"
-    probed = Probed(f"fingerprint {birth}", f"family {birth}", 1.0)
-    return Candidate.of(Graph.parse(text), probed, birth, seen=seen, operator=operator, parent=parent)
-
-
-def propose(store: Store, *births: int, text: str = S0) -> None:
-    for birth in births:
-        store.propose(candidate(birth, text))
-    store.flush()
-
-
-def record(store: Store, birth: int, evaluation: Evaluation, seq: int, advantage: float | None = None) -> None:
-    store.record(birth, Graph.parse(S0), evaluation, seq, 0, advantage)
-    store.flush()
-
-
-def propose_and_record(
-    store: Store, birth: int, evaluation: Evaluation, seq: int, advantage: float | None = None
-) -> None:
-    store.propose(candidate(birth))
-    record(store, birth, evaluation, seq, advantage)
-
-
-@pytest.fixture
-def config(tiny: dict[str, Any]) -> Config:
-    return parse_config(json.dumps(tiny))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
-    """A run that is not there yet, in a file or at a server: one contract."""
-    folder = tmp_path / "run-000"
-    if request.param == "postgresql":
-        return Address.of_url(request.getfixturevalue("server_database"), folder.name, folder)
-    return Address.of_file(folder / "run.db", folder.name, folder)
-
-
-def reference(address: Address) -> str:
-    """As a person writes it."""
-    return str(address.folder) if address.is_file else f"{address.absolute_url}#{address.run}"
-
-
-IN_A_FILE = pytest.mark.parametrize("address", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def store(address: Address, config: Config) -> Iterator[Store]:
-    with_store = Store.create(address, config, {"evonas": "test"})
-    yield with_store
-    with_store.close()
-
-
-def told(address: Address) -> list[dict[str, Any]]:
-    return list(Reader(address).dump())
-
-
-def files(folder: Path) -> dict[str, bytes | None]:
-    """Every file below a folder, with its bytes."""
-    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
-
-
-# --------------------------------------------------------------------------- schema
-
-
-def test_migrations_build_exactly_the_tables(store: Store) -> None:
-    options = {"compare_type": True, "compare_server_default": True, "version_table": tables.VERSION_TABLE}
-    with store.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, tables.metadata) == []
-        assert len(compare_metadata(context, MetaData())) >= len(tables.metadata.tables)
-
-
-DATABASES = Path(__file__).parent / "databases"  # as earlier versions of evonas left them, of one config
-
-
-@pytest.fixture(params=["0001", "0002"])
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return Path(shutil.copy(DATABASES / f"{request.param}.db", tmp_path / "run.db"))
-
-
-def test_an_older_database_is_upgraded_after_saying_so_and_keeps_its_records(
-    old: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with closing(sqlite3.connect(old)) as connection:
-        before = connection.execute("SELECT birth, graph, state FROM candidate ORDER BY birth").fetchall()
-        scores = connection.execute("SELECT count(*), sum(value) FROM score").fetchone()
-        looks = connection.execute("SELECT count(*), sum(accuracy), sum(loss) FROM point").fetchone()
-        gates = connection.execute("SELECT count(*), sum(threshold) FROM measurement WHERE value < 1e9").fetchone()
-        (schema,) = connection.execute(f"SELECT version_num FROM {tables.VERSION_TABLE}").fetchone()
-    reader = Reader.open(old)
-    assert f"upgrading schema {schema} to {database.schemas()[0]}" in caplog.text
-    records = reader.candidates()
-    assert [(r.birth, r.graph, r.state) for r in records] == before
-    with closing(sqlite3.connect(old)) as connection:
-        assert connection.execute("SELECT count(*), sum(value) FROM score").fetchone() == pytest.approx(scores)
-        assert connection.execute("SELECT count(*), sum(accuracy), sum(loss) FROM point").fetchone() == pytest.approx(
-            looks
-        )
-        found = connection.execute("SELECT count(*), sum(threshold) FROM measurement WHERE value < 1e9").fetchone()
-        assert found == pytest.approx(gates)
-        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-    survivors = [r for r in records if r.advantage is not None and r.equal_to is None]
-    top = reader.top(3)
-    assert [r.advantage for r in top] == sorted((r.advantage for r in survivors), reverse=True)[:3]
-    front = {each.birth for each in reader.front()}
-    kept = [Survivor(r.birth, "", "", tuple(r.accuracy.values())) for r in survivors]
-    best = {each.objectives for each in pareto_front(kept)}
-    assert {each.objectives for each in kept if each.birth in front} == best
-    assert reader.find(("std_hw",)) == [r for r in reader.top(30) if "std_hw" in r.formula]
-    assert [path.name for path in old.parent.iterdir()] == ["run.db"]
-    caplog.clear()
-    Reader.open(old)
-    assert caplog.text == ""  # once
-
-
-def test_an_upgraded_run_is_resumed_and_follows_from_its_records(old: Path) -> None:
-    evonas.resume(old)
-    assert replay(old) == []
-
-
-def test_an_upgrade_that_fails_leaves_the_file_as_it_was(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = old.read_bytes()
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise sqlite3.OperationalError("disk I/O error")
-
-    monkeypatch.setattr(database, "build_schema", fail)
-    with pytest.raises(InputError, match=r"cannot be upgraded here \(disk I/O error\)"):
-        Reader.open(old)
-    assert old.read_bytes() == before
-    assert [path.name for path in old.parent.iterdir()] == ["run.db"]
-
-
-def test_a_database_whose_run_is_driven_is_upgraded_later(old: Path) -> None:
-    lock = own(Address.of_file(old, None, old.parent), f"schema-{_schema(old)}")
-    with pytest.raises(InputError, match=r"is driven by .*; its schema 000. is upgraded when that ends"):
-        Reader.open(old)
-    lock.release(remove=True)
-    assert Reader.open(old).top(1)
-
-
-def _schema(path: Path) -> str:
-    with closing(sqlite3.connect(path)) as connection:
-        return str(connection.execute(f"SELECT version_num FROM {tables.VERSION_TABLE}").fetchone()[0])
-
-
-def test_the_spread_is_that_of_the_baselines_seeds(store: Store, address: Address) -> None:
-    assert Reader(address).spread() == {}
-    last = Reader(address).config.recipe.steps
-
-    def record(purpose: str, seed: int, accuracies: tuple[float, ...], name: str = "BN-ReLU") -> None:
-        """One evaluation with so many seeds."""
-        looks = [Point("resnet", step, a, 1.0, n) for n, a in enumerate(accuracies) for step in (1, last)]
-        looks += [Point("mobilenet", last, 0.5, 1.0, n) for n in range(len(accuracies))]
-        fitness = Fitness({"resnet": fmean(accuracies), "mobilenet": 0.5})
-        store.record_beside(purpose, "x", seed, Evaluation(fitness, points=tuple(looks)), name=name)
-
-    record("baseline", 0, (0.4, 0.6))
-    assert Reader(address).spread() == {"resnet": (pytest.approx(0.02**0.5), 2), "mobilenet": (0.0, 2)}
-    record("rerank", 2, (0.5,))
-    record("rerank", 2, (0.0,), name="GN-ReLU")
-    assert Reader(address).spread() == {"resnet": (pytest.approx(0.1), 3), "mobilenet": (0.0, 3)}
-
-
-def test_outcomes_are_told_in_their_order_with_what_their_gates_measured(store: Store, address: Address) -> None:
-    propose(store, 1, 2, 3)
-    reached = {birth: Measurement("rung", "", birth / 8, 0.0, 3, True, 0.1) for birth in (1, 2)}
-    for seq, birth in enumerate((2, 1), start=1):
-        record(store, birth, Evaluation(FIT.outcome, (reached[birth],)), seq, 0.0)
-    found = [(each.birth, each.seed, each.outcome, each.measurements) for each in Reader(address).outcomes()]
-    assert found == [(2, 0, FIT.outcome, (reached[2],)), (1, 0, FIT.outcome, (reached[1],))]
-    assert [each.birth for each in Reader(address).proposals()] == [1, 2, 3]
-
-
-def test_foreign_keys_are_enforced(store: Store) -> None:
-    with pytest.raises(Exception, match=r"(?i)foreign key"):
-        record(store, 7, FIT, 1, 0.1)
-
+from tests.evonas.store_cases import (
+    CRASHED,
+    FIT,
+    IN_A_FILE,
+    REJECTED,
+    S0,
+    candidate,
+    files,
+    propose,
+    propose_and_record,
+    record,
+    reference,
+    told,
+)
+from workers.outcome import Evaluation, Fitness, Measurement, Point, Rejection
 
 # --------------------------------------------------------------------------- round trips
 
@@ -498,92 +309,9 @@ def test_a_run_is_created_once(store: Store, address: Address, config: Config) -
     assert refusal
 
 
-# --------------------------------------------------------------------------- what is not evonas'
-
-
-def _random_bytes(path: Path) -> None:
-    path.write_bytes(bytes(range(256)) * 20)
-
-
-def _text(path: Path) -> None:
-    path.write_text("name: quickstart\n")
-
-
-def _empty(path: Path) -> None:
-    path.touch()
-
-
-def _other_schema(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE run (id INTEGER, name TEXT)")
-        connection.execute("INSERT INTO run VALUES (1, 'theirs')")
-    connection.close()
-
-
-def _other_alembic(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
-        connection.execute("INSERT INTO alembic_version VALUES ('0001')")
-    connection.close()
-
-
-def _newer(path: Path) -> None:
-    _with_version(path, "9999")
-
-
-def _half_migrated(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"CREATE TABLE {tables.VERSION_TABLE} (version_num TEXT)")
-    connection.close()
-
-
-def _with_version(path: Path, version: str) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute(f"CREATE TABLE {tables.VERSION_TABLE} (version_num TEXT)")
-        connection.execute(f"INSERT INTO {tables.VERSION_TABLE} VALUES ('{version}')")
-    connection.close()
-
-
-FOREIGN = (_random_bytes, _text, _empty, _other_schema, _other_alembic, _newer, _half_migrated)
-OPENINGS: dict[str, Callable[[Path, Config], Any]] = {
-    "file": lambda path, config: Reader.open(path),
-    "url": lambda path, config: open_run(f"sqlite:///{path}#a"),
-    "resume": lambda path, config: Store.take_over(locate(path)),
-    "create": lambda path, config: Store.create(Address.of_file(path, "mine", path.parent), config, {}),
-}
-
-
-@pytest.mark.parametrize("opening", OPENINGS)
-@pytest.mark.parametrize("make", FOREIGN, ids=lambda each: each.__name__.strip("_"))
-def test_a_database_that_is_not_evonas_is_refused_in_one_line_and_left_as_it_is(
-    tmp_path: Path, config: Config, make: Callable[[Path], None], opening: str
-) -> None:
-    path = tmp_path / "theirs.db"
-    make(path)
-    before = files(tmp_path)
-    with pytest.raises(InputError) as refusal:
-        OPENINGS[opening](path, config)
-    assert str(path) in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-    assert files(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    "reference", ["none", "none.db", "none/run.db", "sqlite:///{}/none.db", "sqlite:///{}/none.db#a"]
-)
-@pytest.mark.parametrize("opening", ["read", "resume"])
-def test_opening_what_is_not_there_creates_nothing(tmp_path: Path, reference: str, opening: str) -> None:
-    there = reference.format(tmp_path) if "{" in reference else str(tmp_path / reference)
-    with pytest.raises(InputError) as refusal:
-        Store.take_over(locate(there)) if opening == "resume" else Reader.open(there)
-    assert "none" in str(refusal.value)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("url", ["mysql://localhost/evonas", "nonsense://x", "sqlite://", "://"])
-def test_a_url_of_another_kind_is_refused_and_says_what_is_expected(url: str) -> None:
-    with pytest.raises(InputError, match=r"expected sqlite:///path\.db"):
-        Reader.open(url)
+def test_foreign_keys_are_enforced(store: Store) -> None:
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
+        record(store, 7, FIT, 1, 0.1)
 
 
 # --------------------------------------------------------------------------- references
@@ -613,9 +341,9 @@ def test_several_runs_share_a_database_and_nothing_else(tmp_path: Path, config: 
     assert [each.birth for each in first.top()] == [1]
     assert second.top() == []
     assert len(Reader.open(f"{url}#second").candidates()) == 2
-    for reference in (url, str(tmp_path / "shared.db")):
+    for found_by in (url, str(tmp_path / "shared.db")):
         with pytest.raises(InputError, match=r"2 runs; name one as URL#run: first, second"):
-            open_run(reference)
+            open_run(found_by)
     with pytest.raises(InputError, match=r"no run 'secnod'; did you mean 'second'\?"):
         open_run(f"{url}#secnod")
 
@@ -719,149 +447,6 @@ def test_a_reader_cannot_write(store: Store, address: Address) -> None:
         connection.execute(update(tables.run).values(seed=1))
 
 
-# --------------------------------------------------------------------------- queries
-
-
-def fit(resnet: float, mobilenet: float) -> Evaluation:
-    return Evaluation(Fitness({"resnet": resnet, "mobilenet": mobilenet}))
-
-
-def test_top_is_by_advantage_or_by_one_proxy_and_of_equals_the_first(store: Store, address: Address) -> None:
-    for birth, (resnet, mobilenet, advantage) in enumerate(
-        [(0.1, 0.9, 0.3), (0.4, 0.2, 0.1), (0.4, 0.4, 0.3), (0.3, 0.3, 0.2)], start=1
-    ):
-        propose_and_record(store, birth, fit(resnet, mobilenet), birth, advantage)
-    propose_and_record(store, 5, REJECTED, 5, None)
-    propose(store, 6)
-    reader = Reader(address)
-    assert [each.birth for each in reader.top()] == [1, 3, 4, 2]
-    assert [each.birth for each in reader.top(2)] == [1, 3]
-    assert [each.birth for each in reader.top(by="resnet")] == [2, 3, 4, 1]
-    with pytest.raises(InputError, match=r"no proxy 'resnit'; did you mean 'resnet'\?"):
-        reader.top(by="resnit")
-
-
-def test_accuracies_are_told_in_the_configs_order_of_proxies(store: Store, address: Address) -> None:
-    assert list(Reader(address).config.proxies) == ["resnet", "mobilenet"]
-    propose_and_record(store, 1, Evaluation(Fitness({"mobilenet": 0.1, "resnet": 0.2})), 1, 0.1)
-    assert list(Reader(address).candidate(1).accuracy.items()) == [("resnet", 0.2), ("mobilenet", 0.1)]
-
-
-def test_an_unknown_birth_says_which_there_are(store: Store, address: Address) -> None:
-    for birth in (1, 2):
-        propose(store, birth)
-    for birth in (0, -1, 3, 10**30):
-        with pytest.raises(InputError, match=rf"no birth {birth}; expected 1 to 2"):
-            Reader(address).candidate(birth)
-
-
-def test_counts_are_of_this_runs_candidates_by_state_and_by_gate(store: Store, address: Address) -> None:
-    outcomes: list[Outcome] = [FIT.outcome, REJECTED.outcome, REJECTED.outcome, CRASHED.outcome]
-    for birth, outcome in enumerate(outcomes, start=1):
-        propose_and_record(store, birth, Evaluation(outcome), birth, None)
-    propose(store, 5)
-    store.record_beside("rerank", S0, 1, REJECTED, birth=1, name=None)
-    states, gates = Reader(address).counts()
-    assert states == {"evaluated": 1, "rejected": 2, "crashed": 1, "pending": 1}
-    assert gates == {"stability": 2, "time_limit": 1}
-
-
-def test_the_logical_dump_has_no_times_hosts_or_memory(tmp_path: Path, config: Config) -> None:
-    dumps = []
-    for name, seconds in (("a", 1.0), ("b", 2.0)):
-        address = Address.of_file(tmp_path / name / "run.db", name, tmp_path / name)
-        store = Store.create(address, config, {"torch": name})
-        gate = Measurement("quality", "resnet", 0.25, 0.1, 3, True, seconds)
-        evaluation = Evaluation(FIT.outcome, (gate,), POINTS, seconds, 100 * seconds, f"host {name}")
-        store.record_beside("baseline", S0, 0, evaluation, birth=None, name="ReLU")
-        propose_and_record(store, 1, evaluation, 1, 0.1)
-        propose(store, 2)
-        record(store, 2, Evaluation(Crash("error", f"at {seconds}"), (), (), seconds), 2, None)
-        if name == "b":
-            store.close()
-            store = Store.take_over(address)
-            store.event("stopped", "and resumed")
-        store.close()
-        dumps.append((told(address), list(Reader(address).dump(logical_only=False))))
-    (logical_a, whole_a), (logical_b, whole_b) = dumps
-    assert logical_a == logical_b
-    assert whole_a != whole_b
-    assert len(logical_a) == 4
-
-
-# --------------------------------------------------------------------------- queries of a large run
-
-
-def survivors(store: Store, *rows: tuple[str, float, float, int | None]) -> None:
-    """Births 1, 2 ... with formula, advantage, accuracy on resnet, and the birth that they inherit from."""
-    for birth, (formula, advantage, resnet, equal_to) in enumerate(rows, start=1):
-        graph = Graph.parse(formula)
-        probed = Probed(f"f{birth}", f"f{birth}", 1.0)
-        store.propose(Candidate.of(graph, probed, birth, seen=birth - 1, parent=birth - 1 or None, equal_to=equal_to))
-        store.record(birth, graph, fit(resnet, 0.5), birth, 0, advantage, inherits=equal_to is not None)
-    store.flush()
-
-
-FOUR = (
-    ("x / std_ghw(x)", 0.1, 0.4, None),
-    ("x / std_bhw(x)", 0.3, 0.6, None),
-    ("sigmoid(x) / std_ghw(x)", 0.2, 0.6, None),
-    ("x / std_ghw(x)", 0.1, 0.4, 1),
-    ("std_ghw(x) / std_bhw(x)", 0.05, 0.2, None),
-)
-
-
-def test_a_page_begins_after_the_last_birth_of_the_one_before(store: Store, address: Address) -> None:
-    survivors(store, *FOUR)
-    reader = Reader(address)
-    for by, order in ((None, [2, 3, 1, 5]), ("resnet", [2, 3, 1, 5])):
-        assert [each.birth for each in reader.top(10, by)] == order
-        assert [each.birth for each in reader.top(2, by, after=order[1])] == order[2:]
-        assert reader.top(2, by, after=order[-1]) == []
-    store.propose(candidate(6))
-    store.flush()
-    with pytest.raises(InputError, match="birth 6 is none of the survivors"):
-        reader.top(2, after=6)
-
-
-def test_layers_are_found_by_what_they_use_and_lack(store: Store, address: Address) -> None:
-    survivors(store, *FOUR)
-    reader = Reader(address)
-
-    def found(*uses: str, lacks: tuple[str, ...] = (), batch: bool | None = None) -> list[int]:
-        return [each.birth for each in reader.find(uses, lacks, batch_dependent=batch)]
-
-    assert found("std_ghw") == [3, 1, 5]  # the best first, each function once
-    assert found("std_ghw", batch=False) == [3, 1]
-    assert found("std_ghw", "std_bhw") == [5]
-    assert found("std_ghw", lacks=("sigmoid", "std_bhw")) == [1]
-    assert found(lacks=("std_ghw",)) == [2]
-    assert found(batch=True) == [2, 5]
-    with pytest.raises(InputError, match=r"no operation 'std_gwh'; did you mean 'std_ghw'\?"):
-        found("std_gwh")
-
-
-def test_a_lineage_is_told_from_its_root_and_children_by_birth(store: Store, address: Address) -> None:
-    survivors(store, *FOUR)
-    assert [each.birth for each in Reader(address).lineage(3)] == [1, 2, 3]
-    assert Reader(address).children(3) == [4]
-    with pytest.raises(InputError, match="no birth 9"):
-        Reader(address).lineage(9)
-
-
-def test_the_front_is_what_the_driver_said_last(store: Store, address: Address) -> None:
-    survivors(store, *FOUR)
-    for births in ((1, 3), (3, 2), (2, 3)):
-        store.set_front(births)
-        store.flush()
-        assert [each.birth for each in Reader(address).front()] == sorted(births, key=lambda b: -FOUR[b - 1][1])
-    store.close()
-    again = Store.take_over(address)
-    again.set_front((5,))
-    again.close()
-    assert [each.birth for each in Reader(address).front()] == [5]
-
-
 # --------------------------------------------------------------------------- a server that goes away
 
 
@@ -894,7 +479,9 @@ def test_a_lost_connection_loses_nothing_and_keeps_the_run(store: Store, address
 
 
 @SERVER
-def test_a_commit_whose_answer_was_lost_is_not_made_twice(store: Store, address: Address) -> None:
+def test_a_commit_whose_answer_was_lost_is_not_made_twice(
+    store: Store, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit = store.engine.dialect.do_commit
     lost: list[int] = []
 
@@ -904,9 +491,9 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(store: Store, address:
             lost.append(1)
             raise store.engine.dialect.dbapi.OperationalError("the answer was lost")
 
-    store.engine.dialect.do_commit = commit_and_lose  # type: ignore[method-assign]
+    monkeypatch.setattr(store.engine.dialect, "do_commit", commit_and_lose)
     propose_and_record(store, 1, FIT, 1, 0.1)
-    store.engine.dialect.do_commit = commit  # type: ignore[method-assign]
+    monkeypatch.undo()
     propose_and_record(store, 2, FIT, 2, 0.1)
     assert lost
     assert [each.birth for each in Reader(address).candidates()] == [1, 2]

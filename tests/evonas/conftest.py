@@ -1,0 +1,34 @@
+"""A config, and a store of it: in a file and at a server."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evonas.config import Config
+from evonas.config_file import parse_config
+from evonas.store.database import Address
+from evonas.store.store import Store
+
+
+@pytest.fixture
+def config(tiny: dict[str, Any]) -> Config:
+    return parse_config(json.dumps(tiny))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
+    """A run that is not there yet, in a file or at a server: one contract."""
+    folder = tmp_path / "run-000"
+    if request.param == "postgresql":
+        return Address.of_url(request.getfixturevalue("server_database"), folder.name, folder)
+    return Address.of_file(folder / "run.db", folder.name, folder)
+
+
+@pytest.fixture
+def store(address: Address, config: Config) -> Iterator[Store]:
+    with_store = Store.create(address, config, {"evonas": "test"})
+    yield with_store
+    with_store.close()

@@ -1,0 +1,66 @@
+"""Candidates, outcomes and moves that the tests of the store share."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evonas.store.database import Address
+from evonas.store.queries import Reader
+from evonas.store.records import Candidate
+from evonas.store.store import Store
+from search_space.fingerprint import Probed
+from search_space.graph import Graph
+from workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
+
+S0 = "x * sigmoid(v1 * x) / std_ghw(x)"
+GATE = Measurement("quality", "resnet", 0.25, 0.1, 3, True, 0.5)
+POINTS = (Point("resnet", 3, 0.25, 2.1), Point("mobilenet", 3, 0.125, 2.2), Point("resnet", 6, 0.5, 1.5))
+COSTS = {"resnet": 0.01, "mobilenet": 0.02}, {"resnet": 10.0, "mobilenet": 20.5}
+FITNESS = Fitness({"resnet": 0.5, "mobilenet": 0.25}, *COSTS)
+SECOND = Point("resnet", 6, 0.75, 1.25, 1)  # with the second of the recipe's seeds
+FIT = Evaluation(FITNESS, (GATE,), (*POINTS, SECOND), 1.5, 300.0, "somewhere", "cpu, 1 thread", 2)
+REJECTED = Evaluation(Rejection("stability", "resnet", math.inf, 1e8, 4), (GATE,), POINTS[:2], 0.5, 200.0, "elsewhere")
+CRASHED = Evaluation(Crash("time_limit", "no answer within 60 s"), (), (), 60.0, 0.0, "elsewhere")
+
+
+def candidate(birth: int, text: str = S0, *, seen: int = 0, parent: int | None = None) -> Candidate:
+    operator = "mutation" if parent else "random"
+    probed = Probed(f"fingerprint {birth}", f"family {birth}", 1.0)
+    return Candidate.of(Graph.parse(text), probed, birth, seen=seen, operator=operator, parent=parent)
+
+
+def propose(store: Store, *births: int, text: str = S0) -> None:
+    for birth in births:
+        store.propose(candidate(birth, text))
+    store.flush()
+
+
+def record(store: Store, birth: int, evaluation: Evaluation, seq: int, advantage: float | None = None) -> None:
+    store.record(birth, Graph.parse(S0), evaluation, seq, 0, advantage)
+    store.flush()
+
+
+def propose_and_record(
+    store: Store, birth: int, evaluation: Evaluation, seq: int, advantage: float | None = None
+) -> None:
+    store.propose(candidate(birth))
+    record(store, birth, evaluation, seq, advantage)
+
+
+def reference(address: Address) -> str:
+    """As a person writes it."""
+    return str(address.folder) if address.is_file else f"{address.absolute_url}#{address.run}"
+
+
+IN_A_FILE = pytest.mark.parametrize("address", ["sqlite"], indirect=True)
+
+
+def told(address: Address) -> list[dict[str, Any]]:
+    return list(Reader(address).dump())
+
+
+def files(folder: Path) -> dict[str, bytes | None]:
+    """Every file below a folder, with its bytes."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
