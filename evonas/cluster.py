@@ -48,3 +48,11 @@ def follow(address: str, job: str) -> Iterator[str]:
                 return
     finally:
         loop.close()
+
+
+def failure(address: str, job: str) -> str | None:
+    """Of a job that has ended: why, in one line, unless it succeeded."""
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    told = JobSubmissionClient(address).get_job_info(job)
+    return None if told.status == JobStatus.SUCCEEDED else " ".join(f"{told.status}: {told.message}".split())[:300]

@@ -43,7 +43,7 @@ def propose(config: Config, birth: int, history: History) -> tuple[Graph, Candid
         probed = probe(graph)
     else:
         if history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
-            winner = tournament(tuple(history.population), evolution.tournament_share, evolution.selection, rng)
+            winner = tournament(history.population, evolution.tournament_share, evolution.selection, rng)
         operator = "mutation" if winner else "random"
         graph, probed = _draw_new(config, winner, history, rng)
     shared = None if evolution.duplicates == "evaluate" else history.functions.inheritable(probed.fingerprint)
@@ -286,7 +286,8 @@ class Search:
             advantage,
             inherits=known.equal_to is not None,
         )
-        self.store.set_front(each.birth for each in self.history.front)
+        if isinstance(evaluation.outcome, Fitness):
+            self.store.set_front(each.birth for each in self.history.front)
         if known.equal_to is None and is_audited(self.config, birth, evaluation.outcome, self.history):
             self.history.audits[birth] = known.graph
         self.on_progress(self.history)

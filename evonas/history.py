@@ -112,11 +112,12 @@ class Functions:
         return place
 
     def _grow(self) -> None:
-        items, size = self._items(), 2 * len(self._keys)
+        keys, births, size = self._keys, self._births, 2 * len(self._keys)
         self._keys, self._births = array("Q", bytes(8 * size)), array("i", bytes(4 * size))
-        for key, birth in items:
-            place = self._place(key)
-            self._keys[place], self._births[place] = key, birth
+        for key, birth in zip(keys, births, strict=True):
+            if key:
+                place = self._place(key)
+                self._keys[place], self._births[place] = key, birth
 
     def _items(self) -> set[tuple[int, int]]:
         return {(key, birth) for key, birth in zip(self._keys, self._births, strict=True) if key}

@@ -35,16 +35,14 @@ def tournament(population: Sequence[Survivor], share: float, selection: str, rng
 def pareto_front(survivors: Sequence[Survivor]) -> list[Survivor]:
     """Those that no other one dominates, in the given order."""
     front: list[tuple[float, ...]] = []
-    kept: set[int] = set()
-    for each in sorted(survivors, key=lambda s: s.objectives, reverse=True):  # whoever dominates it comes before it
-        mine = each.objectives
+    for mine in sorted({each.objectives for each in survivors}, reverse=True):  # what dominates it comes before it
         for other in front:
-            if all(map(ge, other, mine)) and other != mine:
+            if all(map(ge, other, mine)):
                 break
         else:
             front.append(mine)
-            kept.add(each.birth)
-    return [each for each in survivors if each.birth in kept]
+    kept = set(front)
+    return [each for each in survivors if each.objectives in kept]
 
 
 def front_with(front: Sequence[Survivor], new: Survivor) -> list[Survivor]:

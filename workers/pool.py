@@ -25,8 +25,13 @@ T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 5.0  # between two looks at what the cluster holds
+HEAD_SECONDS = 30.0  # that the cluster's head may not answer; after 60 Ray ends the process. Ours
 START_SECONDS = 600.0  # that a job waits for its worker to be placed and to load its data. Ours
 RETRIED = ("worker_died", "out_of_memory")  # perhaps a neighbour's doing; a hang or an error may be the layer's
+
+
+class ClusterLost(Exception):
+    """The head of the cluster is gone, and with it every worker; what was recorded stays."""
 
 
 class Pool(Interface):
@@ -98,15 +103,19 @@ def evaluate_safely(job: Job, device: str) -> Evaluation:
 
 def _check_reachable(address: str) -> None:
     """Ray itself tries a dead address for many minutes. Raises InputError within seconds."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon:
+    if ":" not in address:
         if address not in ("local", "auto"):
             raise InputError(f"cluster.address: expected in_process, local, auto or host:port, got '{address}'")
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        _connect(address)
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"cluster.address: no Ray cluster answers at '{address}' ({error})") from None
+
+
+def _connect(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 class _Worker:
@@ -194,7 +203,9 @@ class RayPool:
         if memory_gb is not None:
             self._wanted["memory"] = memory_gb * 2**30
         self._count = count
+        self._head = ray.get_runtime_context().gcs_address
         self._fits, self._looked = self._fit(), time.monotonic()
+        self._answered = self._looked  # when the head did last
         if not 1 <= (count or self._fits) <= self._fits:
             self.close()
             asked = f"{count or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if uses_gpu else "")
@@ -210,11 +221,21 @@ class RayPool:
     @property
     def capacity(self) -> int:
         """What was asked for, or what the cluster holds now."""
-        if self._count is not None:
-            return self._count
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._fits, self._looked = self._fit(), time.monotonic()
-        return self._fits
+        self._look_if_due()
+        return self._fits if self._count is None else self._count
+
+    def _look_if_due(self) -> None:
+        """At the head and, if it is there, at the nodes. Raises ClusterLost."""
+        if time.monotonic() - self._looked <= LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        try:
+            _connect(self._head)
+        except OSError as error:
+            if self._looked - self._answered > HEAD_SECONDS:
+                raise ClusterLost(f"the cluster's head, {self._head}, does not answer any more ({error})") from None
+            return
+        self._answered, self._fits = self._looked, self._fit()
 
     def _fit(self) -> int:
         """The workers that the nodes hold; none is spread over two."""
@@ -250,6 +271,7 @@ class RayPool:
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
         deadline = time.monotonic() + timeout
         while True:
+            self._look_if_due()
             while self._waiting and (free := self._free_slot()) is not None:
                 again = self._waiting.popleft()
                 self._start(free, again.key, again.job, again.attempt, again.spent)

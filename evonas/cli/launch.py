@@ -7,7 +7,7 @@ import click
 
 from evonas.cli.display import terminal
 from evonas.cli.query import JSON, print_json
-from evonas.cluster import follow
+from evonas.cluster import failure, follow
 from evonas.cluster import submit as submit_search
 from evonas.config_file import load_config
 from evonas.store.records import columns
@@ -62,3 +62,6 @@ def submit(config: Path, address: str, run: str | None, follows: bool, settings:
     if follows:
         for text in follow(address, job):
             print(text, end="", flush=True)
+        if reason := failure(address, job):
+            print(f"evonas: {job}: {reason}", file=sys.stderr)
+            sys.exit(1)

@@ -7,6 +7,7 @@ import click
 from evonas.cli import catalog, explore, launch, query, search, study
 from evonas.store.store import StoreError
 from search_space.errors import InputError
+from workers.pool import ClusterLost
 
 
 @click.group(context_settings={"max_content_width": 100})
@@ -37,7 +38,7 @@ def main() -> None:
         _fail(f"{error.format_message()} (see evonas --help)", 2)
     except InputError as error:
         _fail(str(error), 2)
-    except StoreError as error:
+    except (StoreError, ClusterLost) as error:
         _fail(f"{error}; what was recorded is kept, and `evonas resume` goes on", 1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -1,71 +1,78 @@
 """What the driver costs: births a second through the real loop, store and pool contract, with workers that answer at
-once from recorded outcomes.
+once from a recorded run.
 
-    python tests/benchmarks/driver.py configs/cifar10.yaml --out DIR [--births 1000000] [--probe] [--optuna 2000]
+    python -m tests.benchmarks.driver RUN --out DIR [--births 1000000] [--set evolution.population=2500] [--probe]
 
-The config gives space and evolution. An outcome is drawn by the layer's digest with the shares of recorded runs, and as
-large as theirs; so is a fingerprint, unless --probe computes it. Prints seconds a
-birth and the driver's memory over stretches of births, and the same number of proposals made by Optuna's NSGA-II on
-SQLite beside them. One core: the pool is a queue in the same process.
+The config is RUN's, with what is --set. Each candidate gets one of RUN's evaluations, by its digest: as many are
+stopped by screening as there, and the others have outcome, curves and measurements of one that a worker saw, the
+accuracies of the trained moved by up to a point, so that no two are equal. Its digest stands for its fingerprint,
+unless --probe computes that. Prints births a second and the driver's memory over stretches of births, and with
+--optuna N as many proposals made by Optuna's NSGA-II on SQLite beside them. One core: the pool is a queue in
+the same process.
 """
 
 import argparse
-import math
 import resource
 import time
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 
 from evonas import evolution
-from evonas.config import BASELINE, Config
-from evonas.config_file import load_config
+from evonas.config import Config
+from evonas.config_file import dump_config, parse_config
 from evonas.evolution import Search
 from evonas.history import History
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.store import Store
-from search_space.catalog import catalog
 from search_space.fingerprint import Probed
 from search_space.graph import Graph
 from search_space.screening import Check
 from tests.benchmarks.machine import machine
-from workers.outcome import Evaluation, Fitness, Measurement, Outcome, Point, Rejection
+from tests.benchmarks.utilisation import SCREENED, seen_by_workers
+from workers.outcome import Evaluation, Fitness
 from workers.protocol import Job
 
-DEAD = 0.60  # of the graphs are stopped by screening
-UNFIT = 0.85  # of the others by a worker's gate; the rest is trained
+MOVED = 0.01  # of accuracy
 
 
 def number_of(text: str) -> int:
     return int.from_bytes(sha256(text.encode()).digest()[:8])
 
 
-def recorded_probe(graph: Graph) -> Probed:
-    """A fingerprint that digests decide; a share of the graphs does not depend on x."""
-    return Probed(graph.digest, graph.digest, 0.0 if number_of(graph.digest) / 2**64 < DEAD else 1.0)
+class Recorded:
+    """What a run recorded, told again by digest."""
 
+    def __init__(self, reader: Reader) -> None:
+        (self.baseline,) = (each.evaluation for each in reader.evaluations("baseline"))
+        self.by_workers = [
+            replace(
+                each.evaluation, measurements=tuple(m for m in each.evaluation.measurements if m.gate not in SCREENED)
+            )
+            for each in seen_by_workers(reader)
+        ]
+        own = sum(each.equal_to is None for each in reader.candidates())
+        self.screened = 1.0 - len(self.by_workers) / own
 
-def recorded_outcome(config: Config, graph: str) -> Evaluation:
-    """Stopped by the quality gate, or trained: with curves and measurements as long as a real one's."""
-    number = number_of(graph)
-    proxies, steps = list(config.proxies), config.recipe.steps
-    quality = 0.5 * math.sqrt((number >> 40) % 8191 / 8191)  # few are good; proxies agree with correlation 0.7
-    accuracy = {proxy: quality + 0.12 * ((number >> 7 * i) % 8191 / 8191) for i, proxy in enumerate(proxies)}
-    if graph == str(catalog[BASELINE].graph):
-        accuracy = dict.fromkeys(proxies, 0.5)
-    elif number / 2**64 < UNFIT:
-        low = Measurement("quality", proxies[0], 0.1, 0.2, 100, False, 1.0)
-        points = (Point(proxies[0], 100, 0.1, 2.3),)
-        return Evaluation(Rejection("quality", proxies[0], 0.1, 0.2, 100), (low,), points, 1.0, 500.0, "host", "cpu")
-    gates = [Measurement("quality", proxy, 0.3, 0.2, 100, True, 1.0) for proxy in proxies]
-    gates += [Measurement("stability", proxy, 10.0, 1e8, 20, True, 1.0) for proxy in proxies]
-    points = tuple(Point(proxy, step, accuracy[proxy], 1.0) for proxy in proxies for step in (100, steps))
-    costs = dict.fromkeys(proxies, 0.01), dict.fromkeys(proxies, 10.0)
-    outcome: Outcome = Fitness(accuracy, *costs)
-    return Evaluation(outcome, tuple(gates), points, 60.0, 500.0, "host", "cpu, x86_64, 1 thread")
+    def probe(self, graph: Graph) -> Probed:
+        stopped = number_of(graph.digest) / 2**64 < self.screened
+        return Probed(graph.digest, graph.digest, 0.0 if stopped else 1.0)
+
+    def outcome(self, graph: str) -> Evaluation:
+        number = number_of(graph)
+        evaluation = self.by_workers[number % len(self.by_workers)]
+        if not isinstance(evaluation.outcome, Fitness):
+            return evaluation
+        accuracy = {
+            proxy: value + MOVED * ((number >> 16 * i) % 65521 / 32760 - 1)
+            for i, (proxy, value) in enumerate(evaluation.outcome.accuracy.items(), start=1)
+        }
+        return replace(evaluation, outcome=replace(evaluation.outcome, accuracy=accuracy))
 
 
 class RecordedPool:
@@ -73,8 +80,8 @@ class RecordedPool:
 
     capacity = 2
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, recorded: Recorded) -> None:
+        self.recorded = recorded
         self.waiting: deque[tuple[int, str]] = deque()
 
     def submit(self, key: int, job: Job) -> None:
@@ -82,7 +89,7 @@ class RecordedPool:
 
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
         key, graph = self.waiting.popleft()
-        return key, recorded_outcome(self.config, graph)
+        return key, self.recorded.outcome(graph) if key else self.recorded.baseline
 
     def close(self) -> None:
         pass
@@ -94,10 +101,10 @@ def memory_mb() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def simulate(config: Config, folder: Path, url: str | None, looks: list[int]) -> None:
+def simulate(config: Config, recorded: Recorded, folder: Path, url: str | None, looks: Sequence[int]) -> None:
     address = Address.of_url(url, folder.name, folder) if url else Address.of_file(folder / "run.db", "run", folder)
     store = Store.create(address, config, {})
-    search = Search(config, store, RecordedPool(config), History(config), Reader(address).outcome)
+    search = Search(config, store, RecordedPool(recorded), History(config), Reader(address).outcome)
     search.evaluate_baseline()
     last, since, used = 0, time.perf_counter(), time.process_time()
     left = list(looks)
@@ -140,7 +147,7 @@ def optuna_rate(count: int, folder: Path, parameters: int = 30) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config")
+    parser.add_argument("run")
     parser.add_argument("--out", type=Path, required=True, help="a folder to make; its database stays")
     parser.add_argument("--births", type=int, default=1_000_000)
     parser.add_argument("--url", help="a database instead of an SQLite file in DIR")
@@ -149,11 +156,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    config = load_config(arguments.config, arguments.set)
+    reader = Reader.open(arguments.run)
+    config = parse_config(dump_config(reader.config), "config", arguments.set)
     evolved = config.evolution.model_copy(update={"births": arguments.births, "minutes": None, "patience": None})
     config = config.model_copy(update={"evolution": evolved})
+    recorded = Recorded(reader)
     if not arguments.probe:
-        evolution.probe = recorded_probe
+        evolution.probe = recorded.probe
         evolution.check_finite = lambda graph: Check("finite", True, 1.0, 1.0)
     print(machine())
     arguments.out.mkdir(parents=True)
@@ -161,7 +170,7 @@ def main() -> None:
     looks.append(arguments.births)
     print(f"{'computed' if arguments.probe else 'recorded'} fingerprints, {memory_mb():.0f} MB before the first birth")
     started = time.perf_counter()
-    simulate(config, arguments.out, arguments.url, looks)
+    simulate(config, recorded, arguments.out, arguments.url, looks)
     rate = arguments.births / (time.perf_counter() - started)
     print(f"  all: {rate:.0f} births a second (goal: 2,000)")
     if arguments.optuna:

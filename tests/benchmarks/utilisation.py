@@ -14,16 +14,16 @@ from tests.benchmarks.machine import machine
 from workers.protocol import SCREENING
 
 GOAL = 0.95
+SCREENED = {str(gate.model_fields["gate"].default) for gate in SCREENING}
 
 
 def seen_by_workers(reader: Reader) -> list[Trained]:
     """The candidates' evaluations that screening or an equal candidate did not answer."""
-    screening = {str(gate.model_fields["gate"].default) for gate in SCREENING}
     inherited = {each.birth for each in reader.candidates() if each.equal_to is not None}
     return [
         each
         for each in reader.evaluations("search")
-        if each.birth not in inherited and any(m.gate not in screening for m in each.evaluation.measurements)
+        if each.birth not in inherited and any(m.gate not in SCREENED for m in each.evaluation.measurements)
     ]
 
 

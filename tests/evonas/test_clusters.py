@@ -1,9 +1,11 @@
-"""The launch files of configs/clusters, checked as far as a machine without a cluster can."""
+"""The launch files of configs/clusters, as far as a machine without a cluster can check them; a search as a Ray job."""
 
 import json
 import os
 import re
+import socket
 import subprocess
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
+import evonas
+from evonas.studies.replay import replay
+from tests.evonas.driver_process import EVONAS, GIVE_UP_SECONDS, written
+from tests.workers import nodes_process
 
 FOLDER = Path(__file__).parents[2] / "configs" / "clusters"
 
@@ -80,3 +87,34 @@ def test_the_slurm_script_starts_a_node_everywhere_and_the_driver(
     ]
     assert sorted(nodes) == ["n1 --head --port=6379", "n2 --address=10.0.0.1:6379"]
     assert driven in told
+
+
+def test_a_search_is_sent_to_a_cluster_and_followed_to_its_end(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray.dashboard.optional_deps", reason="no dashboard is installed: pip install 'ray[default]'")
+    for name, value in nodes_process.SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{Path(EVONAS).parent}:{os.environ['PATH']}")  # of the cluster's machines
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    node, _ = nodes_process.head("--include-dashboard=true", f"--dashboard-port={port}", "--dashboard-host=127.0.0.1")
+    folder, config = tmp_path / "run", written(tmp_path, tiny | {"cluster": {"address": "local"}})
+    command = [EVONAS, "submit", config, "--address", f"http://127.0.0.1:{port}", "--run", str(folder), "--follow"]
+    try:
+        give_up = time.monotonic() + GIVE_UP_SECONDS
+        while (done := subprocess.run(command, capture_output=True, text=True, timeout=200)).returncode == 2:
+            assert "the search cannot be sent there" in done.stderr
+            assert time.monotonic() < give_up, done.stderr  # the dashboard comes after the head
+            time.sleep(1.0)
+        failed = subprocess.run(command, capture_output=True, text=True, timeout=200)  # the folder is there now
+    finally:
+        nodes_process.stop(node)
+    assert done.returncode == 0, done.stderr
+    assert f"Run: {folder}" in done.stdout
+    assert evonas.open_run(folder).finished
+    assert replay(folder) == []
+    assert failed.returncode == 1
+    assert f"--run {folder}: exists" in failed.stdout
+    assert "FAILED" in failed.stderr.splitlines()[-1]

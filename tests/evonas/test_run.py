@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,37 +17,29 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 import evonas
 from evonas.evolution import History
 from evonas.run import BEST_LAYER, Run, Watcher, _from_anywhere
 from evonas.store.queries import Reader
-from evonas.store.records import jsonable
 from evonas.studies.rerank import contenders, rerank_seeds
 from search_space.errors import InputError
 from tests.conftest import TINY
+from tests.evonas.driver_process import (
+    BIRTHS,
+    GIVE_UP_SECONDS,
+    OUTCOMES,
+    RERANKED,
+    at_the_moment,
+    logical,
+    reranked,
+    started,
+    written,
+)
 from workers.outcome import Crash, Fitness
 
-EVONAS = str(Path(sys.executable).with_name("evonas"))
 TINY_CONFIG = evonas.config_file.parse_config(json.dumps(TINY))
-GIVE_UP_SECONDS = 120.0  # on a process that hangs
-
-
-def logical(reference: str | Path) -> list[str]:
-    """The logical dump without its first row, the config."""
-    return [json.dumps(jsonable(row)) for row in Reader.open(reference).dump()][1:]
-
-
-def written(folder: Path, config: dict[str, Any]) -> str:
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
-    return str(path)
-
-
-def reranked(reference: str | Path) -> list[tuple[int | None, str | None, int]]:
-    return [(each.birth, each.name, each.seed) for each in Reader.open(reference).evaluations("rerank")]
 
 
 @pytest.fixture(scope="module")
@@ -464,36 +455,6 @@ def test_a_run_that_ended_by_the_clock_has_ended(tmp_path: Path, tiny: dict[str,
 
 
 # --------------------------------------------------------------------------- stopping, from outside
-
-
-def started(*arguments: str) -> subprocess.Popen[str]:
-    """A driver in a session of its own, as a terminal would start it."""
-    pipe = subprocess.PIPE
-    return subprocess.Popen([EVONAS, *arguments], stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-
-
-def count(folder: Path, query: str) -> int:
-    """What a reader beside the driver sees; 0 before there is a database."""
-    try:
-        with closing(sqlite3.connect(f"file:{folder / 'run.db'}?mode=ro", uri=True, timeout=5)) as connection:
-            return int(connection.execute(query).fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0
-
-
-BIRTHS = "SELECT count(*) FROM candidate"
-OUTCOMES = "SELECT count(*) FROM evaluation WHERE purpose = 'search'"
-RERANKED = "SELECT count(*) FROM evaluation WHERE purpose = 'rerank'"
-
-
-def at_the_moment(driver: subprocess.Popen[str], folder: Path, query: str, reached: int) -> None:
-    """Wait until the database holds so many rows while the driver lives."""
-    give_up = time.monotonic() + GIVE_UP_SECONDS
-    while count(folder, query) < reached:
-        assert driver.poll() is None, driver.communicate()
-        assert time.monotonic() < give_up
-        time.sleep(0.005)
-    assert driver.poll() is None, "the run ended before it could be stopped"
 
 
 def killed(driver: subprocess.Popen[str], folder: Path, query: str, reached: int) -> list[str]:

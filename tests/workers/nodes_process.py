@@ -1,4 +1,5 @@
-"""Workers on two real nodes of this machine, `ray start` processes, of which one joins late and is killed in its work.
+"""Workers on two real nodes of this machine, `ray start` processes, of which one joins late and is killed in its work;
+then the cluster's head is.
 
 A process of its own: what Ray once read of its environment it keeps. Prints what it saw as JSON.
 """
@@ -13,6 +14,8 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 RAY = Path(sys.executable).with_name("ray")
 PATIENCE = 120.0  # seconds
@@ -32,13 +35,13 @@ def start(*arguments: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([*command, *arguments], stdout=quiet, stderr=quiet, start_new_session=True)
 
 
-def head() -> tuple["subprocess.Popen[bytes]", str]:
+def head(*options: str) -> tuple["subprocess.Popen[bytes]", str]:
     """A head that answers, and its address; its ports are chosen here, and may be taken before it is there."""
     while True:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        node = start("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false")
+        node = start("--head", f"--port={address.rpartition(':')[2]}", *options)
         give_up = time.monotonic() + PATIENCE
         while node.poll() is None and time.monotonic() < give_up:
             asked = subprocess.run([RAY, "health-check", "--address", address], capture_output=True, check=False)
@@ -61,11 +64,12 @@ def stop(node: "subprocess.Popen[bytes]") -> None:
 def main() -> None:
     os.environ |= SETTINGS
     from tests.workers.conftest import graph, protocol
+    from workers import pool as pools
     from workers.outcome import Evaluation
-    from workers.pool import RayPool
+    from workers.pool import ClusterLost, RayPool
     from workers.protocol import Job
 
-    first, address = head()
+    first, address = head("--include-dashboard=false")
     nodes = [first]
 
     def job(seed: int, steps: int) -> Job:
@@ -102,6 +106,14 @@ def main() -> None:
         stop(nodes.pop())
         told["long"] = answers(*long)
         told["left"] = reached(1)
+        pools.HEAD_SECONDS = 1.0
+        pool.submit(9, job(5, 10**7))
+        (server,) = (each for each in psutil.Process(first.pid).children(recursive=True) if each.name() == "gcs_server")
+        server.kill()
+        try:
+            told["lost"] = answers(job(5, 10**7))
+        except ClusterLost as error:
+            told["lost"] = str(error).replace(pool._head, "HEAD")
         pool.close()
     finally:
         for node in nodes:

