@@ -216,6 +216,7 @@ class RayPool:
         actor: Any = ray.remote(_Worker).options(**options, max_restarts=0, max_task_retries=0)
         self._new_actor = actor.remote
         self._waiting: deque[_Waiting] = deque()
+        self._answers: deque[tuple[int, Evaluation]] = deque()
         self._slots = [self._new_slot() for _ in range(self.capacity)]
 
     @property
@@ -270,49 +271,55 @@ class RayPool:
 
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
         deadline = time.monotonic() + timeout
-        while True:
+        while not self._answers:
             self._look_if_due()
-            while self._waiting and (free := self._free_slot()) is not None:
-                again = self._waiting.popleft()
-                self._start(free, again.key, again.job, again.attempt, again.spent)
-            if self._waiting and time.monotonic() - self._waiting[0].since > START_SECONDS:
-                lost = self._waiting.popleft()
-                crash = Crash("worker_died", f"no node to try again on within {START_SECONDS:g} s")
-                return lost.key, Evaluation(crash, seconds=lost.spent, attempts=lost.attempt - 1)
-            busy = [slot for slot in self._slots if slot.key is not None]
-            waited = [slot.result if slot.started else slot.ready for slot in busy]
+            self._try_again()
+            busy = {slot.result if slot.started else slot.ready: slot for slot in self._slots if slot.key is not None}
             left = max(0.0, deadline - time.monotonic())
-            if not waited:
+            if busy:
+                self._ray.wait(list(busy), timeout=min(left, 0.2))
+                done, _ = self._ray.wait(list(busy), num_returns=len(busy), timeout=0)  # all that are ready
+                for reference in done:
+                    self._hear(busy.pop(reference))
+                for slot in busy.values():
+                    self._watch(slot)
+            elif not self._answers:
                 time.sleep(left)
-                return None
-            self._ray.wait(waited, timeout=min(left, 0.2))
-            done, _ = self._ray.wait(waited, num_returns=len(waited), timeout=0)  # all that are ready
-            for slot, reference in zip(busy, waited, strict=True):
-                found = self._look_at(slot, reference in done)
-                if found is not None and (answer := self._answer(slot, found)) is not None:
-                    return answer
             if time.monotonic() >= deadline:
-                return None
+                break
+        return self._answers.popleft() if self._answers else None
 
-    def _look_at(self, slot: _Slot, done: bool) -> Evaluation | None:
-        """What a busy worker answered, or why it never will."""
-        if done and slot.started:
-            return self._get(slot.result)  # type: ignore[no-any-return]
-        if done:
-            slot.started, slot.since = True, time.monotonic()
-            found = self._get(slot.ready)
-            if isinstance(found, Evaluation):
-                return found
-            slot.host = found[0]
-            slot.process = found[1] if slot.host == platform.node() else None
-            return None
+    def _try_again(self) -> None:
+        """What waits for a worker, where there is one; what has waited too long is answered."""
+        while self._waiting and (free := self._free_slot()) is not None:
+            again = self._waiting.popleft()
+            self._start(free, again.key, again.job, again.attempt, again.spent)
+        while self._waiting and time.monotonic() - self._waiting[0].since > START_SECONDS:
+            lost = self._waiting.popleft()
+            crash = Crash("worker_died", f"no node to try again on within {START_SECONDS:g} s")
+            self._answers.append((lost.key, Evaluation(crash, seconds=lost.spent, attempts=lost.attempt - 1)))
+
+    def _hear(self, slot: _Slot) -> None:
+        """What a worker answered: that it has started, or its job's evaluation."""
+        if slot.started:
+            self._answer(slot, self._get(slot.result))
+            return
+        slot.started, slot.since = True, time.monotonic()
+        found = self._get(slot.ready)
+        if isinstance(found, Evaluation):
+            self._answer(slot, found)
+            return
+        slot.host = found[0]
+        slot.process = found[1] if slot.host == platform.node() else None
+
+    def _watch(self, slot: _Slot) -> None:
+        """A busy worker's memory, and its time limit."""
         if slot.process and self._arguments[1] == "cpu":  # of a GPU's memory only its own process knows
             slot.peak_mb = max(slot.peak_mb, peak_mb(process=slot.process))
         limit, missed = (self._time_limit, "answer") if slot.started else (START_SECONDS, "start")
-        if time.monotonic() - slot.since <= limit:
-            return None
-        kind = "time_limit" if slot.started else "worker_died"
-        return Evaluation(Crash(kind, f"no {missed} within {limit:g} s"), seconds=limit)
+        if time.monotonic() - slot.since > limit:
+            kind = "time_limit" if slot.started else "worker_died"
+            self._answer(slot, Evaluation(Crash(kind, f"no {missed} within {limit:g} s"), seconds=limit))
 
     def _get(self, reference: Any) -> Any:
         """What a worker answered, or a Crash in its place; bad input found on the worker is raised here."""
@@ -329,8 +336,8 @@ class RayPool:
         except errors.RayError as error:
             return Evaluation(Crash("worker_died", " ".join(str(error).split())[:300]))
 
-    def _answer(self, slot: _Slot, found: Evaluation) -> tuple[int, Evaluation] | None:
-        """Free the worker, or replace it; None where the job is tried once more."""
+    def _answer(self, slot: _Slot, found: Evaluation) -> None:
+        """Free the worker, or replace it; the job is answered, or tried once more."""
         key, job, attempt = slot.key, slot.job, slot.attempt
         assert key is not None
         assert job is not None
@@ -344,9 +351,10 @@ class RayPool:
                 self._slots.append(self._new_slot())
             if found.outcome.kind in RETRIED and attempt <= self._retries:
                 self._waiting.append(_Waiting(key, job, attempt + 1, spent, time.monotonic()))
-                return None
+                return
         memory_mb, host = found.memory_mb or slot.peak_mb, found.host or slot.host
-        return key, replace(found, attempts=attempt, seconds=spent, memory_mb=memory_mb, host=host)
+        answer = replace(found, attempts=attempt, seconds=spent, memory_mb=memory_mb, host=host)
+        self._answers.append((key, answer))
 
     def on_every_node(self, look: Callable[..., T], *arguments: Any) -> list[T | str]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -368,5 +376,6 @@ class RayPool:
         for slot in getattr(self, "_slots", []):
             self._ray.kill(slot.actor, no_restart=True)
         self._slots = []
+        self._waiting, self._answers = deque(), deque()
         if self._owns_ray:
             self._ray.shutdown()

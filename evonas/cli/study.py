@@ -55,9 +55,8 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     """
     reader = Reader.open(run)
     found = measure_funnel(reader, within / 100)
-    rows, full = found.rows, found.full_seconds
+    rows, full, inherited = found.rows, found.full_seconds, found.inherited
     states, _ = reader.counts()
-    inherited = sum(record.equal_to is not None for record in reader.candidates())
     if as_json:
         told = [
             {name: getattr(row, name) for name in ("gate", "asked", "stopped", "spent", "saved")}

@@ -97,6 +97,19 @@ class Reader:
         with self.engine.connect() as connection:
             return list(self._records(connection))
 
+    def searched(self) -> Iterator[tuple[Record, Trained | None]]:
+        """All candidates by birth, each with everything that the search measured of it; read in portions."""
+        c, e, last = tables.candidate.c, tables.evaluation.c, 0
+        while True:
+            births = last + 1, last + PORTION
+            with self.engine.connect() as connection:
+                records = list(self._records(connection, c.birth.between(*births)))
+                found = {each.birth: each for each in self._trained(connection, "search", e.birth.between(*births))}
+            if not records:
+                return
+            yield from ((record, found.get(record.birth)) for record in records)
+            last += PORTION
+
     def proposals(self) -> Iterator[Candidate]:
         """All candidates by birth, without their outcomes; read in portions."""
         c = tables.candidate.c
@@ -221,11 +234,14 @@ class Reader:
 
     def evaluations(self, purpose: str) -> list[Trained]:
         """All evaluations of a purpose, in the order of their recording."""
-        c = tables.evaluation.c
-        query = select(tables.evaluation).where(c.run == self.run, c.purpose == purpose).order_by(c.id)
         with self.engine.connect() as connection:
-            rows = connection.execute(query).all()
-            details = self._details(connection, [row.id for row in rows])
+            return self._trained(connection, purpose)
+
+    def _trained(self, connection: Connection, purpose: str, *where: Any) -> list[Trained]:
+        c = tables.evaluation.c
+        query = select(tables.evaluation).where(c.run == self.run, c.purpose == purpose, *where).order_by(c.id)
+        rows = connection.execute(query).all()
+        details = self._details(connection, [row.id for row in rows])
         return [
             Trained(
                 purpose, r.birth, r.name, r.layer, r.seed, evaluation_from(r, details[r.id]), r.advantage, r.epoch, r.at
@@ -287,9 +303,7 @@ class Reader:
         same run."""
         versions = {} if logical_only else {"versions": self.versions}
         yield {"run": self.config.name, "config": self.config.model_dump(mode="json")} | versions
-        evaluations = {trained.birth: trained for trained in self.evaluations("search")}
-        for record in self.candidates():
-            trained = evaluations.get(record.birth)
+        for record, trained in self.searched():
             row = {name: getattr(record, name) for name in LOGICAL}
             yield {**row, **({} if trained is None else told(trained, logical_only))}
         for purpose in ("baseline", "audit", "rerank", "validate"):

@@ -1,6 +1,7 @@
 """What each gate of a run stopped, at what cost, and how often wrongly: read from its records."""
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class FunnelRow:
     gate: str
     asked: int = 0  # candidates
     stopped: int = 0
+    after: "array[float]" = field(default_factory=lambda: array("d"))  # seconds that each of them had cost
     spent: float = 0.0  # seconds in the gate, with the training steps that it asked for
     saved: float = 0.0  # seconds: what the stopped would have cost beyond, at the mean cost of a full evaluation
     audits: list[bool] = field(default_factory=list)  # of stopped candidates: whether the gate was wrong
@@ -38,10 +40,12 @@ class FunnelRow:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """The gates in their order, then divergence; and what a full evaluation took, in seconds."""
+    """The gates in their order, then divergence; what a full evaluation took, in seconds; and the candidates whose
+    outcome was inherited."""
 
     rows: list[FunnelRow]
     full_seconds: float
+    inherited: int
 
 
 def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
@@ -49,19 +53,17 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
     `within` below BN-ReLU's, mean over the seeds that it was trained with. An audit that crashed tells nothing."""
     known = reader.baseline_accuracies().values()
     baseline = fmean(fmean(each) for each in known) if all(known) else math.inf
-    inherited = {record.birth for record in reader.candidates() if record.equal_to is not None}
-    evaluations = [each for each in reader.evaluations("search") if each.birth not in inherited]
-    full = [
-        each.evaluation.seconds
-        for each in (*reader.evaluations("baseline"), *evaluations)
-        if isinstance(each.evaluation.outcome, Fitness)
-    ]
-    full_seconds = fmean(full) if full else 0.0
+    baselines = [each.evaluation for each in reader.evaluations("baseline")]
+    full = array("d", [each.seconds for each in baselines if isinstance(each.outcome, Fitness)])
+    inherited = 0
     audits = {each.birth: each for each in reader.evaluations("audit")}
     rows = {_label(gate): FunnelRow(_label(gate)) for gate in reader.config.gates}
     diverged = FunnelRow("diverged")
-    for each in evaluations:
-        evaluation, outcome = each.evaluation, each.evaluation.outcome
+    for record, trained in reader.searched():
+        if record.equal_to is not None or trained is None:
+            inherited += record.equal_to is not None
+            continue
+        evaluation, outcome = trained.evaluation, trained.evaluation.outcome
         met = list(zip(_labels(reader.config.gates, evaluation.measurements), evaluation.measurements, strict=True))
         for name in {name for name, _ in met}:
             rows[name].asked += 1
@@ -70,17 +72,23 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
         trains = any(measured.gate in TRAINING_GATES for _, measured in met) or bool(evaluation.points)
         stopped_by = diverged if isinstance(outcome, Rejection) and outcome.gate == diverged.gate else None
         diverged.asked += trains or stopped_by is diverged
-        if not isinstance(outcome, Rejection):
+        if isinstance(outcome, Fitness):
+            full.append(evaluation.seconds)
+            continue
+        if isinstance(outcome, Crash):
             continue
         row = stopped_by or rows[met[-1][0]]
         if row is diverged:
             row.spent += max(0.0, evaluation.seconds - sum(measured.seconds for _, measured in met))
         row.stopped += 1
-        row.saved += max(0.0, full_seconds - evaluation.seconds)
-        audit = audits.get(each.birth)
+        row.after.append(evaluation.seconds)
+        audit = audits.get(record.birth)
         if audit is not None and not isinstance(audit.evaluation.outcome, Crash):
             row.audits.append(_mean_accuracy(audit.evaluation.outcome) >= baseline - within)
-    return Funnel([*rows.values(), diverged], full_seconds)
+    full_seconds = fmean(full) if full else 0.0
+    for row in (*rows.values(), diverged):
+        row.saved = sum(max(0.0, full_seconds - seconds) for seconds in row.after)
+    return Funnel([*rows.values(), diverged], full_seconds, inherited)
 
 
 def _mean_accuracy(outcome: Outcome) -> float:

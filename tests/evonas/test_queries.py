@@ -6,6 +6,7 @@ from statistics import fmean
 import pytest
 
 from evonas.config import Config
+from evonas.store import queries
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate
@@ -54,6 +55,18 @@ def test_outcomes_are_told_in_their_order_with_what_their_gates_measured(store: 
     found = [(each.birth, each.seed, each.outcome, each.measurements) for each in Reader(address).outcomes()]
     assert found == [(2, 0, FIT.outcome, (reached[2],)), (1, 0, FIT.outcome, (reached[1],))]
     assert [each.birth for each in Reader(address).proposals()] == [1, 2, 3]
+
+
+def test_a_dump_is_read_in_portions(store: Store, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    for birth in range(1, 8):
+        propose_and_record(store, birth, (FIT, REJECTED, CRASHED)[birth % 3], birth, 0.5)
+    propose(store, 8)
+    whole = told(address)
+    assert [row["birth"] for row in whole[1:]] == list(range(1, 9))
+    assert [row.get("verdict") for row in whole[1:5]] == ["rejection", "crash", "fitness", "rejection"]
+    for rows in (1, 3, 4, 8):
+        monkeypatch.setattr(queries, "PORTION", rows)
+        assert told(address) == whole
 
 
 # --------------------------------------------------------------------------- queries

@@ -1,0 +1,148 @@
+"""A search whose pool answers from a table instead of training."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from evonas.config import BASELINE, Config
+from evonas.config_file import parse_config
+from evonas.evolution import History, Search
+from evonas.store.database import Address
+from evonas.store.queries import Reader
+from evonas.store.records import Candidate, Record
+from evonas.store.store import Store
+from search_space.catalog import catalog
+from search_space.fingerprint import Probed
+from search_space.graph import Graph
+from search_space.sampling import random_graph
+from search_space.space import Space
+from workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
+from workers.protocol import Job
+
+ONLY_NEG = {"nodes": 1, "primitives": ["neg"], "aggregations": [], "index_sets": [], "leaves": ["x"]}  # only -x
+ONLY_BATCH = {"nodes": 3, "primitives": [], "aggregations": ["rms"], "index_sets": ["bhw"], "leaves": ["x"]}
+SMALL = {"nodes": 2, "primitives": ["neg", "add", "max", "sigmoid"], "aggregations": ["std"], "index_sets": ["hw"]}
+PASSED = Evaluation(Fitness({"resnet": 0.5, "mobilenet": 0.5}))
+CRASHED = Evaluation(Crash("worker_died", "gone"))
+
+
+def answer(job: Job) -> Evaluation:
+    """A made-up outcome that is a function of the layer: mostly fitness, some rejections, a few crashes."""
+    digest = Graph.parse(job.graph).digest
+    number = int.from_bytes(sha256(digest.encode()).digest()[:4], "big")
+    if digest == catalog[BASELINE].graph.digest:
+        return Evaluation(Fitness({"resnet": 0.4, "mobilenet": 0.3}), (), (Point("resnet", 3, 0.2, 2.0),))
+    if number % 20 == 0:
+        return CRASHED
+    if number % 20 < 5:
+        measured = Measurement("quality", "resnet", 0.05, 0.1, 3, False, 0.0)
+        return Evaluation(Rejection("quality", "resnet", 0.05, 0.1, 3), (measured,))
+    return Evaluation(Fitness({"resnet": number % 101 / 100, "mobilenet": number // 101 % 101 / 100}))
+
+
+class FakePool:
+    """Answers each job once, in a random order; refuses more than `capacity` at once, as a pool does."""
+
+    def __init__(self, capacity: int = 1, respond: Callable[[Job], Evaluation] = answer, seed: int = 0) -> None:
+        self.capacity = capacity
+        self.respond = respond
+        self.rng = Random(seed)
+        self.running: dict[int, Job] = {}
+        self.submitted: list[int] = []
+        self.most = 0
+
+    def submit(self, key: int, job: Job) -> None:
+        assert key not in self.running
+        assert len(self.running) < self.capacity, "more in flight than the pool holds"
+        self.running[key] = job
+        self.submitted.append(key)
+        self.most = max(self.most, len(self.running))
+
+    def next(self, timeout: float) -> tuple[int, Evaluation] | None:
+        if not self.running:
+            return None
+        key = self.rng.choice(sorted(self.running))
+        return key, self.respond(self.running.pop(key))
+
+    def close(self) -> None:
+        self.running.clear()
+
+
+def answering(*evaluations: Evaluation) -> Callable[[Job], Evaluation]:
+    """BN-ReLU passes; the candidates get these outcomes in turn, the last for all that follow."""
+    left = list(evaluations)
+
+    def respond(job: Job) -> Evaluation:
+        if Graph.parse(job.graph).digest == catalog[BASELINE].graph.digest:
+            return PASSED
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return respond
+
+
+def configured(tiny: dict[str, Any], **evolution: Any) -> Config:
+    space = evolution.pop("space", {})
+    raw = {**tiny, "space": space, "evolution": {**tiny["evolution"], **evolution}}
+    return parse_config(json.dumps(raw))
+
+
+def searched(folder: Path, config: Config, pool: FakePool, **options: Any) -> tuple[Search, Reader]:
+    """A search to its end, in a new store."""
+    address = Address.of_file(folder / "run.db", "run", folder)
+    store = Store.create(address, config, {})
+    search = Search(config, store, pool, History(config), Reader(address).outcome, **options)
+    try:
+        search.evaluate_baseline()
+        search.run()
+    finally:
+        search.store.close()
+    return search, Reader(address)
+
+
+def known(birth: int, graph: Graph, fingerprint: str = "") -> Candidate:
+    return Candidate.of(graph, Probed(fingerprint or f"fingerprint of {birth}", "", 1.0), birth, seen=0)
+
+
+def history_of(config: Config, *objectives: tuple[float, ...]) -> History:
+    """A memory in which births 1, 2 ... survived, in this order."""
+    history = History(config, baseline={"resnet": 0.1, "mobilenet": 0.1})
+    for birth, each in enumerate(objectives, start=1):
+        history.propose(known(birth, random_graph(Space(), Random(birth))))
+        history.record(birth, Fitness(dict(zip(("resnet", "mobilenet"), each, strict=True))), ())
+    return history
+
+
+def five_incomparable(config: Config) -> History:
+    return history_of(config, *((n / 10, -n / 10) for n in range(5)))
+
+
+def timeless(measurements: tuple[Measurement, ...]) -> list[Measurement]:
+    return [replace(each, seconds=0.0) for each in measurements]
+
+
+def equals_before(records: list[Record], candidate: Record) -> list[Record]:
+    """Earlier births that are the same function and had an outcome other than a crash when it was proposed."""
+    return [
+        each
+        for each in records[: candidate.birth - 1]
+        if each.fingerprint == candidate.fingerprint
+        and each.seq is not None
+        and each.seq <= candidate.seen
+        and not isinstance(each.outcome, Crash)
+    ]
+
+
+def rung_answer(job: Job) -> Evaluation:
+    """As a worker: stopped below the job's threshold."""
+    found = answer(job)
+    if not isinstance(found.outcome, Fitness):
+        return found
+    value = sum(found.outcome.accuracy.values()) / 2
+    threshold = job.rungs[0].accuracy if job.rungs else 0.0
+    measured = Measurement("rung", "", value, threshold, 3, value >= threshold, 0.0)
+    outcome = found.outcome if measured.passed else Rejection("rung", "", value, threshold, 3)
+    return Evaluation(outcome, (measured,))
