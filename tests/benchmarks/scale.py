@@ -108,7 +108,7 @@ def main() -> None:
         f"{1000 * per_job:.1f} ms of the driver; "
         f"a look at {LOOKED_AT} workers {1000 * look * LOOKED_AT:.1f} ms"
     )
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure, (above, below) = pyplot.subplots(2, sharex=True, figsize=(8, 6), layout="constrained")
     for scale in arguments.scale or [1.0, 10.0, 100.0, 1000.0]:
         rows = []
         for workers in WORKERS:
@@ -118,13 +118,16 @@ def main() -> None:
                 f"  evaluations of {scale * mean:8.1f} s, {workers:6} workers: "
                 f"driver {rows[-1].driver:6.1%} busy, workers {rows[-1].idle:6.1%} idle"
             )
-        axes.plot(WORKERS, [100 * each.idle for each in rows], marker="o", label=f"{scale * mean:.3g} s an evaluation")
+        above.plot(WORKERS, [100 * each.driver for each in rows], marker="o", label=f"{scale * mean:.3g} s")
+        below.plot(WORKERS, [100 * each.idle for each in rows], marker="o")
         print(f"    the driver is the limit from {mean * scale / per_job:.0f} workers on")
-    axes.set(xscale="log", xlabel="workers", ylabel="workers' idle time, %", ylim=(0, 100))
-    axes.axvline(5000, color="grey", linewidth=0.8, linestyle=":")
-    axes.set_title(f"One driver, {1000 * per_job:.1f} ms for each evaluation")
-    axes.legend(loc="center left")
-    axes.grid(alpha=0.3)
+    for axes, what in ((above, "driver busy, %"), (below, "workers idle, %")):
+        axes.set(xscale="log", ylabel=what, ylim=(0, 102))
+        axes.axvline(5000, color="grey", linewidth=0.8, linestyle=":")
+        axes.grid(alpha=0.3)
+    below.set_xlabel("workers")
+    above.set_title(f"One driver, {1000 * per_job:.1f} ms for each evaluation")
+    figure.legend(loc="outside right upper", title="an evaluation takes", frameon=False)
     if arguments.plot:
         figure.savefig(arguments.plot, dpi=150)
 
