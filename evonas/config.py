@@ -181,7 +181,7 @@ class Cluster(Frozen):
 class StoreConfig(Frozen):
     """`null` is SQLite in the run's folder."""
 
-    url: str | None = None
+    url: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Config(Frozen):

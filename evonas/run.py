@@ -199,6 +199,7 @@ def _drive(
     should_stop: Callable[[], bool],
     watcher: Watcher,
 ) -> Run:
+    store.should_stop = should_stop
     reader = Reader(address)
     search = Search(config, store, pool, history, reader.outcome, should_stop, watcher.progress, evolved=reader.evolved)
     try:

@@ -26,7 +26,11 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 5.0  # between two looks at what the cluster holds
 HEAD_SECONDS = 30.0  # that the cluster's head may not answer; after 60 Ray ends the process. Ours
-START_SECONDS = 600.0  # that a job waits for its worker to be placed and to load its data. Ours
+START_SECONDS = 600.0  # for a worker to be placed and to load its data; then it is tried with another. Ours
+STARTS_MAX = 12  # workers that fail to start, LOOK_SECONDS apart, before that is the job's answer. Ours
+PLACE_SECONDS = 30.0  # that a job waits for a worker before that is told. Ours
+_log = logging.getLogger("evonas")
+
 RETRIED = ("worker_died", "out_of_memory")  # perhaps a neighbour's doing; a hang or an error may be the layer's
 
 
@@ -35,10 +39,11 @@ class ClusterLost(Exception):
 
 
 class Pool(Interface):
-    """Accepts at most `capacity` jobs at once and answers each exactly once, in any order; `capacity` may change.
+    """Accepts at most `capacity` jobs at once and answers each exactly once, in any order; `capacity` may change, never
+    below 1: a job waits for its worker.
 
-    A worker that dies, does not start, or is still busy after the time limit, is replaced, and its job is answered with
-    a Crash; where the machine may be the cause, after some more attempts.
+    A worker that dies, or is still busy after the time limit, is replaced, and its job is answered with a Crash; where
+    the machine may be the cause, after some more attempts. One that does not start has not tried it.
     """
 
     @property
@@ -152,6 +157,7 @@ class _Slot:
     job: Job | None = None
     attempt: int = 0
     spent: float = 0.0  # seconds of the earlier attempts
+    failed_starts: int = 0  # of the workers that should have done it
     result: Any = None
     since: float = 0.0  # monotonic seconds; when the job was submitted, or its worker started after that
     peak_mb: float = 0.0  # seen from outside: a worker that dies does not tell
@@ -159,18 +165,20 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A job whose worker is gone, and whose place in the cluster with it."""
+    """A job without a worker."""
 
     key: int
     job: Job
-    attempt: int
-    spent: float
-    since: float
+    attempt: int = 1  # which this will be
+    spent: float = 0.0
+    failed_starts: int = 0
+    not_before: float = 0.0  # monotonic seconds: a node that is gone is noticed after a while
 
 
 class RayPool:
     """Ray actors, one process each; they outlive their jobs, and are replaced when they die or hang. Without a `count`
-    there are as many as the cluster holds at the moment: nodes may join and leave."""
+    there are as many as the cluster holds at the moment: nodes may join and leave. With a `count` a cluster that grows
+    by itself is asked for what it does not hold yet."""
 
     def __init__(
         self,
@@ -206,24 +214,35 @@ class RayPool:
         self._head = ray.get_runtime_context().gcs_address
         self._fits, self._looked = self._fit(), time.monotonic()
         self._answered = self._looked  # when the head did last
-        if not 1 <= (count or self._fits) <= self._fits:
-            self.close()
+        if self._fits < (1 if count is None else count):
             asked = f"{count or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if uses_gpu else "")
             asked += f" and {memory_gb:g} GB" if memory_gb is not None else ""
-            raise InputError(f"workers: {asked} wanted, but the cluster holds {self._fits} such workers")
+            found = f"workers: {asked} wanted, but the cluster holds {self._fits} such workers"
+            if count is None or address == "local":
+                self.close()
+                hint = (
+                    ""
+                    if address == "local"
+                    else "; with workers.count a cluster that grows by itself is asked for them"
+                )
+                raise InputError(found + hint)
+            _log.warning("%s now; the others are waited for", found)
         self._arguments = (protocol, "cuda" if uses_gpu else "cpu", cpus)
         options = {"num_cpus": cpus, "num_gpus": gpus if uses_gpu else 0, "memory": self._wanted.get("memory")}
         actor: Any = ray.remote(_Worker).options(**options, max_restarts=0, max_task_retries=0)
         self._new_actor = actor.remote
         self._waiting: deque[_Waiting] = deque()
         self._answers: deque[tuple[int, Evaluation]] = deque()
+        self._told = False  # that nothing starts
+        self._slots: list[_Slot] = []
         self._slots = [self._new_slot() for _ in range(self.capacity)]
 
     @property
     def capacity(self) -> int:
         """What was asked for, or what the cluster holds now."""
         self._look_if_due()
-        return self._fits if self._count is None else self._count
+        self._room = max(1, self._fits) if self._count is None else self._count
+        return self._room
 
     def _look_if_due(self) -> None:
         """At the head and, if it is there, at the nodes. Raises ClusterLost."""
@@ -234,6 +253,7 @@ class RayPool:
             _connect(self._head)
         except OSError as error:
             if self._looked - self._answered > HEAD_SECONDS:
+                self._slots, self._owns_ray = [], False  # they are gone, and Ray would wait for the head
                 raise ClusterLost(f"the cluster's head, {self._head}, does not answer any more ({error})") from None
             return
         self._answered, self._fits = self._looked, self._fit()
@@ -250,13 +270,23 @@ class RayPool:
         return _Slot(actor, actor.ready.remote())
 
     def submit(self, key: int, job: Job) -> None:
-        free = self._free_slot()
-        if free is None:
+        if len(self._waiting) + sum(slot.key is not None for slot in self._slots) >= self._room:
             raise RuntimeError("the pool is full")
-        self._start(free, key, job, attempt=1, spent=0.0)
+        self._waiting.append(_Waiting(key, job))
+        self._place()
+
+    def _place(self) -> None:
+        """Give the jobs that wait to workers, as far as there are any."""
+        for each in [each for each in self._waiting if each.not_before <= time.monotonic()]:
+            if (slot := self._free_slot()) is None:
+                break
+            self._waiting.remove(each)
+            slot.key, slot.job, slot.attempt, slot.spent = each.key, each.job, each.attempt, each.spent
+            slot.failed_starts, slot.peak_mb = each.failed_starts, 0.0
+            slot.result, slot.since = slot.actor.evaluate.remote(each.job), time.monotonic()
 
     def _free_slot(self) -> _Slot | None:
-        """An idle worker, rather one that has started; or a new one, where nodes have joined."""
+        """An idle worker, rather one that has started; or a new one, where there is room."""
         free = [slot for slot in self._slots if slot.key is None]
         if free:
             return min(free, key=lambda each: not each.started)
@@ -265,15 +295,11 @@ class RayPool:
             return self._slots[-1]
         return None
 
-    def _start(self, slot: _Slot, key: int, job: Job, attempt: int, spent: float) -> None:
-        slot.key, slot.job, slot.attempt, slot.spent, slot.peak_mb = key, job, attempt, spent, 0.0
-        slot.result, slot.since = slot.actor.evaluate.remote(job), time.monotonic()
-
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
         deadline = time.monotonic() + timeout
         while not self._answers:
             self._look_if_due()
-            self._try_again()
+            self._place()
             busy = {slot.result if slot.started else slot.ready: slot for slot in self._slots if slot.key is not None}
             left = max(0.0, deadline - time.monotonic())
             if busy:
@@ -283,32 +309,22 @@ class RayPool:
                     self._hear(busy.pop(reference))
                 for slot in busy.values():
                     self._watch(slot)
-            elif not self._answers:
-                time.sleep(left)
+            else:
+                time.sleep(min(left, 0.2))
             if time.monotonic() >= deadline:
                 break
         return self._answers.popleft() if self._answers else None
-
-    def _try_again(self) -> None:
-        """What waits for a worker, where there is one; what has waited too long is answered."""
-        while self._waiting and (free := self._free_slot()) is not None:
-            again = self._waiting.popleft()
-            self._start(free, again.key, again.job, again.attempt, again.spent)
-        while self._waiting and time.monotonic() - self._waiting[0].since > START_SECONDS:
-            lost = self._waiting.popleft()
-            crash = Crash("worker_died", f"no node to try again on within {START_SECONDS:g} s")
-            self._answers.append((lost.key, Evaluation(crash, seconds=lost.spent, attempts=lost.attempt - 1)))
 
     def _hear(self, slot: _Slot) -> None:
         """What a worker answered: that it has started, or its job's evaluation."""
         if slot.started:
             self._answer(slot, self._get(slot.result))
             return
-        slot.started, slot.since = True, time.monotonic()
         found = self._get(slot.ready)
         if isinstance(found, Evaluation):
             self._answer(slot, found)
             return
+        slot.started, slot.since, self._told = True, time.monotonic(), False
         slot.host = found[0]
         slot.process = found[1] if slot.host == platform.node() else None
 
@@ -316,10 +332,30 @@ class RayPool:
         """A busy worker's memory, and its time limit."""
         if slot.process and self._arguments[1] == "cpu":  # of a GPU's memory only its own process knows
             slot.peak_mb = max(slot.peak_mb, peak_mb(process=slot.process))
-        limit, missed = (self._time_limit, "answer") if slot.started else (START_SECONDS, "start")
-        if time.monotonic() - slot.since > limit:
-            kind = "time_limit" if slot.started else "worker_died"
-            self._answer(slot, Evaluation(Crash(kind, f"no {missed} within {limit:g} s"), seconds=limit))
+        seconds = time.monotonic() - slot.since
+        if slot.started and seconds > self._time_limit:
+            limit = self._time_limit
+            self._answer(slot, Evaluation(Crash("time_limit", f"no answer within {limit:g} s"), seconds=limit))
+        elif not slot.started and seconds > START_SECONDS:
+            self._start_another(slot, slot.failed_starts)
+        if not slot.started and seconds > PLACE_SECONDS and not self._told:
+            self._told = True
+            _log.warning("no worker has started for %.0f s: the cluster has no room; it is waited for", seconds)
+
+    def _start_another(self, slot: _Slot, failed_starts: int) -> None:
+        """In a while, for the job of a worker that has not started."""
+        assert slot.key is not None
+        assert slot.job is not None
+        later = time.monotonic() + LOOK_SECONDS
+        self._waiting.append(_Waiting(slot.key, slot.job, slot.attempt, slot.spent, failed_starts, later))
+        self._replace(slot)
+
+    def _replace(self, slot: _Slot) -> None:
+        self._ray.kill(slot.actor, no_restart=True)
+        self._slots.remove(slot)
+        self._looked = -math.inf  # its node may be gone
+        if len(self._slots) < self.capacity:
+            self._slots.append(self._new_slot())
 
     def _get(self, reference: Any) -> Any:
         """What a worker answered, or a Crash in its place; bad input found on the worker is raised here."""
@@ -341,16 +377,16 @@ class RayPool:
         key, job, attempt = slot.key, slot.job, slot.attempt
         assert key is not None
         assert job is not None
+        crash = found.outcome if isinstance(found.outcome, Crash) else None
+        if crash and not slot.started and slot.failed_starts < STARTS_MAX:
+            self._start_another(slot, slot.failed_starts + 1)
+            return
         spent = slot.spent + (found.seconds or time.monotonic() - slot.since)
         slot.key = slot.job = slot.result = None
-        if isinstance(found.outcome, Crash):  # dead, hung, or in a state that nobody knows
-            self._ray.kill(slot.actor, no_restart=True)
-            self._slots.remove(slot)
-            self._looked = -math.inf  # its node may be gone
-            if len(self._slots) < self.capacity:
-                self._slots.append(self._new_slot())
-            if found.outcome.kind in RETRIED and attempt <= self._retries:
-                self._waiting.append(_Waiting(key, job, attempt + 1, spent, time.monotonic()))
+        if crash:  # the worker is dead, hung, or in a state that nobody knows
+            self._replace(slot)
+            if slot.started and crash.kind in RETRIED and attempt <= self._retries:
+                self._waiting.append(_Waiting(key, job, attempt + 1, spent))
                 return
         memory_mb, host = found.memory_mb or slot.peak_mb, found.host or slot.host
         answer = replace(found, attempts=attempt, seconds=spent, memory_mb=memory_mb, host=host)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # A search on Slurm: one Ray node on each machine of the allocation, the driver on the first.
 #
-#     sbatch configs/clusters/slurm.sh my.yaml --run /shared/runs/first
+#     sbatch configs/clusters/slurm.sh my.yaml --run /shared/runs/first --set workers.gpus=0.25 --set workers.cpus=4
 #     sbatch configs/clusters/slurm.sh resume /shared/runs/first       # goes on after the time limit
 #
-# evonas is installed in the environment that is active when you call sbatch. The database of a run in a shared folder
+# Four workers of 4 CPUs share each machine's GPU so. evonas is installed in the environment that is active when you call sbatch. The database of a run in a shared folder
 # is SQLite on a network file system: only this job may drive it; `evonas doctor` tells whether locks work there.
 #SBATCH --job-name=evonas
 #SBATCH --nodes=4

@@ -1,5 +1,6 @@
 """The command `evonas`."""
 
+import os
 import sys
 
 import click
@@ -8,6 +9,8 @@ from evonas.cli import catalog, explore, launch, query, search, study
 from evonas.store.store import StoreError
 from search_space.errors import InputError
 from workers.pool import ClusterLost
+
+KEPT = "what was recorded is kept, and `evonas resume` goes on"
 
 
 @click.group(context_settings={"max_content_width": 100})
@@ -38,8 +41,11 @@ def main() -> None:
         _fail(f"{error.format_message()} (see evonas --help)", 2)
     except InputError as error:
         _fail(str(error), 2)
-    except (StoreError, ClusterLost) as error:
-        _fail(f"{error}; what was recorded is kept, and `evonas resume` goes on", 1)
+    except StoreError as error:
+        _fail(f"{error}; {KEPT}", 1)
+    except ClusterLost as error:
+        print(f"evonas: {error}; {KEPT}", file=sys.stderr, flush=True)
+        os._exit(1)  # all is closed but Ray, which would wait for the head
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
 

@@ -86,12 +86,12 @@ def status(run: str, as_json: bool) -> None:
 
 @click.command(short_help="The best survivors, with one seed.")
 @RUN
-@COUNT
+@click.option("-n", type=click.IntRange(1, 1_000_000), help="How many [10; of the front all].")
 @click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
 @click.option("--after", metavar="BIRTH", type=int, help="Those that follow this birth: the next page.")
 @click.option("--front", is_flag=True, help="Those that no other one beats in every objective.")
 @JSON
-def top(run: str, n: int, by: str | None, after: int | None, front: bool, as_json: bool) -> None:
+def top(run: str, n: int | None, by: str | None, after: int | None, front: bool, as_json: bool) -> None:
     """The best survivors of RUN, with the search's one seed.
 
     Ranked by the mean over proxies of accuracy minus BN-ReLU's. Of equal candidates only the first is listed.
@@ -99,10 +99,10 @@ def top(run: str, n: int, by: str | None, after: int | None, front: bool, as_jso
     \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
     """
-    if front and (by or after):
-        raise InputError("--front: all of the front is listed, by the mean; without --by and --after")
+    if front and (by is not None or after is not None):
+        raise InputError("--front: it is listed by the mean; without --by and --after")
     reader = Reader.open(run)
-    records, spread = reader.front() if front else reader.top(n, by, after), reader.spread()
+    records, spread = reader.front()[:n] if front else reader.top(n or 10, by, after), reader.spread()
     if as_json:
         accuracies = [each.accuracy for each in _baselines(reader)]
         noise = {proxy: {"deviation": deviation, "seeds": seeds} for proxy, (deviation, seeds) in spread.items()}

@@ -24,6 +24,7 @@ from search_space.errors import InputError, did_you_mean
 
 BUSY_TIMEOUT_SECONDS = 60
 CONNECT_SECONDS = 10  # to a database server
+SILENT_SECONDS = 60  # of a network, before a connection counts as lost
 CONFIG_FILE = "config.yaml"  # the resolved config in a run's folder
 SERVER = "postgresql+psycopg"
 EXPECTED = "expected sqlite:///path.db or postgresql://user@host/database"
@@ -54,7 +55,8 @@ class Address:
             if not parsed.database:
                 raise InputError(f"'{parsed.render_as_string()}': names no database; {EXPECTED}")
             return cls(parsed.set(drivername=SERVER), run, folder or Path(run or "."))
-        if parsed.drivername not in ("sqlite", "sqlite+pysqlite") or parsed.database in (None, "", ":memory:"):
+        known = parsed.drivername in ("sqlite", "sqlite+pysqlite") and not parsed.query
+        if not known or parsed.database in (None, "", ":memory:") or Path(str(parsed.database)).is_dir():
             raise InputError(f"'{parsed.render_as_string()}': runs are kept in SQLite or PostgreSQL; {EXPECTED}")
         parent = Path(str(parsed.database)).parent
         if not parent.is_dir():
@@ -114,19 +116,24 @@ def open_engine(address: Address, *, writable: bool) -> Engine:
         return engine
     if not path.is_file():
         raise InputError(f"{path}: no such database")
-    may_write = os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists()
+    may_write_here = os.access(path.parent, os.W_OK)
+    may_write = may_write_here or Path(f"{path}-wal").exists()
     query = {"mode": "ro", "uri": "true"} if may_write else {"immutable": "1", "uri": "true"}
     engine = create_engine(
         URL.create("sqlite", database=f"file:{quote(str(path.resolve()))}", query=query),
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
         poolclass=NullPool,  # a reader that waits holds no connection
     )
-    _explain(engine, f"{path}: not a database of evonas, or not readable")
+    unmapped = not may_write_here and Path(f"{path}-wal").exists() and not Path(f"{path}-shm").exists()
+    hint = "; a killed driver's log lies beside it: open it once where the folder can be written" if unmapped else ""
+    _explain(engine, f"{path}: not a database of evonas, or not readable{hint}")
     return engine
 
 
 def _open_server(address: Address, writable: bool) -> Engine:
     options: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "application_name": "evonas"}
+    options |= {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    options["tcp_user_timeout"] = 1000 * SILENT_SECONDS
     if not writable:
         options["options"] = "-c default_transaction_read_only=on"
     try:

@@ -40,19 +40,24 @@ class _FileLock:
 
     def __init__(self, address: Address, run: str) -> None:
         database = address.path.resolve()  # not the link by which it was found
-        try:
-            database.parent.mkdir(parents=True, exist_ok=True)
-            self.file: IO[str] = (database.parent / f".{database.name}.{run}.lock").open("a+")
-        except OSError as error:
-            where, reason = address.where, f"{error.strerror}: {error.filename}"
-            raise InputError(f"{where}: the run cannot be locked ({reason})") from None
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.file.seek(0)
-            owner = self.file.read().strip() or "another driver"
-            self.file.close()
-            raise InputError(f"{address.where}: the run is driven by {owner}") from None
+        path = database.parent / f".{database.name}.{run}.lock"
+        while True:
+            try:
+                database.parent.mkdir(parents=True, exist_ok=True)
+                self.file: IO[str] = path.open("a+")
+            except OSError as error:
+                where, reason = address.where, f"{error.strerror}: {error.filename}"
+                raise InputError(f"{where}: the run cannot be locked ({reason})") from None
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self.file.seek(0)
+                owner = self.file.read().strip() or "another driver"
+                self.file.close()
+                raise InputError(f"{address.where}: the run is driven by {owner}") from None
+            if path.exists() and os.path.samestat(os.fstat(self.file.fileno()), path.stat()):
+                break
+            self.file.close()  # it was removed, by its last owner, before it was locked here
         self.file.truncate(0)
         self.file.write(this_driver())
         self.file.flush()

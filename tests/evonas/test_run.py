@@ -4,13 +4,14 @@ import importlib.util
 import itertools
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ import evonas
 from evonas.evolution import History
 from evonas.run import BEST_LAYER, Run, Watcher, _from_anywhere
 from evonas.store.queries import Reader
+from evonas.store.store import Store
+from evonas.studies.replay import replay
 from evonas.studies.rerank import contenders, rerank_seeds
 from search_space.errors import InputError
 from tests.conftest import TINY
@@ -37,6 +40,7 @@ from tests.evonas.driver_process import (
     started,
     written,
 )
+from tests.evonas.search_cases import answer
 from workers.outcome import Crash, Fitness
 
 TINY_CONFIG = evonas.config_file.parse_config(json.dumps(TINY))
@@ -228,12 +232,15 @@ def test_a_search_that_failed_at_once_leaves_no_name_in_a_shared_database(
     assert evonas.search(tiny, tmp_path / "again").finished
 
 
-def test_a_search_that_failed_at_once_leaves_no_new_database(tmp_path: Path, tiny: dict[str, Any]) -> None:
+def test_a_search_that_failed_at_once_leaves_no_run_in_a_new_database(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    """The database stays: another driver may be about to use it."""
     tiny["store"] = {"url": f"sqlite:///{tmp_path / 'new.db'}"}
     tiny["gates"] = [{"quality": {"steps": 3, "min_accuracy": 1.0}}]
     with pytest.raises(InputError, match="the protocol rejects"):
         evonas.search(tiny, tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
+    assert [each.name for each in tmp_path.iterdir()] == ["new.db"]
+    with pytest.raises(InputError, match="0 runs"):
+        evonas.open_run(tiny["store"]["url"])
 
 
 def test_relative_paths_of_a_config_hold_from_any_folder(
@@ -454,6 +461,58 @@ def test_a_run_that_ended_by_the_clock_has_ended(tmp_path: Path, tiny: dict[str,
     assert logical(run.reference) == before
 
 
+class Killed(BaseException):
+    """As kill -9: nothing is caught, nothing is written after it."""
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("database", ["file", "server"])
+def test_deaths_at_any_commit_of_a_search_and_of_its_resume_leave_the_uninterrupted_run(
+    tmp_path: Path,
+    tiny: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    database: str,
+    committed: bool,
+) -> None:
+    """From its first record to its last, retraining included, with outcomes from a table."""
+    monkeypatch.setattr("workers.pool.evaluate_safely", lambda job, device: answer(job))
+    url = request.getfixturevalue("server_database") if database == "server" else None
+    tiny["evolution"] |= {"births": 8, "rerank": {"top": 1, "seeds": 1}}
+    tiny["store"] = {"url": url}
+    expected = logical(evonas.search(tiny, tmp_path / "calm").reference)
+    write, left = Store._write, [0]
+
+    def dying(store: Store, work: Callable[[Any], Any]) -> None:
+        left[0] -= 1
+        if left[0] != 0 or committed:
+            write(store, work)
+        if left[0] == 0:
+            assert store._lock is not None
+            store._lock.release()  # what the system does
+            store._lock = None  # a store without it is closed, and writes nothing
+            store.engine.dispose()
+            raise Killed
+
+    monkeypatch.setattr(Store, "seconds_to_flush", 0.0)
+    monkeypatch.setattr(Store, "_write", dying)
+    for commit in range(1, 1000):
+        folder = tmp_path / f"run{commit}"
+        run = f"{url}#{folder.name}" if url else folder
+        left[0] = commit
+        try:
+            evonas.search(tiny, folder)
+            break
+        except Killed:
+            left[0] = commit // 2 + 1
+            with suppress(Killed):
+                evonas.resume(run)
+            left[0] = -1
+            assert evonas.resume(run).finished
+        assert logical(run) == expected, commit
+    assert commit > 12
+
+
 # --------------------------------------------------------------------------- stopping, from outside
 
 
@@ -480,10 +539,13 @@ def asked_to_stop(
 
 
 def test_eight_kills_and_resumes_are_the_uninterrupted_run(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
-    """More of them, at random moments, in tests/benchmarks/resume.py."""
+    """At random moments; many more in tests/benchmarks/resume.py."""
     config, folder = written(tmp_path, tiny), tmp_path / "run"
     records = [killed(started("search", config, "--run", str(folder)), folder, BIRTHS, 1)]
-    moments = ((OUTCOMES, 4), (BIRTHS, 9), (OUTCOMES, 15), (BIRTHS, 21), (OUTCOMES, 28), (BIRTHS, 36))
+    seed = random.randrange(10**6)
+    rng = random.Random(seed)
+    print(f"seed {seed}")  # shown where this fails
+    moments = [(rng.choice((BIRTHS, OUTCOMES)), reached) for reached in sorted(rng.sample(range(3, 37, 2), 6))]
     records += [killed(started("resume", str(folder)), folder, *moment) for moment in moments]
     killed(started("resume", str(folder)), folder, RERANKED, 4)  # two of BN-ReLU were there before the first birth
     during = reranked(folder)
@@ -563,15 +625,19 @@ def _command_lines(part: str) -> list[str]:
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
-def test_two_workers_lose_no_birth_and_give_none_twice(tmp_path: Path, tiny: dict[str, Any]) -> None:
+def test_two_workers_whose_driver_is_killed_lose_no_birth_and_give_none_twice(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
     tiny |= {"cluster": {"address": "local"}, "workers": {"count": 2}}
     tiny["evolution"]["births"] = births = 24
-    run = evonas.search(tiny, tmp_path / "run")
+    killed(started("search", written(tmp_path, tiny), "--run", str(tmp_path / "run")), tmp_path / "run", OUTCOMES, 9)
+    run = evonas.resume(tmp_path / "run")
     reader = Reader.open(run.folder)
     records = reader.candidates()
     assert [each.birth for each in records] == list(range(1, births + 1))
     assert sorted(each.seq or 0 for each in records) == list(range(1, births + 1))
     assert Counter(each.birth for each in reader.evaluations("search")) == Counter(range(1, births + 1))
+    assert replay(run.folder) == []
     assert not any(isinstance(each.outcome, Crash) for each in records)
     assert any(isinstance(each.outcome, Fitness) for each in records)
     assert all(each.birth - 1 - each.seen < 2 for each in records)

@@ -224,7 +224,9 @@ def test_opening_what_is_not_there_creates_nothing(tmp_path: Path, reference: st
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["mysql://localhost/evonas", "nonsense://x", "sqlite://", "://"])
+@pytest.mark.parametrize(
+    "url", ["mysql://localhost/evonas", "nonsense://x", "sqlite://", "://", "sqlite:///x.db?mode=ro", "sqlite:////usr"]
+)
 def test_a_url_of_another_kind_is_refused_and_says_what_is_expected(url: str) -> None:
     with pytest.raises(InputError, match=r"expected sqlite:///path\.db"):
         Reader.open(url)

@@ -1,5 +1,6 @@
 """The store's contract: transactions, ownership, references, and readers that disturb nobody."""
 
+import fcntl
 import math
 import os
 import platform
@@ -21,6 +22,7 @@ from evonas.config import Config
 from evonas.run import open_run
 from evonas.store import database, tables
 from evonas.store.database import Address, locate
+from evonas.store.ownership import own
 from evonas.store.queries import Reader
 from evonas.store.store import Store, StoreError, TakenOver
 from search_space.errors import InputError
@@ -295,6 +297,24 @@ def test_a_second_driver_is_refused_with_host_and_process_until_the_first_is_dea
         store = taken_over_soon(address)
         assert store.epoch == 3
         store.close()
+
+
+@IN_A_FILE
+def test_a_lock_whose_file_its_last_owner_removed_is_none(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock, opened = fcntl.flock, []
+
+    def late(file: Any, operation: int) -> None:
+        opened.append(file.name)
+        if len(opened) == 1:  # between opening and locking
+            Path(file.name).unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr("evonas.store.ownership.fcntl.flock", late)
+    lock = own(address, "run")
+    assert len(opened) == 2
+    with pytest.raises(InputError, match="the run is driven by process"):
+        own(address, "run")
+    lock.release()
 
 
 def test_a_run_is_created_once(store: Store, address: Address, config: Config) -> None:

@@ -35,20 +35,30 @@ def start(*arguments: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([*command, *arguments], stdout=quiet, stderr=quiet, start_new_session=True)
 
 
-def head(*options: str) -> tuple["subprocess.Popen[bytes]", str]:
+def head(*options: str, address: str = "") -> tuple["subprocess.Popen[bytes]", str]:
     """A head that answers, and its address; its ports are chosen here, and may be taken before it is there."""
     while True:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        node = start("--head", f"--port={address.rpartition(':')[2]}", *options)
+        here = address or f"127.0.0.1:{free_port()}"
+        node = start("--head", f"--port={here.rpartition(':')[2]}", *options)
         give_up = time.monotonic() + PATIENCE
         while node.poll() is None and time.monotonic() < give_up:
-            asked = subprocess.run([RAY, "health-check", "--address", address], capture_output=True, check=False)
+            asked = subprocess.run([RAY, "health-check", "--address", here], capture_output=True, check=False)
             if asked.returncode == 0:
-                return node, address
+                return node, here
             time.sleep(1.0)
         stop(node)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def kill_server(node: "subprocess.Popen[bytes]") -> None:
+    """The one process without which the head is none."""
+    (server,) = (each for each in psutil.Process(node.pid).children(recursive=True) if each.name() == "gcs_server")
+    server.kill()
 
 
 def process() -> int:
@@ -108,8 +118,7 @@ def main() -> None:
         told["left"] = reached(1)
         pools.HEAD_SECONDS = 1.0
         pool.submit(9, job(5, 10**7))
-        (server,) = (each for each in psutil.Process(first.pid).children(recursive=True) if each.name() == "gcs_server")
-        server.kill()
+        kill_server(first)
         try:
             told["lost"] = answers(job(5, 10**7))
         except ClusterLost as error:

@@ -283,18 +283,50 @@ class TestRayPool(PoolContract):
         finally:
             pool.close()
 
-    def test_a_worker_that_never_starts_is_replaced(self, ray_pool: RayPool, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Ray cannot place it; one that hangs while it loads its data looks the same."""
+    def test_a_job_waits_for_a_worker_that_cannot_start(
+        self, ray_pool: RayPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Others have the cluster's 4 CPUs; a worker that hangs while it loads its data looks so, and is replaced."""
         monkeypatch.setattr("workers.pool.START_SECONDS", 0.5)
-        pool = RayPool(PROTOCOL, cpus=4, retries=0)  # of the cluster's 4 CPUs, `ray_pool` holds 2
+        monkeypatch.setattr("workers.pool.PLACE_SECONDS", 0.2)
+        monkeypatch.setattr("workers.pool.LOOK_SECONDS", 0.1)
+        others = RayPool(PROTOCOL, count=1, cpus=2)
+        ray.get([slot.ready for slot in (*ray_pool._slots, *others._slots)])
+        pool = RayPool(PROTOCOL, count=1, retries=0)
         try:
             (stuck,) = pool._slots
             pool.submit(1, job())
-            key, evaluation = answer(pool)
-            assert (key, crash(evaluation)) == (1, Crash("worker_died", "no start within 0.5 s"))
-            assert evaluation.seconds == 0.5
+            assert pool.next(2.0) is None
+            assert [each.message.split(" for ")[0] for each in caplog.records] == ["no worker has started"]
             assert stuck not in pool._slots
             assert len(pool._slots) == 1
+            others.close()
+            monkeypatch.setattr("workers.pool.START_SECONDS", PATIENCE)
+            key, evaluation = answer(pool)
+            assert (key, evaluation.attempts) == (1, 1)
+            assert isinstance(evaluation.outcome, Fitness)
+        finally:
+            others.close()
+            pool.close()
+
+    def test_workers_that_fail_to_start_are_no_attempts_but_end_the_job(
+        self, cluster: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("workers.pool.LOOK_SECONDS", 0.1)
+        monkeypatch.setattr("workers.pool.STARTS_MAX", 2)
+        pool = RayPool(protocol(proxies=("resnet",)), count=1, retries=1)
+        try:
+            pool._arguments = (pool._arguments[0], "nowhere", 1)  # torch knows no such device
+            ray.kill(pool._slots[0].actor)
+            pool.submit(1, job())
+            key, evaluation = answer(pool)
+            assert (key, crash(evaluation).kind, evaluation.attempts) == (1, "worker_died", 1)
+            pool._arguments = (pool._arguments[0], "cpu", 1)
+            ray.kill(pool._slots[0].actor)
+            pool.submit(2, job())
+            key, evaluation = answer(pool)
+            assert (key, evaluation.attempts) == (2, 1)
+            assert isinstance(evaluation.outcome, Fitness)
         finally:
             pool.close()
 
