@@ -1,4 +1,4 @@
-"""A search on a cluster, sent there as a Ray job. With workers/pool.py the only file that imports ray."""
+"""A search on a cluster, sent there as a Ray job. With workers/ray_pool.py the only file that imports ray."""
 
 import shlex
 import tempfile

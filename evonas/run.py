@@ -31,7 +31,8 @@ from search_space.errors import InputError
 from search_space.graph import LANGUAGE_VERSION, Graph
 from workers import data
 from workers.outcome import Crash, Fitness
-from workers.pool import InProcessPool, Pool, RayPool
+from workers.pool import InProcessPool, Pool
+from workers.ray_pool import RayPool
 
 BEST_LAYER = "best_layer.py"
 

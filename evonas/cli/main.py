@@ -8,7 +8,7 @@ import click
 from evonas.cli import catalog, explore, launch, query, search, study
 from evonas.store.store import StoreError
 from search_space.errors import InputError
-from workers.pool import ClusterLost
+from workers.ray_pool import ClusterLost
 
 KEPT = "what was recorded is kept, and `evonas resume` goes on"
 

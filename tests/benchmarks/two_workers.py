@@ -22,8 +22,8 @@ from tests.benchmarks.machine import machine
 from workers import data
 from workers.evaluation import evaluate
 from workers.outcome import Fitness
-from workers.pool import RayPool
 from workers.protocol import Job, Protocol
+from workers.ray_pool import RayPool
 
 LAYERS = ("BN-ReLU", "GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0", "ReLU", "LayerNorm", "DyT")
 

@@ -67,7 +67,7 @@ def test_nothing_imports_by_a_computed_name() -> None:
 
 
 def test_ray_stays_behind_its_doors() -> None:
-    assert importers("ray") == {"workers/pool.py", "evonas/cluster.py"}
+    assert importers("ray") == {"workers/ray_pool.py", "evonas/cluster.py"}
 
 
 def test_sql_stays_in_the_store() -> None:

@@ -74,10 +74,10 @@ def stop(node: "subprocess.Popen[bytes]") -> None:
 def main() -> None:
     os.environ |= SETTINGS
     from tests.workers.conftest import graph, protocol
-    from workers import pool as pools
+    from workers import ray_pool as pools
     from workers.outcome import Evaluation
-    from workers.pool import ClusterLost, RayPool
     from workers.protocol import Job
+    from workers.ray_pool import ClusterLost, RayPool
 
     first, address = head("--include-dashboard=false")
     nodes = [first]
