@@ -8,7 +8,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 5.0  # between two looks at what the cluster holds
 HEAD_SECONDS = 30.0  # that the cluster's head may not answer; after 60 Ray ends the process. Ours
 START_SECONDS = 600.0  # for a worker to be placed and to load its data; then it is tried with another. Ours
-STARTS_MAX = 12  # workers that fail to start, LOOK_SECONDS apart, before that is the job's answer. Ours
+STARTS_MAX = 12  # workers that fail to start, LOOK_SECONDS apart, before that is a job's answer. Ours
 PLACE_SECONDS = 30.0  # that a job waits for a worker before that is told. Ours
 _log = logging.getLogger("evonas")
 
@@ -79,7 +79,7 @@ class _Worker:
 @dataclass
 class _Slot:
     actor: Any
-    ready: Any  # reference that resolves once the worker has started
+    ready: Any  # reference that resolves once the worker has started; when it has a job, just before that begins
     started: bool = False
     host: str = ""  # where the worker is
     process: int | None = None  # its number, on this machine
@@ -87,9 +87,8 @@ class _Slot:
     job: Job | None = None
     attempt: int = 0
     spent: float = 0.0  # seconds of the earlier attempts
-    failed_starts: int = 0  # of the workers that should have done it
     result: Any = None
-    since: float = 0.0  # monotonic seconds; when the job was submitted, or its worker started after that
+    since: float = field(default_factory=time.monotonic)  # seconds; when the job, or else the worker, was begun
     peak_mb: float = 0.0  # seen from outside: a worker that dies does not tell
 
 
@@ -101,8 +100,12 @@ class _Waiting:
     job: Job
     attempt: int = 1  # which this will be
     spent: float = 0.0
-    failed_starts: int = 0
-    not_before: float = 0.0  # monotonic seconds: a node that is gone is noticed after a while
+    since: float = field(default_factory=time.monotonic)
+
+
+def _is_at_work(slot: _Slot) -> bool:
+    """It starts, or it has a job."""
+    return not slot.started or slot.key is not None
 
 
 class RayPool:
@@ -163,9 +166,11 @@ class RayPool:
         self._new_actor = actor.remote
         self._waiting: deque[_Waiting] = deque()
         self._answers: deque[tuple[int, Evaluation]] = deque()
-        self._told = False  # that nothing starts
+        self._told = False  # that a job waits
+        self._failed_starts, self._why = 0, ""  # in a row, and why the last did
+        self._start_at = 0.0  # monotonic seconds: a node that is gone is noticed after a while
         self._slots: list[_Slot] = []
-        self._slots = [self._new_slot() for _ in range(self.capacity)]
+        self._grow()
 
     @property
     def capacity(self) -> int:
@@ -195,9 +200,11 @@ class RayPool:
             min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in self._wanted.items()) for node in nodes
         )
 
-    def _new_slot(self) -> _Slot:
-        actor = self._new_actor(*self._arguments)
-        return _Slot(actor, actor.ready.remote())
+    def _grow(self) -> None:
+        """Start as many workers as there is room for."""
+        while len(self._slots) < self.capacity and time.monotonic() >= self._start_at:
+            actor = self._new_actor(*self._arguments)
+            self._slots.append(_Slot(actor, actor.ready.remote()))
 
     def submit(self, key: int, job: Job) -> None:
         if len(self._waiting) + sum(slot.key is not None for slot in self._slots) >= self._room:
@@ -206,39 +213,40 @@ class RayPool:
         self._place()
 
     def _place(self) -> None:
-        """Give the jobs that wait to workers, as far as there are any."""
-        for each in [each for each in self._waiting if each.not_before <= time.monotonic()]:
-            if (slot := self._free_slot()) is None:
-                break
-            self._waiting.remove(each)
-            slot.key, slot.job, slot.attempt, slot.spent = each.key, each.job, each.attempt, each.spent
-            slot.failed_starts, slot.peak_mb = each.failed_starts, 0.0
-            slot.result, slot.since = slot.actor.evaluate.remote(each.job), time.monotonic()
-
-    def _free_slot(self) -> _Slot | None:
-        """An idle worker, rather one that has started; or a new one, where there is room."""
-        free = [slot for slot in self._slots if slot.key is None]
-        if free:
-            return min(free, key=lambda each: not each.started)
-        if len(self._slots) < self.capacity:
-            self._slots.append(self._new_slot())
-            return self._slots[-1]
-        return None
+        """Give the jobs that wait to idle workers; say so where one waits long, and answer it where none can start."""
+        idle = [slot for slot in self._slots if slot.started and slot.key is None]
+        while self._waiting and idle:
+            slot, job = idle.pop(), self._waiting.popleft()
+            slot.key, slot.job, slot.attempt, slot.spent = job.key, job.job, job.attempt, job.spent
+            slot.peak_mb, slot.since, self._told = 0.0, time.monotonic(), False
+            slot.ready, slot.result = slot.actor.ready.remote(), slot.actor.evaluate.remote(job.job)
+        if not self._waiting:
+            return
+        seconds = time.monotonic() - self._waiting[0].since
+        if seconds > PLACE_SECONDS and not self._told:
+            self._told = True
+            _log.warning("a job has waited %.0f s for a worker: the cluster has no room, or they still load", seconds)
+        if self._failed_starts >= STARTS_MAX and not any(slot.started for slot in self._slots):
+            lost, self._failed_starts = self._waiting.popleft(), 0
+            found = Evaluation(Crash("worker_died", self._why), attempts=lost.attempt, seconds=lost.spent)
+            self._answers.append((lost.key, found))
 
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
         deadline = time.monotonic() + timeout
         while not self._answers:
             self._look_if_due()
+            self._grow()
             self._place()
-            busy = {slot.result if slot.started else slot.ready: slot for slot in self._slots if slot.key is not None}
+            at_work = {(slot.result if slot.started else slot.ready): slot for slot in self._slots if _is_at_work(slot)}
             left = max(0.0, deadline - time.monotonic())
-            if busy:
-                self._ray.wait(list(busy), timeout=min(left, 0.2))
-                done, _ = self._ray.wait(list(busy), num_returns=len(busy), timeout=0)  # all that are ready
+            if at_work:
+                self._ray.wait(list(at_work), timeout=min(left, 0.2))
+                done, _ = self._ray.wait(list(at_work), num_returns=len(at_work), timeout=0)  # all that are ready
                 for reference in done:
-                    self._hear(busy.pop(reference))
-                for slot in busy.values():
+                    self._hear(at_work.pop(reference))
+                for slot in at_work.values():
                     self._watch(slot)
+                self._place()
             else:
                 time.sleep(min(left, 0.2))
             if time.monotonic() >= deadline:
@@ -252,40 +260,38 @@ class RayPool:
             return
         found = self._get(slot.ready)
         if isinstance(found, Evaluation):
-            self._answer(slot, found)
+            assert isinstance(found.outcome, Crash)
+            self._failed_starts, self._why = self._failed_starts + 1, found.outcome.message
+            self._start_at = time.monotonic() + LOOK_SECONDS
+            self._replace(slot)
             return
-        slot.started, slot.since, self._told = True, time.monotonic(), False
+        slot.started, self._failed_starts = True, 0
         slot.host = found[0]
         slot.process = found[1] if slot.host == platform.node() else None
 
     def _watch(self, slot: _Slot) -> None:
-        """A busy worker's memory, and its time limit."""
+        """The time limits, and a busy worker's memory."""
+        seconds = time.monotonic() - slot.since
+        if not slot.started:
+            if seconds > START_SECONDS:
+                self._replace(slot)
+            return
         if slot.process and self._arguments[1] == "cpu":  # of a GPU's memory only its own process knows
             slot.peak_mb = max(slot.peak_mb, peak_mb(process=slot.process))
-        seconds = time.monotonic() - slot.since
-        if slot.started and seconds > self._time_limit:
+        if seconds > self._time_limit:
             limit = self._time_limit
             self._answer(slot, Evaluation(Crash("time_limit", f"no answer within {limit:g} s"), seconds=limit))
-        elif not slot.started and seconds > START_SECONDS:
-            self._start_another(slot, slot.failed_starts)
-        if not slot.started and seconds > PLACE_SECONDS and not self._told:
-            self._told = True
-            _log.warning("no worker has started for %.0f s: the cluster has no room; it is waited for", seconds)
-
-    def _start_another(self, slot: _Slot, failed_starts: int) -> None:
-        """In a while, for the job of a worker that has not started."""
-        assert slot.key is not None
-        assert slot.job is not None
-        later = time.monotonic() + LOOK_SECONDS
-        self._waiting.append(_Waiting(slot.key, slot.job, slot.attempt, slot.spent, failed_starts, later))
-        self._replace(slot)
 
     def _replace(self, slot: _Slot) -> None:
         self._ray.kill(slot.actor, no_restart=True)
         self._slots.remove(slot)
         self._looked = -math.inf  # its node may be gone
-        if len(self._slots) < self.capacity:
-            self._slots.append(self._new_slot())
+        self._grow()
+
+    def _had_begun(self, slot: _Slot) -> bool:
+        """Whether a worker that died was still there when its job was sent."""
+        done, _ = self._ray.wait([slot.ready], timeout=LOOK_SECONDS)
+        return bool(done) and not isinstance(self._get(slot.ready), Evaluation)
 
     def _get(self, reference: Any) -> Any:
         """What a worker answered, or a Crash in its place; bad input found on the worker is raised here."""
@@ -308,14 +314,15 @@ class RayPool:
         assert key is not None
         assert job is not None
         crash = found.outcome if isinstance(found.outcome, Crash) else None
-        if crash and not slot.started and slot.failed_starts < STARTS_MAX:
-            self._start_another(slot, slot.failed_starts + 1)
-            return
         spent = slot.spent + (found.seconds or time.monotonic() - slot.since)
         slot.key = slot.job = slot.result = None
         if crash:  # the worker is dead, hung, or in a state that nobody knows
+            if crash.kind in RETRIED and not self._had_begun(slot):
+                self._waiting.append(_Waiting(key, job, attempt, slot.spent))
+                self._replace(slot)
+                return
             self._replace(slot)
-            if slot.started and crash.kind in RETRIED and attempt <= self._retries:
+            if crash.kind in RETRIED and attempt <= self._retries:
                 self._waiting.append(_Waiting(key, job, attempt + 1, spent))
                 return
         memory_mb, host = found.memory_mb or slot.peak_mb, found.host or slot.host

@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import os
 import platform
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -55,8 +55,9 @@ class _FileLock:
                 owner = self.file.read().strip() or "another driver"
                 self.file.close()
                 raise InputError(f"{address.where}: the run is driven by {owner}") from None
-            if path.exists() and os.path.samestat(os.fstat(self.file.fileno()), path.stat()):
-                break
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self.file.fileno()), path.stat()):
+                    break
             self.file.close()  # it was removed, by its last owner, before it was locked here
         self.file.truncate(0)
         self.file.write(this_driver())

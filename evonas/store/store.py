@@ -226,7 +226,9 @@ class Store:
     def _write(self, work: Callable[[Connection], Any]) -> None:
         """One transaction of the owner. A server that is gone is waited for."""
         deadline, tries = time.monotonic() + RECONNECT_SECONDS, 0
-        while not self._written(work, again=tries > 0, last=time.monotonic() > deadline or self.should_stop()):
+        while not self._written(
+            work, again=tries > 0, last=time.monotonic() > deadline or (tries > 0 and self.should_stop())
+        ):
             tries += 1
             time.sleep(1.0)
 

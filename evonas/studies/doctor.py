@@ -4,6 +4,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,7 +40,7 @@ class Finding:
 
 def doctor(config: Config, folder: Path = Path("results")) -> Iterator[Finding]:
     """One finding after the other, the cheap ones first: data, store, disk, nodes, a BN-ReLU smoke evaluation, the
-    cost. A search with a failed finding would not start. Nothing of it stays."""
+    cost. A search with a failed finding would not start. No run of it stays."""
     proxies, gates = ", ".join(config.proxies), len(config.gates)
     yield Finding("config", "ok", f"{config.evolution.births} births on {proxies}; {gates} gates")
     try:
@@ -50,9 +51,10 @@ def doctor(config: Config, folder: Path = Path("results")) -> Iterator[Finding]:
         return
     where = _existing(folder if config.store.url is None else Path())
     yield from _store(config, where)
-    url = Address.of_url(config.store.url, None) if config.store.url is not None else None
-    if url is None or url.is_file:  # of a server's disk only the server knows
-        yield _disk(config, where if url is None else url.path.absolute().parent)
+    with suppress(InputError):  # which the store was told of
+        url = Address.of_url(config.store.url, None) if config.store.url is not None else None
+        if url is None or url.is_file:  # of a server's disk only the server knows
+            yield _disk(config, where if url is None else url.path.absolute().parent)
     try:
         with open_pool(config) as pool:
             many = "s" * (pool.capacity > 1)

@@ -308,7 +308,7 @@ def test_a_search_outlives_its_only_node_and_is_resumed_after_the_head_was_lost(
     try:
         config = two_workers(tiny, births, 60.0) | {"cluster": {"address": address}}
         config["workers"]["count"] = "auto"
-        driver = at_work(lambda: started("search", written(tmp_path, config), "--run", str(folder)))
+        driver = at_work(lambda: started("search", written(tmp_path, config), "--run", str(folder)), folder)
         at_the_moment(driver, folder, OUTCOMES, 5)
         nodes_process.stop(nodes.pop())
         time.sleep(2 * POLL_SECONDS + SECONDS)
@@ -324,7 +324,7 @@ def test_a_search_outlives_its_only_node_and_is_resumed_after_the_head_was_lost(
             nodes_process.stop(nodes.pop())
         head, _ = nodes_process.head(*options, address=address)
         nodes += [head, nodes_process.start(f"--address={address}")]
-        assert ended(at_work(lambda: started("resume", str(folder))))[0] == 0
+        assert ended(at_work(lambda: started("resume", str(folder)), folder))[0] == 0
     finally:
         for node in nodes:
             nodes_process.stop(node)
@@ -333,15 +333,14 @@ def test_a_search_outlives_its_only_node_and_is_resumed_after_the_head_was_lost(
     assert max(attempts) <= 2
 
 
-def at_work(start: Callable[[], subprocess.Popen[str]]) -> subprocess.Popen[str]:
+def at_work(start: Callable[[], subprocess.Popen[str]], folder: Path) -> subprocess.Popen[str]:
     """Once the node that was started has joined, which a driver without a count does not wait for."""
-    give_up = time.monotonic() + GIVE_UP_SECONDS
+    give_up, before = time.monotonic() + GIVE_UP_SECONDS, count(folder, BIRTHS)
     while True:
         driver = start()
-        try:
-            if driver.wait(10.0) != 2:
-                return driver
-            assert "the cluster holds 0 such workers" in driver.communicate()[1]
-            assert time.monotonic() < give_up
-        except subprocess.TimeoutExpired:
+        while driver.poll() is None and count(folder, BIRTHS) == before:
+            time.sleep(0.1)
+        if driver.poll() != 2:
             return driver
+        assert "the cluster holds 0 such workers" in driver.communicate()[1]
+        assert time.monotonic() < give_up

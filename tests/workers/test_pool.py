@@ -298,7 +298,8 @@ class TestRayPool(PoolContract):
             (stuck,) = pool._slots
             pool.submit(1, job())
             assert pool.next(2.0) is None
-            assert [each.message.split(" for ")[0] for each in caplog.records] == ["no worker has started"]
+            told = [each.message for each in caplog.records if each.name == "evonas"]
+            assert [each[:16] for each in told] == ["a job has waited"]
             assert stuck not in pool._slots
             assert len(pool._slots) == 1
             others.close()
@@ -323,12 +324,41 @@ class TestRayPool(PoolContract):
             key, evaluation = answer(pool)
             assert (key, crash(evaluation).kind, evaluation.attempts) == (1, "worker_died", 1)
             pool._arguments = (pool._arguments[0], "cpu", 1)
-            ray.kill(pool._slots[0].actor)
             pool.submit(2, job())
             key, evaluation = answer(pool)
             assert (key, evaluation.attempts) == (2, 1)
             assert isinstance(evaluation.outcome, Fitness)
         finally:
+            pool.close()
+
+    def test_a_worker_that_died_idle_costs_no_attempt(self, cluster: None) -> None:
+        pool = RayPool(PROTOCOL, count=2, retries=0)
+        try:
+            for key in (1, 2):
+                pool.submit(key, job(seed=key))
+            assert {answer(pool)[0] for _ in range(2)} == {1, 2}
+            while not all(slot.started for slot in pool._slots):
+                assert pool.next(0.1) is None
+            for slot in pool._slots:
+                os.kill(ray.get(slot.ready)[1], signal.SIGKILL)
+            pool.submit(3, job())
+            key, evaluation = answer(pool)
+            assert (key, evaluation.attempts) == (3, 1)
+            assert isinstance(evaluation.outcome, Fitness)
+        finally:
+            pool.close()
+
+    def test_a_job_goes_to_the_worker_that_is_there(self, cluster: None) -> None:
+        """Others of the pool have no room in the cluster."""
+        others = RayPool(PROTOCOL, count=1, cpus=2)
+        ray.get(others._slots[0].ready)
+        pool = RayPool(PROTOCOL, count=2, cpus=2)
+        try:
+            for key in (1, 2):
+                pool.submit(key, job(seed=key))
+            assert {answer(pool)[0] for _ in range(2)} == {1, 2}
+        finally:
+            others.close()
             pool.close()
 
     def test_data_that_a_worker_cannot_find_are_bad_input(self, cluster: None, tmp_path: Path) -> None:
