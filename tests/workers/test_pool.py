@@ -348,17 +348,16 @@ class TestRayPool(PoolContract):
         finally:
             pool.close()
 
-    def test_a_job_goes_to_the_worker_that_is_there(self, cluster: None) -> None:
-        """Others of the pool have no room in the cluster."""
-        others = RayPool(PROTOCOL, count=1, cpus=2)
-        ray.get(others._slots[0].ready)
+    def test_a_job_goes_to_the_worker_that_is_there(self, ray_pool: RayPool) -> None:
+        """The pool's other worker has no room in the cluster's 4 CPUs."""
+        ray.get([slot.ready for slot in ray_pool._slots])
         pool = RayPool(PROTOCOL, count=2, cpus=2)
         try:
             for key in (1, 2):
                 pool.submit(key, job(seed=key))
             assert {answer(pool)[0] for _ in range(2)} == {1, 2}
+            assert sum(slot.started for slot in pool._slots) == 1
         finally:
-            others.close()
             pool.close()
 
     def test_data_that_a_worker_cannot_find_are_bad_input(self, cluster: None, tmp_path: Path) -> None:
