@@ -25,6 +25,8 @@ class Pool(Interface):
     the machine may be the cause, after some more attempts. One that does not start has not tried it.
     """
 
+    holds: int  # workers that there is room for now
+
     @property
     def capacity(self) -> int: ...
 
@@ -44,7 +46,7 @@ class Pool(Interface):
 class InProcessPool:
     """One job at a time, in this process: for debugging. Nothing can interrupt a job, so there is no time limit."""
 
-    capacity = 1
+    holds = capacity = 1
 
     def __init__(self, protocol: Protocol, device: Device = "cpu") -> None:
         has_gpu = torch.cuda.is_available()

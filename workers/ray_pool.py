@@ -145,20 +145,17 @@ class RayPool:
             self._wanted["memory"] = memory_gb * 2**30
         self._count = count
         self._head = ray.get_runtime_context().gcs_address
-        self._fits, self._looked = self._fit(), time.monotonic()
+        self.holds, self._looked = self._fit(), time.monotonic()
         self._answered = self._looked  # when the head did last
-        if self._fits < (1 if count is None else count):
+        if self.holds < (1 if count is None else count):
             asked = f"{count or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if uses_gpu else "")
             asked += f" and {memory_gb:g} GB" if memory_gb is not None else ""
-            found = f"workers: {asked} wanted, but the cluster holds {self._fits} such workers"
+            found = f"workers: {asked} wanted, but the cluster holds {self.holds} such workers"
             if count is None or address == "local":
                 self.close()
-                hint = (
-                    ""
-                    if address == "local"
-                    else "; with workers.count a cluster that grows by itself is asked for them"
-                )
-                raise InputError(found + hint)
+                if address != "local":
+                    found += "; with workers.count a cluster that grows by itself is asked for them"
+                raise InputError(found)
             _log.warning("%s now; the others are waited for", found)
         self._arguments = (protocol, "cuda" if uses_gpu else "cpu", cpus)
         options = {"num_cpus": cpus, "num_gpus": gpus if uses_gpu else 0, "memory": self._wanted.get("memory")}
@@ -176,7 +173,7 @@ class RayPool:
     def capacity(self) -> int:
         """What was asked for, or what the cluster holds now."""
         self._look_if_due()
-        self._room = max(1, self._fits) if self._count is None else self._count
+        self._room = max(1, self.holds) if self._count is None else self._count
         return self._room
 
     def _look_if_due(self) -> None:
@@ -191,7 +188,7 @@ class RayPool:
                 self._slots, self._owns_ray = [], False  # they are gone, and Ray would wait for the head
                 raise ClusterLost(f"the cluster's head, {self._head}, does not answer any more ({error})") from None
             return
-        self._answered, self._fits = self._looked, self._fit()
+        self._answered, self.holds = self._looked, self._fit()
 
     def _fit(self) -> int:
         """The workers that the nodes hold; none is spread over two."""
@@ -262,6 +259,8 @@ class RayPool:
         if isinstance(found, Evaluation):
             assert isinstance(found.outcome, Crash)
             self._failed_starts, self._why = self._failed_starts + 1, found.outcome.message
+            if self._failed_starts == 1:
+                _log.warning("a worker could not start, and is tried again: %s", self._why)
             self._start_at = time.monotonic() + LOOK_SECONDS
             self._replace(slot)
             return

@@ -28,13 +28,15 @@ TRAINED_SHARE = 0.04  # of the births, on the quickstart
 KB_A_BIRTH = 1.5  # in the database; measured by tests/benchmarks/driver.py, rounded up
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "9p", "virtiofs")
 
+Verdict = Literal["ok", "warning", "failed"]
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What was looked at, and what was found."""
 
     what: str
-    verdict: Literal["ok", "warning", "failed"]
+    verdict: Verdict
     text: str
 
 
@@ -59,7 +61,11 @@ def doctor(config: Config, folder: Path = Path("results")) -> Iterator[Finding]:
         with open_pool(config) as pool:
             many = "s" * (pool.capacity > 1)
             each = f"{config.workers.cpus} CPU{'s' * (config.workers.cpus > 1)}"
-            yield Finding("workers", "ok", f"{pool.capacity} worker{many} of {each}, cluster {config.cluster.address}")
+            text, enough = f"cluster {config.cluster.address}", pool.holds >= pool.capacity
+            if not enough:
+                text += f", which holds {pool.holds} of them now; the others are waited for"
+            verdict: Verdict = "ok" if enough else "warning"
+            yield Finding("workers", verdict, f"{pool.capacity} worker{many} of {each}, {text}")
             yield from _nodes(config, pool, images)
             yield from _smoke(config, pool)
     except InputError as error:
@@ -111,7 +117,7 @@ def _file_system(path: Path) -> str:
 
 def _disk(config: Config, folder: Path) -> Finding:
     needed, free = config.evolution.births * KB_A_BIRTH / 2**10, shutil.disk_usage(folder).free / 2**20
-    verdict: Literal["ok", "warning"] = "ok" if free > 2 * needed + 100 else "warning"
+    verdict: Verdict = "ok" if free > 2 * needed + 100 else "warning"
     return Finding("disk", verdict, f"{free / 2**10:.1f} GB free in {folder}; the records may take {needed:.0f} MB")
 
 
@@ -177,10 +183,11 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
             f"{config.workers.time_limit_seconds:g}",
         )
     hours = config.evolution.births * full / 3600
-    likely, minutes = 2 * TRAINED_SHARE * hours / pool.capacity, config.evolution.minutes
+    there = max(1, min(pool.holds, pool.capacity))
+    likely, minutes = 2 * TRAINED_SHARE * hours / there, config.evolution.minutes
     told = (
         f"a full evaluation takes about {full:.1f} s; were each birth trained to the end, {hours:.2f} worker hours",
-        f"{hours / pool.capacity:.2f} h on {pool.capacity} workers",
+        f"{hours / there:.2f} h on {there} workers",
         f"with the {TRAINED_SHARE:.0%} that the quickstart trains, and as much for its gates, {likely:.2f} h",
         *([f"it ends after {minutes:g} minutes in any case"] if minutes else []),
     )

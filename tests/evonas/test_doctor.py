@@ -35,6 +35,28 @@ def test_a_shared_store_is_tried_where_it_is(server_database: str, tmp_path: Pat
     assert findings(unreachable, tmp_path)["store"].verdict == "failed"
 
 
+def test_a_url_that_is_none_is_told_and_the_rest_is_examined(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    found = findings({**tiny, "store": {"url": "mysql://x/y"}}, tmp_path)
+    assert (found["store"].verdict, found["smoke"].verdict) == ("failed", "ok")
+    assert "disk" not in found
+
+
+def test_the_disk_is_that_of_the_database(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    found = findings({**tiny, "store": {"url": f"sqlite:///{tmp_path}/all.db"}}, Path("/nowhere"))
+    assert found["store"].verdict == "ok"
+    assert f"free in {tmp_path};" in found["disk"].text
+
+
+def test_workers_that_a_cluster_does_not_hold_yet_are_a_warning(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InProcessPool, "holds", 0)
+    found = findings(tiny, tmp_path)
+    assert found["workers"].verdict == "warning"
+    assert "which holds 0 of them now" in found["workers"].text
+    assert "on 1 workers" in found["cost"].text
+
+
 def test_absent_data_end_the_examination(tmp_path: Path, tiny: dict[str, Any]) -> None:
     tiny["data"] |= {"source": "folder", "path": str(tmp_path / "nowhere")}
     found = findings(tiny, tmp_path)
