@@ -221,6 +221,12 @@ def worker_processes(driver: int, doing: str = "") -> list[psutil.Process]:
     return found
 
 
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 def two_workers(tiny: dict[str, Any], births: int, time_limit: float) -> dict[str, Any]:
     tiny |= {"cluster": {"address": "local"}, "workers": {"count": 2, "time_limit_seconds": time_limit, "retries": 1}}
     tiny["recipe"]["steps"] = 100
@@ -277,13 +283,15 @@ def test_a_machine_out_of_memory_costs_a_worker(
     config["recipe"]["steps"] = 400
     driver = started("search", written(tmp_path, config), "--run", str(folder))
     busy_worker(driver, folder, 5)
-    workers = set(worker_processes(driver.pid))
     take = f"import time\nkept = []\nfor _ in range(32): kept.append(bytearray(b'1') * {GIB // 4}); time.sleep(0.1)"
     with subprocess.Popen([sys.executable, "-c", take]) as other:
         give_up = time.monotonic() + GIVE_UP_SECONDS
-        while all(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in workers):
+        busy: set[psutil.Process] = set()
+        left: set[psutil.Process] = set()
+        while all(is_alive(each) for each in left):
             assert time.monotonic() < give_up
-            time.sleep(0.01)
+            was_busy, busy = busy, set(worker_processes(driver.pid, ".evaluate"))
+            left = was_busy - busy  # by an answer, or by its death: of an idle one none would know
         assert count(folder, OUTCOMES) < births - 5, "the run ended before its worker did"
         other.kill()
     assert ended(driver)[0] == 0
