@@ -11,6 +11,13 @@ from evonas.config import Config
 from evonas.config_file import parse_config
 from evonas.store.database import Address
 from evonas.store.store import Store
+from tests.evonas import driver_process
+
+
+@pytest.fixture(autouse=True)
+def no_driver_outlives_its_test() -> Iterator[None]:
+    yield
+    driver_process.stop_all()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from evonas.store.records import jsonable
 
 EVONAS = str(Path(sys.executable).with_name("evonas"))
 GIVE_UP_SECONDS = 120.0  # on a process that hangs
+_started: list[subprocess.Popen[str]] = []
 
 
 def logical(reference: str | Path) -> list[str]:
@@ -36,7 +37,15 @@ def reranked(reference: str | Path) -> list[tuple[int | None, str | None, int]]:
 def started(*arguments: str) -> subprocess.Popen[str]:
     """A driver in a session of its own, as a terminal would start it."""
     pipe = subprocess.PIPE
-    return subprocess.Popen([EVONAS, *arguments], stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    _started.append(subprocess.Popen([EVONAS, *arguments], stdout=pipe, stderr=pipe, text=True, start_new_session=True))
+    return _started[-1]
+
+
+def stop_all() -> None:
+    """Of a test that failed; a later one would be held by what goes on, or be told of it."""
+    while _started:
+        with _started.pop() as driver:
+            driver.kill()
 
 
 def count(folder: Path, query: str) -> int:
