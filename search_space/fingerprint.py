@@ -123,30 +123,39 @@ def probe(graph: Graph) -> Probed:
     scale = float(normal.abs().max())
     finite = all(bool(torch.isfinite(each).all()) for each in (normal, other, outputs[_OTHER]))
     change = float((normal - other).abs().max()) / scale if finite and scale > 0 else float(not finite)
-    return Probed(_digest(outputs), _digest([_standardise(each) for each in outputs]), change)
+    return Probed(_digest(outputs), _digest(_standardised(outputs)), change)
 
 
-def _standardise(a: Tensor) -> Tensor:
-    """Per channel, to mean 0 and standard deviation 1; what is constant but for rounding becomes 0."""
-    centred = a - a.mean((0, 2, 3), keepdim=True)
-    centred = torch.where(centred.abs() <= CANCELLED * a.abs().max(), 0.0, centred)
-    deviation = centred.square().mean((0, 2, 3), keepdim=True).sqrt()
-    return torch.where(deviation > 0, centred / deviation, centred)
+def _standardised(outputs: list[Tensor]) -> list[Tensor]:
+    """Each per channel, to mean 0 and standard deviation 1; what is constant but for rounding becomes 0."""
+    standardised: dict[int, Tensor] = {}
+    for shape in {each.shape for each in outputs}:  # together: these are small tensors
+        numbers = [number for number, each in enumerate(outputs) if each.shape == shape]
+        a = torch.stack([outputs[number] for number in numbers])
+        centred = a - a.mean((1, 3, 4), keepdim=True)
+        centred = torch.where(centred.abs() <= CANCELLED * a.abs().amax((1, 2, 3, 4), keepdim=True), 0.0, centred)
+        deviation = centred.square().mean((1, 3, 4), keepdim=True).sqrt()
+        standardised |= zip(numbers, torch.where(deviation > 0, centred / deviation, centred), strict=True)
+    return [standardised[number] for number in range(len(outputs))]
 
 
 def _digest(outputs: list[Tensor]) -> str:
+    rows = np.zeros((len(outputs), max(each.numel() for each in outputs)))
+    for row, each in zip(rows, outputs, strict=True):
+        row[: each.numel()] = each.numpy().ravel()
+    significant = _significant(rows)
     digest = hashlib.sha256(str(VERSION).encode())
-    for each in outputs:
-        values = each.numpy().ravel()
-        digest.update(_significant(values).tobytes())
+    for number, each in enumerate(outputs):
+        digest.update(significant[:, number, : each.numel()].tobytes())
     return digest.hexdigest()[:32]
 
 
 def _significant(values: np.ndarray) -> np.ndarray:
-    """Rounded to 6 significant digits; one NaN, one zero, and no sign of zero."""
+    """Rounded to 6 significant digits; one NaN, one zero, and no sign of zero. Of each row what is next to nothing
+    beside its largest is 0."""
     finite = np.isfinite(values)
     size = np.abs(np.where(finite, values, 0.0))
-    values = np.where(finite & (size <= CANCELLED * size.max(initial=0.0)), 0.0, values)
+    values = np.where(finite & (size <= CANCELLED * size.max(axis=1, keepdims=True)), 0.0, values)
     with np.errstate(all="ignore"):
         exponent = np.floor(np.log10(np.where(finite & (values != 0), np.abs(values), 1.0)))
         unit = 10.0 ** (exponent - (DIGITS - 1))
