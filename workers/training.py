@@ -3,6 +3,7 @@
 import hashlib
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -70,15 +71,19 @@ def compiles(protocol: Protocol, steps: int | None = None) -> bool:
 @contextmanager
 def _compiling() -> Iterator[None]:
     """With compilations in this process, not in a pool of processes beside every worker."""
-    with torch._dynamo.config.patch(COMPILE), torch._inductor.config.patch(compile_threads=1):
+    with (
+        torch._dynamo.config.patch(COMPILE),
+        torch._inductor.config.patch(compile_threads=1),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)  # float32 is what was asked
         yield
 
 
 def check_compiler(device: str) -> None:
     """Raises InputError where torch.compile does not work, as without a C++ compiler."""
     try:
-        nowhere = {"fx_graph_cache": False, "compile_threads": 1}  # an answer from the disk would prove nothing
-        with torch._inductor.config.patch(nowhere):
+        with _compiling(), torch._inductor.config.patch(fx_graph_cache=False):  # one from the disk would prove nothing
             torch.compile(lambda a: a.sin() + 1)(torch.ones(8, device=device))
     except Exception as error:  # torch wraps what went wrong in errors of its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -34,6 +34,8 @@ def main() -> None:
     arguments = parser.parse_args()
     reader = Reader.open(arguments.run)
     seen = [*seen_by_workers(reader), *reader.evaluations("audit")]
+    if not seen:
+        parser.error(f"{arguments.run}: no candidate was evaluated yet")
     began = min(each.at - each.evaluation.seconds for each in seen)
     ended = max(each.at for each in seen)
     inside = sum(each.evaluation.seconds for each in seen)
