@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor
 
 from search_space.errors import InputError
@@ -153,8 +152,10 @@ def _folder(path: Path, image_size: int | None, test: bool) -> Source:
     has_parts = (path / "train").is_dir()
     if not has_parts and (path / "test").is_dir():
         raise InputError(f"data.path: '{path}' has a folder test, but no folder train; the test images are never read")
+    from torchvision import datasets  # seconds, which the commands that read a database do not wait for
+
     try:
-        folder = torchvision.datasets.ImageFolder(str(path / ("test" if test else "train") if has_parts else path))
+        folder = datasets.ImageFolder(str(path / ("test" if test else "train") if has_parts else path))
     except FileNotFoundError as error:
         raise InputError(f"data.path: '{path}': {str(error).splitlines()[0]}") from None
     if len(folder.classes) < 2:
@@ -186,9 +187,11 @@ def _folder(path: Path, image_size: int | None, test: bool) -> Source:
 
 
 def _torchvision(name: str, path: Path, test: bool) -> Source:
+    from torchvision import datasets
+
     part: dict[str, Any] = {"split": "test" if test else "train"} if name == "SVHN" else {"train": not test}
     try:
-        dataset = getattr(torchvision.datasets, name)(str(path), download=True, **part)
+        dataset = getattr(datasets, name)(str(path), download=True, **part)
     except (OSError, RuntimeError) as error:
         reason = _first_line(error)
         raise InputError(f"data.source: {name} is not in '{path}' and cannot be downloaded ({reason})") from None

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from scipy.stats import binomtest
-
 from evonas.store.queries import Reader
 from workers.outcome import Crash, Fitness, Measurement, Outcome, Rejection
 from workers.protocol import Gate, Loss, Quality, Rung
@@ -34,6 +32,8 @@ class FunnelRow:
         """Of the false-reject rate: the exact 95 % interval (Clopper and Pearson); None without audits."""
         if not self.audits:
             return None
+        from scipy.stats import binomtest  # a second
+
         found = binomtest(sum(self.audits), len(self.audits)).proportion_ci(0.95, "exact")
         return float(found.low), float(found.high)
 

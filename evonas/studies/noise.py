@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
 
-from scipy.stats import chi2
-
 from evonas.config import BASELINE, Config
 from search_space.catalog import catalog
 from workers.outcome import Fitness, Outcome
@@ -37,6 +35,8 @@ class NoiseRow:
         """The 95 % interval of the spread, for normal accuracies."""
         if self.spread is None:
             return None
+        from scipy.stats import chi2  # a second
+
         freedom = len(self.accuracies) - 1
         low, high = (self.spread * sqrt(freedom / chi2.ppf(share, freedom)) for share in (0.975, 0.025))
         return float(low), float(high)

@@ -3,7 +3,8 @@
     python tests/benchmarks/resume.py --kills 200 [--workers 2] [--seed 0]
 
 Real processes: `evonas search` and `evonas resume` of a small config, killed after a random share of the time that the
-uninterrupted run takes from its first record to its last. With one worker (in the driver's process) the logical dumps
+uninterrupted run takes from its first record to its last; after longer each time that nothing was recorded meanwhile,
+since a machine may become slower than it was at first. With one worker (in the driver's process) the logical dumps
 must be equal; with more, of Ray, no birth may be lost or counted twice, and `evonas replay` must be clean.
 """
 
@@ -84,14 +85,18 @@ def main() -> None:
         while kills < arguments.kills:
             folder, killed_here, runs = Path(base) / f"run{runs}", 0, runs + 1
             arguments_now = ("search", str(path), "--run", str(folder))
+            known: list[str] = []
+            slowness = 1.0
             while True:
                 driver = start(*arguments_now)
                 try:
-                    driver.wait(timeout=to_start + rng.random() * to_end * 0.6)
+                    driver.wait(timeout=slowness * (to_start + rng.random() * to_end * 0.6))
                 except subprocess.TimeoutExpired:
                     driver.kill()
                     driver.communicate()
                     kills, killed_here = kills + 1, killed_here + 1
+                    before, known = known, dump(folder) if began(folder) else []
+                    slowness = 1.0 if known != before else 1.3 * slowness
                     if began(folder):
                         arguments_now = ("resume", str(folder))
                     elif folder.exists():  # killed before its database was one

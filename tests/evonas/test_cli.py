@@ -812,3 +812,15 @@ def test_bench_recommends_a_way_to_run(command: Command, tmp_path: Path) -> None
     )
     if not torch.cuda.is_available():
         refused(command("bench", path, "--device", "cuda"), "no GPU")
+
+
+def test_reading_a_run_loads_nothing_that_takes_seconds_and_is_not_needed(run: Path) -> None:
+    code = (
+        "import atexit, sys; from evonas.cli.main import main;"
+        "slow = {'matplotlib', 'ray', 'scipy', 'torchvision', 'torch._dynamo'};"
+        "atexit.register(lambda: print(sorted(slow & set(sys.modules)))); main()"
+    )
+    for words in (("status", run), ("top", run), ("show", run, "1")):
+        asked = [sys.executable, "-c", code, *map(str, words)]
+        answer = subprocess.run(asked, check=True, timeout=120, capture_output=True, text=True)
+        assert answer.stdout.splitlines()[-1] == "[]", words[0]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from torch import nn
-from torchvision.ops import SqueezeExcitation
 
 from workers.architectures.mobilenet import ROW, inverted_bottlenecks
 from workers.architectures.parts import conv, head, scaled
@@ -24,6 +23,8 @@ B0 = tuple(  # expansion, channels, blocks, stride, kernel; the paper's strides 
 
 
 def efficientnet(norm_act: Callable[..., nn.Module], channels: int, classes: int, proxy: EfficientNet) -> nn.Module:
+    from torchvision.ops import SqueezeExcitation  # seconds
+
     stem = scaled(32, proxy.width)
 
     def excite(inputs: int) -> Callable[[int], nn.Module]:

@@ -2,7 +2,7 @@
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -12,16 +12,21 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 
     networks without normalization would start with vanishing signals for a reason that is not theirs.
     """
     layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    nn.init.normal_(layer.weight, std=math.sqrt(2 * groups / (outputs * kernel**2)))
+    _normal(layer.weight, std=math.sqrt(2 * groups / (outputs * kernel**2)))
     return layer
 
 
 def head(inputs: int, classes: int) -> nn.Sequential:
     """Global average pooling and a linear classifier."""
     linear = nn.Linear(inputs, classes)
-    nn.init.normal_(linear.weight, std=0.01)
+    _normal(linear.weight, std=0.01)
     nn.init.zeros_(linear.bias)
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+
+
+def _normal(weight: Tensor, std: float) -> None:
+    if not weight.is_meta:  # where sizes alone are asked torch would load its compiler for this: seconds
+        nn.init.normal_(weight, std=std)
 
 
 def scaled(channels: int, width: float) -> int:
