@@ -21,6 +21,7 @@ from workers import data
 from workers.outcome import Crash, Fitness
 from workers.pool import Pool
 from workers.protocol import Data, Job
+from workers.training import compiles
 
 SMOKE_STEPS = 20  # of BN-ReLU on every proxy
 SMOKE_SECONDS = 900.0  # to start the workers, load the data and train them
@@ -175,18 +176,20 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
     yield Finding("smoke", "ok", f"{BASELINE} after {steps} steps: {shown}; {answer[1].conditions}; {memory}")
     a_step = sum(outcome.step_seconds.values())  # on each proxy
     full = (answer[1].seconds + a_step * (config.recipe.steps - steps)) * config.recipe.seeds
+    eager = compiles(config.protocol) and not compiles(protocol)
+    by = " by eager steps, though this config compiles" if eager else ""
     if full > config.workers.time_limit_seconds:
         yield Finding(
             "time limit",
             "failed",
-            f"a full evaluation takes about {full:.0f} s, workers.time_limit_seconds is "
+            f"a full evaluation takes about {full:.0f} s{by}, workers.time_limit_seconds is "
             f"{config.workers.time_limit_seconds:g}",
         )
     hours = config.evolution.births * full / 3600
     there = max(1, min(pool.holds, pool.capacity))
     likely, minutes = 2 * TRAINED_SHARE * hours / there, config.evolution.minutes
     told = (
-        f"a full evaluation takes about {full:.1f} s; were each birth trained to the end, {hours:.2f} worker hours",
+        f"a full evaluation takes about {full:.1f} s{by}; were each birth trained to the end, {hours:.2f} worker hours",
         f"{hours / there:.2f} h on {there} workers",
         f"with the {TRAINED_SHARE:.0%} that the quickstart trains, and as much for its gates, {likely:.2f} h",
         *([f"it ends after {minutes:g} minutes in any case"] if minutes else []),

@@ -57,6 +57,15 @@ def test_workers_that_a_cluster_does_not_hold_yet_are_a_warning(
     assert "on 1 workers" in found["cost"].text
 
 
+def test_an_estimate_by_eager_steps_says_so_where_the_config_compiles(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMOKE_STEPS", 3)
+    found = findings({**tiny, "execution": {"compile_from_steps": 4}}, tmp_path)
+    assert "by eager steps, though this config compiles; were each" in found["cost"].text
+    assert "by eager steps" not in findings(tiny, tmp_path)["cost"].text
+
+
 def test_absent_data_end_the_examination(tmp_path: Path, tiny: dict[str, Any]) -> None:
     tiny["data"] |= {"source": "folder", "path": str(tmp_path / "nowhere")}
     found = findings(tiny, tmp_path)
