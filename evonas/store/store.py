@@ -196,19 +196,22 @@ class Store:
         self._flushed = time.monotonic()
         if not any(self._rows.values()) and not self._decided and self._front == self._written_front:
             return
-        rows, decided = self._rows, self._decided
-        self._rows, self._decided = defaultdict(list), []
+        rows, decided, front = self._rows, self._decided, self._front
+        # what cannot be written is forgotten whole: nothing that is written later may refer to it
+        self._rows, self._decided, self._front = defaultdict(list), [], self._written_front
         self._unwritten.clear()
         try:
-            self._write(lambda connection: self._write_all(connection, rows, decided))
+            self._write(lambda connection: self._write_all(connection, rows, decided, front))
         except TakenOver:
             if self._lock is not None:
                 self._lock.release()  # a server may have given it again
             self._keep_as_superseded(rows)
             raise
-        self._written_front = self._front
+        self._front = self._written_front = front
 
-    def _write_all(self, connection: Connection, rows: Rows, decided: list[dict[str, Any]]) -> None:
+    def _write_all(
+        self, connection: Connection, rows: Rows, decided: list[dict[str, Any]], front: frozenset[int]
+    ) -> None:
         for table in tables.metadata.sorted_tables:  # candidates before what refers to them
             if rows[table]:
                 connection.execute(insert(table), rows[table])
@@ -216,11 +219,11 @@ class Store:
             c = tables.candidate.c
             this = (c.run == self.run) & (c.birth == bindparam("of"))
             connection.execute(update(tables.candidate).where(this).values(state=bindparam("now")), decided)
-        if self._front != self._written_front:
+        if front != self._written_front:
             f = tables.front.c
-            for birth in sorted(self._written_front - self._front):
+            for birth in sorted(self._written_front - front):
                 connection.execute(delete(tables.front).where(f.run == self.run, f.birth == birth))
-            for birth in sorted(self._front - self._written_front):
+            for birth in sorted(front - self._written_front):
                 connection.execute(insert(tables.front).values(run=self.run, birth=birth))
 
     def _write(self, work: Callable[[Connection], Any]) -> None:

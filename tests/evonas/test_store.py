@@ -167,8 +167,13 @@ def test_a_full_disk_is_a_store_error_and_keeps_what_was_recorded(store: Store, 
     recorded = 1
     with pytest.raises(StoreError, match="full"):
         while recorded < 1000:
+            store.set_front([recorded + 1])
             propose_and_record(store, recorded + 1, FIT, recorded, 0.1)
             recorded += 1
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {2 * pages}")  # there is room again
+    store.close()
+    assert [each.birth for each in Reader(address).front()] == [recorded]
     records = Reader(address).candidates()
     assert [each.birth for each in records] == list(range(1, recorded + 1))
     assert all(each.outcome == FIT.outcome for each in records[1:])
