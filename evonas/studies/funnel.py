@@ -32,7 +32,7 @@ class FunnelRow:
         """Of the false-reject rate: the exact 95 % interval (Clopper and Pearson); None without audits."""
         if not self.audits:
             return None
-        from scipy.stats import binomtest  # a second
+        from scipy.stats import binomtest  # a second to import, which other commands save
 
         found = binomtest(sum(self.audits), len(self.audits)).proportion_ci(0.95, "exact")
         return float(found.low), float(found.high)

@@ -35,7 +35,7 @@ class NoiseRow:
         """The 95 % interval of the spread, for normal accuracies."""
         if self.spread is None:
             return None
-        from scipy.stats import chi2  # a second
+        from scipy.stats import chi2  # a second to import, which other commands save
 
         freedom = len(self.accuracies) - 1
         low, high = (self.spread * sqrt(freedom / chi2.ppf(share, freedom)) for share in (0.975, 0.025))
