@@ -7,17 +7,24 @@ evonas.validate(run)              judge its best on the test images, once it has
 evonas.Graph.parse(text)          read a graph
 evonas.layer(graph, features)     a graph, its text or a catalog name as a torch module
 evonas.catalog                    known layers
+
+Each is imported when it is first used, so that `import evonas` and the packages below do not wait for what they do not
+need.
 """
 
-from evonas.config import Config
-from evonas.config_file import load_config
-from evonas.evolution import Stopped
-from evonas.layers import layer
-from evonas.run import Run, open_run, resume, search
-from evonas.studies.validate import validate
-from search_space.catalog import catalog
-from search_space.errors import InputError
-from search_space.graph import Graph
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evonas.config import Config
+    from evonas.config_file import load_config
+    from evonas.evolution import Stopped
+    from evonas.layers import layer
+    from evonas.run import Run, open_run, resume, search
+    from evonas.search_space.catalog import catalog
+    from evonas.search_space.errors import InputError
+    from evonas.search_space.graph import Graph
+    from evonas.studies.validate import validate
 
 __all__ = [
     "Config",
@@ -33,3 +40,31 @@ __all__ = [
     "search",
     "validate",
 ]
+__version__ = "0.1.0"
+
+_MODULES = {
+    "Config": "evonas.config",
+    "Graph": "evonas.search_space.graph",
+    "InputError": "evonas.search_space.errors",
+    "Run": "evonas.run",
+    "Stopped": "evonas.evolution",
+    "catalog": "evonas.search_space.catalog",
+    "layer": "evonas.layers",
+    "load_config": "evonas.config_file",
+    "open_run": "evonas.run",
+    "resume": "evonas.run",
+    "search": "evonas.run",
+    "validate": "evonas.studies.validate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'evonas' has no attribute '{name}'")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

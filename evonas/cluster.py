@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evonas.config import Config
 from evonas.config_file import dump_config
-from search_space.errors import InputError
+from evonas.search_space.errors import InputError
 
 CONFIG_NAME = "evonas.yaml"  # in the job's working folder
 

@@ -8,15 +8,15 @@ import torch
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import nn
 
-from search_space import catalog
-from search_space.analysis import batch_dependent
-from search_space.errors import InputError
-from search_space.graph import Graph
-from search_space.primitives import ELEMENTWISE
-from search_space.sampling import pad, random_dependent_graph, random_graph
-from search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
-from workers.architectures import build
-from workers.protocol import (
+from evonas.search_space import catalog
+from evonas.search_space.analysis import batch_dependent
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.search_space.primitives import ELEMENTWISE
+from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
+from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
+from evonas.workers.architectures import build
+from evonas.workers.protocol import (
     SCREENING,
     Count,
     Data,
@@ -50,7 +50,7 @@ def _gate_by_name(value: Any) -> Any:
 
 
 class SpaceConfig(Frozen):
-    """Which graphs may be drawn: see search_space.space.Space."""
+    """Which graphs may be drawn: see evonas.search_space.space.Space."""
 
     nodes: Count = 10
     primitives: Literal["paper"] | tuple[str, ...] = Field(

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from evonas.config import Config
-from search_space.errors import InputError, did_you_mean
+from evonas.search_space.errors import InputError, did_you_mean
 
 
 class _Loader(yaml.SafeLoader):

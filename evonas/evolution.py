@@ -8,19 +8,19 @@ from random import Random
 
 from evonas.config import BASELINE, Config
 from evonas.history import History, Pending
+from evonas.search_space.catalog import catalog
+from evonas.search_space.errors import InputError
+from evonas.search_space.fingerprint import Probed, probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.mutation import mutate
+from evonas.search_space.sampling import pad
+from evonas.search_space.screening import Check, check_depends_on_x, check_finite
 from evonas.selection import Survivor, tournament
 from evonas.store.records import Candidate
 from evonas.store.store import Store
-from search_space.catalog import catalog
-from search_space.errors import InputError
-from search_space.fingerprint import Probed, probe
-from search_space.graph import Graph
-from search_space.mutation import mutate
-from search_space.sampling import pad
-from search_space.screening import Check, check_depends_on_x, check_finite
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
-from workers.pool import Pool
-from workers.protocol import DependsOnX, Finite, Job
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
+from evonas.workers.pool import Pool
+from evonas.workers.protocol import DependsOnX, Finite, Job
 
 DIVERGED = "diverged"
 DRAWS_MAX = 64  # to find a child that no earlier candidate equals

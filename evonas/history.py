@@ -13,8 +13,8 @@ from typing import Protocol
 
 from evonas.config import Config
 from evonas.selection import Survivor, front_with
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
-from workers.protocol import BaselinePoint, Quality, Rung, RungThreshold
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
+from evonas.workers.protocol import BaselinePoint, Quality, Rung, RungThreshold
 
 RUNG = str(Rung.model_fields["gate"].default)
 REMEASURE_AFTER = 10  # uses of an inherited fitness

@@ -21,18 +21,18 @@ from evonas.config_file import dump_config, load_config, parse_config
 from evonas.evolution import Search, Stopped, is_audited
 from evonas.history import History, Pending
 from evonas.layers.source import write_layer
+from evonas.search_space import fingerprint
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import LANGUAGE_VERSION, Graph
 from evonas.store.database import CONFIG_FILE, Address, has_run, locate
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate, Record, Recorded
 from evonas.store.store import Store
 from evonas.studies.rerank import FinalRow, final_table, rerank
-from search_space import fingerprint
-from search_space.errors import InputError
-from search_space.graph import LANGUAGE_VERSION, Graph
-from workers import data
-from workers.outcome import Crash, Fitness
-from workers.pool import InProcessPool, Pool
-from workers.ray_pool import RayPool
+from evonas.workers import data
+from evonas.workers.outcome import Crash, Fitness
+from evonas.workers.pool import InProcessPool, Pool
+from evonas.workers.ray_pool import RayPool
 
 BEST_LAYER = "best_layer.py"
 

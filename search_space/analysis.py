@@ -3,8 +3,8 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from search_space.graph import Graph, Leaf
-from search_space.primitives import PRIMITIVES
+from evonas.search_space.graph import Graph, Leaf
+from evonas.search_space.primitives import PRIMITIVES
 
 _REDUCED = {"bhw": {"b", "hw"}, "chw": {"c", "hw"}, "hw": {"hw"}, "ghw": {"hw"}, "c": {"c"}}
 _ALL = frozenset({"b", "c", "hw"})

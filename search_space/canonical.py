@@ -12,8 +12,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node
-from search_space.primitives import PRIMITIVES
+from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node
+from evonas.search_space.primitives import PRIMITIVES
 
 LINE_HEIGHT_MAX = 12  # the formula names an intermediate value rather than nest deeper
 _ZERO = next(leaf for leaf in BASE_LEAVES if leaf.name == "zero")

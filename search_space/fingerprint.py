@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search_space.graph import Graph
-from search_space.lowering import SECOND, NormAct
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import SECOND, NormAct
 
 VERSION = 3
 SHAPE = (4, 8, 3, 5)  # batch, channels, height, width: with 2 groups no two index sets coincide

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from search_space.primitives import PRIMITIVES
+from evonas.search_space.primitives import PRIMITIVES
 
 LANGUAGE_VERSION = 2  # 2: the canonical form moves signs, and drops a neg, abs, max or 1 that does nothing
 NODES_MAX = 100  # a layer of more nodes is a network
@@ -85,20 +85,20 @@ class Graph:
     @classmethod
     def parse(cls, text: str) -> "Graph":
         """Read a graph in evonas' language; raises InputError (a ValueError) that points at the column."""
-        from search_space.language import parse
+        from evonas.search_space.language import parse
 
         return parse(text)
 
     def __str__(self) -> str:
         """The whole genotype, dead nodes included, one node a line: `Graph.parse(str(g)) == g`."""
-        from search_space.language import print_genotype
+        from evonas.search_space.language import print_genotype
 
         return print_genotype(self)
 
     @cached_property
     def formula(self) -> str:
         """The live canonical expression: `Graph.parse(g.formula) == g.canonical()`."""
-        from search_space.language import print_formula
+        from evonas.search_space.language import print_formula
 
         return print_formula(self.canonical())
 
@@ -133,11 +133,11 @@ class Graph:
 
     def canonical(self) -> "Graph":
         """The live part in one standard order: equal subexpressions merged, commutative inputs sorted, and rewritten
-        where that is exact in floating point (search_space.canonical)."""
+        where that is exact in floating point (evonas.search_space.canonical)."""
         return self._canonical
 
     @cached_property
     def _canonical(self) -> "Graph":
-        from search_space.canonical import canonical
+        from evonas.search_space.canonical import canonical
 
         return canonical(self)

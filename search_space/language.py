@@ -16,11 +16,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from search_space.canonical import named_values
-from search_space.errors import InputError, did_you_mean
-from search_space.graph import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Graph, Leaf, Node
-from search_space.moments import Layer
-from search_space.primitives import PRIMITIVES
+from evonas.search_space.canonical import named_values
+from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Graph, Leaf, Node
+from evonas.search_space.moments import Layer
+from evonas.search_space.primitives import PRIMITIVES
 
 LENGTH_MAX = 4_000  # characters
 NESTING_MAX = 50

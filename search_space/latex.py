@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from search_space.canonical import named_values
-from search_space.graph import Graph, Leaf, Node
-from search_space.primitives import PRIMITIVES
+from evonas.search_space.canonical import named_values
+from evonas.search_space.graph import Graph, Leaf, Node
+from evonas.search_space.primitives import PRIMITIVES
 
 _SUM, _SIGNED, _PRODUCT, _TERM, _SYMBOL, _BRACKETS = range(6)  # how tightly an expression holds together
 _LEVELS = {"add": _SUM, "neg": _SIGNED, "mul": _PRODUCT}  # of what a primitive writes; else a term, such as a fraction

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_space.graph import BASE_LEAVES, Graph
-from search_space.moments import Layer
-from search_space.primitives import PRIMITIVES
+from evonas.search_space.graph import BASE_LEAVES, Graph
+from evonas.search_space.moments import Layer
+from evonas.search_space.primitives import PRIMITIVES
 
 SECOND = next(i for i, leaf in enumerate(BASE_LEAVES) if leaf.name == "y")
 

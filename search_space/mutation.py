@@ -3,10 +3,10 @@
 from dataclasses import replace
 from random import Random
 
-from search_space.errors import InputError
-from search_space.graph import Graph
-from search_space.sampling import random_node
-from search_space.space import Space
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.search_space.sampling import random_node
+from evonas.search_space.space import Space
 
 
 def mutate(graph: Graph, space: Space, rng: Random, times: int = 1) -> Graph:

@@ -12,7 +12,7 @@ from textwrap import fill
 import torch
 from torch import Tensor
 
-from search_space.moments import INDEX_SETS, Maximum, Over
+from evonas.search_space.moments import INDEX_SETS, Maximum, Over
 
 EPS = 1e-5  # inside the square roots: tensorflow/tpu resnet_model.py; inside the logarithm: ours
 
@@ -131,9 +131,9 @@ ELEMENTWISE = tuple(row.name for row in _ELEMENTWISE)
 
 
 _ABOUT = (
-    r"Made by `python -m search_space.primitives > docs/primitives.md`. An aggregation reduces over the batch (`bhw`), "
-    r"all of one example (`chw`), the positions of one channel (`hw`) or of a group of channels (`ghw`), or the "
-    r"channels of one position (`c`): $\mu_I$ is the mean, $r_I(a) = \sqrt{\mu_I(a^2) + \varepsilon}$, and "
+    r"Made by `python -m evonas.search_space.primitives > docs/primitives.md`. An aggregation reduces over the batch "
+    r"(`bhw`), all of one example (`chw`), the positions of one channel (`hw`) or of a group of channels (`ghw`), or "
+    r"the channels of one position (`c`): $\mu_I$ is the mean, $r_I(a) = \sqrt{\mu_I(a^2) + \varepsilon}$, and "
     r"$s_I(a) = \sqrt{\mu_I((a - \mu_I(a))^2) + \varepsilon}$. $\varepsilon$ is 1e-5; that of $r$ and $s$ is the "
     r"layer's option `eps`. Where its inputs are equal, `max` gives half of its gradient to each, so that the slope of "
     r"`max(x, zero)` at 0 is 0.5, which is 0 in `torch.relu`."

@@ -2,11 +2,11 @@
 
 from random import Random
 
-from search_space.analysis import depends_on_x
-from search_space.errors import InputError
-from search_space.graph import BASE_LEAVES, Graph, Node
-from search_space.primitives import PRIMITIVES
-from search_space.space import Space
+from evonas.search_space.analysis import depends_on_x
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import BASE_LEAVES, Graph, Node
+from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.space import Space
 
 
 def random_graph(space: Space, rng: Random) -> Graph:

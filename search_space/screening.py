@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from search_space.analysis import depends_on_x
-from search_space.fingerprint import Probed
-from search_space.graph import Graph
-from search_space.lowering import NormAct
+from evonas.search_space.analysis import depends_on_x
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
 
 CHANGE_MIN = 1e-6  # relative; less is rounding. Ours
 PROBE_SHAPE = (8, 16, 8, 8)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 
-from search_space.errors import InputError, did_you_mean
-from search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf
-from search_space.moments import INDEX_SETS
-from search_space.primitives import ELEMENTWISE, PRIMITIVES
+from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf
+from evonas.search_space.moments import INDEX_SETS
+from evonas.search_space.primitives import ELEMENTWISE, PRIMITIVES
 
 PAPER_LEAVES = ("x", "zero", "v0", "v1")  # arXiv:2004.02967, section 3 (the count of 4 was read, the rest remembered)
 PAPER_INDEX_SETS = ("bhw", "chw", "hw", "ghw")

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, make_url, text
 
-from search_space.graph import Graph
-from search_space.sampling import random_graph
-from search_space.space import Space
+from evonas.search_space.graph import Graph
+from evonas.search_space.sampling import random_graph
+from evonas.search_space.space import Space
 
 settings.register_profile("evonas", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("evonas")

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from search_space.errors import InputError
-from workers.protocol import Data, JudgedOn
+from evonas.search_space.errors import InputError
+from evonas.workers.protocol import Data, JudgedOn
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def open_source(data: Data, *, test: bool = False) -> Source:
 
 
 def _embedded() -> tuple[np.ndarray, np.ndarray]:
-    folder = files("workers") / "fashion_mnist"
+    folder = files("evonas.workers") / "fashion_mnist"
     images = gzip.decompress((folder / "t10k-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())
     return (

@@ -14,12 +14,12 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from search_space.graph import Graph
-from workers import data
-from workers.gates import InitialPass, fit, stability
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
-from workers.protocol import DependsOnX, Finite, Fit, Gate, Gradient, Job, Loss, Quality, Rung, Signal, Stability
-from workers.training import Diverged, Training, build_model, compiles
+from evonas.search_space.graph import Graph
+from evonas.workers import data
+from evonas.workers.gates import InitialPass, fit, stability
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
+from evonas.workers.protocol import DependsOnX, Finite, Fit, Gate, Gradient, Job, Loss, Quality, Rung, Signal, Stability
+from evonas.workers.training import Diverged, Training, build_model, compiles
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")  # in torch's words, on a CPU and on a GPU
 

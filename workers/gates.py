@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workers.protocol import Recipe, Stability
-from workers.training import sgd
+from evonas.workers.protocol import Recipe, Stability
+from evonas.workers.training import sgd
 
 
 class InitialPass:

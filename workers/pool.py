@@ -8,11 +8,11 @@ from typing import Protocol as Interface
 
 import torch
 
-from search_space.errors import InputError
-from workers.evaluation import evaluate
-from workers.outcome import Crash, Evaluation
-from workers.protocol import Device, Job, Protocol
-from workers.training import check_compiler, compiles
+from evonas.search_space.errors import InputError
+from evonas.workers.evaluation import evaluate
+from evonas.workers.outcome import Crash, Evaluation
+from evonas.workers.protocol import Device, Job, Protocol
+from evonas.workers.training import check_compiler, compiles
 
 T = TypeVar("T")
 

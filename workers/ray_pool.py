@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from search_space.errors import InputError
-from workers.data import load
-from workers.evaluation import peak_mb
-from workers.outcome import Crash, Evaluation
-from workers.pool import T, evaluate_safely
-from workers.protocol import Device, Job, Protocol
-from workers.training import check_compiler, compiles
+from evonas.search_space.errors import InputError
+from evonas.workers.data import load
+from evonas.workers.evaluation import peak_mb
+from evonas.workers.outcome import Crash, Evaluation
+from evonas.workers.pool import T, evaluate_safely
+from evonas.workers.protocol import Device, Job, Protocol
+from evonas.workers.training import check_compiler, compiles
 
 CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 5.0  # between two looks at what the cluster holds

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_space.errors import InputError
-from search_space.graph import Graph
-from search_space.lowering import NormAct
-from workers.architectures import build
-from workers.data import Images
-from workers.outcome import Point
-from workers.protocol import Protocol, Recipe
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
+from evonas.workers.architectures import build
+from evonas.workers.data import Images
+from evonas.workers.outcome import Point
+from evonas.workers.protocol import Protocol, Recipe
 
 LOSS_CHECK_EVERY = 10  # steps; each check waits for the device
 EARLY_LOSS_CHECKS = (1, 2, 3, 5)  # where most of those diverge that do

@@ -9,9 +9,9 @@ from rich.table import Table
 from evonas.cli.display import one_line, terminal
 from evonas.cli.query import JSON, PICTURE, indent, print_json
 from evonas.report.picture import draw
-from search_space.catalog import KnownLayer
-from search_space.catalog import catalog as known_layers
-from search_space.latex import latex
+from evonas.search_space.catalog import KnownLayer
+from evonas.search_space.catalog import catalog as known_layers
+from evonas.search_space.latex import latex
 
 _DEPENDS = {True: "yes", False: "no", None: "-"}
 
@@ -101,7 +101,7 @@ def _told(row: KnownLayer) -> dict[str, Any]:
         "formula": row.text,
         "norm": row.norm or None,
         "latex": latex(row.graph) if row.kind == "graph" else row.module_latex or None,
-        "module": f"search_space.catalog.modules.{row.module}" if row.module else None,
+        "module": f"evonas.search_space.catalog.modules.{row.module}" if row.module else None,
         "reason": row.reason or None,
         "batch_dependent": row.batch_dependent,
         "parameters": [{"name": each.name, "kind": each.kind, "start": each.value} for each in row.parameters],

@@ -14,8 +14,8 @@ from rich.text import Text
 from evonas.config import BASELINE, Config
 from evonas.history import History
 from evonas.run import Run, Watcher
+from evonas.search_space.graph import Graph
 from evonas.studies.rerank import FinalRow
-from search_space.graph import Graph
 
 LINE_EVERY_SECONDS = 20.0  # where there is no terminal
 

@@ -6,9 +6,9 @@ import sys
 import click
 
 from evonas.cli import catalog, explore, launch, query, search, study
+from evonas.search_space.errors import InputError
 from evonas.store.store import StoreError
-from search_space.errors import InputError
-from workers.ray_pool import ClusterLost
+from evonas.workers.ray_pool import ClusterLost
 
 KEPT = "what was recorded is kept, and `evonas resume` goes on"
 

@@ -14,12 +14,12 @@ from evonas.cli.display import duration, one_line, terminal
 from evonas.config import BASELINE
 from evonas.report.picture import draw
 from evonas.run import export_layer
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.search_space.latex import latex
 from evonas.store.queries import Reader
 from evonas.store.records import Record, columns, jsonable
-from search_space.errors import InputError
-from search_space.graph import Graph
-from search_space.latex import latex
-from workers.outcome import Crash, Fitness, Outcome, Rejection
+from evonas.workers.outcome import Crash, Fitness, Outcome, Rejection
 
 RUN = click.argument("run")
 BIRTH = click.argument("birth", type=int)

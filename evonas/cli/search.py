@@ -10,7 +10,7 @@ import click
 import evonas
 from evonas.cli.display import Display, print_end
 from evonas.run import BEST_LAYER
-from search_space.errors import InputError, did_you_mean
+from evonas.search_space.errors import InputError, did_you_mean
 
 RUN = click.argument("run")
 

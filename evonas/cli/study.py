@@ -14,15 +14,15 @@ from evonas.cli.query import JSON, RUN, print_json
 from evonas.config import BASELINE
 from evonas.config_file import load_config
 from evonas.run import open_pool
+from evonas.search_space.catalog import catalog
+from evonas.search_space.errors import InputError
 from evonas.store.queries import Reader
 from evonas.store.records import columns
 from evonas.studies.bench import IDENTITY, bench, best_execution
 from evonas.studies.funnel import WITHIN, FunnelRow
 from evonas.studies.funnel import funnel as measure_funnel
 from evonas.studies.noise import measure_noise
-from search_space.catalog import catalog
-from search_space.errors import InputError
-from workers.training import check_compiler
+from evonas.workers.training import check_compiler
 
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 Command = Callable[..., None]

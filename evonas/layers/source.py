@@ -3,11 +3,11 @@
 import inspect
 from pathlib import Path
 
-from search_space import moments
-from search_space.graph import Graph, Node
-from search_space.language import formula_lines
-from search_space.lowering import running_moments
-from search_space.primitives import EPS, PRIMITIVES
+from evonas.search_space import moments
+from evonas.search_space.graph import Graph, Node
+from evonas.search_space.language import formula_lines
+from evonas.search_space.lowering import running_moments
+from evonas.search_space.primitives import EPS, PRIMITIVES
 
 _FILE = '''"""{title}
 

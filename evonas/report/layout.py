@@ -12,8 +12,8 @@ from graphlib import TopologicalSorter
 from itertools import pairwise
 from typing import NamedTuple
 
-from search_space.graph import Graph
-from search_space.primitives import PRIMITIVES
+from evonas.search_space.graph import Graph
+from evonas.search_space.primitives import PRIMITIVES
 
 BOX_HEIGHT, LANE_WIDTH, GAP, ROW_GAP = 26.0, 6.0, 16.0, 28.0  # points
 SWEEPS = 24  # for the order; the best one is kept

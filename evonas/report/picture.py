@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.report.layout import BOX_HEIGHT, Box, Layout, Point, layout
-from search_space.errors import InputError
-from search_space.graph import Graph
-from search_space.primitives import PRIMITIVES
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.search_space.primitives import PRIMITIVES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

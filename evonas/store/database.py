@@ -19,8 +19,8 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from evonas.config_file import load_config
+from evonas.search_space.errors import InputError, did_you_mean
 from evonas.store import tables
-from search_space.errors import InputError, did_you_mean
 
 BUSY_TIMEOUT_SECONDS = 60
 CONNECT_SECONDS = 10  # to a database server

@@ -11,9 +11,9 @@ from typing import IO, Protocol
 from sqlalchemy import Connection, Engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
+from evonas.search_space.errors import InputError
 from evonas.store import tables
 from evonas.store.database import Address, build_schema, open_engine, schema_of, schemas, upgrade_file
-from search_space.errors import InputError
 
 
 class Lock(Protocol):

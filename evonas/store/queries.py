@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Connection, Engine, Table, exists, func, select
 
 from evonas.config import BASELINE, Config
+from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.primitives import PRIMITIVES
 from evonas.store import tables
 from evonas.store.database import Address, find_run, locate, open_engine
 from evonas.store.ownership import check_schema
 from evonas.store.records import LOGICAL, Candidate, Record, Recorded, Trained, evaluation_from, outcome_from, told
-from search_space.errors import InputError, did_you_mean
-from search_space.primitives import PRIMITIVES
-from workers.outcome import Evaluation, Fitness, Outcome
+from evonas.workers.outcome import Evaluation, Fitness, Outcome
 
 PORTION = 500  # rows that are asked for by their keys: every database takes so many
 

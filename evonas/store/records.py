@@ -12,11 +12,11 @@ from typing import Any
 
 from sqlalchemy import Table
 
+from evonas.search_space.analysis import batch_dependent
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
 from evonas.store import tables
-from search_space.analysis import batch_dependent
-from search_space.fingerprint import Probed
-from search_space.graph import Graph
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
 
 _HOST = platform.node()
 

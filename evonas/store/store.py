@@ -12,13 +12,13 @@ from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, inser
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from evonas.config import Config
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 from evonas.store import tables
 from evonas.store.database import Address, build_file, build_schema, find_run, has_run, open_engine
 from evonas.store.ownership import Lock, check_schema, own, this_driver
 from evonas.store.records import Candidate, State, columns, rows_of, state_after
-from search_space.errors import InputError
-from search_space.graph import Graph
-from workers.outcome import Evaluation
+from evonas.workers.outcome import Evaluation
 
 FLUSH_SECONDS = 0.05  # what a driver's death may cost; it is done again, and comes out the same
 FLUSH_CANDIDATES = 512

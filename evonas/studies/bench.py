@@ -11,11 +11,11 @@ from typing import get_args
 import torch
 
 from evonas.config import Config
-from search_space.catalog import catalog
-from search_space.graph import Graph
-from workers import data
-from workers.protocol import DType, Execution, Protocol, Recipe
-from workers.training import Diverged, Training
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import Graph
+from evonas.workers import data
+from evonas.workers.protocol import DType, Execution, Protocol, Recipe
+from evonas.workers.training import Diverged, Training
 
 Way = tuple[bool, DType, bool]  # channels last, dtype, compiled
 DTYPES: tuple[DType, ...] = get_args(DType)

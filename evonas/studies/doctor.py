@@ -12,16 +12,16 @@ from typing import Literal
 
 from evonas.config import BASELINE, Config
 from evonas.run import open_pool
+from evonas.search_space.catalog import catalog
+from evonas.search_space.errors import InputError
 from evonas.store.database import Address
 from evonas.store.ownership import own
 from evonas.store.store import Store, StoreError
-from search_space.catalog import catalog
-from search_space.errors import InputError
-from workers import data
-from workers.outcome import Crash, Fitness
-from workers.pool import Pool
-from workers.protocol import Data, Job
-from workers.training import compiles
+from evonas.workers import data
+from evonas.workers.outcome import Crash, Fitness
+from evonas.workers.pool import Pool
+from evonas.workers.protocol import Data, Job
+from evonas.workers.training import compiles
 
 SMOKE_STEPS = 20  # of BN-ReLU on every proxy
 SMOKE_SECONDS = 900.0  # to start the workers, load the data and train them

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from evonas.store.queries import Reader
-from workers.outcome import Crash, Fitness, Measurement, Outcome, Rejection
-from workers.protocol import Gate, Loss, Quality, Rung
+from evonas.workers.outcome import Crash, Fitness, Measurement, Outcome, Rejection
+from evonas.workers.protocol import Gate, Loss, Quality, Rung
 
 WITHIN = 0.02  # of BN-ReLU's accuracy: what comes so near should not have been stopped
 TRAINING_GATES = tuple(str(kind.model_fields["gate"].default) for kind in (Loss, Quality, Rung))

@@ -6,10 +6,10 @@ from math import sqrt
 from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
-from search_space.catalog import catalog
-from workers.outcome import Fitness, Outcome
-from workers.pool import Pool
-from workers.protocol import Job
+from evonas.search_space.catalog import catalog
+from evonas.workers.outcome import Fitness, Outcome
+from evonas.workers.pool import Pool
+from evonas.workers.protocol import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from evonas.history import History, Pending
 from evonas.run import retold
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate, Recorded
-from workers.protocol import Rung
+from evonas.workers.protocol import Rung
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
 from evonas.evolution import Search, Stopped
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import Graph
 from evonas.store.queries import Reader
 from evonas.store.records import Trained
-from search_space.catalog import catalog
-from search_space.graph import Graph
-from workers.outcome import Crash, Fitness
-from workers.protocol import Job, JudgedOn
+from evonas.workers.outcome import Crash, Fitness
+from evonas.workers.protocol import Job, JudgedOn
 
 Progress = Callable[[int, int], None]  # of how many trainings
 

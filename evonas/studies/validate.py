@@ -6,12 +6,12 @@ from pathlib import Path
 from evonas.evolution import Search
 from evonas.history import History
 from evonas.run import check_images, open_pool, stop_signals
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 from evonas.store.database import locate
 from evonas.store.queries import Reader
 from evonas.store.store import Store
 from evonas.studies.rerank import Contender, FinalRow, Progress, baselines, final_table, quiet, retrain, table
-from search_space.errors import InputError
-from search_space.graph import Graph
 
 
 def validate(

@@ -6,13 +6,13 @@ reason why it is no drop-in layer.
 
 from collections.abc import Iterator, Mapping
 
-from search_space.catalog.baselines import BASELINES
-from search_space.catalog.graphs import GRAPHS
-from search_space.catalog.layer import KnownLayer
-from search_space.catalog.listed import LISTED
-from search_space.catalog.references import REFERENCES
-from search_space.errors import InputError, did_you_mean
-from search_space.graph import Graph
+from evonas.search_space.catalog.baselines import BASELINES
+from evonas.search_space.catalog.graphs import GRAPHS
+from evonas.search_space.catalog.layer import KnownLayer
+from evonas.search_space.catalog.listed import LISTED
+from evonas.search_space.catalog.references import REFERENCES
+from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.graph import Graph
 
 __all__ = ["Catalog", "KnownLayer", "UnknownLayer", "catalog"]
 

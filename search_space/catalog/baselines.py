@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from search_space.catalog.layer import KnownLayer
+from evonas.search_space.catalog.layer import KnownLayer
 
 BATCH_NORM = "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift"
 SWISH = "Searching for Activation Functions"

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from search_space.catalog.baselines import BATCH_NORM
-from search_space.catalog.layer import KnownLayer
+from evonas.search_space.catalog.baselines import BATCH_NORM
+from evonas.search_space.catalog.layer import KnownLayer
 
 _BN = "(x - mean_bhw(x)) / std_bhw(x)"
 _LN = "(x - mean_c(x)) / std_c(x)"

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from search_space.analysis import batch_dependent
-from search_space.errors import InputError
-from search_space.graph import Graph, Leaf
+from evonas.search_space.analysis import batch_dependent
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph, Leaf
 
 if TYPE_CHECKING:
-    from search_space.catalog.modules.base import ReferenceModule
+    from evonas.search_space.catalog.modules.base import ReferenceModule
 
 Label = Literal["verified", "remembered"]
 Kind = Literal["graph", "module", "listed"]
@@ -34,7 +34,7 @@ class KnownLayer:
     source: str  # where the formula is from
     label: Label  # verified: official or named code was read; remembered: a summary, third-party code or memory
     norm: str = ""  # graph that is left without the activation; "": then no graph is left, but the affine only
-    module: str = ""  # its class in search_space.catalog.modules
+    module: str = ""  # its class in evonas.search_space.catalog.modules
     module_latex: str = ""  # the formula of a reference module's forward; a graph's is made from it
     reason: str = ""  # one line: why it is no drop-in layer here
     note: str = ""  # where this entry differs from its paper, and what to know of it
@@ -53,7 +53,7 @@ class KnownLayer:
                 return Graph.parse(self.text)
             case "module":
                 raise InputError(
-                    f"{self.name} is no graph; its reference is search_space.catalog.modules.{self.module}"
+                    f"{self.name} is no graph; its reference is evonas.search_space.catalog.modules.{self.module}"
                 )
             case "listed":
                 raise InputError(f"{self.name} is no layer that can be built here: {self.reason}")
@@ -63,7 +63,7 @@ class KnownLayer:
         """Raises InputError where the row is no reference module."""
         if not self.module:
             raise InputError(f"{self.name} is no reference module")
-        from search_space.catalog import modules
+        from evonas.search_space.catalog import modules
 
         found: type[ReferenceModule] = getattr(modules, self.module)
         return found

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from search_space.catalog.layer import KnownLayer
+from evonas.search_space.catalog.layer import KnownLayer
 
 _REGION = KnownLayer(
     name="RN-B",

@@ -1,15 +1,15 @@
-"""The catalog as a page of Markdown: `python -m search_space.catalog.page > docs/catalog.md`."""
+"""The catalog as a page of Markdown: `python -m evonas.search_space.catalog.page > docs/catalog.md`."""
 
 from textwrap import fill
 
-from search_space.catalog import KnownLayer, catalog
+from evonas.search_space.catalog import KnownLayer, catalog
 
 _ABOUT = (
-    "Made by `python -m search_space.catalog.page > docs/catalog.md`. The number is that of the paper in the survey "
-    "that the catalog was made from; baselines beside it have none. A *graph* is in evonas' language, and after it "
-    "comes the affine `weight * graph + bias`; a *module* is in `search_space.catalog.modules`; what is *listed* is no "
-    "drop-in layer, for the reason given. *Verified*: official or named third-party code was read; *remembered*: a "
-    "summary, or memory. `evonas catalog show NAME` tells the rest."
+    "Made by `python -m evonas.search_space.catalog.page > docs/catalog.md`. The number is that of the paper in the "
+    "survey that the catalog was made from; baselines beside it have none. A *graph* is in evonas' language, and after "
+    "it comes the affine `weight * graph + bias`; a *module* is in `evonas.search_space.catalog.modules`; what is "
+    "*listed* is no drop-in layer, for the reason given. *Verified*: official or named third-party code was read; "
+    "*remembered*: a summary, or memory. `evonas catalog show NAME` tells the rest."
 )
 _DEPENDS = {True: "yes", False: "no", None: ""}
 

@@ -1,6 +1,6 @@
 """The survey's layers with a state or a backward that no graph has: reference modules."""
 
-from search_space.catalog.layer import KnownLayer
+from evonas.search_space.catalog.layer import KnownLayer
 
 REFERENCES = (
     KnownLayer(

@@ -27,16 +27,16 @@ from scipy.stats import binomtest
 from evonas.config import Config
 from evonas.config_file import load_config
 from evonas.evolution import screen
-from search_space.catalog import catalog
-from search_space.fingerprint import probe
-from search_space.graph import Graph
-from search_space.mutation import mutate
+from evonas.search_space.catalog import catalog
+from evonas.search_space.fingerprint import probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.mutation import mutate
+from evonas.workers import data
+from evonas.workers.evaluation import evaluate
+from evonas.workers.outcome import Fitness, Outcome, Rejection
+from evonas.workers.protocol import BaselinePoint, Job, Protocol, Quality, Rung, Stability
 from tests.benchmarks.machine import machine
 from tests.benchmarks.resumable import ResultFile
-from workers import data
-from workers.evaluation import evaluate
-from workers.outcome import Fitness, Outcome, Rejection
-from workers.protocol import BaselinePoint, Job, Protocol, Quality, Rung, Stability
 
 GOOD = ("BN-ReLU", "BN-SiLU", "GN-ReLU", "EvoNorm-B0", "EvoNorm-S0")
 PAPER = (Quality(steps=100, min_accuracy=0.2), Stability())

@@ -27,16 +27,16 @@ from evonas.config import Config
 from evonas.config_file import dump_config, parse_config
 from evonas.evolution import Search
 from evonas.history import History
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
+from evonas.search_space.screening import Check
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.store import Store
-from search_space.fingerprint import Probed
-from search_space.graph import Graph
-from search_space.screening import Check
+from evonas.workers.outcome import Evaluation, Fitness
+from evonas.workers.protocol import Job
 from tests.benchmarks.machine import machine
 from tests.benchmarks.utilisation import SCREENED, seen_by_workers
-from workers.outcome import Evaluation, Fitness
-from workers.protocol import Job
 
 MOVED = 0.01  # of accuracy
 

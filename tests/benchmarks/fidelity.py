@@ -26,14 +26,14 @@ from scipy.stats import bootstrap, spearmanr
 from evonas.config import Config
 from evonas.config_file import load_config
 from evonas.evolution import screen
-from search_space.catalog import catalog
-from search_space.fingerprint import probe
+from evonas.search_space.catalog import catalog
+from evonas.search_space.fingerprint import probe
+from evonas.workers.evaluation import evaluate
+from evonas.workers.outcome import Fitness
+from evonas.workers.protocol import BaselinePoint, Gate, Job, Loss, Quality, Rung
 from tests.benchmarks.cascade import baseline_points, candidates
 from tests.benchmarks.machine import machine
 from tests.benchmarks.resumable import ResultFile, Row
-from workers.evaluation import evaluate
-from workers.outcome import Fitness
-from workers.protocol import BaselinePoint, Gate, Job, Loss, Quality, Rung
 
 Baseline = tuple[BaselinePoint, ...]
 

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 
-from search_space.errors import InputError
-from search_space.graph import Graph
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 from tests.benchmarks.machine import machine
 from tests.search_space import fuzz
 

@@ -18,12 +18,12 @@ from random import Random
 import torch
 from torch import Tensor
 
-from search_space.analysis import analyse, depends_on_x
-from search_space.fingerprint import Probed, probe
-from search_space.graph import Graph
-from search_space.lowering import NormAct
-from search_space.sampling import random_dependent_graph, random_graph
-from search_space.space import Space
+from evonas.search_space.analysis import analyse, depends_on_x
+from evonas.search_space.fingerprint import Probed, probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
+from evonas.search_space.sampling import random_dependent_graph, random_graph
+from evonas.search_space.space import Space
 from tests.benchmarks.machine import machine
 from tests.search_space.graphs import rewritten, twin
 

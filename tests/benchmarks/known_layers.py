@@ -16,15 +16,15 @@ import torch
 
 from evonas.config import Config
 from evonas.config_file import load_config
-from search_space.catalog import catalog
-from search_space.fingerprint import probe
-from search_space.graph import Graph
-from search_space.screening import check_depends_on_x, check_finite
+from evonas.search_space.catalog import catalog
+from evonas.search_space.fingerprint import probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.screening import check_depends_on_x, check_finite
+from evonas.workers import data
+from evonas.workers.evaluation import Rejected, _Run
+from evonas.workers.outcome import Measurement
+from evonas.workers.protocol import BaselinePoint, Job, Stability
 from tests.benchmarks.machine import machine
-from workers import data
-from workers.evaluation import Rejected, _Run
-from workers.outcome import Measurement
-from workers.protocol import BaselinePoint, Job, Stability
 
 KNOWN = ("GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0")
 BAD = ("exp(exp(x))", "x * x * x * x", "x / mean_hw(x)")

@@ -17,13 +17,13 @@ from scipy.stats import spearmanr
 
 from evonas.config import Config
 from evonas.config_file import load_config
+from evonas.search_space.catalog import catalog
 from evonas.store.queries import Reader
-from search_space.catalog import catalog
+from evonas.workers import data
+from evonas.workers.evaluation import evaluate
+from evonas.workers.outcome import Fitness
+from evonas.workers.protocol import Job
 from tests.benchmarks.machine import machine
-from workers import data
-from workers.evaluation import evaluate
-from workers.outcome import Fitness
-from workers.protocol import Job
 
 
 def accuracy(config: Config, text: str, seed: int, proxy: str) -> float:

@@ -20,9 +20,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from evonas.search_space.errors import InputError
 from evonas.store.queries import Reader
 from evonas.studies.replay import replay
-from search_space.errors import InputError
 from tests.benchmarks.machine import machine
 from tests.conftest import TINY
 

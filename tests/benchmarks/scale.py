@@ -22,12 +22,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from evonas.config import BASELINE, Config
+from evonas.search_space.catalog import catalog
 from evonas.store.queries import Reader
-from search_space.catalog import catalog
+from evonas.workers.protocol import Job
+from evonas.workers.ray_pool import RayPool
 from tests.benchmarks.machine import machine
 from tests.benchmarks.utilisation import seen_by_workers
-from workers.protocol import Job
-from workers.ray_pool import RayPool
 
 LOOKED_AT = 5000
 WORKERS = (10, 30, 100, 300, 1000, 2000, 5000, 10000, 20000)

@@ -17,13 +17,13 @@ import torch
 
 from evonas.config import Config
 from evonas.config_file import load_config
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import Graph
 from evonas.store.queries import Reader
 from evonas.studies.bench import IDENTITY, time_training, timed_recipe
-from search_space.catalog import catalog
-from search_space.graph import Graph
+from evonas.workers import data
 from tests.benchmarks.machine import machine
 from tests.benchmarks.resumable import ResultFile, Row
-from workers import data
 
 GOAL = 1.25
 

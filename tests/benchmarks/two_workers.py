@@ -17,13 +17,13 @@ from statistics import median
 import torch
 
 from evonas.config_file import load_config
-from search_space.catalog import catalog
+from evonas.search_space.catalog import catalog
+from evonas.workers import data
+from evonas.workers.evaluation import evaluate
+from evonas.workers.outcome import Fitness
+from evonas.workers.protocol import Job, Protocol
+from evonas.workers.ray_pool import RayPool
 from tests.benchmarks.machine import machine
-from workers import data
-from workers.evaluation import evaluate
-from workers.outcome import Fitness
-from workers.protocol import Job, Protocol
-from workers.ray_pool import RayPool
 
 LAYERS = ("BN-ReLU", "GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0", "ReLU", "LayerNorm", "DyT")
 

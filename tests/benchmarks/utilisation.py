@@ -10,8 +10,8 @@ import argparse
 
 from evonas.store.queries import Reader
 from evonas.store.records import Trained
+from evonas.workers.protocol import SCREENING
 from tests.benchmarks.machine import machine
-from workers.protocol import SCREENING
 
 GOAL = 0.95
 SCREENED = {str(gate.model_fields["gate"].default) for gate in SCREENING}

@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     sys.meta_path.insert(0, NoEvonas())
     results: dict[str, dict[str, Tensor] | str] = {}
-    for name in ("evonas", "search_space.graph", "workers"):
+    for name in ("evonas", "evonas.search_space.graph", "evonas.workers"):
         try:
             importlib.import_module(name)
             results[f"import {name}"] = "imported"

@@ -11,17 +11,17 @@ from typing import Any
 from evonas.config import BASELINE, Config
 from evonas.config_file import parse_config
 from evonas.evolution import History, Search
+from evonas.search_space.catalog import catalog
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
+from evonas.search_space.sampling import random_graph
+from evonas.search_space.space import Space
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate, Record
 from evonas.store.store import Store
-from search_space.catalog import catalog
-from search_space.fingerprint import Probed
-from search_space.graph import Graph
-from search_space.sampling import random_graph
-from search_space.space import Space
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
-from workers.protocol import Job
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
+from evonas.workers.protocol import Job
 
 ONLY_NEG = {"nodes": 1, "primitives": ["neg"], "aggregations": [], "index_sets": [], "leaves": ["x"]}  # only -x
 ONLY_BATCH = {"nodes": 3, "primitives": [], "aggregations": ["rms"], "index_sets": ["bhw"], "leaves": ["x"]}

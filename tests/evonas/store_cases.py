@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate
 from evonas.store.store import Store
-from search_space.fingerprint import Probed
-from search_space.graph import Graph
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
 
 S0 = "x * sigmoid(v1 * x) / std_ghw(x)"
 GATE = Measurement("quality", "resnet", 0.25, 0.1, 3, True, 0.5)

@@ -11,11 +11,13 @@ from evonas.config import BASELINE
 from evonas.config_file import parse_config
 from evonas.evolution import History, Search, Stopped, is_audited
 from evonas.run import rebuild, retold
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import Graph
 from evonas.store.database import locate
 from evonas.store.queries import Reader
 from evonas.store.store import Store
-from search_space.catalog import catalog
-from search_space.graph import Graph
+from evonas.workers.outcome import Evaluation, Fitness, Measurement, Rejection
+from evonas.workers.protocol import Job
 from tests.evonas.search_cases import (
     FakePool,
     configured,
@@ -23,8 +25,6 @@ from tests.evonas.search_cases import (
     rung_answer,
     searched,
 )
-from workers.outcome import Evaluation, Fitness, Measurement, Rejection
-from workers.protocol import Job
 
 # --------------------------------------------------------------------------- rungs
 

@@ -21,15 +21,15 @@ from evonas.cli.display import duration
 from evonas.cli.main import main
 from evonas.config_file import parse_config
 from evonas.run import BEST_LAYER
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
+from evonas.search_space.latex import latex
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate
 from evonas.store.store import Store
-from search_space.fingerprint import Probed
-from search_space.graph import Graph
-from search_space.latex import latex
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Rejection
 from tests.conftest import TINY
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Rejection
 
 EVONAS = str(Path(sys.executable).with_name("evonas"))
 COMMANDS = (

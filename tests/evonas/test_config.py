@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from evonas.config import Config
 from evonas.config_file import dump_config, load_config, parse_config
-from search_space.errors import InputError
-from search_space.graph import NODES_MAX
-from search_space.primitives import ELEMENTWISE
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import NODES_MAX
+from evonas.search_space.primitives import ELEMENTWISE
+from evonas.workers.protocol import DependsOnX, Finite, PreactResNet, Protocol, Quality, Stability
 from tests.conftest import TINY
-from workers.protocol import DependsOnX, Finite, PreactResNet, Protocol, Quality, Stability
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 NAMES = [path.stem for path in SHIPPED]

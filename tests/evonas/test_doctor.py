@@ -10,7 +10,7 @@ import pytest
 from evonas.config_file import parse_config
 from evonas.studies import doctor as module
 from evonas.studies.doctor import Finding, doctor
-from workers.pool import InProcessPool
+from evonas.workers.pool import InProcessPool
 
 
 def findings(tiny: dict[str, Any], folder: Path) -> dict[str, Finding]:

@@ -9,8 +9,10 @@ from evonas.config import BASELINE
 from evonas.evolution import History, propose
 from evonas.history import REMEASURE_AFTER, REMEASURE_SEEDS
 from evonas.run import rebuild
-from search_space.catalog import catalog
-from search_space.graph import Graph
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import Graph
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Rejection
+from evonas.workers.protocol import Job
 from tests.evonas.search_cases import (
     CRASHED,
     ONLY_NEG,
@@ -22,8 +24,6 @@ from tests.evonas.search_cases import (
     equals_before,
     searched,
 )
-from workers.outcome import Crash, Evaluation, Fitness, Rejection
-from workers.protocol import Job
 
 
 @pytest.mark.parametrize("duplicates", ["mutate_again", "inherit"])

@@ -11,11 +11,13 @@ from evonas import evolution
 from evonas.config import BASELINE
 from evonas.evolution import CRASHES_MAX, History, Search, Stopped
 from evonas.run import rebuild
+from evonas.search_space.errors import InputError
 from evonas.store import store as store_module
 from evonas.store.database import Address, locate
 from evonas.store.queries import Reader
 from evonas.store.store import Store
-from search_space.errors import InputError
+from evonas.workers.outcome import Evaluation, Fitness, Measurement, Point, Rejection
+from evonas.workers.protocol import Job
 from tests.evonas.search_cases import (
     CRASHED,
     ONLY_NEG,
@@ -26,8 +28,6 @@ from tests.evonas.search_cases import (
     rung_answer,
     searched,
 )
-from workers.outcome import Evaluation, Fitness, Measurement, Point, Rejection
-from workers.protocol import Job
 
 # --------------------------------------------------------------------------- the loop
 

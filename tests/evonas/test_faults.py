@@ -26,6 +26,7 @@ import evonas
 from evonas.evolution import POLL_SECONDS
 from evonas.store.queries import Reader
 from evonas.studies.replay import replay
+from evonas.workers.outcome import Crash
 from tests.conftest import TINY
 from tests.evonas.driver_process import (
     BIRTHS,
@@ -39,7 +40,6 @@ from tests.evonas.driver_process import (
     written,
 )
 from tests.workers import nodes_process
-from workers.outcome import Crash
 
 SECONDS = float(os.environ.get("EVONAS_FAULT_SECONDS", "2"))
 GIB = 2**30

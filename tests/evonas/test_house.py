@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("search_space", "workers", "evonas")
+PACKAGES = ("search_space", "workers", "evonas")  # the folders
+LINKED = ("search_space", "workers")  # in evonas, under whose name they are installed
 FILES = tuple(sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")))
 LINES_MAX = 400
 PACKAGE_OF = {"yaml": "pyyaml"}  # where the distribution has another name than its module
@@ -39,9 +40,15 @@ def _called(node: ast.Call) -> str:
     return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
 
 
+def top(module: str) -> str:
+    """Its distribution's module, or of evonas' own the folder that it is in."""
+    first, *others = module.split(".")
+    return others[0] if first == "evonas" and others and others[0] in LINKED else first
+
+
 def importers(*modules: str) -> set[str]:
     """The files that import one of these top-level modules."""
-    return {name(path) for path in FILES if any(each.split(".")[0] in modules for each in imported(path))}
+    return {name(path) for path in FILES if any(top(each) in modules for each in imported(path))}
 
 
 def inside(files: set[str], *places: str) -> set[str]:
@@ -63,7 +70,15 @@ def test_imports_run_one_way() -> None:
 
 
 def test_nothing_imports_by_a_computed_name() -> None:
-    assert importers("<computed>") == set()
+    assert importers("<computed>") == {"evonas/__init__.py"}  # the public names, each when it is first used
+
+
+def test_the_lower_packages_are_known_by_one_name_alone() -> None:
+    """What is installed beside a user's own `workers.py` must not meet it."""
+    bare = {name(path) for path in FILES if any(each.split(".")[0] in LINKED for each in imported(path))}
+    assert bare == set()
+    for package in LINKED:
+        assert (ROOT / "evonas" / package).readlink() == Path("..", package)
 
 
 def test_ray_stays_behind_its_doors() -> None:
@@ -193,6 +208,6 @@ def test_no_dependency_pins_a_build() -> None:
 def test_every_import_is_a_declared_dependency() -> None:
     """What the packages import and neither Python nor they themselves have is named in pyproject.toml."""
     declared = {re.split(r"[<>=!\[ ]", each)[0].lower() for each in pyproject()["project"]["dependencies"]}
-    known = set(sys.stdlib_module_names) | set(PACKAGES)
-    used = {module.split(".")[0] for path in FILES for module in imported(path)}
+    known = set(sys.stdlib_module_names) | {*PACKAGES, "<computed>"}
+    used = {top(module) for path in FILES for module in imported(path)}
     assert {PACKAGE_OF.get(each, each) for each in used - known} - declared == set()

@@ -15,14 +15,14 @@ from torch import Tensor
 
 import evonas
 from evonas.layers.source import layer_source, write_layer
-from search_space.analysis import depends_on_x
-from search_space.catalog import catalog
-from search_space.errors import InputError
-from search_space.fingerprint import probe
-from search_space.graph import Graph
-from search_space.lowering import NormAct
-from search_space.primitives import PRIMITIVES
-from search_space.screening import check_depends_on_x, check_finite
+from evonas.search_space.analysis import depends_on_x
+from evonas.search_space.catalog import catalog
+from evonas.search_space.errors import InputError
+from evonas.search_space.fingerprint import probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
+from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.screening import check_depends_on_x, check_finite
 from tests.evonas import exported_process
 from tests.search_space.graphs import woven
 
@@ -117,7 +117,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 def test_the_process_had_no_evonas(exported: Results) -> None:
     refused = {name for name, result in exported.items() if result == "refused"}
-    assert refused == {"import evonas", "import search_space.graph", "import workers"}
+    assert refused == {"import evonas", "import evonas.search_space.graph", "import evonas.workers"}
 
 
 def both(name: str, exported: Results) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

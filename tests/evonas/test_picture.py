@@ -16,12 +16,12 @@ from PIL import Image
 
 from evonas.report.layout import Box, Layout, Point
 from evonas.report.picture import INDEX_SETS, SYMBOLS, draw, label, picture_layout, shown_values
-from search_space.catalog import catalog
-from search_space.errors import InputError
-from search_space.graph import Graph
-from search_space.primitives import PRIMITIVES
-from search_space.sampling import random_graph
-from search_space.space import Space
+from evonas.search_space.catalog import catalog
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.sampling import random_graph
+from evonas.search_space.space import Space
 from tests.search_space.graphs import EVERY_OP, woven_graphs
 
 KNOWN = sorted(catalog.graphs)

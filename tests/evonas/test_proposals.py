@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from evonas.evolution import History, propose
-from search_space.analysis import depends_on_x
-from search_space.catalog import catalog
-from search_space.errors import InputError
-from search_space.fingerprint import probe
-from search_space.graph import Graph
-from search_space.sampling import random_graph
-from search_space.space import Space
+from evonas.search_space.analysis import depends_on_x
+from evonas.search_space.catalog import catalog
+from evonas.search_space.errors import InputError
+from evonas.search_space.fingerprint import probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.sampling import random_graph
+from evonas.search_space.space import Space
+from evonas.workers.outcome import Fitness, Rejection
 from tests.evonas.search_cases import (
     ONLY_BATCH,
     PASSED,
@@ -29,7 +30,6 @@ from tests.evonas.search_cases import (
     searched,
     timeless,
 )
-from workers.outcome import Fitness, Rejection
 
 # --------------------------------------------------------------------------- propose
 

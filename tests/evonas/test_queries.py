@@ -6,14 +6,15 @@ from statistics import fmean
 import pytest
 
 from evonas.config import Config
+from evonas.search_space.errors import InputError
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
 from evonas.store import queries
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate
 from evonas.store.store import Store
-from search_space.errors import InputError
-from search_space.fingerprint import Probed
-from search_space.graph import Graph
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point
 from tests.evonas.store_cases import (
     CRASHED,
     FIT,
@@ -26,7 +27,6 @@ from tests.evonas.store_cases import (
     record,
     told,
 )
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point
 
 
 def test_the_spread_is_that_of_the_baselines_seeds(store: Store, address: Address) -> None:

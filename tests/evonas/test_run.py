@@ -23,11 +23,12 @@ from PIL import Image
 import evonas
 from evonas.evolution import History
 from evonas.run import BEST_LAYER, Run, Watcher, _from_anywhere
+from evonas.search_space.errors import InputError
 from evonas.store.queries import Reader
 from evonas.store.store import Store
 from evonas.studies.replay import replay
 from evonas.studies.rerank import contenders, rerank_seeds
-from search_space.errors import InputError
+from evonas.workers.outcome import Crash, Fitness
 from tests.conftest import TINY
 from tests.evonas.driver_process import (
     BIRTHS,
@@ -41,7 +42,6 @@ from tests.evonas.driver_process import (
     written,
 )
 from tests.evonas.search_cases import answer
-from workers.outcome import Crash, Fitness
 
 TINY_CONFIG = evonas.config_file.parse_config(json.dumps(TINY))
 
@@ -476,7 +476,7 @@ def test_deaths_at_any_commit_of_a_search_and_of_its_resume_leave_the_uninterrup
     committed: bool,
 ) -> None:
     """From its first record to its last, retraining included, with outcomes from a table."""
-    monkeypatch.setattr("workers.pool.evaluate_safely", lambda job, device: answer(job))
+    monkeypatch.setattr("evonas.workers.pool.evaluate_safely", lambda job, device: answer(job))
     url = request.getfixturevalue("server_database") if database == "server" else None
     tiny["evolution"] |= {"births": 8, "rerank": {"top": 1, "seeds": 1}}
     tiny["store"] = {"url": url}

@@ -16,6 +16,7 @@ from sqlalchemy import MetaData
 import evonas
 from evonas.config import Config
 from evonas.run import open_run
+from evonas.search_space.errors import InputError
 from evonas.selection import Survivor, pareto_front
 from evonas.store import database, tables
 from evonas.store.database import Address, locate
@@ -23,7 +24,6 @@ from evonas.store.ownership import own
 from evonas.store.queries import Reader
 from evonas.store.store import Store
 from evonas.studies.replay import replay
-from search_space.errors import InputError
 from tests.evonas.store_cases import files
 
 # --------------------------------------------------------------------------- schema

@@ -20,13 +20,14 @@ from sqlalchemy import create_engine, event, select, text, update
 
 from evonas.config import Config
 from evonas.run import open_run
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 from evonas.store import database, tables
 from evonas.store.database import Address, locate
 from evonas.store.ownership import own
 from evonas.store.queries import Reader
 from evonas.store.store import Store, StoreError, TakenOver
-from search_space.errors import InputError
-from search_space.graph import Graph
+from evonas.workers.outcome import Evaluation, Fitness, Measurement, Point, Rejection
 from tests.evonas.store_cases import (
     CRASHED,
     FIT,
@@ -41,7 +42,6 @@ from tests.evonas.store_cases import (
     reference,
     told,
 )
-from workers.outcome import Evaluation, Fitness, Measurement, Point, Rejection
 
 # --------------------------------------------------------------------------- round trips
 

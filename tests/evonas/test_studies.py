@@ -10,6 +10,9 @@ from scipy.stats import beta
 
 from evonas.config import Config
 from evonas.config_file import parse_config
+from evonas.search_space.catalog import catalog
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate
@@ -17,13 +20,10 @@ from evonas.store.store import Store
 from evonas.studies.bench import IDENTITY, BenchRow, bench, best_execution
 from evonas.studies.funnel import funnel
 from evonas.studies.noise import measure_noise
-from search_space.catalog import catalog
-from search_space.fingerprint import Probed
-from search_space.graph import Graph
-from workers.evaluation import evaluate
-from workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
-from workers.pool import InProcessPool
-from workers.protocol import Execution, Job
+from evonas.workers.evaluation import evaluate
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
+from evonas.workers.pool import InProcessPool
+from evonas.workers.protocol import Execution, Job
 
 
 @pytest.fixture

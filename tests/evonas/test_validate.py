@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import evonas
+from evonas.search_space.errors import InputError
 from evonas.store.queries import Reader
 from evonas.studies.rerank import rerank_seeds
-from search_space.errors import InputError
-from workers import data
-from workers.evaluation import evaluate
-from workers.outcome import Fitness
-from workers.protocol import Job
+from evonas.workers import data
+from evonas.workers.evaluation import evaluate
+from evonas.workers.outcome import Fitness
+from evonas.workers.protocol import Job
 
 
 @pytest.fixture(scope="module")

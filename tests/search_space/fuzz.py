@@ -4,9 +4,9 @@ import random
 import string
 from collections.abc import Callable, Iterator
 
-from search_space.catalog import catalog
-from search_space.language import LENGTH_MAX
-from search_space.primitives import PRIMITIVES
+from evonas.search_space.catalog import catalog
+from evonas.search_space.language import LENGTH_MAX
+from evonas.search_space.primitives import PRIMITIVES
 
 COUNT = 10_000
 WORDS = (

@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from search_space.graph import BASE_LEAVES, Graph, Leaf, Node
-from search_space.primitives import PRIMITIVES
-from search_space.sampling import random_node
-from search_space.space import Space
+from evonas.search_space.graph import BASE_LEAVES, Graph, Leaf, Node
+from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.sampling import random_node
+from evonas.search_space.space import Space
 
 EVERY_OP = Space(index_sets=("bhw", "chw", "hw", "ghw", "c"))
 LEAVES = (

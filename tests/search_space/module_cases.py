@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_space.catalog.modules import BatchChannelNorm, EstBN, OnlineNorm, PowerNorm, PRepBN, UnifiedNorm
-from search_space.catalog.modules.base import ReferenceModule
+from evonas.search_space.catalog.modules import BatchChannelNorm, EstBN, OnlineNorm, PowerNorm, PRepBN, UnifiedNorm
+from evonas.search_space.catalog.modules.base import ReferenceModule
 from tests.search_space import module_oracles as oracles
 
 C = 6

@@ -9,14 +9,14 @@ from torch.nn import functional
 
 from evonas.layers.source import layer_source
 from evonas.report.picture import draw
-from search_space.fingerprint import probe
-from search_space.graph import Graph
-from search_space.latex import latex
-from search_space.lowering import NormAct
-from search_space.mutation import mutate
-from search_space.primitives import documentation
-from search_space.sampling import random_graph
-from search_space.space import Space
+from evonas.search_space.fingerprint import probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.latex import latex
+from evonas.search_space.lowering import NormAct
+from evonas.search_space.mutation import mutate
+from evonas.search_space.primitives import documentation
+from evonas.search_space.sampling import random_graph
+from evonas.search_space.space import Space
 
 folder = Path(sys.argv[1])
 graph = Graph.parse("softplus(v1 * x) / std_hw(x)")

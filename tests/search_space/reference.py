@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from search_space.graph import Graph
+from evonas.search_space.graph import Graph
 
 Array = np.ndarray
 EPS = 1e-5

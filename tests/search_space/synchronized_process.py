@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from search_space.graph import Graph
-from search_space.lowering import NormAct
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
 
 SHARES = [(0, 4), (4, 6), (6, 6)]  # of 6 samples: the last process gets none
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from search_space.analysis import Dependence, analyse, batch_dependent, degenerate, depends_on_x
-from search_space.graph import Graph
-from search_space.lowering import NormAct
+from evonas.search_space.analysis import Dependence, analyse, batch_dependent, degenerate, depends_on_x
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
 from tests.conftest import graphs
 from tests.search_space.graphs import EVERY_OP, woven_graphs
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_space.analysis import batch_dependent
-from search_space.catalog import Catalog, KnownLayer, catalog
-from search_space.errors import InputError
-from search_space.graph import Graph
-from search_space.lowering import NormAct
+from evonas.search_space.analysis import batch_dependent
+from evonas.search_space.catalog import Catalog, KnownLayer, catalog
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
 
 CHANNELS, GROUPS = 8, 4
 SHAPE = (5, CHANNELS, 4, 3)

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_space.catalog.modules import BatchChannelNorm, EstBN, OnlineNorm, PowerNorm, PRepBN, UnifiedNorm
-from search_space.catalog.modules.base import ReferenceModule
-from search_space.moments import Layer
+from evonas.search_space.catalog.modules import BatchChannelNorm, EstBN, OnlineNorm, PowerNorm, PRepBN, UnifiedNorm
+from evonas.search_space.catalog.modules.base import ReferenceModule
+from evonas.search_space.moments import Layer
 from tests.search_space.module_cases import CASES, C, TorchBCN, TorchPRepBN, dy, normal, train, trained
 
 cases = pytest.mark.parametrize("name", CASES)

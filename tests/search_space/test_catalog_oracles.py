@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from search_space.catalog import catalog
-from search_space.lowering import NormAct
+from evonas.search_space.catalog import catalog
+from evonas.search_space.lowering import NormAct
 
 CHANNELS, GROUPS, EPS = 8, 4, 1e-5
 SHAPE = (5, CHANNELS, 4, 3)

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from search_space.analysis import depends_on_x
-from search_space.catalog import catalog
-from search_space.fingerprint import SHAPE, Probed, probe
-from search_space.graph import Graph
-from search_space.lowering import NormAct
-from search_space.primitives import PRIMITIVES
-from search_space.sampling import random_graph
-from search_space.space import Space
+from evonas.search_space.analysis import depends_on_x
+from evonas.search_space.catalog import catalog
+from evonas.search_space.fingerprint import SHAPE, Probed, probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
+from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.sampling import random_graph
+from evonas.search_space.space import Space
 from tests.conftest import graphs
 from tests.search_space.graphs import twin, woven_graphs
 
@@ -136,7 +136,7 @@ def test_the_probe_does_not_depend_on_the_processors_instructions() -> None:
     """Without AVX, torch's exponentials and sums round otherwise."""
     drawn = [random_graph(Space(), Random(seed)) for seed in range(300)] + list(catalog.graphs.values())
     program = (
-        "import sys; from search_space.fingerprint import probe; from search_space.graph import Graph\n"
+        "import sys; from evonas.search_space.fingerprint import probe; from evonas.search_space.graph import Graph\n"
         "for text in sys.stdin.read().split('|'): print(probe(Graph.parse(text)).fingerprint)"
     )
     done = subprocess.run(

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from networkx.algorithms.isomorphism import categorical_multiedge_match, categorical_node_match
 from torch import Tensor, nn
 
-from search_space.catalog import catalog
-from search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node
-from search_space.lowering import NormAct, running_moments
-from search_space.mutation import mutate
-from search_space.primitives import PRIMITIVES
-from search_space.sampling import random_graph
-from search_space.space import Space
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node
+from evonas.search_space.lowering import NormAct, running_moments
+from evonas.search_space.mutation import mutate
+from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.sampling import random_graph
+from evonas.search_space.space import Space
 from tests.conftest import graphs
 from tests.search_space.graphs import EVERY_OP, graph_of, normal, rewritten, term_of, twin, woven_graphs
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_space.errors import InputError
-from search_space.graph import Graph
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 from tests.conftest import graphs
 from tests.search_space import fuzz
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_space.catalog import catalog
-from search_space.graph import Graph
-from search_space.latex import latex, latex_as_it_stands
-from search_space.primitives import PRIMITIVES
-from search_space.sampling import random_graph
-from search_space.space import Space
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import Graph
+from evonas.search_space.latex import latex, latex_as_it_stands
+from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.sampling import random_graph
+from evonas.search_space.space import Space
 from tests.search_space.graphs import EVERY_OP, woven_graphs
 
 KNOWN = {

@@ -12,9 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from search_space.catalog import catalog
-from search_space.graph import Graph
-from search_space.lowering import NormAct
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
 from tests.conftest import graphs
 from tests.search_space import reference
 from tests.search_space.graphs import EVERY_OP, twin, woven_graphs

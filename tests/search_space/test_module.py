@@ -14,9 +14,9 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from search_space.catalog import catalog
-from search_space.graph import Graph
-from search_space.lowering import NormAct
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
 from tests.search_space import synchronized_process
 
 CHANNELS, GROUPS = 8, 4

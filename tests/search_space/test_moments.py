@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from search_space.catalog import catalog
-from search_space.graph import Graph
-from search_space.lowering import NormAct
-from search_space.moments import INDEX_SETS, Over
-from search_space.primitives import PRIMITIVES
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
+from evonas.search_space.moments import INDEX_SETS, Over
+from evonas.search_space.primitives import PRIMITIVES
 from tests.search_space import reference
 
 CHANNELS, GROUPS = 6, 2

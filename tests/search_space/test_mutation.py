@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_space.catalog import catalog
-from search_space.errors import InputError
-from search_space.graph import BASE_LEAVES, Graph
-from search_space.mutation import mutate
-from search_space.sampling import random_graph
-from search_space.space import PAPER_LEAVES, Space
+from evonas.search_space.catalog import catalog
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import BASE_LEAVES, Graph
+from evonas.search_space.mutation import mutate
+from evonas.search_space.sampling import random_graph
+from evonas.search_space.space import PAPER_LEAVES, Space
 from tests.conftest import graphs
 
 FIRST = len(BASE_LEAVES)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from search_space.catalog.page import page
-from search_space.primitives import documentation
+from evonas.search_space.catalog.page import page
+from evonas.search_space.primitives import documentation
 
 ROOT = Path(__file__).parents[2]
 FUNCTION = "def softplus(a: Tensor) -> Tensor:\n    return torch.nn.functional.softplus(a)\n\n\n"
@@ -16,8 +16,8 @@ ROW = '    Primitive("softplus", 1, softplus, r"\\zeta\\left({0}\\right)", nonne
 
 def test_a_primitive_is_one_row(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "search_space", tmp_path / "search_space", ignore=shutil.ignore_patterns("__pycache__"))
-    for package in ("workers", "evonas"):
-        (tmp_path / package).symlink_to(ROOT / package)
+    shutil.copytree(ROOT / "evonas", tmp_path / "evonas", symlinks=True)
+    (tmp_path / "workers").symlink_to(ROOT / "workers")
     table = tmp_path / "search_space" / "primitives.py"
     source = table.read_text(encoding="utf-8")
     for before, added in (("@dataclass(", FUNCTION), ('    Primitive("tanh", ', ROW)):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from search_space.analysis import depends_on_x
-from search_space.graph import Graph
-from search_space.lowering import NormAct
-from search_space.moments import INDEX_SETS, Over
-from search_space.primitives import ELEMENTWISE, EPS, PRIMITIVES, Primitive
+from evonas.search_space.analysis import depends_on_x
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
+from evonas.search_space.moments import INDEX_SETS, Over
+from evonas.search_space.primitives import ELEMENTWISE, EPS, PRIMITIVES, Primitive
 from tests.search_space import reference
 
 POINTS = torch.tensor([-3.1, -1.3, -0.4, 0.3, 0.9, 2.7], dtype=torch.float64)  # away from the kinks at 0

@@ -5,13 +5,13 @@ from random import Random
 
 import pytest
 
-from search_space.analysis import depends_on_x
-from search_space.errors import InputError
-from search_space.graph import BASE_LEAVES, NODES_MAX, Graph
-from search_space.mutation import mutate
-from search_space.primitives import ELEMENTWISE, PRIMITIVES
-from search_space.sampling import random_dependent_graph, random_graph
-from search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
+from evonas.search_space.analysis import depends_on_x
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph
+from evonas.search_space.mutation import mutate
+from evonas.search_space.primitives import ELEMENTWISE, PRIMITIVES
+from evonas.search_space.sampling import random_dependent_graph, random_graph
+from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
 
 DRAWS = 400
 FIRST = len(BASE_LEAVES)

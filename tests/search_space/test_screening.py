@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from search_space.catalog import catalog
-from search_space.fingerprint import probe
-from search_space.graph import Graph
-from search_space.lowering import NormAct
-from search_space.screening import CHANGE_MIN, check_depends_on_x, check_finite
+from evonas.search_space.catalog import catalog
+from evonas.search_space.fingerprint import probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
+from evonas.search_space.screening import CHANGE_MIN, check_depends_on_x, check_finite
 
 
 @pytest.mark.parametrize("name", [name for name in catalog.graphs if catalog[name].inputs == 1])

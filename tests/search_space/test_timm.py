@@ -7,8 +7,8 @@ import timm.layers
 import torch
 from torch import Tensor, nn
 
-from search_space.catalog import catalog
-from search_space.lowering import NormAct
+from evonas.search_space.catalog import catalog
+from evonas.search_space.lowering import NormAct
 
 CHANNELS, GROUPS = 64, 8
 EVONORMS = ["EvoNorm-B0", "EvoNorm-B1", "EvoNorm-B2", "EvoNorm-S0", "EvoNorm-S1", "EvoNorm-S2"]

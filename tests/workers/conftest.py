@@ -4,11 +4,11 @@ import copy
 import json
 from typing import Any
 
-from search_space.catalog import catalog
-from search_space.graph import Graph
+from evonas.search_space.catalog import catalog
+from evonas.search_space.graph import Graph
+from evonas.workers.data import Images, load
+from evonas.workers.protocol import Protocol
 from tests.conftest import TINY
-from workers.data import Images, load
-from workers.protocol import Protocol
 
 BN_RELU = catalog["BN-ReLU"].text
 STABLE = ("BN-ReLU", "GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0")  # layers that the literature trains with

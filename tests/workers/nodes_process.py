@@ -73,11 +73,11 @@ def stop(node: "subprocess.Popen[bytes]") -> None:
 
 def main() -> None:
     os.environ |= SETTINGS
+    from evonas.workers import ray_pool as pools
+    from evonas.workers.outcome import Evaluation
+    from evonas.workers.protocol import Job
+    from evonas.workers.ray_pool import ClusterLost, RayPool
     from tests.workers.conftest import graph, protocol
-    from workers import ray_pool as pools
-    from workers.outcome import Evaluation
-    from workers.protocol import Job
-    from workers.ray_pool import ClusterLost, RayPool
 
     first, address = head("--include-dashboard=false")
     nodes = [first]

@@ -14,11 +14,11 @@ from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 
 from evonas.config_file import load_config
-from search_space.moments import Layer
-from workers.architectures import build
-from workers.architectures.mobilenet import InvertedBottleneck
-from workers.architectures.parts import conv, scaled
-from workers.protocol import EfficientNet, MobileNetV2, PreactResNet, Proxy
+from evonas.search_space.moments import Layer
+from evonas.workers.architectures import build
+from evonas.workers.architectures.mobilenet import InvertedBottleneck
+from evonas.workers.architectures.parts import conv, scaled
+from evonas.workers.protocol import EfficientNet, MobileNetV2, PreactResNet, Proxy
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 

@@ -14,10 +14,10 @@ import torchvision
 from PIL import Image
 from pydantic import ValidationError
 
-from search_space.errors import InputError
-from workers import data
-from workers.data import load, open_source, split, split_digest
-from workers.protocol import Data
+from evonas.search_space.errors import InputError
+from evonas.workers import data
+from evonas.workers.data import load, open_source, split, split_digest
+from evonas.workers.protocol import Data
 
 COLOURS = {"apple": (200, 30, 30), "berry": (20, 40, 220), "cherry": (90, 10, 60)}
 

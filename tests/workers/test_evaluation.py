@@ -15,12 +15,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from evonas.workers import evaluation
+from evonas.workers.evaluation import evaluate, peak_mb
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Rejection
+from evonas.workers.protocol import BaselinePoint, Job, Protocol, RungThreshold
+from evonas.workers.training import Training
 from tests.workers.conftest import BN_RELU, STABLE, graph, images, protocol
-from workers import evaluation
-from workers.evaluation import evaluate, peak_mb
-from workers.outcome import Crash, Evaluation, Fitness, Rejection
-from workers.protocol import BaselinePoint, Job, Protocol, RungThreshold
-from workers.training import Training
 
 QUALITY = {"gate": "quality", "steps": 3, "min_accuracy": 0.0}
 STABILITY = {"gate": "stability", "steps": 2}
@@ -59,8 +59,8 @@ def test_a_fresh_process_answers_alike() -> None:
     """Bit by bit, and from the job's JSON."""
     asked = job("EvoNorm-B0", gates=(QUALITY, STABILITY))
     program = (
-        "import sys, json, torch; from dataclasses import asdict; from workers.evaluation import evaluate;"
-        "from workers.protocol import Job; torch.set_num_threads(int(sys.argv[1]));"
+        "import sys, json, torch; from dataclasses import asdict; from evonas.workers.evaluation import evaluate;"
+        "from evonas.workers.protocol import Job; torch.set_num_threads(int(sys.argv[1]));"
         "print(json.dumps(asdict(evaluate(Job.model_validate_json(sys.stdin.read())))))"
     )
     done = subprocess.run(

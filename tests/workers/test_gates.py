@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from evonas.config import Config
 from evonas.config_file import load_config
+from evonas.workers.data import load
+from evonas.workers.gates import InitialPass, fit, stability
+from evonas.workers.protocol import Fit, Recipe, Stability
+from evonas.workers.training import build_model
 from tests.workers.conftest import STABLE, graph
-from workers.data import load
-from workers.gates import InitialPass, fit, stability
-from workers.protocol import Fit, Recipe, Stability
-from workers.training import build_model
 
 QUICKSTART = load_config(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 SHIPPED = next(gate for gate in QUICKSTART.gates if isinstance(gate, Stability))

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from evonas.workers.data import load
+from evonas.workers.evaluation import conditions, evaluate
+from evonas.workers.outcome import Fitness
+from evonas.workers.pool import InProcessPool
+from evonas.workers.protocol import Job
+from evonas.workers.training import Training
 from tests.workers.conftest import STABLE, graph, protocol
-from workers.data import load
-from workers.evaluation import conditions, evaluate
-from workers.outcome import Fitness
-from workers.pool import InProcessPool
-from workers.protocol import Job
-from workers.training import Training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 

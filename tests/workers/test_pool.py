@@ -11,13 +11,13 @@ import pytest
 import ray
 import torch
 
-from search_space.errors import InputError
+from evonas.search_space.errors import InputError
+from evonas.workers.evaluation import evaluate
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Rejection
+from evonas.workers.pool import InProcessPool, Pool
+from evonas.workers.protocol import Job
+from evonas.workers.ray_pool import RayPool
 from tests.workers.conftest import graph, protocol
-from workers.evaluation import evaluate
-from workers.outcome import Crash, Evaluation, Fitness, Rejection
-from workers.pool import InProcessPool, Pool
-from workers.protocol import Job
-from workers.ray_pool import RayPool
 
 PROTOCOL = protocol()
 PATIENCE = 120.0  # seconds; a pool that never answers fails its test
@@ -288,9 +288,9 @@ class TestRayPool(PoolContract):
         self, ray_pool: RayPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Others have the cluster's 4 CPUs; a worker that hangs while it loads its data looks so, and is replaced."""
-        monkeypatch.setattr("workers.ray_pool.START_SECONDS", 0.5)
-        monkeypatch.setattr("workers.ray_pool.PLACE_SECONDS", 0.2)
-        monkeypatch.setattr("workers.ray_pool.LOOK_SECONDS", 0.1)
+        monkeypatch.setattr("evonas.workers.ray_pool.START_SECONDS", 0.5)
+        monkeypatch.setattr("evonas.workers.ray_pool.PLACE_SECONDS", 0.2)
+        monkeypatch.setattr("evonas.workers.ray_pool.LOOK_SECONDS", 0.1)
         others = RayPool(PROTOCOL, count=1, cpus=2)
         ray.get([slot.ready for slot in (*ray_pool._slots, *others._slots)])
         pool = RayPool(PROTOCOL, count=1, retries=0)
@@ -303,7 +303,7 @@ class TestRayPool(PoolContract):
             assert stuck not in pool._slots
             assert len(pool._slots) == 1
             others.close()
-            monkeypatch.setattr("workers.ray_pool.START_SECONDS", PATIENCE)
+            monkeypatch.setattr("evonas.workers.ray_pool.START_SECONDS", PATIENCE)
             key, evaluation = answer(pool)
             assert (key, evaluation.attempts) == (1, 1)
             assert isinstance(evaluation.outcome, Fitness)
@@ -314,8 +314,8 @@ class TestRayPool(PoolContract):
     def test_workers_that_fail_to_start_are_no_attempts_but_end_the_job(
         self, cluster: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("workers.ray_pool.LOOK_SECONDS", 0.1)
-        monkeypatch.setattr("workers.ray_pool.STARTS_MAX", 2)
+        monkeypatch.setattr("evonas.workers.ray_pool.LOOK_SECONDS", 0.1)
+        monkeypatch.setattr("evonas.workers.ray_pool.STARTS_MAX", 2)
         pool = RayPool(protocol(proxies=("resnet",)), count=1, retries=1)
         try:
             pool._arguments = (pool._arguments[0], "nowhere", 1)  # torch knows no such device

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from search_space.lowering import NormAct
+from evonas.search_space.lowering import NormAct
+from evonas.workers import training
+from evonas.workers.data import Images, Split
+from evonas.workers.outcome import Point
+from evonas.workers.protocol import Recipe
+from evonas.workers.training import Diverged, Training, _batches, build_model, learning_rate
 from tests.workers.conftest import graph, images, protocol
-from workers import training
-from workers.data import Images, Split
-from workers.outcome import Point
-from workers.protocol import Recipe
-from workers.training import Diverged, Training, _batches, build_model, learning_rate
 
 SUB_WINDOWS = [(8, 8, 5), (7, 9, 4), (6, 11, 6), (5, 5, 4)]
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from torch import nn
 
-from workers.architectures.efficientnet import efficientnet
-from workers.architectures.mobilenet import mobilenet_v2
-from workers.architectures.preact_resnet import preact_resnet
-from workers.protocol import EfficientNet, MobileNetV2, PreactResNet
+from evonas.workers.architectures.efficientnet import efficientnet
+from evonas.workers.architectures.mobilenet import mobilenet_v2
+from evonas.workers.architectures.preact_resnet import preact_resnet
+from evonas.workers.protocol import EfficientNet, MobileNetV2, PreactResNet
 
 NormActFactory = Callable[..., nn.Module]
 

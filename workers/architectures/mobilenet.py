@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from search_space.moments import Layer
-from workers.architectures.parts import conv, head, scaled
-from workers.protocol import MobileNetV2, Stage
+from evonas.search_space.moments import Layer
+from evonas.workers.architectures.parts import conv, head, scaled
+from evonas.workers.protocol import MobileNetV2, Stage
 
 ROW = ("expand", "channels", "blocks", "stride", "kernel")
 TABLE_2 = tuple(  # expansion, channels, blocks, stride; the paper's strides but for the stem's and the second row's

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from workers.architectures.parts import conv, head
-from workers.protocol import PreactResNet
+from evonas.workers.architectures.parts import conv, head
+from evonas.workers.protocol import PreactResNet
 
 
 class Block(nn.Module):

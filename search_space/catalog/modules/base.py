@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from search_space.moments import Layer, full_precision
+from evonas.search_space.moments import Layer, full_precision
 
 
 class ReferenceModule(Layer):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from search_space.catalog.modules.base import BatchNormalized, column
+from evonas.search_space.catalog.modules.base import BatchNormalized, column
 
 
 class EstBN(BatchNormalized):

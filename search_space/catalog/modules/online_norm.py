@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from search_space.catalog.modules.base import ReferenceModule, column, expect_share, move, standardized
+from evonas.search_space.catalog.modules.base import ReferenceModule, column, expect_share, move, standardized
 
 
 class OnlineNorm(ReferenceModule):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from search_space.catalog.modules.base import BatchNormalized, expect_count, expect_share
+from evonas.search_space.catalog.modules.base import BatchNormalized, expect_count, expect_share
 
 
 class PRepBN(BatchNormalized):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from search_space.catalog.modules.base import ReferenceModule, column, expect_count, expect_share, move
+from evonas.search_space.catalog.modules.base import ReferenceModule, column, expect_count, expect_share, move
 
 CORRECTION_MAX = 5.0  # r lies between 1/5 and 5
 
