@@ -1,12 +1,13 @@
 """Graph -> NormAct: the one lowering. Always of the canonical graph, so graphs of equal digest run identically."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from evonas.search_space.graph import BASE_LEAVES, Graph
-from evonas.search_space.moments import Layer
+from evonas.search_space.moments import Layer, Over
 from evonas.search_space.primitives import PRIMITIVES
 
 SECOND = next(i for i, leaf in enumerate(BASE_LEAVES) if leaf.name == "y")
@@ -50,18 +51,29 @@ class NormAct(Layer):
                 values.append(self.per_channel(getattr(self, leaf.name), x))
             else:
                 values.append(self.number(leaf.value, x))
-        for index, node in enumerate(genotype.nodes, start=len(genotype.leaves)):
-            row = PRIMITIVES[node.op]
-            inputs = [values[i] for i in node.inputs]
-            if row.reduces:
-                moment = getattr(self, self._running[index][0]) if index in self._running else None
-                values.append(row.fn(*inputs, self.over(row.reduces, moment)))
-            else:
-                values.append(row.fn(*inputs))
-        return values[genotype.output]
+        return evaluate(genotype, values, self._over)
+
+    def _over(self, index: int, index_set: str) -> Over:
+        """The positions that the aggregation at value `index` reduces over, with its running moment if it has one."""
+        running = getattr(self, self._running[index][0]) if index in self._running else None
+        return self.over(index_set, running)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, formula={self.genotype.formula!r}"
+
+
+def evaluate(graph: Graph, leaves: Sequence[Tensor], over: Callable[[int, str], Over]) -> Tensor:
+    """The output of a graph by the primitives' functions: of a layer's forward, and of the probe's passes at once.
+
+    leaves: one value a leaf; those of dead leaves are never read.
+    over: for the aggregation at a value and its index set, what it reduces over.
+    """
+    values = list(leaves)
+    for index, node in enumerate(graph.nodes, start=len(values)):
+        row = PRIMITIVES[node.op]
+        inputs = [values[i] for i in node.inputs]
+        values.append(row.fn(*inputs, over(index, row.reduces)) if row.reduces else row.fn(*inputs))
+    return values[graph.output]
 
 
 def running_moments(canonical: Graph) -> dict[int, tuple[str, float]]:
