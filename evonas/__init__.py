@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evonas.config import Config
     from evonas.config_file import load_config
-    from evonas.evolution import Stopped
+    from evonas.driver import resume, search
     from evonas.layers import layer
-    from evonas.run import Run, open_run, resume, search
+    from evonas.run import Run, open_run
     from evonas.search_space.catalog import catalog
     from evonas.search_space.errors import InputError
     from evonas.search_space.graph import Graph
+    from evonas.session import Stopped
     from evonas.studies.validate import validate
 
 __all__ = [
@@ -47,13 +48,13 @@ _MODULES = {
     "Graph": "evonas.search_space.graph",
     "InputError": "evonas.search_space.errors",
     "Run": "evonas.run",
-    "Stopped": "evonas.evolution",
+    "Stopped": "evonas.session",
     "catalog": "evonas.search_space.catalog",
     "layer": "evonas.layers",
     "load_config": "evonas.config_file",
     "open_run": "evonas.run",
-    "resume": "evonas.run",
-    "search": "evonas.run",
+    "resume": "evonas.driver",
+    "search": "evonas.driver",
     "validate": "evonas.studies.validate",
 }
 

@@ -1,15 +1,49 @@
-"""A search on a cluster, sent there as a Ray job. With workers/ray_pool.py the only file that imports ray."""
+"""Workers, here or on a cluster, and searches sent there as Ray jobs. With workers/ray_pool.py the only file that
+imports ray."""
 
 import shlex
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from evonas.config import Config
 from evonas.config_file import dump_config
 from evonas.search_space.errors import InputError
+from evonas.workers.pool import InProcessPool, Pool
+from evonas.workers.ray_pool import RayPool
 
 CONFIG_NAME = "evonas.yaml"  # in the job's working folder
+
+
+@contextmanager
+def open_pool(config: Config) -> Iterator[Pool]:
+    """The workers that a config asks for. Raises InputError where they cannot be had."""
+    workers = config.workers
+    pool: Pool
+    if config.cluster.address == "in_process":
+        pool = InProcessPool(config.protocol, workers.device)
+    else:
+        pool = RayPool(
+            config.protocol,
+            address=config.cluster.address,
+            count=None if workers.count == "auto" else workers.count,
+            cpus=workers.cpus,
+            gpus=workers.gpus,
+            memory_gb=workers.memory_gb,
+            device=workers.device,
+            time_limit_seconds=workers.time_limit_seconds,
+            retries=workers.retries,
+        )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the driver's probes are small, and in process one worker is one thread
+    try:
+        yield pool
+    finally:
+        torch.set_num_threads(threads)
+        pool.close()
 
 
 def submit(config: Config, address: str, *, run: str | None = None) -> str:

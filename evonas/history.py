@@ -1,22 +1,26 @@
-"""What the loop remembers of a run: all of it stands in the store, and is rebuilt from there by the same two steps,
-`propose` and `record`, in the same order. Its size hardly grows with the births: by 50 to 100 bytes each."""
+"""What the loop remembers of a run. All of it stands in the store, and is rebuilt from there by the same two steps,
+`propose` and `record`, in the same order. A birth adds 50 to 100 bytes."""
 
 import math
 from array import array
 from bisect import insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from random import Random
 from statistics import fmean
 from typing import Protocol
 
 from evonas.config import Config
+from evonas.functions import Functions
 from evonas.selection import Survivor, front_with
+from evonas.store.records import Candidate, Recorded, Trained
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from evonas.workers.protocol import BaselinePoint, Quality, Rung, RungThreshold
 
 RUNG = str(Rung.model_fields["gate"].default)
+DIVERGED = "diverged"  # the gate of a training whose loss is not finite
 REMEASURE_AFTER = 10  # uses of an inherited fitness
 REMEASURE_SEEDS = 1_000_000  # beyond the run's seed: none that the final table or the validation uses
 
@@ -70,63 +74,6 @@ class Shared:
     fitness: Fitness
 
 
-class Functions:
-    """Fingerprint -> the first birth whose outcome may be inherited, 0 while there is none; and the digests that are
-    known. Open addressing in two arrays, 24 to 48 bytes a key, where a dict takes 110; a key is kept as 64 bits: of two
-    million, two are mistaken with probability 1e-7."""
-
-    def __init__(self) -> None:
-        self._keys, self._births = array("Q", bytes(8 << 10)), array("i", bytes(4 << 10))
-        self._count = 0
-
-    def __contains__(self, fingerprint: str) -> bool:
-        return self._keys[self._place(_key(fingerprint))] != 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Functions) and self._items() == other._items()
-
-    def inheritable(self, fingerprint: str) -> int | None:
-        return self._births[self._place(_key(fingerprint))] or None
-
-    def add(self, fingerprint: str, inheritable: int = 0) -> None:
-        """Know it; of several births that may be inherited the first counts."""
-        key = _key(fingerprint)
-        place = self._place(key)
-        if not self._keys[place]:
-            self._keys[place] = key
-            self._count += 1
-        if inheritable:
-            self._births[place] = min(self._births[place] or inheritable, inheritable)
-        if 2 * self._count > len(self._keys):
-            self._grow()
-
-    def _place(self, key: int) -> int:
-        keys = self._keys
-        mask = len(keys) - 1
-        place = key & mask
-        while keys[place] not in (0, key):
-            place = (place + 1) & mask
-        return place
-
-    def _grow(self) -> None:
-        keys, births, size = self._keys, self._births, 2 * len(self._keys)
-        self._keys, self._births = array("Q", bytes(8 * size)), array("i", bytes(4 * size))
-        for key, birth in zip(keys, births, strict=True):
-            if key:
-                place = self._place(key)
-                self._keys[place], self._births[place] = key, birth
-
-    def _items(self) -> set[tuple[int, int]]:
-        return {(key, birth) for key, birth in zip(self._keys, self._births, strict=True) if key}
-
-
-def _key(fingerprint: str) -> int:
-    return int.from_bytes(blake2b(fingerprint.encode(), digest_size=8).digest()) or 1
-
-
 @dataclass
 class History:
     """What the store holds, as the loop needs it; rebuilt from the store at a resume."""
@@ -150,7 +97,7 @@ class History:
     fit_seconds: deque[float] = field(
         default_factory=lambda: deque(maxlen=100), compare=False
     )  # of the last full evaluations, for estimates only
-    audits: dict[int, str] = field(default_factory=dict)  # births that wait to be trained all the same -> graph
+    audits: dict[int, str] = field(default_factory=dict)  # rejected births to be trained all the same -> graph
 
     def __post_init__(self) -> None:
         self.population = deque(maxlen=self.config.evolution.population)
@@ -194,7 +141,37 @@ class History:
             for each in measurements:
                 if each.gate == RUNG:
                     insort(self.rungs.setdefault(each.step, array("d")), each.value)
+        if known.equal_to is None and self.is_audited(birth, outcome):
+            self.audits[birth] = known.graph
         return known
+
+    def is_audited(self, birth: int, outcome: Outcome) -> bool:
+        """Whether to train a rejected candidate to the full budget all the same, to see whether its gate was right.
+
+        A share of the rejected is audited, drawn by birth. Audits are spread evenly over gates; a gate with fewer
+        rejections than its share is audited completely.
+        """
+        evolution = self.config.evolution
+        if not isinstance(outcome, Rejection) or outcome.gate == DIVERGED or not evolution.audit_share:
+            return False
+        stopped_by = {gate: count for gate, count in self.rejected_by.items() if gate != DIVERGED}  # it would again
+        of_each = left = evolution.audit_share * sum(stopped_by.values())
+        for done, stopped in enumerate(sorted(stopped_by.values())):
+            of_each = left / (len(stopped_by) - done)
+            if of_each <= stopped:
+                break
+            left -= stopped
+        return Random(f"{self.config.seed} {birth} audit").random() < of_each / stopped_by[outcome.gate]
+
+    def next_audit(self) -> tuple[int, str]:
+        """Take the birth and the graph that wait longest for their audit."""
+        birth = next(iter(self.audits))
+        return birth, self.audits.pop(birth)
+
+    def note_seconds(self, evaluation: Evaluation) -> None:
+        """Remember what a full evaluation took."""
+        if isinstance(evaluation.outcome, Fitness):
+            self.fit_seconds.append(evaluation.seconds)
 
     def inherits(self, pending: Pending) -> bool:
         """Whether its outcome is an equal candidate's; else it is measured, perhaps with a seed of its own."""
@@ -276,3 +253,49 @@ def _measured_again(shared: Shared, new: Fitness) -> Shared:
         mean(old.accuracy, new.accuracy), mean(old.step_seconds, new.step_seconds), mean(old.saved_mb, new.saved_mb)
     )
     return Shared(shared.uses, n + 1, fitness)
+
+
+class Records(Protocol):
+    """What is read to build a history again: a store's reader."""
+
+    @property
+    def config(self) -> Config: ...
+    def proposals(self) -> Iterator[Candidate]: ...
+    def outcomes(self) -> Iterator[Recorded]: ...
+    def evaluations(self, purpose: str) -> Sequence[Trained]: ...
+
+
+def rebuild(records: Records) -> History:
+    """The history of a run, from its records alone."""
+    history = History(records.config)
+    for each in records.evaluations("baseline"):
+        history.set_baseline(each.evaluation)
+    for _ in retold(records, history):
+        pass
+    for each in records.evaluations("audit"):
+        if not isinstance(each.evaluation.outcome, Crash):
+            history.audits.pop(each.birth or 0, None)
+    return history
+
+
+def retold(
+    records: Records,
+    history: History,
+    on_outcome: Callable[[Pending, Recorded], None] = lambda known, recorded: None,
+) -> Iterator[Candidate]:
+    """A run as it happened, one candidate after the other. Each is told before `history` knows of it, when `history` is
+    as it was when the candidate was proposed."""
+    outcomes = records.outcomes()
+
+    def record() -> None:
+        recorded = next(outcomes)
+        on_outcome(history.record(recorded.birth, recorded.outcome, recorded.measurements), recorded)
+
+    for candidate in records.proposals():
+        while history.outcomes < candidate.seen:
+            record()
+        yield candidate
+        history.propose(candidate)
+    with suppress(StopIteration):
+        while True:
+            record()

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from evonas.config import BASELINE, Config
+from evonas.driver import Watcher
+from evonas.final import FinalRow
 from evonas.history import History
-from evonas.run import Run, Watcher
+from evonas.run import Run
 from evonas.search_space.graph import Graph
-from evonas.studies.rerank import FinalRow
 
 LINE_EVERY_SECONDS = 20.0  # where there is no terminal
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from evonas.cli.display import duration, one_line, terminal
 from evonas.config import BASELINE
 from evonas.report.picture import draw
-from evonas.run import export_layer
+from evonas.run import open_run
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
@@ -247,7 +247,7 @@ def export(run: str, birth: int, output: Path) -> None:
     reader = Reader.open(run)
     reader.candidate(birth)
     try:
-        export_layer(reader, birth, output)
+        open_run(run).export(birth, output)
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror})") from None
     print(f"Wrote {output}: class EvolvedLayer(num_features), torch alone.")

@@ -9,7 +9,7 @@ import click
 
 import evonas
 from evonas.cli.display import Display, print_end
-from evonas.run import BEST_LAYER
+from evonas.driver import BEST_LAYER
 from evonas.search_space.errors import InputError, did_you_mean
 
 RUN = click.argument("run")

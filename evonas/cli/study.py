@@ -11,11 +11,12 @@ from rich.table import Table
 import evonas
 from evonas.cli.display import duration, final_table, terminal
 from evonas.cli.query import JSON, RUN, print_json
+from evonas.cluster import open_pool
 from evonas.config import BASELINE
 from evonas.config_file import load_config
-from evonas.run import open_pool
 from evonas.search_space.catalog import catalog
 from evonas.search_space.errors import InputError
+from evonas.session import Session
 from evonas.store.queries import Reader
 from evonas.store.records import columns
 from evonas.studies.bench import IDENTITY, bench, best_execution
@@ -163,7 +164,7 @@ def noise(config: Path, seeds: int, layers: tuple[str, ...], settings: tuple[str
         def progress(done: int, total: int) -> None:
             status.update(f"{done} of {total} trainings")
 
-        rows = measure_noise(loaded, pool, known, seeds, progress)
+        rows = measure_noise(loaded, Session(pool), known, seeds, progress)
     if as_json:
         names = ("layer", "proxy", "accuracies", "failed", "mean", "spread", "interval", "difference_spread")
         print_json([{name: getattr(row, name) for name in names} for row in rows])

@@ -70,7 +70,10 @@ class Reader:
 
     @property
     def finished(self) -> bool:
-        return self._row.finished is not None
+        """Whether every record is made."""
+        r = tables.run.c
+        with self.engine.connect() as connection:
+            return connection.execute(select(r.finished).where(r.id == self.run)).scalar() is not None
 
     @property
     def evolved(self) -> bool:
@@ -172,6 +175,18 @@ class Reader:
         with self.engine.connect() as connection:
             births = list(connection.execute(query.order_by(value.desc(), evaluation.birth).limit(n)).scalars())
             return self._in_order(connection, births)
+
+    def families(self, n: int = 10, by: str | None = None) -> list[Record]:
+        """The best survivor of each of the best `n` families."""
+        asked = n
+        while True:
+            records = self.top(asked, by)
+            families: dict[str, Record] = {}
+            for record in records:
+                families.setdefault(record.family, record)
+            if len(families) >= n or len(records) < asked:
+                return list(families.values())[:n]
+            asked *= 2
 
     def front(self) -> list[Record]:
         """The survivors that no other one dominates in the config's objectives, by advantage."""

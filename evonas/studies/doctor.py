@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
-from evonas.run import open_pool
 from evonas.search_space.catalog import catalog
 from evonas.search_space.errors import InputError
 from evonas.store.database import Address

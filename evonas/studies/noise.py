@@ -7,8 +7,8 @@ from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
 from evonas.search_space.catalog import catalog
+from evonas.session import Session, Ticket
 from evonas.workers.outcome import Fitness, Outcome
-from evonas.workers.pool import Pool
 from evonas.workers.protocol import Job
 
 
@@ -44,7 +44,7 @@ class NoiseRow:
 
 def measure_noise(
     config: Config,
-    pool: Pool,
+    session: Session,
     layers: tuple[str, ...],
     seeds: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -53,19 +53,16 @@ def measure_noise(
     recipe = config.recipe.model_copy(update={"seeds": 1})
     protocol = config.protocol.model_copy(update={"gates": (), "recipe": recipe})
     names = tuple(dict.fromkeys((BASELINE, *layers)))
-    wanted = [(name, config.seed + n) for n in range(seeds) for name in names]
+    tickets = [
+        Ticket("noise", Job(graph=catalog[name].text, protocol=protocol, seed=config.seed + n), name=name)
+        for n in range(seeds)
+        for name in names
+    ]
     outcomes: dict[tuple[str, int], Outcome] = {}
-    running: dict[int, tuple[str, int]] = {}
-    waiting = list(enumerate(wanted))
-    while waiting or running:
-        on_progress(len(outcomes), len(wanted))
-        while waiting and len(running) < pool.capacity:
-            number, (name, seed) = waiting.pop(0)
-            running[number] = name, seed
-            pool.submit(number, Job(graph=catalog[name].text, protocol=protocol, seed=seed))
-        if (answer := pool.next(1.0)) is not None:
-            outcomes[running.pop(answer[0])] = answer[1].outcome
-    on_progress(len(wanted), len(wanted))
+    on_progress(0, len(tickets))
+    for ticket, evaluation in session.train(tickets):
+        outcomes[str(ticket.name), ticket.job.seed] = evaluation.outcome
+        on_progress(len(outcomes), len(tickets))
     return [row for name in names for row in _rows(config, name, outcomes)]
 
 

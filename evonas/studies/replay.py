@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evonas.evolution import propose
-from evonas.history import History, Pending
-from evonas.run import retold
+from evonas.history import History, Pending, retold
+from evonas.proposal import propose
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate, Recorded
 from evonas.workers.protocol import Rung
@@ -49,7 +48,7 @@ def replay(run: str | Path, on_progress: Callable[[int], None] = lambda birth: N
                 compare(recorded.birth, f"rung {measured.step}", measured.threshold, expected.get(measured.step, 0.0))
 
     for candidate in retold(reader, history, compare_outcome):
-        _, derived, _ = propose(reader.config, history.births + 1, history)
+        derived = propose(reader.config, history.births + 1, history).candidate
         for name in Candidate.__slots__:
             compare(candidate.birth, name, getattr(candidate, name), getattr(derived, name))
         on_progress(candidate.birth)

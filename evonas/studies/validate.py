@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from evonas.evolution import Search
-from evonas.history import History
-from evonas.run import check_images, open_pool, stop_signals
+from evonas.cluster import open_pool
+from evonas.driver import check_images
+from evonas.final import Contender, FinalRow, Progress, baselines, final_table, fresh_seeds, quiet, retrain, table
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
+from evonas.session import Session, stop_signals
 from evonas.store.database import locate
 from evonas.store.queries import Reader
 from evonas.store.store import Store
-from evonas.studies.rerank import Contender, FinalRow, Progress, baselines, final_table, quiet, retrain, table
 
 
 def validate(
@@ -32,14 +32,13 @@ def validate(
         raise InputError(f"{reader.name}: the search chose no candidate; name one by its birth")
     mine = [Contender(birth, None, Graph.parse(reader.candidate(birth).graph)) for birth in dict.fromkeys(chosen)]
     check_images(reader)
-    config = reader.config
-    first = config.seed + config.recipe.seeds + config.evolution.rerank.seeds
-    wanted, fresh = [*mine, *baselines(config)], range(first, first + seeds)
+    first = fresh_seeds(reader.config).stop
+    wanted, fresh = [*mine, *baselines(reader.config)], range(first, first + seeds)
     store = Store.take_over(reader.address, to="validating")
     try:
-        with open_pool(config) as pool, stop_signals() as should_stop:
-            search = Search(config, store, pool, History(config), reader.outcome, should_stop)
-            retrain(search, reader, "validate", wanted, fresh, on_progress, judged_on="test")
+        with open_pool(reader.config) as pool, stop_signals() as should_stop:
+            session = Session(pool, store, should_stop)
+            retrain(session, reader, "validate", wanted, fresh, on_progress, judged_on="test")
     finally:
         store.close()
     asked = {each.birth for each in wanted}

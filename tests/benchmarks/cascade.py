@@ -26,7 +26,7 @@ from scipy.stats import binomtest
 
 from evonas.config import Config
 from evonas.config_file import load_config
-from evonas.evolution import screen
+from evonas.proposal import screen
 from evonas.search_space.catalog import catalog
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph

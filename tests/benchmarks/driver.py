@@ -30,6 +30,7 @@ from evonas.history import History
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import Check
+from evonas.session import Session
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.store import Store
@@ -107,7 +108,7 @@ def simulate(
     """At each look: seconds since the first birth, CPU seconds a birth since the last look, MB."""
     address = Address.of_url(url, folder.name, folder) if url else Address.of_file(folder / "run.db", "run", folder)
     store = Store.create(address, config, {})
-    search = Search(config, store, RecordedPool(recorded), History(config), Reader(address).outcome)
+    search = Search(config, Session(RecordedPool(recorded), store), History(config), Reader(address).outcome)
     search.evaluate_baseline()
     last, since, used = 0, time.perf_counter(), time.process_time()
     left, found, began = list(looks), {}, since

@@ -25,7 +25,7 @@ from scipy.stats import bootstrap, spearmanr
 
 from evonas.config import Config
 from evonas.config_file import load_config
-from evonas.evolution import screen
+from evonas.proposal import screen
 from evonas.search_space.catalog import catalog
 from evonas.search_space.fingerprint import probe
 from evonas.workers.evaluation import evaluate

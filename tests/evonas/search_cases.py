@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -10,12 +10,14 @@ from typing import Any
 
 from evonas.config import BASELINE, Config
 from evonas.config_file import parse_config
-from evonas.evolution import History, Search
+from evonas.evolution import Search
+from evonas.history import History
 from evonas.search_space.catalog import catalog
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space
+from evonas.session import Session, Ticket, never
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate, Record
@@ -52,14 +54,13 @@ class FakePool:
         self.respond = respond
         self.rng = Random(seed)
         self.running: dict[int, Job] = {}
-        self.submitted: list[int] = []
+        self.submitted: list[int] = []  # births; of audits their negatives; 0 for BN-ReLU
         self.most = 0
 
     def submit(self, key: int, job: Job) -> None:
         assert key not in self.running
         assert len(self.running) < self.capacity, "more in flight than the pool holds"
         self.running[key] = job
-        self.submitted.append(key)
         self.most = max(self.most, len(self.running))
 
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
@@ -70,6 +71,17 @@ class FakePool:
 
     def close(self) -> None:
         self.running.clear()
+
+
+@dataclass
+class Traced(Session):
+    """Tells its pool which births it submits."""
+
+    def submit(self, ticket: Ticket) -> None:
+        super().submit(ticket)
+        assert isinstance(self.pool, FakePool)
+        birth = ticket.birth or 0
+        self.pool.submitted.append(-birth if ticket.purpose == "audit" else birth)
 
 
 def answering(*evaluations: Evaluation) -> Callable[[Job], Evaluation]:
@@ -90,11 +102,17 @@ def configured(tiny: dict[str, Any], **evolution: Any) -> Config:
     return parse_config(json.dumps(raw))
 
 
-def searched(folder: Path, config: Config, pool: FakePool, **options: Any) -> tuple[Search, Reader]:
+def searched(
+    folder: Path,
+    config: Config,
+    pool: FakePool,
+    should_stop: Callable[[], bool] = never,
+    on_progress: Callable[[History], None] = lambda history: None,
+) -> tuple[Search, Reader]:
     """A search to its end, in a new store."""
     address = Address.of_file(folder / "run.db", "run", folder)
     store = Store.create(address, config, {})
-    search = Search(config, store, pool, History(config), Reader(address).outcome, **options)
+    search = Search(config, Traced(pool, store, should_stop), History(config), Reader(address).outcome, on_progress)
     try:
         search.evaluate_baseline()
         search.run()

@@ -9,10 +9,11 @@ import pytest
 
 from evonas.config import BASELINE
 from evonas.config_file import parse_config
-from evonas.evolution import History, Search, Stopped, is_audited
-from evonas.run import rebuild, retold
+from evonas.evolution import Search
+from evonas.history import History, rebuild, retold
 from evonas.search_space.catalog import catalog
 from evonas.search_space.graph import Graph
+from evonas.session import Stopped
 from evonas.store.database import locate
 from evonas.store.queries import Reader
 from evonas.store.store import Store
@@ -20,6 +21,7 @@ from evonas.workers.outcome import Evaluation, Fitness, Measurement, Rejection
 from evonas.workers.protocol import Job
 from tests.evonas.search_cases import (
     FakePool,
+    Traced,
     configured,
     known,
     rung_answer,
@@ -106,7 +108,7 @@ def test_every_gate_is_audited_about_as_often(tiny: dict[str, Any]) -> None:
         gate = "quality" if birth % 10 == 0 else "depends_on_x"
         outcome = Rejection(gate, "", 0.0, 0.1, 0)
         history.record(birth, outcome, ())
-        audits[gate] += is_audited(config, birth, outcome, history)
+        audits[gate] += history.is_audited(birth, outcome)
     assert 70 < audits["quality"] < 130
     assert 70 < audits["depends_on_x"] < 130
 
@@ -121,7 +123,7 @@ def test_a_gate_that_stops_few_is_audited_whole_and_the_others_make_up_the_share
             gate = "quality" if birth % 100 == 50 else "depends_on_x"
             outcome = Rejection(gate, "", 0.0, 0.1, 0)
             history.record(birth, outcome, ())
-            audits[gate] += is_audited(config, birth, outcome, history)
+            audits[gate] += history.is_audited(birth, outcome)
         assert audits["quality"] == wanted["quality"]
         assert audits["depends_on_x"] == pytest.approx(wanted["depends_on_x"], rel=0.1)
 
@@ -139,13 +141,13 @@ def test_an_audit_that_was_in_flight_is_made_again(tmp_path: Path, tiny: dict[st
     config = configured(tiny, births=40, audit_share=0.5)
     pool = FakePool(2, audit_answer)
     with pytest.raises(Stopped):
-        searched(tmp_path, config, pool, should_stop=lambda: any(key < 0 for key in pool.running))
+        searched(tmp_path, config, pool, should_stop=lambda: min(pool.submitted, default=0) < 0)
     reader = Reader.open(tmp_path)
-    (waiting,) = {-key for key in pool.running if key < 0}
+    (waiting,) = {-birth for birth in pool.submitted if birth < 0}
     assert waiting in rebuild(reader).audits
     store = Store.take_over(locate(tmp_path))
     try:
-        Search(config, store, FakePool(2, audit_answer), rebuild(reader), reader.outcome).run()
+        Search(config, Traced(FakePool(2, audit_answer), store), rebuild(reader), reader.outcome).run()
     finally:
         store.close()
     assert waiting in {each.birth for each in Reader.open(tmp_path).evaluations("audit")}

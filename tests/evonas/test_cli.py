@@ -20,7 +20,7 @@ import evonas
 from evonas.cli.display import duration
 from evonas.cli.main import main
 from evonas.config_file import parse_config
-from evonas.run import BEST_LAYER
+from evonas.driver import BEST_LAYER
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex

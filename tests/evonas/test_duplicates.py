@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from evonas.config import BASELINE
-from evonas.evolution import History, propose
-from evonas.history import REMEASURE_AFTER, REMEASURE_SEEDS
-from evonas.run import rebuild
+from evonas.history import REMEASURE_AFTER, REMEASURE_SEEDS, History, rebuild
+from evonas.proposal import propose
 from evonas.search_space.catalog import catalog
 from evonas.search_space.graph import Graph
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Rejection
@@ -68,7 +67,7 @@ def test_mutate_again_avoids_functions_in_flight(tiny: dict[str, Any]) -> None:
     history = History(config)
     seen = set()
     for birth in range(1, 15):
-        _, candidate, _ = propose(config, birth, history)
+        candidate = propose(config, birth, history).candidate
         history.propose(candidate)
         seen.add(candidate.fingerprint)
     assert len(seen) == 14

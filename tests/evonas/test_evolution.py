@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from evonas import evolution
+from evonas import proposal
 from evonas.config import BASELINE
-from evonas.evolution import CRASHES_MAX, History, Search, Stopped
-from evonas.run import rebuild
+from evonas.evolution import CRASHES_MAX, Search
+from evonas.history import History, rebuild
 from evonas.search_space.errors import InputError
+from evonas.session import Stopped
 from evonas.store import store as store_module
 from evonas.store.database import Address, locate
 from evonas.store.queries import Reader
@@ -23,6 +24,7 @@ from tests.evonas.search_cases import (
     ONLY_NEG,
     PASSED,
     FakePool,
+    Traced,
     answering,
     configured,
     rung_answer,
@@ -92,7 +94,7 @@ def test_a_run_goes_on_with_more_or_fewer_workers(tmp_path: Path, tiny: dict[str
     in_flight = [each.birth for each in Reader.open(tmp_path).candidates() if each.state == "pending"]
     assert len(in_flight) >= 3
     pool, store = FakePool(capacity), Store.take_over(locate(tmp_path))
-    Search(config, store, pool, rebuild(Reader.open(tmp_path)), Reader.open(tmp_path).outcome).run()
+    Search(config, Traced(pool, store), rebuild(Reader.open(tmp_path)), Reader.open(tmp_path).outcome).run()
     store.close()
     records = Reader.open(tmp_path).candidates()
     assert [each.birth for each in records] == list(range(1, 41))
@@ -136,7 +138,7 @@ def test_a_death_at_any_commit_leaves_the_uninterrupted_run(
         address = Address.of_file(folder / "run.db", "run", folder)
         left[0] = commit
         store = Store.create(address, config, {})
-        search = Search(config, store, FakePool(1, rung_answer), History(config), Reader(address).outcome)
+        search = Search(config, Traced(FakePool(1, rung_answer), store), History(config), Reader(address).outcome)
         try:
             search.evaluate_baseline()
             search.run()
@@ -149,7 +151,9 @@ def test_a_death_at_any_commit_leaves_the_uninterrupted_run(
         if deaths < commit - 1:
             break
         store = Store.take_over(address)
-        search = Search(config, store, FakePool(1, rung_answer), rebuild(Reader(address)), Reader(address).outcome)
+        search = Search(
+            config, Traced(FakePool(1, rung_answer), store), rebuild(Reader(address)), Reader(address).outcome
+        )
         search.evaluate_baseline()
         search.run()
         store.close()
@@ -168,7 +172,7 @@ def test_what_needs_no_worker_is_written_all_the_same(
 ) -> None:
     """Thousands in a row may be screened; a kill costs moments of them, and a reader sees them come."""
     stopped = Measurement("finite", "", 1.0, 0.5, 0, False, 0.0)
-    monkeypatch.setattr(evolution, "screen", lambda *_: (stopped,))
+    monkeypatch.setattr(proposal, "screen", lambda *_: (stopped,))
     unwritten: list[int] = []
 
     def look(history: History) -> None:

@@ -23,7 +23,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 import evonas
-from evonas.evolution import POLL_SECONDS
+from evonas.session import POLL_SECONDS
 from evonas.store.queries import Reader
 from evonas.studies.replay import replay
 from evonas.workers.outcome import Crash

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from evonas.evolution import History, propose
+from evonas.history import History
+from evonas.proposal import propose
 from evonas.search_space.analysis import depends_on_x
 from evonas.search_space.catalog import catalog
 from evonas.search_space.errors import InputError
@@ -41,55 +42,55 @@ def test_propose_is_a_function_of_config_birth_and_history(tiny: dict[str, Any])
     for birth in range(6, 30):
         random.seed(birth)
         torch.manual_seed(birth)
-        _, one, measured_one = propose(config, birth, history)
+        one = propose(config, birth, history)
         random.random(), torch.rand(1)
-        _, other, measured_other = propose(config, birth, copy.deepcopy(history))
-        assert one == other
-        assert timeless(measured_one) == timeless(measured_other)
+        other = propose(config, birth, copy.deepcopy(history))
+        assert one.candidate == other.candidate
+        assert timeless(one.measurements) == timeless(other.measurements)
     assert history == before
 
 
 def test_another_birth_or_another_seed_is_another_candidate(tiny: dict[str, Any]) -> None:
     history = five_incomparable(configured(tiny))
-    drawn = {propose(configured(tiny), birth, history)[0] for birth in range(6, 26)}
-    drawn |= {propose(configured({**tiny, "seed": 1}), birth, history)[0] for birth in range(6, 26)}
+    drawn = {propose(configured(tiny), birth, history).graph for birth in range(6, 26)}
+    drawn |= {propose(configured({**tiny, "seed": 1}), birth, history).graph for birth in range(6, 26)}
     assert len(drawn) == 40
 
 
 def test_a_candidate_says_how_many_outcomes_it_was_proposed_after(tiny: dict[str, Any]) -> None:
     history = five_incomparable(configured(tiny))
     history.propose(known(6, random_graph(Space(), Random(0))))
-    assert propose(configured(tiny), 7, history)[1].seen == 5
+    assert propose(configured(tiny), 7, history).candidate.seen == 5
 
 
 def test_random_share_1_is_random_search(tiny: dict[str, Any]) -> None:
     config = configured(tiny, random_share=1.0)
     history = five_incomparable(config)
-    candidates = [propose(config, birth, history)[1] for birth in range(6, 46)]
+    candidates = [propose(config, birth, history).candidate for birth in range(6, 46)]
     assert {(each.operator, each.parent) for each in candidates} == {("random", None)}
 
 
 def test_the_sampler_of_the_config_draws_the_random_graphs(tiny: dict[str, Any]) -> None:
     config = configured(tiny, random_share=1.0, duplicates="evaluate", space={"nodes": 10, "sampler": "depends_on_x"})
-    drawn = [propose(config, birth, History(config))[0] for birth in range(1, 30)]
+    drawn = [propose(config, birth, History(config)).graph for birth in range(1, 30)]
     assert all(depends_on_x(graph) for graph in drawn)
     config = configured(tiny, random_share=1.0, duplicates="evaluate", space={"nodes": 10, "leaves": ["x", 0.5]})
-    drawn = [propose(config, birth, History(config))[0] for birth in range(1, 30)]
+    drawn = [propose(config, birth, History(config)).graph for birth in range(1, 30)]
     assert any("0.5" in graph.formula for graph in drawn)
     assert not any(name in str(graph) for graph in drawn for name in ("v0", "v1", "zero"))
 
 
 def test_random_share_0_mutates_as_soon_as_there_is_a_survivor(tiny: dict[str, Any]) -> None:
     config = configured(tiny, random_share=0.0)
-    assert propose(config, 1, History(config))[1].operator == "random"
-    operators = {propose(config, birth, five_incomparable(config))[1].operator for birth in range(6, 26)}
+    assert propose(config, 1, History(config)).candidate.operator == "random"
+    operators = {propose(config, birth, five_incomparable(config)).candidate.operator for birth in range(6, 26)}
     assert operators == {"mutation"}
 
 
 def test_random_share_decides_how_many_are_random(tiny: dict[str, Any]) -> None:
     config = configured(tiny, random_share=0.25, duplicates="evaluate")
     history = five_incomparable(config)
-    operators = [propose(config, birth, history)[1].operator for birth in range(6, 206)]
+    operators = [propose(config, birth, history).candidate.operator for birth in range(6, 206)]
     assert 25 <= operators.count("random") <= 75  # 50 expected; the seed is fixed, so this never flickers
 
 
@@ -99,7 +100,7 @@ def test_every_one_of_the_newest_survivors_becomes_a_parent_and_no_older_one(
 ) -> None:
     config = configured(tiny, random_share=0.0, population=3, tournament_share=share, duplicates="evaluate")
     history = five_incomparable(config)
-    parents = {propose(config, birth, history)[1].parent for birth in range(6, 86)}
+    parents = {propose(config, birth, history).candidate.parent for birth in range(6, 86)}
     assert parents == {3, 4, 5}
 
 
@@ -107,13 +108,13 @@ def test_selection_average_takes_the_best_of_a_tournament_of_all(tiny: dict[str,
     means = [0.9, 0.2, 0.6, 0.4]  # the first is best, but too old
     config = configured(tiny, random_share=0.0, population=3, tournament_share=1.0, selection="average")
     history = history_of(config, *((mean, mean) for mean in means))
-    assert {propose(config, birth, history)[1].parent for birth in range(5, 25)} == {3}
+    assert {propose(config, birth, history).candidate.parent for birth in range(5, 25)} == {3}
 
 
 def test_what_the_screening_gates_measured_comes_with_the_candidate(tiny: dict[str, Any]) -> None:
     config, rejected, passed = configured(tiny), 0, 0
     for birth in range(1, 31):
-        _, _, measured = propose(config, birth, History(config))
+        measured = propose(config, birth, History(config)).measurements
         gates = [each.gate for each in measured]
         assert gates == ["depends_on_x", "finite"][: len(gates)]
         assert [each.passed for each in measured[:-1]] == [True] * (len(measured) - 1)
@@ -132,7 +133,7 @@ def test_a_parent_of_one_live_node_has_children_that_are_new(tiny: dict[str, Any
     history.propose(known(1, parent, probe(parent).fingerprint))
     history.record(1, Fitness({"resnet": 0.5, "mobilenet": 0.5}), ())
     for birth in range(2, 42):
-        _, candidate, _ = propose(config, birth, history)
+        candidate = propose(config, birth, history).candidate
         assert candidate.parent == 1
         assert candidate.equal_to is None
         assert candidate.fingerprint not in history.functions

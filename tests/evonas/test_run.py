@@ -21,13 +21,14 @@ import torch
 from PIL import Image
 
 import evonas
-from evonas.evolution import History
-from evonas.run import BEST_LAYER, Run, Watcher, _from_anywhere
+from evonas.driver import BEST_LAYER, Watcher, _from_anywhere
+from evonas.final import contenders, fresh_seeds
+from evonas.history import History
+from evonas.run import Run
 from evonas.search_space.errors import InputError
 from evonas.store.queries import Reader
 from evonas.store.store import Store
 from evonas.studies.replay import replay
-from evonas.studies.rerank import contenders, rerank_seeds
 from evonas.workers.outcome import Crash, Fitness
 from tests.conftest import TINY
 from tests.evonas.driver_process import (
@@ -92,7 +93,7 @@ def test_rerank_seeds_are_none_of_the_searchs(calm: Run) -> None:
     searched = {each.seed for each in (*reader.evaluations("search"), *reader.evaluations("baseline"))}
     fresh = {seed for _, _, seed in reranked(calm.reference)}
     assert searched == {0}
-    assert fresh == set(rerank_seeds(calm.config))
+    assert fresh == set(fresh_seeds(calm.config))
     assert len(fresh) == 2
     assert not searched & fresh
 
@@ -389,7 +390,7 @@ def test_candidates_of_one_accuracy_that_trained_differently_are_all_contenders(
     tiny["evolution"] |= {"births": 30, "rerank": {"top": 5, "seeds": 1}}
     tiny["data"] |= {"validation": 1}  # every accuracy is 0 or 1
     reader = Reader.open(evonas.search(tiny, tmp_path / "run").folder)
-    best = [each for each in contenders(reader.config, reader) if each.birth]
+    best = [each for each in contenders(reader) if each.birth]
     assert len(best) == 5
     curves = [[(p.proxy, p.step, p.loss) for p in reader.evaluation_of(each.birth).points] for each in best]
     assert all(a != b for a, b in itertools.combinations(curves, 2))

@@ -13,6 +13,7 @@ from evonas.config_file import parse_config
 from evonas.search_space.catalog import catalog
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
+from evonas.session import Session
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate
@@ -122,7 +123,10 @@ class TablePool(InProcessPool):
 
 
 def test_noise_is_the_spread_over_seeds_and_of_paired_differences(config: Config) -> None:
-    rows = {(row.layer, row.proxy): row for row in measure_noise(config, TablePool(config.protocol), ("GN-ReLU",), 3)}
+    rows = {
+        (row.layer, row.proxy): row
+        for row in measure_noise(config, Session(TablePool(config.protocol)), ("GN-ReLU",), 3)
+    }
     assert list(rows) == [(n, p) for n in ("BN-ReLU", "GN-ReLU") for p in ("resnet", "mobilenet", "mean")]
     bn, gn = rows["BN-ReLU", "resnet"], rows["GN-ReLU", "resnet"]
     assert bn.accuracies == (0.5, 0.6, 0.7)
@@ -137,7 +141,7 @@ def test_noise_is_the_spread_over_seeds_and_of_paired_differences(config: Config
 
 
 def test_noise_trains_as_a_search_does(config: Config) -> None:
-    (row, *_) = measure_noise(config, InProcessPool(config.protocol), (), 2)
+    (row, *_) = measure_noise(config, Session(InProcessPool(config.protocol)), (), 2)
     ungated = config.protocol.model_copy(update={"gates": ()})
     alone = [evaluate(Job(graph=catalog["BN-ReLU"].text, protocol=ungated, seed=seed)).outcome for seed in (0, 1)]
     assert [{"resnet": a} for a in row.accuracies] == [

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import evonas
+from evonas.final import fresh_seeds
 from evonas.search_space.errors import InputError
 from evonas.store.queries import Reader
-from evonas.studies.rerank import rerank_seeds
 from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Fitness
@@ -72,7 +72,7 @@ def test_the_best_of_the_final_table_is_judged_beside_the_baseline(folder: Path)
     assert {(row.birth, row.name) for row in rows} == {(best, None), (None, "BN-ReLU")}
     assert {row.seeds for row in rows} == {2}
     told = Reader.open(folder).evaluations("validate")
-    used = {run.config.seed, *rerank_seeds(run.config)}
+    used = {run.config.seed, *fresh_seeds(run.config)}
     assert not {each.seed for each in told} & used
     for each in told:  # what a worker answers to the test images, not to others
         text, protocol = each.formula, run.config.protocol.model_copy(update={"gates": ()})

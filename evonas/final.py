@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
-from evonas.evolution import Search, Stopped
 from evonas.search_space.catalog import catalog
 from evonas.search_space.graph import Graph
+from evonas.session import Session, Ticket
 from evonas.store.queries import Reader
 from evonas.store.records import Trained
 from evonas.workers.outcome import Crash, Fitness
@@ -47,24 +47,18 @@ class FinalRow:
     difference_spread: float | None  # over seeds
 
 
-def contenders(config: Config, reader: Reader) -> list[Contender]:
-    """The best candidates, then the baselines. Of several that trained alike, accuracy and loss at every validation,
-    and so are the same function in all but name (`x` and `x + v0 * v0`), the first."""
-    chosen: dict[tuple[tuple[str, int, float, float], ...], Contender] = {}
-    rerank = config.evolution.rerank
-    wanted = rerank.top
-    while len(chosen) < rerank.top:
-        records = reader.top(wanted)
-        for record in records:
-            if len(chosen) < rerank.top:
-                evaluation = reader.evaluation_of(record.birth)
-                points = evaluation.points if evaluation else ()
-                curve = tuple((p.proxy, p.step, p.accuracy, round(p.loss, 4)) for p in points)
-                chosen.setdefault(curve, Contender(record.birth, None, Graph.parse(record.graph)))
-        if len(records) < wanted:
-            break
-        wanted *= 2
-    return [*chosen.values(), *baselines(config)]
+def contenders(reader: Reader) -> list[Contender]:
+    """The best candidate of each of the best families, then the baselines; once the run is finished, who was chosen."""
+    if reader.finished:
+        chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations("rerank"))
+        return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in chosen]
+    wanted = reader.config.evolution.rerank.top
+    families = reader.families(wanted)
+    return [*(Contender(each.birth, None, Graph.parse(each.graph)) for each in families), *baselines(reader.config)]
+
+
+def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
+    return Graph.parse(reader.candidate(birth).graph) if birth is not None else catalog[str(name)].graph
 
 
 def baselines(config: Config) -> list[Contender]:
@@ -73,69 +67,83 @@ def baselines(config: Config) -> list[Contender]:
     return [Contender(None, name, catalog[name].graph) for name in names]
 
 
-def rerank_seeds(config: Config) -> list[int]:
-    return [config.seed + config.recipe.seeds + i for i in range(config.evolution.rerank.seeds)]
+def fresh_seeds(config: Config) -> range:
+    """Seeds that the search did not use."""
+    first = config.seed + config.recipe.seeds
+    return range(first, first + config.evolution.rerank.seeds)
 
 
-def rerank(search: Search, reader: Reader, on_progress: Progress = quiet, *, only_baseline: bool = False) -> None:
-    """The final table's trainings. Raises as `retrain` does."""
-    config = search.config
-    wanted = baselines(config)[:1] if only_baseline else contenders(config, reader)
-    retrain(search, reader, "rerank", wanted, rerank_seeds(config), on_progress)
+def rerank(session: Session, reader: Reader, on_progress: Progress = quiet, *, only_baseline: bool = False) -> None:
+    """The final table's trainings. Raises Stopped when asked to stop."""
+    config = reader.config
+    chosen = baselines(config)[:1] if only_baseline else contenders(reader)
+    retrain(session, reader, "rerank", chosen, fresh_seeds(config), on_progress)
 
 
 def retrain(
-    search: Search,
+    session: Session,
     reader: Reader,
     purpose: str,
     wanted: Sequence[Contender],
     seeds: Sequence[int],
-    on_progress: Progress,
+    on_progress: Progress = quiet,
     judged_on: JudgedOn = "validation",
 ) -> None:
-    """Train what the store does not hold yet; what crashed has a second chance, and one more at each resume. Raises
-    Stopped when asked to stop."""
-    config = search.config
-    recipe = config.recipe.model_copy(update={"seeds": 1})  # each seed is an evaluation of its own
-    protocol = config.protocol.model_copy(update={"gates": (), "recipe": recipe})
+    """Train what the store does not hold yet, without gates; what crashed is tried again, and anew at each resume.
+    Raises Stopped when asked to stop."""
+    tickets = missing(reader, purpose, wanted, seeds, judged_on)
+    total = len(wanted) * len(seeds)
+    ended = total - len(tickets)
+    on_progress(ended, total)
+    for _, evaluation in session.train(tickets):
+        ended += not isinstance(evaluation.outcome, Crash)
+        on_progress(ended, total)
+    on_progress(total, total)
+
+
+def missing(
+    reader: Reader,
+    purpose: str,
+    wanted: Sequence[Contender],
+    seeds: Sequence[int],
+    judged_on: JudgedOn = "validation",
+) -> list[Ticket]:
+    """The trainings that the store holds no outcome of, or only crashes."""
+    recipe = reader.config.recipe.model_copy(update={"seeds": 1})  # each seed is an evaluation of its own
+    protocol = reader.config.protocol.model_copy(update={"gates": (), "recipe": recipe})
     done = {
         (each.birth, each.name, each.seed)
         for each in reader.evaluations(purpose)
         if not isinstance(each.evaluation.outcome, Crash)
     }
-    retried: set[tuple[Contender, int]] = set()
-    everything = [(each, seed) for seed in seeds for each in wanted]
-    waiting = [(each, seed) for each, seed in everything if (each.birth, each.name, seed) not in done]
-    running: dict[int, tuple[Contender, int]] = {}
-    number = 0
-    while waiting or running:
-        on_progress(len(everything) - len(waiting) - len(running), len(everything))
-        while waiting and len(running) < search.pool.capacity:
-            if search.should_stop():
-                raise Stopped
-            running[number] = contender, seed = waiting.pop(0)
-            job = Job(graph=str(contender.graph), protocol=protocol, seed=seed, judged_on=judged_on)
-            search.pool.submit(number, job)
-            number += 1
-        key, evaluation = search.next()
-        contender, seed = running.pop(key)
-        search.store.record_beside(
-            purpose, contender.graph.formula, seed, evaluation, birth=contender.birth, name=contender.name
+    return [
+        Ticket(
+            purpose,
+            Job(graph=str(each.graph), protocol=protocol, seed=seed, judged_on=judged_on),
+            each.birth,
+            each.name,
         )
-        if isinstance(evaluation.outcome, Crash) and (contender, seed) not in retried:
-            retried.add((contender, seed))
-            waiting.append((contender, seed))
-    on_progress(len(everything), len(everything))
+        for seed in seeds
+        for each in wanted
+        if (each.birth, each.name, seed) not in done
+    ]
 
 
 def final_table(reader: Reader) -> list[FinalRow]:
-    """Candidates and baselines by their mean difference to BN-ReLU, best first; empty until the rerank has ended."""
-    config = reader.config
-    evaluations = reader.evaluations("rerank")
-    trained = {(each.birth, each.name, each.seed) for each in evaluations}
-    if not reader.evolved or len(trained) < len(contenders(config, reader)) * config.evolution.rerank.seeds:
+    """Candidates and baselines by their mean difference to BN-ReLU, best first; empty until all are retrained."""
+    if not reader.finished and (
+        not reader.evolved or missing(reader, "rerank", contenders(reader), fresh_seeds(reader.config))
+    ):
         return []
-    return table(reader, evaluations)
+    return table(reader, reader.evaluations("rerank"))
+
+
+def best_birth(reader: Reader) -> int | None:
+    """The best of the retrained candidates, or, without a rerank, of the search; None where none was trained."""
+    rows = table(reader, reader.evaluations("rerank"))
+    births = [row.birth for row in rows if row.birth and row.difference is not None]
+    births = births or [each.birth for each in reader.top(1)]
+    return births[0] if births else None
 
 
 def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:

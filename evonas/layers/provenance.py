@@ -1,0 +1,22 @@
+"""Where an exported layer comes from, as a sentence for its file."""
+
+from evonas.config import BASELINE
+from evonas.final import FinalRow
+from evonas.store.records import Record
+from evonas.workers.outcome import Fitness
+
+
+def provenance(run: str, record: Record, row: FinalRow | None) -> str:
+    """The run and birth of a candidate, and its figures: the retrained ones of the final table where it has them."""
+    about = f"Birth {record.birth} of {run}"
+    if row is not None and row.difference is not None:
+        proxies = ", ".join(row.accuracy)
+        return (
+            f"{about}; {row.difference * 100:+.2f} points of accuracy against {BASELINE}, mean over "
+            f"{len(row.accuracy)} proxies and {row.seeds} fresh seeds (small proxy networks: {proxies})."
+        )
+    if isinstance(record.outcome, Fitness) and record.advantage is not None:
+        return (
+            f"{about}; {record.advantage * 100:+.2f} points of accuracy against {BASELINE} with the search's one seed."
+        )
+    return f"{about}; it was not trained to the full budget."

@@ -1,0 +1,104 @@
+"""What is born next: a pure function of the config, the birth number and the history (arXiv:2004.02967, section 4)."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+from evonas.config import Config
+from evonas.history import History
+from evonas.search_space.catalog import catalog
+from evonas.search_space.fingerprint import Probed, probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.mutation import mutate
+from evonas.search_space.sampling import pad
+from evonas.search_space.screening import Check, check_depends_on_x, check_finite
+from evonas.selection import Survivor, tournament
+from evonas.store.records import Candidate
+from evonas.workers.outcome import Measurement
+from evonas.workers.protocol import DependsOnX, Finite
+
+DRAWS_MAX = 64  # to find a child that no earlier candidate equals
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A candidate as a record and as a graph, and what the screening gates measured of it."""
+
+    candidate: Candidate
+    graph: Graph
+    measurements: tuple[Measurement, ...]
+
+
+def propose(config: Config, birth: int, history: History) -> Proposal:
+    """The next candidate; the random numbers derive from (seed, birth)."""
+    rng = Random(f"{config.seed} {birth}")
+    evolution = config.evolution
+    winner: Survivor | None = None
+    if birth <= len(evolution.warm_start):
+        operator, graph = "catalog", pad(catalog[evolution.warm_start[birth - 1]].graph, config.space.space, rng)
+        probed = probe(graph)
+    else:
+        if history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
+            winner = tournament(history.population, evolution.tournament_share, evolution.selection, rng)
+        operator = "mutation" if winner else "random"
+        graph, probed = _draw_new(config, winner, history, rng)
+    equal_to = None if evolution.duplicates == "evaluate" else history.functions.inheritable(probed.fingerprint)
+    parent = winner.birth if winner else None
+    candidate = Candidate.of(
+        graph, probed, birth, seen=history.outcomes, operator=operator, parent=parent, equal_to=equal_to
+    )
+    return Proposal(candidate, graph, screen(config, graph, probed))
+
+
+def _draw_new(config: Config, winner: Survivor | None, history: History, rng: Random) -> tuple[Graph, Probed]:
+    """A mutation of the winner, or a random graph; with `mutate_again` one whose function is new, if one is found."""
+    parent = base = _parsed(winner.graph) if winner else None
+    for draws_left in reversed(range(DRAWS_MAX)):
+        graph = _draw(config, base, rng)
+        if config.evolution.duplicates != "mutate_again" or not draws_left:
+            break
+        if parent and graph.digest == parent.digest:
+            base = graph  # only dead nodes changed: the drift stays; any other known function is drawn anew
+        elif graph.digest not in history.functions:  # a cheap test before the probe
+            probed = probe(graph)
+            if probed.fingerprint not in history.functions:
+                return graph, probed
+            if winner and probed.fingerprint == winner.fingerprint:
+                base = graph
+    return graph, probe(graph)
+
+
+def _draw(config: Config, base: Graph | None, rng: Random) -> Graph:
+    """A mutation of `base`, or without one a random graph, that the constraints allow."""
+    space = config.space
+    while True:
+        graph = mutate(base, space.space, rng, config.evolution.mutations) if base else space.draw(rng)
+        if space.allows(graph):
+            return graph
+
+
+@lru_cache(maxsize=4096)
+def _parsed(graph: str) -> Graph:
+    return Graph.parse(graph)
+
+
+def screen(config: Config, graph: Graph, probed: Probed) -> tuple[Measurement, ...]:
+    """What the gates that need no training measure, up to the first that stops the candidate."""
+    measurements: list[Measurement] = []
+    for gate in config.gates:
+        if isinstance(gate, DependsOnX):
+            measurements.append(_timed(lambda: check_depends_on_x(graph, probed)))
+        elif isinstance(gate, Finite):
+            measurements.append(_timed(lambda: check_finite(graph)))
+        if measurements and not measurements[-1].passed:
+            break
+    return tuple(measurements)
+
+
+def _timed(check: Callable[[], Check]) -> Measurement:
+    started = time.perf_counter()
+    result = check()
+    seconds = time.perf_counter() - started
+    return Measurement(result.gate, "", result.value, result.threshold, 0, result.passed, seconds)
