@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from evonas.search_space.canonical import named_values
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Graph, Leaf, Node
-from evonas.search_space.moments import Layer
+from evonas.search_space.layer import Layer
 from evonas.search_space.primitives import PRIMITIVES
 
 LENGTH_MAX = 4_000  # characters
@@ -29,6 +29,7 @@ _LEAF_NAMES = {leaf.name: index for index, leaf in enumerate(BASE_LEAVES)}
 _PARAMETERS = ("scalar", "vector")
 _BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 _LAYER_NAMES = {*dir(Layer(1)), "genotype", "self", "torch", "mean", "rms", "std"}  # also of its exported source
+_LAYER_NAMES |= {"graph"}  # torch.onnx.export takes a module with this attribute for a script
 _PRINTED_NAME = re.compile(r"(n|k|running_)\d+")  # what formulas, exported source and buffers are named
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from evonas.search_space.graph import BASE_LEAVES, Graph
-from evonas.search_space.moments import Layer, Over
+from evonas.search_space.layer import Layer
+from evonas.search_space.moments import Over
 from evonas.search_space.primitives import PRIMITIVES
 
 SECOND = next(i for i, leaf in enumerate(BASE_LEAVES) if leaf.name == "y")
@@ -31,12 +31,12 @@ class NormAct(Layer):
             return
         for index in sorted(self._live):
             if index < len(self.genotype.leaves) and (leaf := self.genotype.leaves[index]).learned:
-                shape = (num_features,) if leaf.kind == "vector" else ()
-                self.register_parameter(leaf.name, nn.Parameter(torch.full(shape, leaf.value)))
+                shape = (self.num_features,) if leaf.kind == "vector" else ()
+                self.register_parameter(leaf.name, nn.Parameter(self.new_full(shape, leaf.value)))
         for name, start in self._running.values():
-            self.register_buffer(name, torch.full((num_features,), start))
+            self.register_buffer(name, self.new_full((self.num_features,), start))
 
-    def graph(self, x: Tensor, *others: Tensor) -> Tensor:
+    def transform(self, x: Tensor, *others: Tensor) -> Tensor:
         genotype = self.genotype
         inputs_wanted = 1 + (SECOND in self._live)
         if 1 + len(others) != inputs_wanted:

@@ -1,4 +1,4 @@
-"""Index sets, statistics and running moments: the part of every layer that is not its graph.
+"""Index sets, statistics, running moments and their synchronisation between processes.
 
 From HALF on it is copied verbatim into every exported layer, so it uses torch alone, and neither max nor abs: there
 they are primitives.
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 INDEX_SETS = ("bhw", "chw", "hw", "ghw", "c")  # named by the axes that they reduce over
 HALF = (torch.float16, torch.bfloat16)
@@ -192,112 +192,3 @@ class Over:
                 batch = (moment.detach().flatten() * correction).to(self.running.dtype)
                 self.running.mul_(1 - self.momentum).add_(batch, alpha=self.momentum)
         return moment
-
-
-class Layer(nn.Module):
-    """What every layer has beside its graph: y = weight * graph(x) + bias, in any layout.
-
-    `x` has shape (N, ..., C, ...) with C = `num_features` at `channel_dim` (1, or -1 for tokens and channels-last data)
-    and any number of other axes; the result has x's shape and dtype. Empty input moves no running moment.
-
-    groups: of ghw; lowered until it divides C.
-    momentum: the share of the batch in the running moments' next value.
-    eps: added to variances and mean squares, inside the root.
-    unbiased_running_var: of n values, the running variance gets their variance times n / (n - 1), as torch's and timm's
-        does; the official EvoNorm code keeps the biased one.
-    synchronized: batch statistics are those of all processes of torch.distributed's default group, however they share
-        the samples, where there is such a group.
-    apply_act: False where a network has a norm without activation. Left is weight * x + bias, without other parameters
-        and buffers, as in the official EvoNorm code (tensorflow/tpu, resnet_model.py).
-
-    Raises ValueError where an option is out of range or the channels do not fit.
-    """
-
-    def __init__(
-        self,
-        num_features: int,
-        *,
-        channel_dim: int = 1,
-        groups: int = 32,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-        unbiased_running_var: bool = False,
-        synchronized: bool = False,
-        apply_act: bool = True,
-    ) -> None:
-        super().__init__()
-        for name, count in (("num_features", num_features), ("groups", groups)):
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise ValueError(f"{name}: expected an integer of at least 1, got {count}")
-        if not isinstance(channel_dim, int) or channel_dim == 0:
-            raise ValueError(f"channel_dim: expected 1 or -1 (axis 0 is the batch), got {channel_dim!r}")
-        for name, number in (("momentum", momentum), ("eps", eps)):
-            if not isinstance(number, (int, float)):
-                raise ValueError(f"{name}: expected a number, got {number!r}")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum: expected 0 to 1, got {momentum}")
-        if not 0 < eps < float("inf"):
-            raise ValueError(f"eps: expected a number above 0, got {eps}")
-        groups = min(groups, num_features)
-        while num_features % groups:
-            groups -= 1
-        self.num_features = num_features
-        self.channel_dim = channel_dim
-        self.groups = groups
-        self.momentum = momentum
-        self.eps = eps
-        self.unbiased_running_var = unbiased_running_var
-        self.synchronized = synchronized
-        self.apply_act = apply_act
-        self.weight = nn.Parameter(torch.ones(num_features))
-        self.bias = nn.Parameter(torch.zeros(num_features))
-
-    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
-        channel = self.channel_dim
-        if x.ndim < 2 or not -x.ndim < channel < x.ndim or x.shape[channel] != len(self.weight):
-            shape = tuple(x.shape)
-            raise ValueError(f"expected {self.num_features} channels at axis {channel}, got an input of shape {shape}")
-        if not x.is_floating_point():
-            raise ValueError(f"expected a floating-point input, got {x.dtype}")
-        for other in others:
-            if other.ndim != x.ndim or any(
-                n not in (1, wanted) for n, wanted in zip(other.shape, x.shape, strict=True)
-            ):
-                shapes = f"{tuple(other.shape)} beside {tuple(x.shape)}"
-                raise ValueError(f"a second input has the axes of x, each of the same size or 1; got {shapes}")
-        awaited = self.synchronized and self.training and distributed()  # its share, be it empty
-        result = self.graph(x, *others) if self.apply_act and (x.numel() or awaited) else x
-        result = result * self.per_channel(self.weight, result) + self.per_channel(self.bias, result)
-        return result.expand(x.shape).to(x.dtype)
-
-    def graph(self, x: Tensor, *others: Tensor) -> Tensor:
-        raise NotImplementedError("a layer defines its graph")
-
-    def per_channel(self, parameter: Tensor, x: Tensor) -> Tensor:
-        """A (C,) parameter (or a learned scalar) with x's number of axes, and in half precision where x is."""
-        shape = [1] * x.ndim
-        shape[self.channel_dim] = -1
-        return parameter.view(shape).to(x.dtype if x.dtype in HALF else parameter.dtype)
-
-    def number(self, value: float, x: Tensor) -> Tensor:
-        """A constant with x's number of axes, never of less than single precision."""
-        return torch.full([1] * x.ndim, value, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-
-    def over(self, index_set: str, running: Tensor | None = None) -> Over:
-        return Over(
-            index_set,
-            channel_dim=self.channel_dim,
-            groups=self.groups,
-            eps=self.eps,
-            running=running,
-            momentum=self.momentum,
-            training=self.training,
-            unbiased=self.unbiased_running_var,
-            synchronized=self.synchronized,
-        )
-
-    def extra_repr(self) -> str:
-        words = [str(self.num_features), f"channel_dim={self.channel_dim}", f"groups={self.groups}"]
-        usual = {"momentum": 0.1, "eps": 1e-5, "unbiased_running_var": False, "synchronized": False, "apply_act": True}
-        words += [f"{name}={value}" for name in usual if (value := getattr(self, name)) != usual[name]]
-        return ", ".join(words)

@@ -6,8 +6,8 @@ from typing import Any
 from evonas.search_space.catalog import catalog
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
+from evonas.search_space.layer import Layer
 from evonas.search_space.lowering import NormAct
-from evonas.search_space.moments import Layer
 
 
 def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **options: Any) -> Layer:

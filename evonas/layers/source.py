@@ -3,7 +3,7 @@
 import inspect
 from pathlib import Path
 
-from evonas.search_space import moments
+from evonas.search_space import layer, moments
 from evonas.search_space.graph import Graph, Node
 from evonas.search_space.language import formula_lines
 from evonas.search_space.lowering import running_moments
@@ -21,6 +21,7 @@ _FILE = '''"""{title}
 """
 
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -42,11 +43,12 @@ class EvolvedLayer(Layer):
     def __init__(self, num_features: int, *, groups: int = {groups}, **options: Any) -> None:
         super().__init__(num_features, groups=groups, **options)
 {parameters}
-    def graph(self, x: Tensor{second}) -> Tensor:
+    def transform(self, x: Tensor{second}) -> Tensor:
 {body}
 '''
 
 _SOURCE = inspect.getsource(moments)
+_LAYER = inspect.getsource(layer)
 
 
 def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about: str = "", groups: int = 32) -> str:
@@ -60,15 +62,15 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
         if index not in canonical.live:
             continue
         if leaf.learned:
-            shape = "(num_features,)" if leaf.kind == "vector" else "()"
-            parameters.append(f"self.{leaf.name} = nn.Parameter(torch.full({shape}, {leaf.value!r}))")
+            shape = "(self.num_features,)" if leaf.kind == "vector" else "()"
+            parameters.append(f"self.{leaf.name} = nn.Parameter(self.new_full({shape}, {leaf.value!r}))")
             body.append(f"{leaf.name} = self.per_channel(self.{leaf.name}, x)")
         elif leaf.kind == "number":
             body.append(f"{texts[-1]} = self.number({leaf.value!r}, x)")
         elif leaf.name == "y":
             second = ", y: Tensor"
     for name, start in running.values():
-        parameters.append(f'self.register_buffer("{name}", torch.full((num_features,), {start!r}))')
+        parameters.append(f'self.register_buffer("{name}", self.new_full((self.num_features,), {start!r}))')
 
     def aggregation(node: Node, index: int, text: str) -> str:
         row = PRIMITIVES[node.op]
@@ -86,7 +88,7 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
         or "The affine (weight, bias) is part of the layer; so are the running moments, if it has any.",
         eps=EPS,
         functions="\n\n\n".join(functions.values()),
-        moments=_SOURCE[_SOURCE.index("HALF =") :].rstrip(),
+        moments=_SOURCE[_SOURCE.index("HALF =") :] + "\n\n" + _LAYER[_LAYER.index("def whole(") :].rstrip(),
         indented_formula=_indent(graph.formula, 4).strip(),
         groups=groups,
         parameters="".join(f"{' ' * 8}{line}\n" for line in _unless_affine(parameters)),

@@ -289,6 +289,9 @@ def test_a_layer_refuses_other_channels(shape: tuple[int, ...], channel_dim: int
         (8, {"momentum": 1.1}, "momentum: expected 0 to 1, got 1.1"),
         (8, {"eps": 0}, "eps: expected a number above 0, got 0"),
         (8, {"eps": math.nan}, "eps: expected a number above 0, got nan"),
+        (8, {"eps": 1e-50}, "eps: expected a number above 0, got 1e-50, which float32 lacks"),
+        (8, {"channel_dim": 1.0}, "channel_dim: expected an integer, got 1.0"),
+        (8, {"dtype": torch.int64}, "dtype: expected a floating-point type, got torch.int64"),
     ],
 )
 def test_a_layer_fails_at_construction(features: Any, options: dict[str, float], message: str) -> None:
@@ -299,6 +302,27 @@ def test_a_layer_fails_at_construction(features: Any, options: dict[str, float],
 def test_momentum_may_be_0_or_1() -> None:
     for momentum in (0, 1):
         NormAct(Graph.parse("x"), 8, momentum=momentum)
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8])
+def test_numpys_numbers_are_numbers(integer: type[Any]) -> None:
+    layer = NormAct(
+        Graph.parse("x / std_ghw(x)"), integer(8), groups=integer(3), eps=np.float32(0.25), momentum=np.float64(1)
+    )
+    assert (layer.num_features, layer.groups, layer.eps, layer.momentum) == (8, 2, 0.25, 1.0)
+    assert {type(number) for number in (layer.num_features, layer.groups, layer.channel_dim)} == {int}
+    assert layer(torch.zeros(2, 8, 3)).shape == (2, 8, 3)
+
+
+@pytest.mark.parametrize("name", ONE_INPUT)
+def test_the_state_is_made_where_and_of_the_type_that_is_asked_for(name: str) -> None:
+    usual = NormAct(catalog[name].graph, CHANNELS)
+    layer = NormAct(catalog[name].graph, CHANNELS, device="meta", dtype=torch.float64)
+    made = [*layer.parameters(), *layer.buffers()]
+    assert {(value.device.type, value.dtype) for value in made} == {("meta", torch.float64)}
+    assert {name: value.shape for name, value in layer.state_dict().items()} == {
+        name: value.shape for name, value in usual.state_dict().items()
+    }
 
 
 def test_unknown_options_are_errors() -> None:

@@ -14,7 +14,7 @@ from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 
 from evonas.config_file import load_config
-from evonas.search_space.moments import Layer
+from evonas.search_space.layer import Layer
 from evonas.workers.architectures import build
 from evonas.workers.architectures.mobilenet import InvertedBottleneck
 from evonas.workers.architectures.parts import conv, scaled

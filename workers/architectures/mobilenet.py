@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from evonas.search_space.moments import Layer
+from evonas.search_space.layer import Layer
 from evonas.workers.architectures.parts import conv, head, scaled
 from evonas.workers.protocol import MobileNetV2, Stage
 

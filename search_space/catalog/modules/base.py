@@ -5,7 +5,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from evonas.search_space.moments import Layer, full_precision
+from evonas.search_space.layer import Layer
+from evonas.search_space.moments import full_precision
 
 
 class ReferenceModule(Layer):
@@ -25,7 +26,7 @@ class ReferenceModule(Layer):
         result = super().forward(wide, *others)
         return (self.finish(result, wide) if x.numel() else result).to(x.dtype)
 
-    def graph(self, x: Tensor, *others: Tensor) -> Tensor:
+    def transform(self, x: Tensor, *others: Tensor) -> Tensor:
         return self.restored(self.normalize(self.rows(x)), x)
 
     def normalize(self, x: Tensor) -> Tensor:

@@ -1,0 +1,138 @@
+"""The base of every layer: its options, the affine, and what its graph is given.
+
+From `whole` on it is copied verbatim into every exported layer, after moments.py.
+"""
+
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evonas.search_space.moments import HALF, Over, distributed
+
+
+def whole(name: str, value: Any, least: int | None = 1) -> int:
+    """An option that is an integer, a numpy one too."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or (least is not None and value < least):
+        at_least = "" if least is None else f" of at least {least}"
+        raise ValueError(f"{name}: expected an integer{at_least}, got {value}")
+    return int(value)
+
+
+def real(name: str, value: Any) -> float:
+    """An option that is a number, a numpy one too."""
+    if not isinstance(value, Real):
+        raise ValueError(f"{name}: expected a number, got {value!r}")
+    return float(value)
+
+
+class Layer(nn.Module):
+    """What every layer has beside its graph: y = weight * graph(x) + bias, in any layout.
+
+    `x` has shape (N, ..., C, ...) with C = `num_features` at `channel_dim` (1, or -1 for tokens and channels-last data)
+    and any number of other axes; the result has x's shape and dtype. Empty input moves no running moment.
+
+    groups: of ghw; lowered until it divides C.
+    momentum: the share of the batch in the running moments' next value.
+    eps: added to variances and mean squares, inside the root.
+    unbiased_running_var: of n values, the running variance gets their variance times n / (n - 1), as torch's and timm's
+        does; the official EvoNorm code keeps the biased one.
+    synchronized: batch statistics are those of all processes of torch.distributed's default group, however they share
+        the samples, where there is such a group.
+    apply_act: False where a network has a norm without activation. Left is weight * x + bias, without other parameters
+        and buffers, as in the official EvoNorm code (tensorflow/tpu, resnet_model.py).
+    device, dtype: of the parameters and buffers, as in torch's own layers. A layer makes what it adds with `new_full`.
+
+    Raises ValueError where an option is out of range or the channels do not fit.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        channel_dim: int = 1,
+        groups: int = 32,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+        unbiased_running_var: bool = False,
+        synchronized: bool = False,
+        apply_act: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_features = whole("num_features", num_features)
+        self.channel_dim = whole("channel_dim", channel_dim, None)
+        if channel_dim == 0:
+            raise ValueError("channel_dim: expected 1 or -1 (axis 0 is the batch), got 0")
+        self.groups = min(whole("groups", groups), self.num_features)
+        while self.num_features % self.groups:
+            self.groups -= 1
+        self.momentum = real("momentum", momentum)
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum: expected 0 to 1, got {momentum}")
+        self.eps = real("eps", eps)
+        if not torch.finfo(torch.float32).tiny <= eps < float("inf"):
+            raise ValueError(f"eps: expected a number above 0, got {eps}{', which float32 lacks' if eps > 0 else ''}")
+        if dtype is not None and not dtype.is_floating_point:
+            raise ValueError(f"dtype: expected a floating-point type, got {dtype}")
+        self.unbiased_running_var = unbiased_running_var
+        self.synchronized = synchronized
+        self.apply_act = apply_act
+        self.weight = nn.Parameter(torch.ones(self.num_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(self.num_features, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        channel = self.channel_dim
+        if x.ndim < 2 or not -x.ndim < channel < x.ndim or x.shape[channel] != len(self.weight):
+            shape = tuple(x.shape)
+            raise ValueError(f"expected {self.num_features} channels at axis {channel}, got an input of shape {shape}")
+        if not x.is_floating_point():
+            raise ValueError(f"expected a floating-point input, got {x.dtype}")
+        for other in others:
+            if other.ndim != x.ndim or any(
+                n not in (1, wanted) for n, wanted in zip(other.shape, x.shape, strict=True)
+            ):
+                shapes = f"{tuple(other.shape)} beside {tuple(x.shape)}"
+                raise ValueError(f"a second input has the axes of x, each of the same size or 1; got {shapes}")
+        awaited = self.synchronized and self.training and distributed()  # its share, be it empty
+        result = self.transform(x, *others) if self.apply_act and (x.numel() or awaited) else x
+        result = result * self.per_channel(self.weight, result) + self.per_channel(self.bias, result)
+        return result.expand(x.shape).to(x.dtype)
+
+    def transform(self, x: Tensor, *others: Tensor) -> Tensor:
+        raise NotImplementedError("a layer defines what its affine follows")
+
+    def new_full(self, shape: tuple[int, ...], value: float) -> Tensor:
+        """A tensor for a parameter or buffer, on the layer's device and of its type."""
+        return self.weight.detach().new_full(shape, value)
+
+    def per_channel(self, parameter: Tensor, x: Tensor) -> Tensor:
+        """A (C,) parameter (or a learned scalar) with x's number of axes, and in half precision where x is."""
+        shape = [1] * x.ndim
+        shape[self.channel_dim] = -1
+        return parameter.view(shape).to(x.dtype if x.dtype in HALF else parameter.dtype)
+
+    def number(self, value: float, x: Tensor) -> Tensor:
+        """A constant with x's number of axes, never of less than single precision."""
+        return torch.full([1] * x.ndim, value, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+
+    def over(self, index_set: str, running: Tensor | None = None) -> Over:
+        return Over(
+            index_set,
+            channel_dim=self.channel_dim,
+            groups=self.groups,
+            eps=self.eps,
+            running=running,
+            momentum=self.momentum,
+            training=self.training,
+            unbiased=self.unbiased_running_var,
+            synchronized=self.synchronized,
+        )
+
+    def extra_repr(self) -> str:
+        words = [str(self.num_features), f"channel_dim={self.channel_dim}", f"groups={self.groups}"]
+        usual = {"momentum": 0.1, "eps": 1e-5, "unbiased_running_var": False, "synchronized": False, "apply_act": True}
+        words += [f"{name}={value}" for name in usual if (value := getattr(self, name)) != usual[name]]
+        return ", ".join(words)
