@@ -1,20 +1,24 @@
-"""What a graph computes, found by running it: two graphs of one fingerprint agree on this probe.
+"""The function of a graph as a key, found by running it: graphs of one fingerprint agree on the probe.
 
-The same on any number of threads and on any processor, but for graphs that blow up what rounding leaves of an exact
-cancellation: `x / mean_hw(a - mean_hw(a))`.
+The probe is ten passes of the layer in float64: fixed inputs, training and evaluation, learned parameters moved. Passes
+of one shape run at once, by the primitives' own functions (`lowering.evaluate`), along an axis in front of the others.
+Keys do not depend on threads or processor, but for graphs that blow up what rounding leaves of an exact cancellation:
+`x / mean_hw(a - mean_hw(a))`.
 """
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from evonas.search_space.graph import Graph
-from evonas.search_space.lowering import SECOND, NormAct
+from evonas.search_space.graph import Graph, Leaf
+from evonas.search_space.lowering import SECOND, evaluate, running_moments
+from evonas.search_space.moments import INDEX_SETS, Over
 
 VERSION = 3
 SHAPE = (4, 8, 3, 5)  # batch, channels, height, width: with 2 groups no two index sets coincide
@@ -28,8 +32,12 @@ CANCELLED = 1e-10  # of the largest value: what rounding leaves of an exact 0
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """`fingerprint` keeps scale and sign; `family` is the same after per-channel standardisation, for reports only.
-    `change` is the relative difference between the outputs on two inputs, 1 where one is not finite."""
+    """The two keys of a graph, and how much its output changes with x.
+
+    fingerprint: of the outputs, scale and sign kept.
+    family: of the outputs after standardisation of each channel; for reports only.
+    change: relative difference between the outputs on two inputs; 1 where one is not finite.
+    """
 
     fingerprint: str
     family: str
@@ -44,13 +52,13 @@ class _Pass:
     scale: float
     shift: float
     tails: bool = False
-    small: bool = False  # the learned parameters, whatever their start
-    uneven: bool = False  # every channel, and its learned parameters, of a scale of its own; and its shift
+    small: bool = False  # learned parameters are small, whatever their start
+    uneven: bool = False  # each channel has its own scale and shift, its learned parameters too
     shape: tuple[int, ...] = SHAPE
 
 
-# Two graphs that agree on normal input may differ where it is small, large, or far from 0 on either side: std_hw(x) is
-# `max(mean_bhw(x), std_hw(x))` until the mean is the larger.
+# Graphs that agree on normal input may differ where it is small, large, or far from 0 on either side:
+# `max(mean_bhw(x), std_hw(x))` is `std_hw(x)` until the mean is the larger.
 _PASSES = (
     _Pass(True, 0.5, 4.0),  # first where x > 0: running moments that are not a number stay so
     _Pass(False, 0.3, 3.0, small=True, shape=(SHAPE[0], SHAPE[1], 1, 1)),
@@ -64,7 +72,26 @@ _PASSES = (
     _Pass(False, 1.0, -0.5, uneven=True),
 )
 _SCALES = 10.0 ** np.array([0.5, -2.0, -0.5, -1.5, 0.0, -1.0, -2.5, 0.25])  # of the channels of an uneven pass
-_NORMAL, _OTHER = 2, 3  # the passes between whose inputs `change` is measured
+_NORMAL, _OTHER = 2, 3  # `change` is measured between the inputs of these passes
+_SINGLE = 1  # the one pass of another shape; it sees the running moments as pass 0 left them
+_WIDE = tuple(number for number in range(len(_PASSES)) if number != _SINGLE)
+assert _PASSES[0].training and not _PASSES[_SINGLE].training and _PASSES[_NORMAL].training
+_UNIT_MIN = -330
+_UNITS = 10.0 ** np.arange(float(_UNIT_MIN), 309.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stack:
+    """Passes of one shape: `inputs` are (passes, batch, channels, height, width).
+
+    parameters: the pass from which each takes its learned parameters.
+    training: one a pass.
+    """
+
+    x: Tensor
+    y: Tensor
+    parameters: tuple[int, ...]
+    training: tuple[bool, ...]
 
 
 @cache
@@ -81,7 +108,7 @@ def _inputs() -> tuple[tuple[Tensor, Tensor], ...]:
             if each.tails:
                 values[range(SHAPE[0]), channels, 1, 2] = torch.tensor(TAILS, dtype=values.dtype)  # one an example
             if each.shape == SHAPE:
-                # in some channels, for it dominates a mean of 1 / x; without a new sign among the values
+                # in half of the channels, since it dominates a mean of 1 / x; of the sign of the other values
                 values[:, ::2, 0, 0] = math.copysign(NEAR_ZERO, each.shift)
             pair.append(values)
         pairs.append((pair[0], pair[1]))
@@ -89,9 +116,25 @@ def _inputs() -> tuple[tuple[Tensor, Tensor], ...]:
 
 
 @cache
+def _stacks() -> tuple[_Stack, _Stack]:
+    """The passes of full shape, last the normal one with the x of `_OTHER`; and the pass of single positions."""
+    x, y = zip(*_inputs(), strict=True)
+    numbers = (*_WIDE, _NORMAL)
+    wide = _Stack(
+        torch.stack([x[number] for number in (*_WIDE, _OTHER)]),
+        torch.stack([y[number] for number in numbers]),
+        numbers,
+        tuple(_PASSES[number].training for number in numbers),
+    )
+    return wide, _Stack(x[_SINGLE][None], y[_SINGLE][None], (_SINGLE,), (False,))
+
+
+@cache
 def _noise(parameter: str, number: int) -> Tensor:
-    """What a pass adds to a parameter: by its name, so that the rest of the graph does not matter; a little or much,
-    of both signs in the normal passes, else of one or both."""
+    """The values that a pass adds to a parameter, drawn by its name: the rest of the graph does not matter.
+
+    They are small or large, and of both signs in the normal passes, elsewhere of one or both.
+    """
     seed = int.from_bytes(hashlib.sha256(f"{parameter} {number}".encode()).digest()[:8], "big")
     generator = np.random.default_rng(seed)
     values = generator.standard_normal(SHAPE[1])
@@ -103,64 +146,153 @@ def _noise(parameter: str, number: int) -> Tensor:
     return torch.from_numpy(sided * 10.0 ** generator.uniform(-1.5, 0.5))
 
 
+@lru_cache(maxsize=4096)
+def _leaf(leaf: Leaf, numbers: tuple[int, ...]) -> Tensor:
+    """A number, or a learned parameter in each pass, with the axes of a stack."""
+    if not leaf.learned:
+        return torch.full((1, 1, 1, 1, 1), leaf.value, dtype=torch.float64)
+    size = SHAPE[1] if leaf.kind == "vector" else 1
+    start = torch.full((size,), leaf.value, dtype=torch.float32).double()  # as a layer's parameter starts
+    noises = [(_PASSES[number].small, _noise(leaf.name, number)[:size]) for number in numbers]
+    values = [SMALL * noise if small else start + noise for small, noise in noises]
+    return torch.stack(values).view(len(numbers), 1, size, 1, 1)
+
+
+class _OverPasses(Over):
+    """`Over` for values with an axis of passes in front of their own.
+
+    Over the batch, a pass in training has its batch's moment and moves the running one; a pass in evaluation has the
+    running moment, which starts as `running`. `after_first` is the running moment after the first pass.
+    """
+
+    def __init__(self, index_set: str, training: tuple[bool, ...] = (), running: Tensor | None = None) -> None:
+        super().__init__(index_set, groups=GROUPS)
+        self.passes = training
+        self.before = running
+        self.after_first = running
+
+    def mean(self, a: Tensor) -> Tensor:
+        return self._of_passes(super().mean, a)
+
+    def mean_square(self, a: Tensor) -> Tensor:
+        return self._of_passes(super().mean_square, a)
+
+    def variance(self, a: Tensor) -> Tensor:
+        return self._of_passes(super().variance, a)
+
+    def _of_passes(self, moment: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
+        passes, samples, channels, *positions = a.shape
+        if self.before is None:
+            moments = moment(a.flatten(0, 1))
+            return moments.view(passes, -1, *moments.shape[1:])
+        by_pass = moment(a.transpose(0, 1).reshape(samples, passes * channels, *positions))
+        return self._run(by_pass.view(passes, channels).expand(len(self.passes), SHAPE[1]))
+
+    def _run(self, moments: Tensor) -> Tensor:
+        """(passes, channels) -> the batch's moments in training, the running ones between; the passes run in turn."""
+        assert self.before is not None
+        running = self.before
+        used: list[Tensor] = []
+        for number, (training, moment) in enumerate(zip(self.passes, moments.unbind(), strict=True)):
+            if training:
+                running = running.mul(1 - self.momentum).add_(moment, alpha=self.momentum)
+            used.append(moment if training else running)
+            if number == 0:
+                self.after_first = running
+        return torch.stack(used).view(-1, 1, SHAPE[1], 1, 1)
+
+
+_OVER = {index_set: _OverPasses(index_set) for index_set in INDEX_SETS}
+
+
 @torch.no_grad()
 def probe(graph: Graph) -> Probed:
-    """The layer's outputs in float64 on fixed inputs, in training and evaluation, its learned parameters moved."""
-    layer = NormAct(graph, SHAPE[1], groups=GROUPS).double()
-    wanted = 1 + (SECOND in layer.genotype.live)
-    learned = {name: p for name, p in layer.named_parameters() if name not in ("weight", "bias")}
-    start = {name: p.clone() for name, p in learned.items()}
-
-    def run(number: int, *inputs: Tensor) -> Tensor:
-        for name, parameter in learned.items():
-            noise = _noise(name, number)[: parameter.numel()].view(parameter.shape)
-            parameter.copy_(SMALL * noise if _PASSES[number].small else start[name] + noise)
-        output: Tensor = layer.train(_PASSES[number].training)(*inputs[:wanted])
-        return output
-
-    outputs = [run(number, *pair) for number, pair in enumerate(_inputs())]
-    normal, other = outputs[_NORMAL], run(_NORMAL, _inputs()[_OTHER][0], _inputs()[_NORMAL][1])
-    scale = float(normal.abs().max())
-    finite = all(bool(torch.isfinite(each).all()) for each in (normal, other, outputs[_OTHER]))
-    change = float((normal - other).abs().max()) / scale if finite and scale > 0 else float(not finite)
-    return Probed(_digest(outputs), _digest(_standardised(outputs)), change)
+    """The graph's keys: of its outputs in float64 on fixed inputs, its learned parameters moved."""
+    canonical = graph.canonical()
+    wide, single = _stacks()
+    overs = {
+        index: _OverPasses("bhw", wide.training, torch.full((SHAPE[1],), start, dtype=torch.float64))
+        for index, (_, start) in running_moments(canonical).items()
+    }
+    outputs = _outputs(canonical, wide, overs)
+    overs = {index: _OverPasses("bhw", single.training, over.after_first) for index, over in overs.items()}
+    alone = _outputs(canonical, single, overs)
+    normal, of_other, other = (outputs[row].numpy() for row in (_WIDE.index(_NORMAL), _WIDE.index(_OTHER), -1))
+    of_passes = outputs[:-1]
+    family = _digest(_standardised(of_passes), _standardised(alone))
+    return Probed(_digest(of_passes, alone), family, _change(normal, other, of_other))
 
 
-def _standardised(outputs: list[Tensor]) -> list[Tensor]:
-    """Each per channel, to mean 0 and standard deviation 1; what is constant but for rounding becomes 0."""
-    standardised: dict[int, Tensor] = {}
-    for shape in {each.shape for each in outputs}:  # together: these are small tensors
-        numbers = [number for number, each in enumerate(outputs) if each.shape == shape]
-        a = torch.stack([outputs[number] for number in numbers])
-        centred = a - a.mean((1, 3, 4), keepdim=True)
-        centred = torch.where(centred.abs() <= CANCELLED * a.abs().amax((1, 2, 3, 4), keepdim=True), 0.0, centred)
-        deviation = centred.square().mean((1, 3, 4), keepdim=True).sqrt()
-        standardised |= zip(numbers, torch.where(deviation > 0, centred / deviation, centred), strict=True)
-    return [standardised[number] for number in range(len(outputs))]
+def _outputs(canonical: Graph, stack: _Stack, aggregations: dict[int, _OverPasses]) -> Tensor:
+    leaves = []
+    for index, leaf in enumerate(canonical.leaves):
+        if leaf.kind == "input":
+            leaves.append(stack.y if index == SECOND else stack.x)
+        else:
+            leaves.append(_leaf(leaf, stack.parameters))
+    output = evaluate(canonical, leaves, lambda index, index_set: aggregations.get(index, _OVER[index_set]))
+    return output.expand(stack.x.shape).contiguous()
 
 
-def _digest(outputs: list[Tensor]) -> str:
-    rows = np.zeros((len(outputs), max(each.numel() for each in outputs)))
-    for row, each in zip(rows, outputs, strict=True):
-        row[: each.numel()] = each.numpy().ravel()
-    significant = _significant(rows)
+def _change(normal: np.ndarray, other: np.ndarray, of_other: np.ndarray) -> float:
+    """The relative difference between the outputs of the normal pass on its own x and on another's."""
+    scale = float(np.abs(normal).max())
+    if not all(np.isfinite(each).all() for each in (normal, other, of_other)):
+        return 1.0
+    return float(np.abs(normal - other).max()) / scale if scale > 0 else 0.0
+
+
+def _standardised(outputs: Tensor) -> Tensor:
+    """Each channel of each pass to mean 0 and standard deviation 1; a channel constant but for rounding becomes 0."""
+    largest = np.abs(outputs.numpy()).max((1, 2, 3, 4), keepdims=True)
+    centred = outputs - outputs.mean((1, 3, 4), keepdim=True)
+    values = centred.numpy()  # the same memory; numpy's masks are quicker than torch's
+    with np.errstate(all="ignore"):
+        np.copyto(values, 0.0, where=np.abs(values) <= CANCELLED * largest)
+        deviation = centred.square().mean((1, 3, 4), keepdim=True).sqrt_().numpy()
+        values /= np.where(deviation > 0, deviation, 1.0)
+    return centred
+
+
+def _digest(wide: Tensor, single: Tensor) -> str:
+    """The key of the passes of full shape and the single position, in the order of the passes."""
+    values, length = np.zeros((len(_PASSES), math.prod(SHAPE))), single.numel()
+    of_passes = wide.numpy().reshape(len(wide), -1)
+    values[:_SINGLE] = of_passes[:_SINGLE]
+    values[_SINGLE, :length] = single.numpy().ravel()
+    values[_SINGLE + 1 :] = of_passes[_SINGLE:]
+    rows = _significant(values)
     digest = hashlib.sha256(str(VERSION).encode())
-    for number, each in enumerate(outputs):
-        digest.update(significant[:, number, : each.numel()].tobytes())
+    for part in (rows[:_SINGLE], rows[_SINGLE, :, :length].copy(), rows[_SINGLE + 1 :]):
+        digest.update(part.data)
     return digest.hexdigest()[:32]
 
 
 def _significant(values: np.ndarray) -> np.ndarray:
-    """Rounded to 6 significant digits; one NaN, one zero, and no sign of zero. Of each row what is next to nothing
-    beside its largest is 0."""
+    """(rows, 3, values): each row rounded to 6 significant digits as whole digits, exponents and kinds.
+
+    Kinds are 0 for numbers, 1 for inf, 2 for -inf, 3 for NaN: there is one NaN, one zero, and no sign of zero. A value
+    that is nothing beside the largest of its row is 0. `values` is overwritten.
+    """
+    rounded = np.zeros((len(values), 3, values.shape[1]))
+    whole, exponent, kind = (rounded[:, part] for part in range(3))
     finite = np.isfinite(values)
-    size = np.abs(np.where(finite, values, 0.0))
-    values = np.where(finite & (size <= CANCELLED * size.max(axis=1, keepdims=True)), 0.0, values)
+    if not finite.all():
+        kind[:] = np.where(np.isnan(values), 3.0, np.where(values > 0, 1.0, 2.0))
+        kind[finite] = 0.0
+        values[~finite] = 0.0
+    size = np.abs(values)
+    nothing = size <= CANCELLED * size.max(axis=1, keepdims=True)
+    np.copyto(size, 1.0, where=nothing)
+    np.floor(np.log10(size, out=size), out=exponent)
     with np.errstate(all="ignore"):
-        exponent = np.floor(np.log10(np.where(finite & (values != 0), np.abs(values), 1.0)))
-        unit = 10.0 ** (exponent - (DIGITS - 1))
-        mantissa = np.rint(values / unit)
-    whole = np.where(finite, mantissa, 0.0)
-    kind = np.where(np.isnan(values), 3.0, np.where(values == np.inf, 1.0, np.where(values == -np.inf, 2.0, 0.0)))
-    carried = np.abs(whole) == 10.0**DIGITS
-    return np.stack([np.where(carried, whole / 10, whole) + 0.0, np.where(finite, exponent + carried, 0.0), kind])
+        values /= _UNITS.take(exponent.astype(np.intp) - (_UNIT_MIN + DIGITS - 1))
+        np.rint(values, out=whole)
+    np.copyto(whole, 0.0, where=nothing)
+    np.abs(whole, out=size)
+    if size.max() >= 10.0**DIGITS:
+        carried = size == 10.0**DIGITS
+        whole[carried] /= 10
+        exponent[carried] += 1
+    whole += 0.0
+    return rounded

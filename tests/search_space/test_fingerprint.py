@@ -100,6 +100,37 @@ def test_a_factor_changes_the_fingerprint_and_not_the_family(text: str) -> None:
     assert probed(text).family == probed(scaled).family
 
 
+# From the first implementation of version 3, which ran the passes one by one through an nn.Module: stored keys stay.
+ZERO = "20dd9c20d699bf9d598ced50754a1974"
+STORED = {
+    "x": ("e56a185599e3e20ff70ad89fb4e92e52", "1bc6bab5dd2199a616a59c071bbc8c34"),
+    "y": ("30e439da077a418408f7cfd6b708e568", "a3c05d7c1503efd9d2a85ec29ed5743e"),
+    "zero": (ZERO, ZERO),
+    "x / zero": ("f7b09078ec1a8e75a1f6cc37667664dc", "92119a5504214bfb57c5a502f9979cbf"),
+    "x * sigmoid(v1 * x) / std_ghw(x)": ("bd54e178d22fc189d08b8d37b7aaa423", "fb823f8bf6380d3205bde3a3abeb9e2e"),
+    "x / max(std_bhw(x), v1 * x + std_hw(x))": ("720904a977e9688b48277eb1fc7e8000", "a0b3886344243e8bcd7203a12368a2c5"),
+    "max((x - mean_bhw(x)) / std_bhw(x), zero)": (
+        "154904a0779df7f92a3818be7c5f638c",
+        "8c50c58e65b549780dd3c6007a5bc1c7",
+    ),
+    "alpha = scalar(0.5)\ntanh(alpha * x)": ("adfd8947e9288d23cea323e24ce2abeb", "dc008e5993a07d36db0735925dc2d6c6"),
+    "alpha = vector(0.05)\na = x + abs(alpha) * (y / rms_c(y) - x)\na / rms_c(a)": (
+        "50a71daf046afac91d871d9d953520cb",
+        "73d546ac02eaa1b6eeb9cb73fb0d2434",
+    ),
+    "a = scalar(2)\nrms_bhw(a * x) + 0.1 * mean_chw(exp(x))": (
+        "9eaa982f4b1739588886dce2f1168542",
+        "512d8b92c2fda37d0f448601d03d4bc4",
+    ),
+    "square(mean_bhw(x)) + log(rms_bhw(exp(x)))": ("f1d935653906c2a253608d5daa2bb481", ZERO),
+}
+
+
+@pytest.mark.parametrize("text", STORED)
+def test_stored_keys_stay(text: str) -> None:
+    assert (probed(text).fingerprint, probed(text).family) == STORED[text]
+
+
 def test_known_layers_differ_in_fingerprint() -> None:
     found = {probe(graph).fingerprint: name for name, graph in catalog.graphs.items()}
     assert len(found) == len(catalog.graphs)
