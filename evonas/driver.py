@@ -5,7 +5,6 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from evonas.config_file import dump_config, load_config, parse_config
 from evonas.evolution import Search
 from evonas.final import best_birth, contenders, fresh_seeds, missing, rerank
 from evonas.history import History, rebuild
+from evonas.progress import ProgressBar, Watcher
 from evonas.run import Run
 from evonas.search_space import fingerprint
 from evonas.search_space.errors import InputError
@@ -31,31 +31,22 @@ from evonas.workers import data
 BEST_LAYER = "best_layer.py"
 
 
-@dataclass
-class Watcher:
-    """What a search tells while it runs; the command line's display is one."""
-
-    history: History | None = None
-
-    def started(self, config: Config, reference: str, history: History, workers: int) -> None:
-        self.history = history
-
-    def progress(self, history: History) -> None:
-        pass
-
-    def reranked(self, done: int, total: int) -> None:
-        pass
-
-
 def search(
     config: Config | Mapping[str, Any] | str | Path,
     run: str | Path | None = None,
     *,
     settings: Sequence[str] = (),
+    progress: bool = True,
     watcher: Watcher | None = None,
 ) -> Run:
-    """Launch a search and wait for its end. `config` is a YAML file, a mapping or a Config; `run` the folder to make
-    (default: the next free `results/<name>-<nnn>`); `settings` are laid over the file, such as "evolution.births=100".
+    """Launch a search and wait for its end.
+
+    Args:
+        config: a YAML file, a mapping or a Config.
+        run: the folder to make; by default the next free `results/<name>-<nnn>`.
+        settings: laid over the file, such as "evolution.births=100".
+        progress: whether a terminal or a notebook shows a bar.
+        watcher: told of the search while it runs, in the place of the bar.
 
     Raises InputError for bad input before anything is written, and Stopped on Ctrl-C or SIGTERM, after which `resume`
     goes on.
@@ -76,7 +67,7 @@ def search(
             store = Store.create(address, config, {**_versions(folder), "split": images})
             (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
             session = Session(pool, store, should_stop)
-            return _drive(session, Reader(address), history, folder, watcher or Watcher())
+            return _drive(session, Reader(address), history, folder, watcher or _bar(progress))
         except InputError:
             if not history.baseline:  # nothing is lost: there was nothing
                 if store is not None:
@@ -88,7 +79,7 @@ def search(
                 store.close()
 
 
-def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
+def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = None) -> Run:
     """Go on where a stopped or killed run was, with the candidates that were in flight. A finished run stays as it is,
     but that retrainings that crashed are tried again. Raises as `search` does."""
     reader = Reader(locate(run))
@@ -100,7 +91,7 @@ def resume(run: str | Path, *, watcher: Watcher | None = None) -> Run:
         with open_pool(reader.config) as pool, stop_signals() as should_stop:
             reader = Reader(reader.address)  # now that nobody else writes
             session = Session(pool, store, should_stop)
-            return _drive(session, reader, rebuild(reader), run, watcher or Watcher())
+            return _drive(session, reader, rebuild(reader), run, watcher or _bar(progress))
     finally:
         store.close()
 
@@ -125,7 +116,13 @@ def _drive(session: Session, reader: Reader, history: History, reference: str | 
     except (Stopped, KeyboardInterrupt):
         store.event("stopped", "asked to stop")
         raise
+    finally:
+        watcher.ended()
     return run
+
+
+def _bar(progress: bool) -> Watcher:
+    return ProgressBar() if progress else Watcher()
 
 
 def check_images(reader: Reader) -> None:

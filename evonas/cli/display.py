@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from evonas.config import BASELINE, Config
-from evonas.driver import Watcher
 from evonas.final import FinalRow
 from evonas.history import History
+from evonas.progress import Watcher
 from evonas.run import Run
 from evonas.search_space.graph import Graph
 

@@ -21,9 +21,10 @@ import torch
 from PIL import Image
 
 import evonas
-from evonas.driver import BEST_LAYER, Watcher, _from_anywhere
+from evonas.driver import BEST_LAYER, _from_anywhere
 from evonas.final import contenders, fresh_seeds
 from evonas.history import History
+from evonas.progress import Watcher
 from evonas.run import Run
 from evonas.search_space.errors import InputError
 from evonas.store.queries import Reader
