@@ -1,26 +1,28 @@
 """evonas catalog, catalog show: the known layers."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
-from evonas.cli.display import one_line, terminal
-from evonas.cli.query import JSON, PICTURE, indent, print_json
-from evonas.report.picture import draw
-from evonas.search_space.catalog import KnownLayer
-from evonas.search_space.catalog import catalog as known_layers
-from evonas.search_space.latex import latex
+import evonas
+from evonas.cli.options import JSON, PICTURE
+from evonas.cli.query import indent, print_json
+from evonas.cli.tables import Column, TextTable, one_line, terminal
 
+if TYPE_CHECKING:
+    from evonas.search_space.catalog import KnownLayer
+
+AFFINE = ("weight", "bias")  # of every layer, so that the table does not count them
 _DEPENDS = {True: "yes", False: "no", None: "-"}
 
 
-@click.group(short_help="The known layers of the literature.", invoke_without_command=True)
+@click.group(invoke_without_command=True)
 @JSON
 @click.pass_context
 def catalog(context: click.Context, as_json: bool) -> None:
     """The known layers of the literature: graphs, reference modules, and what is no drop-in layer, with the reason.
+    "learned" counts the learned scalars and vectors beside weight and bias.
 
     \b
     Example: evonas catalog
@@ -30,18 +32,19 @@ def catalog(context: click.Context, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     if as_json:
-        print_json([_told(row) for row in known_layers.values()])
+        print_json([_told(row) for row in evonas.catalog.values()])
         return
-    console = terminal()
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for column, width in (("name", 16), ("year", 4), ("kind", 6), ("batch dependent", 9), ("parameters", 15)):
-        table.add_column(column, max_width=width if console.is_terminal else None)
-    table.add_column("formula, or why it is no layer here", overflow="fold")
-    for row in known_layers.values():
-        parameters = ", ".join(each.name for each in row.parameters) or "-"
-        cells = (row.kind, _DEPENDS[row.batch_dependent], parameters, one_line(row.reason or row.text))
-        table.add_row(row.name, str(row.year), *cells, style="dim" if row.reason else "")
-    console.print(table)
+    table = TextTable(
+        Column("name", is_key=True),
+        *(Column(title) for title in ("year", "kind", "batch dependent")),
+        Column("learned", is_number=True),
+        Column("formula, or why it is no layer here", folds=True, is_prose=True),
+    )
+    for row in evonas.catalog.values():
+        learned = str(sum(each.name not in AFFINE for each in row.parameters) or "-")
+        cells = (row.kind, _DEPENDS[row.batch_dependent], learned, one_line(row.reason or row.text))
+        table.add(row.name, str(row.year), *cells, style="dim" if row.reason else "")
+    terminal().print(table)
 
 
 @catalog.command(short_help="One known layer, with all that is known.")
@@ -55,7 +58,9 @@ def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> N
     \b
     Example: evonas catalog show EvoNorm-S0 --picture s0.svg
     """
-    row = known_layers[name]
+    from evonas.report.picture import draw
+
+    row = evonas.catalog[name]
     if picture:
         draw(row.graph, picture)
     told = _told(row)
@@ -77,11 +82,9 @@ def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> N
             console.print(f"\n{title}", style="bold")
             console.print(indent(text), soft_wrap=True)
     if row.parameters:
-        table = Table(box=None, padding=(0, 2, 0, 2), show_edge=False)
-        for column in ("parameter", "kind", "starts at"):
-            table.add_column(column)
+        table = TextTable(*(Column(title) for title in ("parameter", "kind", "starts at")))
         for each in row.parameters:
-            table.add_row(each.name, each.kind, f"{each.value:g}")
+            table.add(each.name, each.kind, f"{each.value:g}")
         console.print()
         console.print(table)
     console.print(f"\nsource ({row.label}): {row.source}", soft_wrap=True)
@@ -91,7 +94,9 @@ def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> N
         console.print(f"\nWrote {picture}.", soft_wrap=True)
 
 
-def _told(row: KnownLayer) -> dict[str, Any]:
+def _told(row: "KnownLayer") -> dict[str, Any]:
+    from evonas.search_space.latex import latex
+
     return {
         "name": row.name,
         "kind": row.kind,

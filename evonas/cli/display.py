@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from evonas.cli.tables import accuracy_text, duration, one_line, terminal
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
 from evonas.history import History
@@ -19,12 +20,6 @@ from evonas.run import Run
 from evonas.search_space.graph import Graph
 
 LINE_EVERY_SECONDS = 20.0  # where there is no terminal
-
-
-def terminal() -> Console:
-    """Plain text is printed as it is; where no terminal is, lines are as long as they need to be."""
-    console = Console(markup=False, highlight=False, emoji=False)
-    return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=1000)
 
 
 class Display(Watcher):
@@ -171,26 +166,6 @@ class Display(Watcher):
 
 def _accuracies(of: dict[str, float]) -> str:
     return " ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in of.items())
-
-
-def one_line(formula: str) -> str:
-    return "; ".join(formula.splitlines())
-
-
-def duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def accuracy_text(value: tuple[float, float | None] | None) -> str:
-    if value is None:
-        return "-"
-    mean, spread = value
-    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ±{spread:.3f}"
 
 
 def final_table(rows: list[FinalRow], proxies: list[str]) -> Table:

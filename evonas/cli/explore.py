@@ -4,16 +4,14 @@ import sys
 
 import click
 
-from evonas.cli.display import one_line, terminal
-from evonas.cli.query import BIRTH, COUNT, JSON, RUN, candidate_json, print_json, survivors_table
-from evonas.store.queries import Reader
-from evonas.store.records import columns
-from evonas.studies.replay import replay as measure_replay
+from evonas.cli.options import BIRTH, COUNT, JSON, RUN
+from evonas.cli.query import candidate_json, print_json, survivors_table
+from evonas.cli.tables import one_line, terminal
 
 SHOWN = 20  # differences
 
 
-@click.command(short_help="The best survivors that use some operations, or none of others.")
+@click.command()
 @RUN
 @click.option("--uses", metavar="OP", multiple=True, help="A live node's operation, such as std_ghw; repeatable.")
 @click.option("--lacks", metavar="OP", multiple=True, help="An operation of no live node; repeatable.")
@@ -30,6 +28,8 @@ def find(
     \b
     Example: evonas find results/quickstart-000 --uses std_ghw --no-batch
     """
+    from evonas.store.queries import Reader
+
     reader = Reader.open(run)
     records = reader.find(uses, lacks, batch_dependent=batch_dependent, n=n)
     if as_json:
@@ -40,7 +40,7 @@ def find(
         terminal().print("No survivor is such a layer.")
 
 
-@click.command(short_help="A candidate's ancestors and children.")
+@click.command()
 @RUN
 @BIRTH
 @JSON
@@ -50,6 +50,8 @@ def lineage(run: str, birth: int, as_json: bool) -> None:
     \b
     Example: evonas lineage results/quickstart-000 17
     """
+    from evonas.store.queries import Reader
+
     reader = Reader.open(run)
     line, children = reader.lineage(birth), reader.children(birth)
     if as_json:
@@ -61,7 +63,7 @@ def lineage(run: str, birth: int, as_json: bool) -> None:
     console.print(f"\nchildren: {shown or 'none'}", soft_wrap=True)
 
 
-@click.command(short_help="Derive every proposal again from the records before it.")
+@click.command()
 @RUN
 @JSON
 def replay(run: str, as_json: bool) -> None:
@@ -72,6 +74,10 @@ def replay(run: str, as_json: bool) -> None:
     \b
     Example: evonas replay results/quickstart-000
     """
+    from evonas.store.queries import Reader
+    from evonas.store.records import columns
+    from evonas.studies.replay import replay as measure_replay
+
     reader = Reader.open(run)
     births = sum(reader.counts()[0].values())
     found = measure_replay(run)

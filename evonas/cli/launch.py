@@ -5,20 +5,15 @@ from pathlib import Path
 
 import click
 
-from evonas.cli.display import terminal
-from evonas.cli.query import JSON, print_json
-from evonas.cluster import failure, follow
-from evonas.cluster import submit as submit_search
-from evonas.config_file import load_config
-from evonas.store.records import columns
-from evonas.studies.doctor import doctor as examine
+import evonas
+from evonas.cli.options import CONFIG, JSON, SET
+from evonas.cli.query import print_json
+from evonas.cli.tables import terminal
 
-CONFIG = click.argument("config", type=click.Path(path_type=Path))
-SET = click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Lay a value over the config.")
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
-@click.command(short_help="Check everything before a launch, and tell what it costs.")
+@click.command()
 @CONFIG
 @SET
 @JSON
@@ -31,7 +26,10 @@ def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     \b
     Example: evonas doctor quickstart.yaml --set cluster.address=auto
     """
-    loaded, console, found = load_config(config, settings), terminal(), []
+    from evonas.store.records import columns
+    from evonas.studies.doctor import doctor as examine
+
+    loaded, console, found = evonas.load_config(config, settings), terminal(), []
     for each in examine(loaded):
         found.append(each)
         if not as_json:
@@ -42,7 +40,7 @@ def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     sys.exit(any(each.verdict == "failed" for each in found))
 
 
-@click.command(short_help="Send a search to a Ray cluster, as a job.")
+@click.command()
 @CONFIG
 @click.option("--address", required=True, metavar="URL", help="Of the cluster's dashboard: http://HEAD:8265.")
 @click.option("--run", metavar="FOLDER", help="On the cluster's head: an absolute path that outlives the job.")
@@ -57,7 +55,10 @@ def submit(config: Path, address: str, run: str | None, follows: bool, settings:
     \b
     Example: evonas submit cifar10.yaml --address http://head:8265 --run /shared/runs/first
     """
-    job = submit_search(load_config(config, settings), address, run=run)
+    from evonas.cluster import failure, follow
+    from evonas.cluster import submit as submit_search
+
+    job = submit_search(evonas.load_config(config, settings), address, run=run)
     print(f"Sent as {job}. Its output: ray job logs {job} --address {address}")
     if follows:
         for text in follow(address, job):

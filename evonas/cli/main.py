@@ -1,55 +1,117 @@
-"""The command `evonas`."""
+"""The command `evonas`: its commands by name, and the one door of every error."""
 
 import os
 import sys
+from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
-from evonas.cli import catalog, explore, launch, query, search, study
-from evonas.search_space.errors import InputError
-from evonas.store.store import StoreError
-from evonas.workers.ray_pool import ClusterLost
+import evonas
+from evonas.cli.output import OutputError, standard_streams
+from evonas.search_space.errors import InputError, did_you_mean
 
 KEPT = "what was recorded is kept, and `evonas resume` goes on"
+COMMANDS = {  # name: the file of this folder that has it, and what it does
+    "init": ("search", "Write a commented config to start from."),
+    "search": ("search", "Launch a search."),
+    "resume": ("search", "Go on with a stopped or killed run."),
+    "status": ("query", "Counts by state and gate, and the time left."),
+    "top": ("query", "The best survivors, with one seed."),
+    "show": ("query", "One candidate, with all that is known."),
+    "find": ("explore", "The best survivors that use some operations, or none of others."),
+    "lineage": ("explore", "A candidate's ancestors and children."),
+    "export": ("query", "Write a layer as a Python file."),
+    "dump": ("query", "All records as JSON lines."),
+    "replay": ("explore", "Derive every proposal again from the records before it."),
+    "funnel": ("study", "What each gate stopped, at what cost, and how often wrongly."),
+    "validate": ("study", "Test accuracy of a finished search's best."),
+    "noise": ("study", "How far accuracies spread over seeds."),
+    "bench": ("study", "Which way to run pays on this machine."),
+    "doctor": ("launch", "Check everything before a launch, and tell what it costs."),
+    "submit": ("launch", "Send a search to a Ray cluster, as a job."),
+    "catalog": ("catalog", "The known layers of the literature."),
+}
 
 
-@click.group(context_settings={"max_content_width": 100})
-@click.version_option(package_name="evonas")
+class _Commands(click.Group):
+    """Imports a command when it is invoked or its own help is asked; the help of all and completion need none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        if cmd_name not in COMMANDS:
+            raise InputError(f"no command '{cmd_name}'{did_you_mean(cmd_name, COMMANDS)}")
+        file, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"evonas.cli.{file}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=COMMANDS[name][1]) for name in names), *options]
+
+
+@click.group(cls=_Commands, context_settings={"max_content_width": 100})
+@click.version_option(evonas.__version__)
 def app() -> None:
     """Evolve normalization-activation layers: launch a search, query what it found, export the winners."""
 
 
-for _command in (
-    *(search.init, search.search, search.resume),
-    *(query.status, query.top, query.show, query.dump, query.export),
-    *(explore.find, explore.lineage, explore.replay),
-    *(launch.doctor, launch.submit),
-    *(study.funnel, study.validate, study.noise, study.bench_command),
-    catalog.catalog,
-):
-    app.add_command(_command)
-
-
 def main() -> None:
-    """Run the command; bad input is one line and exit code 2."""
+    """Run the command. Bad input is one line and exit code 2, an output that cannot be written one line and 1, a closed
+    pipe the quiet end of a Unix tool (141)."""
+    with standard_streams():
+        try:
+            code = _run()
+            sys.stdout.flush()
+        except OutputError as error:
+            code = error.exit_code if error.is_quiet else _say(str(error), error.exit_code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code."""
     try:
-        sys.exit(app(standalone_mode=False))
+        return app(prog_name="evonas", standalone_mode=False) or 0
+    except SystemExit as stop:
+        return int(stop.code or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message(), file=sys.stderr)
-        sys.exit(2)
+        return 2
     except click.ClickException as error:
-        _fail(f"{error.format_message()} (see evonas --help)", 2)
+        return _say(f"{error.format_message()} (see evonas --help)", 2)
     except InputError as error:
-        _fail(str(error), 2)
-    except StoreError as error:
-        _fail(f"{error}; {KEPT}", 1)
-    except ClusterLost as error:
-        print(f"evonas: {error}; {KEPT}", file=sys.stderr, flush=True)
-        os._exit(1)  # all is closed but Ray, which would wait for the head
+        return _say(str(error), 2)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        return 130
+    except OutputError:
+        raise
+    except Exception as error:
+        return _lost(error)
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"evonas: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
+def _lost(error: Exception) -> int:
+    """The exit code where a run's database or cluster was lost; any other error is raised again."""
+    from evonas.store.store import StoreError  # seconds, which a command that does not fail saves
+    from evonas.workers.ray_pool import ClusterLost
+
+    match error:
+        case StoreError():
+            return _say(f"{error}; {KEPT}", 1)
+        case ClusterLost():
+            _say(f"{error}; {KEPT}", 1)
+            sys.stdout.flush()
+            os._exit(1)  # all is closed but Ray, which would wait for the head
+        case _:
+            raise error
+
+
+def _say(message: str, code: int) -> int:
+    print(f"evonas: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return code

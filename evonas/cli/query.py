@@ -1,34 +1,24 @@
 """evonas status, top, show, dump, export: answers from the database alone."""
 
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
-from evonas.cli.display import duration, one_line, terminal
-from evonas.config import BASELINE
-from evonas.report.picture import draw
-from evonas.run import open_run
+from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
+from evonas.cli.tables import duration, one_line, terminal
 from evonas.search_space.errors import InputError
-from evonas.search_space.graph import Graph
-from evonas.search_space.latex import latex
-from evonas.store.queries import Reader
-from evonas.store.records import Record, columns, jsonable
 from evonas.workers.outcome import Crash, Fitness, Outcome, Rejection
 
-RUN = click.argument("run")
-BIRTH = click.argument("birth", type=int)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-COUNT = click.option("-n", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="How many.")
-PICTURE = click.option("--picture", metavar="FILE", type=click.Path(path_type=Path), help="Draw it: .svg or .png.")
+if TYPE_CHECKING:
+    from evonas.store.queries import Reader
+    from evonas.store.records import Record
 
 
-@click.command(short_help="Counts by state and gate, and the time left.")
+@click.command()
 @RUN
 @JSON
 def status(run: str, as_json: bool) -> None:
@@ -37,6 +27,9 @@ def status(run: str, as_json: bool) -> None:
     \b
     Example: evonas status results/quickstart-000
     """
+    from evonas.config import BASELINE
+    from evonas.store.queries import Reader
+
     reader = Reader.open(run)
     config = reader.config
     states, gates = reader.counts()
@@ -84,7 +77,7 @@ def status(run: str, as_json: bool) -> None:
         console.print(f"{rate:.2f} outcomes a second; at most about {duration(left)} left")
 
 
-@click.command(short_help="The best survivors, with one seed.")
+@click.command()
 @RUN
 @click.option("-n", type=click.IntRange(1, 1_000_000), help="How many [10; of the front all].")
 @click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
@@ -99,6 +92,9 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
     \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
     """
+    from evonas.config import BASELINE
+    from evonas.store.queries import Reader
+
     if front and (by is not None or after is not None):
         raise InputError("--front: it is listed by the mean; without --by and --after")
     reader = Reader.open(run)
@@ -119,13 +115,15 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
         console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}", soft_wrap=True)
 
 
-def _baselines(reader: Reader) -> list[Fitness]:
+def _baselines(reader: "Reader") -> list[Fitness]:
     outcomes = [each.evaluation.outcome for each in reader.evaluations("baseline")]
     return [each for each in outcomes if isinstance(each, Fitness)]
 
 
-def survivors_table(reader: Reader, records: Sequence[Record]) -> Table:
+def survivors_table(reader: "Reader", records: "Sequence[Record]") -> Table:
     """BN-ReLU, then candidates, trained or not."""
+    from evonas.config import BASELINE
+
     proxies = list(reader.config.proxies)
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     table.add_column("birth", justify="right")
@@ -144,7 +142,7 @@ def survivors_table(reader: Reader, records: Sequence[Record]) -> Table:
     return table
 
 
-@click.command(short_help="One candidate, with all that is known.")
+@click.command()
 @RUN
 @BIRTH
 @PICTURE
@@ -157,6 +155,13 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     \b
     Example: evonas show results/quickstart-000 17 --picture layer.svg
     """
+    from evonas.config import BASELINE
+    from evonas.report.picture import draw
+    from evonas.search_space.graph import Graph
+    from evonas.search_space.latex import latex
+    from evonas.store.queries import Reader
+    from evonas.store.records import columns
+
     reader = Reader.open(run)
     record = reader.candidate(birth)
     evaluation = reader.evaluation_of(birth)
@@ -214,7 +219,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
         console.print(f"\nWrote {picture}.", soft_wrap=True)
 
 
-@click.command(short_help="All records as JSON lines.")
+@click.command()
 @RUN
 @click.option("--logical", is_flag=True, help="Without versions, times, hosts, memory, epochs and events.")
 def dump(run: str, logical: bool) -> None:
@@ -223,16 +228,14 @@ def dump(run: str, logical: bool) -> None:
     \b
     Example: evonas dump results/a --logical > a; evonas dump results/b --logical | diff a -
     """
-    reader = Reader.open(run)
-    try:
-        for record in reader.dump(logical_only=logical):
-            print(json.dumps(jsonable(record)))
-        sys.stdout.flush()
-    except BrokenPipeError:  # `evonas dump RUN | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    from evonas.store.queries import Reader
+    from evonas.store.records import jsonable
+
+    for record in Reader.open(run).dump(logical_only=logical):
+        print(json.dumps(jsonable(record)))
 
 
-@click.command(short_help="Write a layer as a Python file.")
+@click.command()
 @RUN
 @BIRTH
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The Python file to write.")
@@ -244,6 +247,9 @@ def export(run: str, birth: int, output: Path) -> None:
     \b
     Example: evonas export results/quickstart-000 17 -o layer.py
     """
+    from evonas.run import open_run
+    from evonas.store.queries import Reader
+
     reader = Reader.open(run)
     reader.candidate(birth)
     try:
@@ -269,7 +275,9 @@ def outcome_text(outcome: Outcome | None) -> str:
             return f"crashed ({kind}): {message}"
 
 
-def candidate_json(record: Record) -> dict[str, Any]:
+def candidate_json(record: "Record") -> dict[str, Any]:
+    from evonas.store.records import columns
+
     told = columns(record)
     outcome = told.pop("outcome")
     told["verdict"] = type(outcome).__name__.lower() if outcome is not None else None
@@ -279,6 +287,8 @@ def candidate_json(record: Record) -> dict[str, Any]:
 
 
 def print_json(value: Any) -> None:
+    from evonas.store.records import jsonable
+
     print(json.dumps(jsonable(value), indent=2))
 
 

@@ -2,17 +2,17 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import click
 
 import evonas
-from evonas.cli.display import Display, print_end
-from evonas.driver import BEST_LAYER
+from evonas.cli.options import CONFIG, RUN, SET
+from evonas.cli.output import OutputError
 from evonas.search_space.errors import InputError, did_you_mean
-
-RUN = click.argument("run")
 
 
 def templates() -> dict[str, Path]:
@@ -22,7 +22,7 @@ def templates() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-@click.command(short_help="Write a commented config to start from.")
+@click.command()
 @click.option("--template", default="quickstart", show_default=True, help="Which of the shipped configs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write [<template>.yaml].")
 def init(template: str, output: Path | None) -> None:
@@ -45,9 +45,9 @@ def init(template: str, output: Path | None) -> None:
     print(f"Wrote {output}. Next: evonas search {output}")
 
 
-@click.command(short_help="Launch a search.")
-@click.argument("config", type=click.Path(path_type=Path))
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Lay a value over the config; repeatable.")
+@click.command()
+@CONFIG
+@SET
 @click.option("--run", type=click.Path(path_type=Path), help="The folder to make [results/<name>-<nnn>].")
 def search(config: Path, settings: tuple[str, ...], run: Path | None) -> None:
     """Launch a search from the YAML file CONFIG (`evonas init` writes one), and wait for its end.
@@ -55,15 +55,10 @@ def search(config: Path, settings: tuple[str, ...], run: Path | None) -> None:
     \b
     Example: evonas search quickstart.yaml --set evolution.births=100 --run results/small
     """
-    with Display() as display:
-        try:
-            finished = evonas.search(config, run, settings=settings, watcher=display)
-        except (evonas.Stopped, KeyboardInterrupt):
-            _say_how_to_resume(display)
-    print_end(finished, finished.folder / BEST_LAYER)
+    _watch(lambda display: evonas.search(config, run, settings=settings, watcher=display))
 
 
-@click.command(short_help="Go on with a stopped or killed run.")
+@click.command()
 @RUN
 def resume(run: str) -> None:
     """Go on with a stopped or killed RUN: its folder, its .db file, or URL#run.
@@ -73,21 +68,29 @@ def resume(run: str) -> None:
     \b
     Example: evonas resume results/quickstart-000
     """
+    _watch(lambda display: evonas.resume(run, watcher=display))
+
+
+def _watch(search_to_end: Callable[[Any], "evonas.Run"]) -> None:
+    """Show a search while it runs, and its end."""
+    from evonas.cli.display import Display, print_end
+    from evonas.driver import BEST_LAYER
+
     with Display() as display:
         try:
-            finished = evonas.resume(run, watcher=display)
+            finished = search_to_end(display)
         except (evonas.Stopped, KeyboardInterrupt):
-            _say_how_to_resume(display)
+            display.stop()
+            _say_how_to_resume(display.reference)
+            sys.exit(130)
+        except OutputError:
+            _say_how_to_resume(display.reference)
+            raise
     print_end(finished, finished.folder / BEST_LAYER)
 
 
-def _say_how_to_resume(display: Display) -> None:
-    display.stop()
-    if display.reference:
-        print(
-            f"Stopped; nothing recorded is lost. Go on with: evonas resume {shlex.quote(display.reference)}",
-            file=sys.stderr,
-        )
+def _say_how_to_resume(reference: str) -> None:
+    if reference:
+        print(f"Stopped; nothing recorded is lost. Go on with: evonas resume {shlex.quote(reference)}", file=sys.stderr)
     else:
         print("Stopped before anything was recorded.", file=sys.stderr)
-    sys.exit(130)

@@ -4,30 +4,20 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table
 
 import evonas
-from evonas.cli.display import duration, final_table, terminal
-from evonas.cli.query import JSON, RUN, print_json
-from evonas.cluster import open_pool
-from evonas.config import BASELINE
-from evonas.config_file import load_config
-from evonas.search_space.catalog import catalog
+from evonas.cli.options import CONFIG, JSON, RUN, SET
+from evonas.cli.query import print_json
+from evonas.cli.tables import Column, TextTable, duration, terminal
 from evonas.search_space.errors import InputError
-from evonas.session import Session
-from evonas.store.queries import Reader
-from evonas.store.records import columns
-from evonas.studies.bench import IDENTITY, bench, best_execution
-from evonas.studies.funnel import WITHIN, FunnelRow
-from evonas.studies.funnel import funnel as measure_funnel
-from evonas.studies.noise import measure_noise
-from evonas.workers.training import check_compiler
 
-CONFIG = click.argument("config", type=click.Path(path_type=Path))
+if TYPE_CHECKING:
+    from evonas.studies.funnel import FunnelRow
+
 Command = Callable[..., None]
-SET = click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Lay a value over the config.")
 
 
 def _layers(*default: str) -> Callable[[Command], Command]:
@@ -37,10 +27,10 @@ def _layers(*default: str) -> Callable[[Command], Command]:
     )  # fmt: skip
 
 
-@click.command(short_help="What each gate stopped, at what cost, and how often wrongly.")
+@click.command()
 @RUN
 @click.option(
-    "--within", type=click.FloatRange(0, 100), default=100 * WITHIN, show_default=True, metavar="POINTS",
+    "--within", type=click.FloatRange(0, 100), default=2.0, show_default=True, metavar="POINTS",
     help="A gate was wrong about a layer that ends so few points of accuracy below BN-ReLU, or above it.",
 )  # fmt: skip
 @JSON
@@ -54,6 +44,10 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     \b
     Example: evonas funnel results/quickstart-000
     """
+    from evonas.config import BASELINE
+    from evonas.store.queries import Reader
+    from evonas.studies.funnel import funnel as measure_funnel
+
     reader = Reader.open(run)
     found = measure_funnel(reader, within / 100)
     rows, full, inherited = found.rows, found.full_seconds, found.inherited
@@ -69,14 +63,15 @@ def funnel(run: str, within: float, as_json: bool) -> None:
         )
         return
     console = terminal()
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column("gate")
-    for name in ("asked", "stopped", "spent", "saved at most", "audited", "wrong"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("false rejects, 95 % interval", no_wrap=True)
+    numbers = ("asked", "stopped", "spent", "saved at most", "audited", "wrong")
+    table = TextTable(
+        Column("gate", is_key=True),
+        *(Column(title, is_number=True) for title in numbers),
+        Column("false rejects, 95 % interval"),
+    )
     for row in rows:
         counts = (str(row.asked), str(row.stopped), duration(row.spent), duration(row.saved))
-        table.add_row(row.gate, *counts, str(len(row.audits)), str(sum(row.audits)), _rate(row))
+        table.add(row.gate, *counts, str(len(row.audits)), str(sum(row.audits)), _rate(row))
     console.print(table)
     trained = states.get("evaluated", 0)
     console.print(
@@ -91,14 +86,14 @@ def funnel(run: str, within: float, as_json: bool) -> None:
         console.print(f"An audit has one seed; {BASELINE} alone spreads over {seeds} by {shown}", soft_wrap=True)
 
 
-def _rate(row: FunnelRow) -> str:
+def _rate(row: "FunnelRow") -> str:
     if row.interval is None:
         return "not audited" if row.stopped else ""
     low, high = row.interval
     return f"{100 * sum(row.audits) / len(row.audits):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-@click.command(short_help="Test accuracy of a finished search's best.")
+@click.command()
 @RUN
 @click.argument("births", type=int, nargs=-1)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Fresh seeds.")
@@ -112,6 +107,10 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
     \b
     Example: evonas validate results/quickstart-000
     """
+    from evonas.cli.display import final_table
+    from evonas.store.queries import Reader
+    from evonas.store.records import columns
+
     console = terminal()
     with console.status("starting the workers") as status:
 
@@ -142,7 +141,7 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
         )
 
 
-@click.command(short_help="How far accuracies spread over seeds.")
+@click.command()
 @CONFIG
 @click.option("--seeds", type=click.IntRange(2), default=5, show_default=True)
 @_layers()
@@ -156,7 +155,12 @@ def noise(config: Path, seeds: int, layers: tuple[str, ...], settings: tuple[str
     \b
     Example: evonas noise quickstart.yaml --seeds 5 --layer EvoNorm-S0
     """
-    loaded = load_config(config, settings)
+    from evonas.cluster import open_pool
+    from evonas.config import BASELINE
+    from evonas.session import Session
+    from evonas.studies.noise import measure_noise
+
+    loaded = evonas.load_config(config, settings)
     known = tuple(_known(name) for name in layers)
     console = terminal()
     with open_pool(loaded) as pool, console.status("starting the workers") as status:
@@ -169,17 +173,16 @@ def noise(config: Path, seeds: int, layers: tuple[str, ...], settings: tuple[str
         names = ("layer", "proxy", "accuracies", "failed", "mean", "spread", "interval", "difference_spread")
         print_json([{name: getattr(row, name) for name in names} for row in rows])
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for name in ("layer", "proxy"):
-        table.add_column(name)
-    for name in ("seeds", "mean", "spread", "95 % interval", f"spread of the difference to {BASELINE}"):
-        table.add_column(name, justify="right")
+    numbers = ("seeds", "mean", "spread", "95 % interval", f"spread of the difference to {BASELINE}")
+    table = TextTable(
+        Column("layer", is_key=True), Column("proxy", is_key=True), *(Column(each, is_number=True) for each in numbers)
+    )
     for row in rows:
         interval = "" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
         values = ("-" if value is None else f"{value:.4f}" for value in (row.mean, row.spread))
         difference = "" if row.difference_spread is None else f"{row.difference_spread:.4f}"
         seeds_text = str(len(row.accuracies)) + (f" ({row.failed} failed)" if row.failed else "")
-        table.add_row(row.layer, row.proxy, seeds_text, *values, interval, difference)
+        table.add(row.layer, row.proxy, seeds_text, *values, interval, difference)
     console.print(table)
     console.print(
         f"\nvalidation accuracy after {loaded.recipe.steps} steps; spread: sample standard deviation over seeds",
@@ -188,21 +191,21 @@ def noise(config: Path, seeds: int, layers: tuple[str, ...], settings: tuple[str
 
 
 def _known(name: str) -> str:
-    row = catalog[name]
+    row = evonas.catalog[name]
     if row.kind != "graph" or row.inputs > 1:
         raise InputError(f"--layer {name}: expected a layer of one input that is a graph")
     return name
 
 
-@click.command("bench", short_help="Which way to run pays on this machine.")
+@click.command()
 @CONFIG
 @click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Steps that are timed.")
-@_layers(BASELINE, "EvoNorm-S0", "EvoNorm-B0")
+@_layers("BN-ReLU", "EvoNorm-S0", "EvoNorm-B0")
 @click.option("--compile/--no-compile", "compiled", default=True, help="Whether torch.compile is tried, from scratch.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[that of the config's workers]")
 @SET
 @JSON
-def bench_command(
+def bench(
     config: Path, steps: int, layers: tuple[str, ...], compiled: bool, device: str, settings: tuple[str, ...],
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -216,7 +219,12 @@ def bench_command(
     """
     import torch
 
-    loaded = load_config(config, settings)
+    from evonas.store.records import columns
+    from evonas.studies.bench import IDENTITY, best_execution
+    from evonas.studies.bench import bench as time_steps
+    from evonas.workers.training import check_compiler
+
+    loaded = evonas.load_config(config, settings)
     known = tuple(_known(name) for name in layers)
     torch.set_num_threads(loaded.workers.cpus)
     has_gpu = torch.cuda.is_available()
@@ -228,7 +236,7 @@ def bench_command(
         check_compiler(device)
     console, began, rows = terminal(), time.monotonic(), []
     with console.status("timing") as status:
-        for row in bench(loaded, known, steps, device, compiled):
+        for row in time_steps(loaded, known, steps, device, compiled):
             rows.append(row)
             status.update(f"{len(rows)} timings, {duration(time.monotonic() - began)}")
     execution, from_steps, totals = best_execution(rows, loaded.recipe.steps)
@@ -237,14 +245,15 @@ def bench_command(
         best = execution.model_dump(mode="json")
         print_json({"timings": told, "best": best, "compiling_pays_from": from_steps, "seconds": totals})
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for name in ("proxy", "dtype", "memory"):
-        table.add_column(name)
+    titles = []
     for layer in (IDENTITY, *known):
-        table.add_column(f"{'identity' if layer == IDENTITY else layer}, ms a step", justify="right")
+        titles.append(f"{'identity' if layer == IDENTITY else layer}, ms a step")
         if compiled and layer != IDENTITY:
-            table.add_column("compiled", justify="right")
-            table.add_column("to compile", justify="right")
+            titles += [f"{layer} compiled", f"{layer} to compile"]
+    table = TextTable(
+        *(Column(title, is_key=True) for title in ("proxy", "dtype", "memory")),
+        *(Column(title, is_number=True) for title in titles),
+    )
     ways = dict.fromkeys((row.dtype, row.channels_last) for row in rows)
     keys = [(proxy, *way) for proxy in loaded.proxies for way in ways]
     by_key = {(row.proxy, row.dtype, row.channels_last, row.layer, row.compiled): row for row in rows}
@@ -255,7 +264,7 @@ def bench_command(
             if compiled and layer != IDENTITY:
                 row = by_key[proxy, dtype, last, layer, True]
                 cells += [f"{1000 * row.step_seconds:.1f}", f"{row.compile_seconds:.1f} s"]
-        table.add_row(proxy, dtype, "channels last" if last else "channels first", *cells)
+        table.add(proxy, dtype, "channels last" if last else "channels first", *cells)
     console.print(table)
     console.print(
         f"\nOne evaluation at the full budget, {loaded.recipe.steps} steps on every proxy, mean over the layers:"

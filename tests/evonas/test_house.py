@@ -70,7 +70,7 @@ def test_imports_run_one_way() -> None:
 
 
 def test_nothing_imports_by_a_computed_name() -> None:
-    assert importers("<computed>") == {"evonas/__init__.py"}  # the public names, each when it is first used
+    assert importers("<computed>") == {"evonas/__init__.py", "evonas/cli/main.py"}  # from tables, when first used
 
 
 def test_the_lower_packages_are_known_by_one_name_alone() -> None:
@@ -106,7 +106,7 @@ def test_pictures_are_drawn_behind_one_door_and_only_when_asked_for() -> None:
 
 def test_nobody_below_imports_the_command_line() -> None:
     users = {name(path) for path in FILES if any(each.startswith("evonas.cli") for each in imported(path))}
-    assert users == inside(users, "evonas/cli/")
+    assert users == inside(users, "evonas/cli/", "evonas/__main__.py")
 
 
 def test_the_mathematics_knows_no_clock_network_database_or_global_random_state() -> None:

@@ -1,0 +1,146 @@
+"""Tables of text that fit the terminal, and in a pipe keep one line a row; and how cells are written."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
+
+from evonas.cli.output import readable
+
+PIPED_WIDTH = 120  # columns of prose where no terminal is
+GAP = 2  # columns between two cells
+FOLDED_MIN = 24  # columns that a folded cell has at least
+PIPED_MAX = 100_000  # columns of a line where no terminal is: no formula is cut
+
+
+def terminal() -> Console:
+    """Plain text is printed as it is; where no terminal is, lines are as long as they need to be."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=PIPED_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `is_key` columns are repeated where a table is cut into parts. One that `folds` is the last one, and
+    the only one whose cells may take several lines: a formula in a terminal, prose in a pipe, too."""
+
+    title: str
+    is_number: bool = False
+    is_key: bool = False
+    folds: bool = False
+    is_prose: bool = False
+
+
+class TextTable:
+    """Rows under titles; `console.print` shows it.
+
+    In a terminal titles take several lines where that saves width, and what still does not fit is cut into parts, one
+    below the other, each with the key columns: no column and no cell is ever shortened. In a pipe a row is one line,
+    however long its formula; prose is folded there at 120 columns.
+    """
+
+    def __init__(self, *columns: Column) -> None:
+        assert not any(column.folds for column in columns[:-1]), "a folded column is the last one"
+        self.columns = columns
+        self.rows: list[tuple[tuple[str, ...], str]] = []
+
+    def add(self, *cells: str, style: str = "") -> None:
+        assert len(cells) == len(self.columns)
+        self.rows.append((cells, style))
+
+    def lines(self, width: int | None) -> Iterator[tuple[str, str]]:
+        """Each line with its style; without a width as in a pipe."""
+        for number, part in enumerate(self._parts(width)):
+            if number:
+                yield "", ""
+            titles = [textwrap.wrap(self.columns[i].title, size) or [""] for i, size in part]
+            for line in self._aligned(part, [[""] * (_tallest(titles) - len(each)) + each for each in titles]):
+                yield line, "bold"
+            for cells, style in self.rows:
+                for line in self._aligned(part, [self._folded(i, cells[i], size) for i, size in part]):
+                    yield line, style
+
+    def _parts(self, width: int | None) -> list[list[tuple[int, int]]]:
+        """The columns of each part by their numbers, with their widths."""
+        cells = [max((len(row[i]) for row, _ in self.rows), default=0) for i in range(len(self.columns))]
+        wide = [max(size, len(column.title)) for size, column in zip(cells, self.columns, strict=True)]
+        if width is None:
+            return [list(enumerate(wide))]
+        words = [max(map(len, column.title.split()), default=0) for column in self.columns]
+        narrow = list(map(max, cells, words))
+        if self.columns[-1].folds:
+            narrow[-1] = min(wide[-1], max(FOLDED_MIN, words[-1]))
+        keys = [i for i, column in enumerate(self.columns) if column.is_key]
+        parts = [list(keys)]
+        for i in (i for i in range(len(self.columns)) if i not in keys):
+            if _total([narrow[j] for j in (*parts[-1], i)]) > width and len(parts[-1]) > len(keys):
+                parts.append(list(keys))
+            parts[-1].append(i)
+        return [self._widened([(i, narrow[i]) for i in sorted(part)], wide, width) for part in parts]
+
+    def _widened(self, part: list[tuple[int, int]], wide: Sequence[int], width: int) -> list[tuple[int, int]]:
+        """The columns from the left with titles on one line, as far as there is room; the rest for the folded one."""
+        room = width - _total([size for _, size in part])
+        sizes = []
+        for i, size in part:
+            more = wide[i] - size
+            taken = min(more, max(room, 0)) if self.columns[i].folds else more * (more <= room)
+            room -= taken
+            sizes.append((i, size + taken))
+        return sizes
+
+    def _folded(self, i: int, cell: str, size: int) -> list[str]:
+        return textwrap.wrap(cell, size) if self.columns[i].folds and len(cell) > size else [cell]
+
+    def _aligned(self, part: Sequence[tuple[int, int]], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+        for k in range(_tallest(cells)):
+            texts = (each[k] if k < len(each) else "" for each in cells)
+            padded = [
+                text.rjust(size) if self.columns[i].is_number else text.ljust(size)
+                for (i, size), text in zip(part, texts, strict=True)
+            ]
+            yield (" " * GAP).join(padded).rstrip()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        shown = TextTable(*self.columns)
+        for cells, style in self.rows:
+            shown.add(*(readable(" ".join(cell.split()), console.encoding) for cell in cells), style=style)
+        piped = PIPED_WIDTH if self.columns[-1].is_prose else None
+        width = options.max_width if console.is_terminal else piped
+        for line, style in shown.lines(width):
+            for part in _chopped(line, width):  # as the terminal would; rich would cut it off
+                yield Text(part, style, no_wrap=True)
+
+
+def _chopped(line: str, width: int | None) -> list[str]:
+    return [line[i : i + width] for i in range(0, max(len(line), 1), width)] if width else [line]
+
+
+def _tallest(cells: Iterable[Sequence[str]]) -> int:
+    return max(map(len, cells))
+
+
+def _total(sizes: Sequence[int]) -> int:
+    return sum(sizes) + GAP * (len(sizes) - 1)
+
+
+def one_line(formula: str) -> str:
+    return "; ".join(formula.splitlines())
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def accuracy_text(value: tuple[float, float | None] | None) -> str:
+    if value is None:
+        return "-"
+    mean, spread = value
+    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ±{spread:.3f}"
