@@ -31,39 +31,38 @@ class Watcher:
 
 
 class ProgressBar(Watcher):
-    """A bar of births, then one of the retrainings, in a terminal or a notebook."""
+    """A bar of births, then one of retrainings; where neither a terminal nor a notebook would show it, nothing."""
 
     def __init__(self) -> None:
         super().__init__()
         self._bar: tqdm | None = None
+        self._retrains = False
 
     def started(self, config: Config, reference: str, history: History, workers: int) -> None:
         super().started(config, reference, history, workers)
-        self._open(config.name, config.evolution.births, history.outcomes)
+        self._open(config.name, config.evolution.births, "birth")
+        self.progress(history)
 
     def progress(self, history: History) -> None:
-        if self._bar is not None and not self._bar.disable:
-            self._bar.set_postfix_str(self._best(history), refresh=False)
+        if self._bar is not None and not self._retrains:
+            best = "" if history.best is None else f", best {history.best.advantage * 100:+.1f} points"
+            self._bar.set_postfix_str(f"{history.survivors - history.inherited} trained{best}", refresh=False)
             self._bar.update(history.outcomes - self._bar.n)
 
     def reranked(self, done: int, total: int) -> None:
-        if self._bar is None or self._bar.total != total or self._bar.unit != "training":
-            self._open("final table", total, done, "training")
-        assert self._bar is not None
-        self._bar.update(done - self._bar.n)
+        if not self._retrains:
+            self._retrains = True
+            self._open("final table", total, "training")
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
 
     def ended(self) -> None:
         if self._bar is not None:
             self._bar.close()
 
-    def _open(self, name: str, total: int, done: int, unit: str = "birth") -> None:
-        from tqdm.auto import tqdm
-
+    def _open(self, name: str, total: int, unit: str) -> None:
         self.ended()
-        is_seen = sys.stderr.isatty() or "ipykernel" in sys.modules
-        self._bar = tqdm(desc=name, total=total, initial=done, unit=unit, disable=not is_seen)
+        if sys.stderr.isatty() or "ipykernel" in sys.modules:
+            from tqdm.auto import tqdm
 
-    def _best(self, history: History) -> str:
-        trained = history.survivors - history.inherited
-        best = "" if history.best is None else f", best {history.best.advantage * 100:+.1f} points"
-        return f"{trained} trained{best}"
+            self._bar = tqdm(desc=name, total=total, unit=unit)
