@@ -16,37 +16,12 @@ from evonas.search_space.primitives import ELEMENTWISE
 from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
 from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
 from evonas.workers.architectures import build
-from evonas.workers.protocol import (
-    SCREENING,
-    Count,
-    Data,
-    Device,
-    Execution,
-    Frozen,
-    Gate,
-    Loss,
-    Positive,
-    Protocol,
-    Proxy,
-    Quality,
-    Recipe,
-    Rung,
-    Share,
-)
+from evonas.workers.frozen import Count, Frozen, Positive, Share
+from evonas.workers.gates import AnyGate, check_order, from_text
+from evonas.workers.protocol import Data, Device, Execution, Protocol, Proxy, Recipe
 
 DRAWS_TO_FIND_ONE = 2000  # random graphs that meet the constraints of a space
 BASELINE = "BN-ReLU"  # what every layer is compared with
-
-
-def _gate_by_name(value: Any) -> Any:
-    """`finite` and `quality: {steps: 30}` are how a person writes a gate."""
-    if isinstance(value, str):
-        return {"gate": value}
-    if isinstance(value, dict) and len(value) == 1 and "gate" not in value:
-        ((name, options),) = value.items()
-        if options is None or isinstance(options, dict):
-            return {"gate": name, **(options or {})}
-    return value
 
 
 class SpaceConfig(Frozen):
@@ -193,7 +168,7 @@ class Config(Frozen):
     data: Data = Data()
     recipe: Recipe = Recipe()
     proxies: dict[str, Proxy]
-    gates: tuple[Annotated[Gate, BeforeValidator(_gate_by_name)], ...] = ()
+    gates: tuple[Annotated[AnyGate, BeforeValidator(from_text)], ...] = ()
     objectives: tuple[Literal["accuracy", "step_time", "memory", "nodes"], ...] = Field(
         ("accuracy",),
         description="the accuracy on each proxy; less is better of the others. A run with step_time cannot be re-run "
@@ -224,22 +199,7 @@ class Config(Frozen):
             raise ValueError(f"evolution.selection: average cannot weigh {others} against accuracies; expected pareto")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives: one stands twice: {', '.join(self.objectives)}")
-        screening = [isinstance(gate, SCREENING) for gate in self.gates]
-        if screening != sorted(screening, reverse=True):
-            raise ValueError("gates: depends_on_x and finite need no training and come first")
-        trained = [gate for gate in self.gates if isinstance(gate, Loss | Quality | Rung)]
-        steps = [gate.steps for gate in trained]
-        if steps != sorted(steps):
-            names = ", ".join(f"{gate.gate} {gate.steps}" for gate in trained)
-            raise ValueError(f"gates: their steps fall: {names}; a training does not go back")
-        for gate in trained:
-            if gate.steps > self.recipe.steps:
-                raise ValueError(
-                    f"gates: {gate.gate} after {gate.steps} steps, but recipe.steps is {self.recipe.steps}"
-                )
-        rungs = [gate.steps for gate in trained if isinstance(gate, Rung)]
-        if len(set(rungs)) < len(rungs):
-            raise ValueError(f"gates: two rungs at one step: {rungs}")
+        check_order(self.gates, self.recipe.steps)
         if self.data.image_size and self.recipe.crop and self.recipe.crop > self.data.image_size:
             raise ValueError(f"recipe.crop: {self.recipe.crop} is larger than data.image_size, {self.data.image_size}")
         for name in self.evolution.warm_start:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 
 from evonas.config import BASELINE, Config
 from evonas.history import History, Pending
-from evonas.proposal import Proposal, propose, screen
+from evonas.proposal import Proposal, propose
 from evonas.search_space.catalog import catalog
 from evonas.search_space.errors import InputError
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Ticket
 from evonas.store.store import Store
+from evonas.workers.gates import screen
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from evonas.workers.protocol import Job
 
@@ -124,7 +125,7 @@ class Search:
             protocol=self.config.protocol,
             seed=pending.seed,
             baseline=self.history.baseline_points,
-            rungs=pending.rungs,
+            thresholds=pending.thresholds,
         )
         self.session.submit(Ticket("search", job, birth=birth))
 
@@ -132,7 +133,7 @@ class Search:
         while not self.session.has_room:  # more were in flight than this machine has workers
             self._record(*self.session.next())
         graph = Graph.parse(self.history.pending[birth].graph)
-        self._screened[birth] = graph, screen(self.config, graph, probe(graph))
+        self._screened[birth] = graph, screen(self.config.gates, graph, probe(graph))
         self._submit(birth)
 
     def _audit(self, birth: int, graph: str) -> None:

@@ -1,7 +1,6 @@
 """What the loop remembers of a run. All of it stands in the store, and is rebuilt from there by the same two steps,
 `propose` and `record`, in the same order. A birth adds 50 to 100 bytes."""
 
-import math
 from array import array
 from bisect import insort
 from collections import deque
@@ -16,11 +15,11 @@ from evonas.config import Config
 from evonas.functions import Functions
 from evonas.selection import Survivor, front_with
 from evonas.store.records import Candidate, Recorded, Trained
-from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
-from evonas.workers.protocol import BaselinePoint, Quality, Rung, RungThreshold
+from evonas.workers.gates import is_ranked
+from evonas.workers.gates.base import RankedGate, TrainingGate
+from evonas.workers.outcome import DIVERGED, Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
+from evonas.workers.protocol import BaselinePoint, Threshold
 
-RUNG = str(Rung.model_fields["gate"].default)
-DIVERGED = "diverged"  # the gate of a training whose loss is not finite
 REMEASURE_AFTER = 10  # uses of an inherited fitness
 REMEASURE_SEEDS = 1_000_000  # beyond the run's seed: none that the final table or the validation uses
 
@@ -51,7 +50,7 @@ class Pending:
     equal_to: int | None
     live_nodes: int
     seed: int
-    rungs: tuple[RungThreshold, ...]  # by the outcomes before it
+    thresholds: tuple[Threshold, ...]  # of ranked gates, by the outcomes before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class History:
     baseline: dict[str, float] = field(default_factory=dict)  # proxy -> BN-ReLU's accuracy, same seed
     baseline_points: tuple[BaselinePoint, ...] = ()
     best: Best | None = None
-    rungs: dict[int, "array[float]"] = field(default_factory=dict)  # step -> accuracies there, ascending
+    ranked: dict[tuple[str, int], "array[float]"] = field(default_factory=dict)  # gate, step -> measured, ascending
     fit_seconds: deque[float] = field(
         default_factory=lambda: deque(maxlen=100), compare=False
     )  # of the last full evaluations, for estimates only
@@ -113,7 +112,7 @@ class History:
         pending = Pending(
             *(candidate.graph, candidate.fingerprint, candidate.equal_to, candidate.live_nodes),
             seed,
-            self.rung_thresholds(),
+            self.thresholds(),
         )
         self.births += 1
         self.functions.add(candidate.fingerprint)
@@ -125,8 +124,8 @@ class History:
         """The next outcome; what the pending candidate was."""
         known = self.pending.pop(birth)
         self.outcomes += 1
-        at_rung = isinstance(outcome, Rejection) and outcome.gate == RUNG  # by a threshold of this candidate's own
-        if not isinstance(outcome, Crash) and not at_rung:
+        ranked = isinstance(outcome, Rejection) and is_ranked(outcome.gate)  # by a threshold of this candidate's own
+        if not isinstance(outcome, Crash) and not ranked:
             self.functions.add(known.fingerprint, inheritable=birth)
         match outcome:
             case Fitness():
@@ -139,8 +138,8 @@ class History:
                 self.stopped_by[outcome.kind] = self.stopped_by.get(outcome.kind, 0) + 1
         if not self.inherits(known):
             for each in measurements:
-                if each.gate == RUNG:
-                    insort(self.rungs.setdefault(each.step, array("d")), each.value)
+                if is_ranked(each.gate):
+                    insort(self.ranked.setdefault((each.gate, each.step), array("d")), each.value)
         if known.equal_to is None and self.is_audited(birth, outcome):
             self.audits[birth] = known.graph
         return known
@@ -196,17 +195,13 @@ class History:
         if advantage is not None and (self.best is None or advantage > self.best.advantage):
             self.best = Best(birth, self.outcomes, advantage, known.graph, outcome.accuracy)
 
-    def rung_thresholds(self) -> tuple[RungThreshold, ...]:
-        """For the next candidate: of the accuracies that earlier ones had at a rung, the least one of the best `keep`;
-        none before `after` of them."""
-        thresholds = []
-        for gate in self.config.gates:
-            if isinstance(gate, Rung):
-                earlier = self.rungs.get(gate.steps, ())
-                if len(earlier) >= gate.after:
-                    least = earlier[len(earlier) - math.ceil(gate.keep * len(earlier))]
-                    thresholds.append(RungThreshold(steps=gate.steps, accuracy=least))
-        return tuple(thresholds)
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """What ranked gates ask of the next candidate."""
+        gates = [gate for gate in self.config.gates if isinstance(gate, RankedGate)]
+        values = [(gate, gate.threshold(self.ranked.get((gate.gate, gate.steps), ()))) for gate in gates]
+        return tuple(
+            Threshold(gate=gate.gate, steps=gate.steps, value=value) for gate, value in values if value is not None
+        )
 
     def objectives(self, fitness: Fitness, live_nodes: int) -> tuple[float, ...]:
         """The accuracy on each proxy and what else is asked, negated: mean seconds of a training step, MiB kept for the
@@ -231,9 +226,10 @@ class History:
         return fmean(outcome.accuracy[proxy] - accuracy for proxy, accuracy in self.baseline.items())
 
     def set_baseline(self, evaluation: Evaluation) -> None:
-        """BN-ReLU's final accuracies, and those at the quality gates' steps."""
+        """BN-ReLU's final accuracies, and those at the steps where gates compare with it."""
         assert isinstance(evaluation.outcome, Fitness)
-        steps = {gate.steps for gate in self.config.gates if isinstance(gate, Quality)}
+        gates = [gate for gate in self.config.gates if isinstance(gate, TrainingGate)]
+        steps = {gate.steps for gate in gates if gate.against_baseline}
         self.baseline = dict(evaluation.outcome.accuracy)
         self.baseline_points = tuple(
             BaselinePoint(proxy=p.proxy, step=p.step, accuracy=p.accuracy)

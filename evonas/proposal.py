@@ -1,7 +1,5 @@
 """What is born next: a pure function of the config, the birth number and the history (arXiv:2004.02967, section 4)."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -13,11 +11,10 @@ from evonas.search_space.fingerprint import Probed, probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import mutate
 from evonas.search_space.sampling import pad
-from evonas.search_space.screening import Check, check_depends_on_x, check_finite
 from evonas.selection import Survivor, tournament
 from evonas.store.records import Candidate
+from evonas.workers.gates import screen
 from evonas.workers.outcome import Measurement
-from evonas.workers.protocol import DependsOnX, Finite
 
 DRAWS_MAX = 64  # to find a child that no earlier candidate equals
 
@@ -49,7 +46,7 @@ def propose(config: Config, birth: int, history: History) -> Proposal:
     candidate = Candidate.of(
         graph, probed, birth, seen=history.outcomes, operator=operator, parent=parent, equal_to=equal_to
     )
-    return Proposal(candidate, graph, screen(config, graph, probed))
+    return Proposal(candidate, graph, screen(config.gates, graph, probed))
 
 
 def _draw_new(config: Config, winner: Survivor | None, history: History, rng: Random) -> tuple[Graph, Probed]:
@@ -82,23 +79,3 @@ def _draw(config: Config, base: Graph | None, rng: Random) -> Graph:
 @lru_cache(maxsize=4096)
 def _parsed(graph: str) -> Graph:
     return Graph.parse(graph)
-
-
-def screen(config: Config, graph: Graph, probed: Probed) -> tuple[Measurement, ...]:
-    """What the gates that need no training measure, up to the first that stops the candidate."""
-    measurements: list[Measurement] = []
-    for gate in config.gates:
-        if isinstance(gate, DependsOnX):
-            measurements.append(_timed(lambda: check_depends_on_x(graph, probed)))
-        elif isinstance(gate, Finite):
-            measurements.append(_timed(lambda: check_finite(graph)))
-        if measurements and not measurements[-1].passed:
-            break
-    return tuple(measurements)
-
-
-def _timed(check: Callable[[], Check]) -> Measurement:
-    started = time.perf_counter()
-    result = check()
-    seconds = time.perf_counter() - started
-    return Measurement(result.gate, "", result.value, result.threshold, 0, result.passed, seconds)

@@ -1,6 +1,27 @@
-"""What an evaluation answers: values, not exceptions."""
+"""Outcomes of an evaluation, and what was measured on the way: values, not exceptions."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+DIVERGED = "diverged"  # the gate of a training whose loss is not finite any more
+
+
+class Verdict(StrEnum):
+    """The kind of an outcome."""
+
+    FITNESS = "fitness"
+    REJECTION = "rejection"
+    CRASH = "crash"
+
+
+class CrashKind(StrEnum):
+    """Why there is no answer about a layer."""
+
+    TIME_LIMIT = "time_limit"
+    WORKER_DIED = "worker_died"
+    OUT_OF_MEMORY = "out_of_memory"
+    MACHINE = "machine"  # a file that is gone, a full disk: nothing that a layer decides
+    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +36,7 @@ class Fitness:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Stopped by a gate, or by a training that diverged (gate "diverged"). `proxy` is "" for a gate that needs none, or
-    all of them."""
+    """Stopped by a gate, or by a training that diverged. `proxy` is "" for a gate that needs none, or all of them."""
 
     gate: str
     proxy: str
@@ -27,9 +47,9 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """No answer about the layer: the worker died, hung or ran out of memory, or the program failed."""
+    """No answer about the layer."""
 
-    kind: str  # "time_limit", "worker_died", "out_of_memory", "error"
+    kind: CrashKind
     message: str
 
 
@@ -38,7 +58,7 @@ Outcome = Fitness | Rejection | Crash
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What a gate measured on a proxy ("" for the gates that need none, or all of them)."""
+    """One gate's answer on a proxy ("" for a gate that needs none, or all of them)."""
 
     gate: str
     proxy: str
@@ -46,7 +66,7 @@ class Measurement:
     threshold: float
     step: int
     passed: bool
-    seconds: float
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +90,7 @@ class Evaluation:
     seconds: float = 0.0
     memory_mb: float = 0.0  # peak of the process, or of the GPU's allocator
     host: str = ""
-    conditions: str = ""  # device, threads, processor, torch: where equal, an equal job is answered bit by bit alike
-    attempts: int = 1  # the last of them is told here
+    conditions: str = (
+        ""  # device, threads, processor, torch: with equal ones, equal jobs have equal answers, bit by bit
+    )
+    attempts: int = 1  # until this outcome

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 from typing import Protocol as Interface
 
@@ -10,11 +11,14 @@ import torch
 
 from evonas.search_space.errors import InputError
 from evonas.workers.evaluation import evaluate
-from evonas.workers.outcome import Crash, Evaluation
+from evonas.workers.machine import crash
+from evonas.workers.outcome import Crash, CrashKind, Evaluation
 from evonas.workers.protocol import Device, Job, Protocol
 from evonas.workers.training import check_compiler, compiles
 
 T = TypeVar("T")
+# Perhaps the machine's or a neighbour's doing, so tried again; a hang or an error may be the layer's.
+RETRIED = (CrashKind.WORKER_DIED, CrashKind.OUT_OF_MEMORY, CrashKind.MACHINE)
 
 
 class Pool(Interface):
@@ -44,7 +48,8 @@ class Pool(Interface):
 
 
 class InProcessPool:
-    """One job at a time, in this process: for debugging. Nothing can interrupt a job, so there is no time limit."""
+    """One job at a time, in this process: for debugging. Nothing can interrupt a job, so there is no time limit; where
+    the machine failed, a job is tried once more."""
 
     holds = capacity = 1
 
@@ -66,7 +71,11 @@ class InProcessPool:
         if not self._waiting:
             return None
         key, job = self._waiting.popleft()
-        return key, evaluate_safely(job, self._device)
+        evaluation = evaluate_safely(job, self._device)
+        if isinstance(evaluation.outcome, Crash) and evaluation.outcome.kind == CrashKind.MACHINE:
+            again = evaluate_safely(job, self._device)
+            evaluation = replace(again, attempts=2, seconds=evaluation.seconds + again.seconds)
+        return key, evaluation
 
     def on_every_node(self, look: Callable[..., T], *arguments: Any) -> list[T | str]:
         return [look(*arguments)]
@@ -83,5 +92,4 @@ def evaluate_safely(job: Job, device: str) -> Evaluation:
     except InputError:
         raise
     except Exception as error:  # what a worker meets in a week is not foreseeable; the driver stops when it repeats
-        message = f"{type(error).__name__}: {error}"
-        return Evaluation(Crash("error", message), seconds=time.perf_counter() - started)
+        return Evaluation(crash(error), seconds=time.perf_counter() - started)

@@ -2,20 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
+from evonas.workers.frozen import Count, Frozen, Positive, Share
+from evonas.workers.gates import AnyGate
+
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["float32", "bfloat16"]
 JudgedOn = Literal["validation", "test"]  # whose images give the accuracies
-
-
-class Frozen(BaseModel):
-    """Immutable, strict about types, and closed: an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(Frozen):
@@ -108,103 +102,6 @@ class EfficientNet(Frozen):
 Proxy = Annotated[PreactResNet | MobileNetV2 | EfficientNet, Field(discriminator="architecture")]
 
 
-class DependsOnX(Frozen):
-    """The output changes when x does; seen without training."""
-
-    gate: Literal["depends_on_x"] = "depends_on_x"
-
-
-class Finite(Frozen):
-    """Output and gradient of the layer alone are finite on input of several scales, and at one position a channel; seen
-    without training."""
-
-    gate: Literal["finite"] = "finite"
-
-
-class Signal(Frozen):
-    """At its initial weights every proxy tells images apart: the logits' standard deviation over a batch."""
-
-    gate: Literal["signal"] = "signal"
-    logits_std_min: Positive = 1e-3  # ours: known layers that train have at least 5e-3
-    batch: Annotated[int, Field(ge=2)] = 32  # training images
-
-
-class Gradient(Frozen):
-    """At its initial weights the gradient of the loss is of a size that training can use, on every proxy: the norm over
-    the convolutions' weights."""
-
-    gate: Literal["gradient"] = "gradient"
-    norm_min: Positive = 1e-3  # ours: layers that train have 5e-3 to 3
-    norm_max: Positive = 1e4  # sqrt(sqrt(x)) trains, with 1e3
-    batch: Count = 32  # training images
-
-    @model_validator(mode="after")
-    def _some_range(self) -> "Gradient":
-        if self.norm_min >= self.norm_max:
-            raise ValueError(f"norm_min: {self.norm_min:g} is not below norm_max, {self.norm_max:g}")
-        return self
-
-
-class Fit(Frozen):
-    """Every proxy learns one batch: trained again and again on the same few images, at the recipe's full rate, its loss
-    falls to a share of that of guessing, ln(classes). What is measured is the first loss that does, or the least."""
-
-    gate: Literal["fit"] = "fit"
-    steps: Count = 10
-    max_share: Positive = 0.9  # ours: which batch it is matters much, so a config sets it over several split seeds
-    batch: Count = 32  # training images
-
-
-class Loss(Frozen):
-    """The training loss after a few steps, on every proxy: its mean over the last ten of them, as a share of the loss
-    of guessing, ln(classes)."""
-
-    gate: Literal["loss"] = "loss"
-    steps: Count = 40
-    max_share: Positive = 1.0  # ours: slow starters such as GN-ReLU have 0.99 at step 40 of a rate of 0.1
-
-
-class Quality(Frozen):
-    """Validation accuracy after a few steps, on every proxy: of BN-ReLU's, or absolute (the paper: 20 %)."""
-
-    gate: Literal["quality"] = "quality"
-    steps: Count = 100
-    of_baseline: Share | None = None
-    min_accuracy: Share | None = None
-
-    @model_validator(mode="after")
-    def _one_threshold(self) -> "Quality":
-        if (self.of_baseline is None) == (self.min_accuracy is None):
-            raise ValueError("expected one of of_baseline and min_accuracy")
-        return self
-
-
-class Stability(Frozen):
-    """The largest gradient norm on the way up the gradient of the gradient norm, on every proxy."""
-
-    gate: Literal["stability"] = "stability"
-    steps: Count = 100  # arXiv:2004.02967 (remembered)
-    gradient_norm_max: Positive = 1e8  # arXiv:2004.02967 (remembered)
-    step_size: Positive = 0.1  # of the weights' norm; ours, the paper's is unknown
-    batch: Count = 32  # training images; ours, the paper's is unknown
-
-
-class Rung(Frozen):
-    """The validation accuracy at a step, mean over proxies, is in the best `keep` of the earlier candidates' there:
-    asynchronous successive halving with stopping (arXiv:1810.05934). The driver puts the threshold into the job."""
-
-    gate: Literal["rung"] = "rung"
-    steps: Count
-    keep: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
-    after: Count = Field(10, description="candidates that reach the rung before it stops any")
-
-
-Gate = Annotated[
-    DependsOnX | Finite | Signal | Gradient | Fit | Loss | Quality | Stability | Rung, Field(discriminator="gate")
-]
-SCREENING = (DependsOnX, Finite)  # the gates that the driver asks before any worker
-
-
 class Execution(Frozen):
     """How the training runs. It changes bits, so it is part of the protocol."""
 
@@ -222,7 +119,7 @@ class Protocol(Frozen):
     data: Data
     recipe: Recipe
     proxies: dict[str, Proxy]
-    gates: tuple[Gate, ...]
+    gates: tuple[AnyGate, ...]
     execution: Execution
 
     @field_validator("proxies")
@@ -236,27 +133,31 @@ class Protocol(Frozen):
 
 
 class BaselinePoint(Frozen):
-    """BN-ReLU's validation accuracy on a proxy after so many steps: what `of_baseline` refers to."""
+    """BN-ReLU's validation accuracy on a proxy after so many steps."""
 
     proxy: str
     step: int
     accuracy: float
 
 
-class RungThreshold(Frozen):
-    """The mean accuracy below which a candidate is stopped after so many steps."""
+class Threshold(Frozen):
+    """What a ranked gate asks of a candidate after so many steps, by the measurements of earlier candidates."""
 
+    gate: str
     steps: int
-    accuracy: float
+    value: float
 
 
 class Job(Frozen):
-    """What a worker gets: an outcome is a function of this alone. Without `baseline`, `of_baseline` only measures; so
-    does a rung without its threshold. Only `evonas validate` sends jobs that open the test images."""
+    """What a worker gets: an outcome is a function of this alone.
+
+    A gate that compares with BN-ReLU or with earlier candidates only measures where `baseline` or `thresholds` have no
+    entry for it. `evonas validate` alone sends jobs that are judged on the test images.
+    """
 
     graph: str
     protocol: Protocol
     seed: int
     judged_on: JudgedOn = "validation"
     baseline: tuple[BaselinePoint, ...] = ()
-    rungs: tuple[RungThreshold, ...] = ()
+    thresholds: tuple[Threshold, ...] = ()

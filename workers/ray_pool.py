@@ -15,9 +15,9 @@ import torch
 
 from evonas.search_space.errors import InputError
 from evonas.workers.data import load
-from evonas.workers.evaluation import peak_mb
-from evonas.workers.outcome import Crash, Evaluation
-from evonas.workers.pool import T, evaluate_safely
+from evonas.workers.machine import crash, peak_mb
+from evonas.workers.outcome import Crash, CrashKind, Evaluation
+from evonas.workers.pool import RETRIED, T, evaluate_safely
 from evonas.workers.protocol import Device, Job, Protocol
 from evonas.workers.training import check_compiler, compiles
 
@@ -28,8 +28,6 @@ START_SECONDS = 600.0  # for a worker to be placed and to load its data; then it
 STARTS_MAX = 12  # workers that fail to start, LOOK_SECONDS apart, before that is a job's answer. Ours
 PLACE_SECONDS = 30.0  # that a job waits for a worker before that is told. Ours
 _log = logging.getLogger("evonas")
-
-RETRIED = ("worker_died", "out_of_memory")  # perhaps a neighbour's doing; a hang or an error may be the layer's
 
 
 class ClusterLost(Exception):
@@ -225,7 +223,7 @@ class RayPool:
             _log.warning("a job has waited %.0f s for a worker: the cluster has no room, or they still load", seconds)
         if self._failed_starts >= STARTS_MAX and not any(slot.started for slot in self._slots):
             lost, self._failed_starts = self._waiting.popleft(), 0
-            found = Evaluation(Crash("worker_died", self._why), attempts=lost.attempt, seconds=lost.spent)
+            found = Evaluation(Crash(CrashKind.WORKER_DIED, self._why), attempts=lost.attempt, seconds=lost.spent)
             self._answers.append((lost.key, found))
 
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
@@ -279,7 +277,7 @@ class RayPool:
             slot.peak_mb = max(slot.peak_mb, peak_mb(process=slot.process))
         if seconds > self._time_limit:
             limit = self._time_limit
-            self._answer(slot, Evaluation(Crash("time_limit", f"no answer within {limit:g} s"), seconds=limit))
+            self._answer(slot, Evaluation(Crash(CrashKind.TIME_LIMIT, f"no answer within {limit:g} s"), seconds=limit))
 
     def _replace(self, slot: _Slot) -> None:
         self._ray.kill(slot.actor, no_restart=True)
@@ -301,11 +299,11 @@ class RayPool:
             cause = getattr(error, "cause", error)
             if isinstance(cause, InputError):
                 raise cause from None
-            return Evaluation(Crash("error", " ".join(str(cause).split())[:300] or type(cause).__name__))
+            return Evaluation(crash(cause))
         except errors.OutOfMemoryError as error:
-            return Evaluation(Crash("out_of_memory", " ".join(str(error).split())[:300]))
+            return Evaluation(Crash(CrashKind.OUT_OF_MEMORY, " ".join(str(error).split())[:300]))
         except errors.RayError as error:
-            return Evaluation(Crash("worker_died", " ".join(str(error).split())[:300]))
+            return Evaluation(Crash(CrashKind.WORKER_DIED, " ".join(str(error).split())[:300]))
 
     def _answer(self, slot: _Slot, found: Evaluation) -> None:
         """Free the worker, or replace it; the job is answered, or tried once more."""

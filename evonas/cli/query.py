@@ -11,7 +11,7 @@ from rich.table import Table
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
 from evonas.cli.tables import duration, one_line, terminal
 from evonas.search_space.errors import InputError
-from evonas.workers.outcome import Crash, Fitness, Outcome, Rejection
+from evonas.workers.outcome import Crash, CrashKind, Fitness, Outcome, Rejection
 
 if TYPE_CHECKING:
     from evonas.store.queries import Reader
@@ -62,7 +62,7 @@ def status(run: str, as_json: bool) -> None:
         table.add_row(state, str(count))
         if state in ("rejected", "crashed"):
             names = [gate.gate for gate in config.gates]
-            kinds = {name for name in gates if name in ("time_limit", "worker_died", "out_of_memory", "error")}
+            kinds = {name for name in gates if name in list(CrashKind)}
             mine = [g for g in gates if (g in kinds) == (state == "crashed")]
             for gate in sorted(mine, key=lambda g: (names.index(g) if g in names else len(names), g)):
                 table.add_row(f"  by {gate}", str(gates[gate]))

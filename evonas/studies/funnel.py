@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from evonas.store.queries import Reader
-from evonas.workers.outcome import Crash, Fitness, Measurement, Outcome, Rejection
-from evonas.workers.protocol import Gate, Loss, Quality, Rung
+from evonas.workers.gates import needs_training
+from evonas.workers.gates.base import Gate
+from evonas.workers.outcome import DIVERGED, Crash, Fitness, Measurement, Outcome, Rejection
 
 WITHIN = 0.02  # of BN-ReLU's accuracy: what comes so near should not have been stopped
-TRAINING_GATES = tuple(str(kind.model_fields["gate"].default) for kind in (Loss, Quality, Rung))
 
 
 @dataclass(slots=True)
@@ -57,8 +57,8 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
     full = array("d", [each.seconds for each in baselines if isinstance(each.outcome, Fitness)])
     inherited = 0
     audits = {each.birth: each for each in reader.evaluations("audit")}
-    rows = {_label(gate): FunnelRow(_label(gate)) for gate in reader.config.gates}
-    diverged = FunnelRow("diverged")
+    rows = {gate.label: FunnelRow(gate.label) for gate in reader.config.gates}
+    diverged = FunnelRow(DIVERGED)
     for record, trained in reader.searched():
         if record.equal_to is not None or trained is None:
             inherited += record.equal_to is not None
@@ -69,7 +69,7 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
             rows[name].asked += 1
         for name, measured in met:
             rows[name].spent += measured.seconds
-        trains = any(measured.gate in TRAINING_GATES for _, measured in met) or bool(evaluation.points)
+        trains = any(needs_training(measured) for _, measured in met) or bool(evaluation.points)
         stopped_by = diverged if isinstance(outcome, Rejection) and outcome.gate == diverged.gate else None
         diverged.asked += trains or stopped_by is diverged
         if isinstance(outcome, Fitness):
@@ -96,15 +96,10 @@ def _mean_accuracy(outcome: Outcome) -> float:
     return fmean(outcome.accuracy.values()) if isinstance(outcome, Fitness) else -math.inf
 
 
-def _label(gate: Gate) -> str:
-    steps = getattr(gate, "steps", None)
-    return gate.gate if steps is None else f"{gate.gate} {steps}"
-
-
 def _labels(gates: tuple[Gate, ...], measurements: tuple[Measurement, ...]) -> Iterator[str]:
     """The k-th measurement of a kind on a proxy is that of the k-th gate of this kind."""
     seen: Counter[tuple[str, str]] = Counter()
     for each in measurements:
         same = [gate for gate in gates if gate.gate == each.gate]
-        yield _label(same[seen[each.gate, each.proxy]])
+        yield same[seen[each.gate, each.proxy]].label
         seen[each.gate, each.proxy] += 1

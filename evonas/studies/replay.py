@@ -9,7 +9,7 @@ from evonas.history import History, Pending, retold
 from evonas.proposal import propose
 from evonas.store.queries import Reader
 from evonas.store.records import Candidate, Recorded
-from evonas.workers.protocol import Rung
+from evonas.workers.gates import is_ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,11 @@ def replay(run: str | Path, on_progress: Callable[[int], None] = lambda birth: N
         if history.inherits(known):
             return
         compare(recorded.birth, "seed", recorded.seed, known.seed)
-        expected = {each.steps: each.accuracy for each in known.rungs}
+        expected = {(each.gate, each.steps): each.value for each in known.thresholds}
         for measured in recorded.measurements:
-            if measured.gate == Rung.model_fields["gate"].default:
-                compare(recorded.birth, f"rung {measured.step}", measured.threshold, expected.get(measured.step, 0.0))
+            if is_ranked(measured.gate):
+                threshold = expected.get((measured.gate, measured.step), 0.0)
+                compare(recorded.birth, f"{measured.gate} {measured.step}", measured.threshold, threshold)
 
     for candidate in retold(reader, history, compare_outcome):
         derived = propose(reader.config, history.births + 1, history).candidate

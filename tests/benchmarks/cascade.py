@@ -26,15 +26,18 @@ from scipy.stats import binomtest
 
 from evonas.config import Config
 from evonas.config_file import load_config
-from evonas.proposal import screen
 from evonas.search_space.catalog import catalog
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import mutate
 from evonas.workers import data
 from evonas.workers.evaluation import evaluate
+from evonas.workers.gates import screen
+from evonas.workers.gates.base import RankedGate
+from evonas.workers.gates.quality import Quality
+from evonas.workers.gates.stability import Stability
 from evonas.workers.outcome import Fitness, Outcome, Rejection
-from evonas.workers.protocol import BaselinePoint, Job, Protocol, Quality, Rung, Stability
+from evonas.workers.protocol import BaselinePoint, Job, Protocol
 from tests.benchmarks.machine import machine
 from tests.benchmarks.resumable import ResultFile
 
@@ -63,7 +66,7 @@ def judge(config: Config, graph: str, baseline: tuple[BaselinePoint, ...], is_du
     found["paper"] = told(evaluate(Job(graph=graph, protocol=paper, seed=config.seed)).outcome)
     found["paper_seconds"] = time.process_time() - started
     started = time.process_time()
-    measurements = screen(config, parsed, probe(parsed))
+    measurements = screen(config.gates, parsed, probe(parsed))
     if measurements and not measurements[-1].passed:
         found["cascade"] = f"rejected by {measurements[-1].gate}"
     elif is_duplicate:
@@ -169,7 +172,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.set)
-    config = config.model_copy(update={"gates": tuple(gate for gate in config.gates if not isinstance(gate, Rung))})
+    config = config.model_copy(
+        update={"gates": tuple(gate for gate in config.gates if not isinstance(gate, RankedGate))}
+    )
     print(machine())
     file = ResultFile(
         arguments.out,

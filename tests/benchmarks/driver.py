@@ -22,19 +22,21 @@ from pathlib import Path
 
 import torch
 
-from evonas import evolution
+from evonas import proposal
 from evonas.config import Config
 from evonas.config_file import dump_config, parse_config
 from evonas.evolution import Search
 from evonas.history import History
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
-from evonas.search_space.screening import Check
 from evonas.session import Session
 from evonas.store.database import Address
 from evonas.store.queries import Reader
 from evonas.store.store import Store
-from evonas.workers.outcome import Evaluation, Fitness
+from evonas.workers.gates import screen
+from evonas.workers.gates.base import Gate
+from evonas.workers.gates.finite import Finite
+from evonas.workers.outcome import Evaluation, Fitness, Measurement
 from evonas.workers.protocol import Job
 from tests.benchmarks.machine import machine
 from tests.benchmarks.utilisation import SCREENED, seen_by_workers
@@ -74,6 +76,11 @@ class Recorded:
             for i, (proxy, value) in enumerate(evaluation.outcome.accuracy.items(), start=1)
         }
         return replace(evaluation, outcome=replace(evaluation.outcome, accuracy=accuracy))
+
+
+def screen_without_finite(gates: Sequence[Gate], graph: Graph, probed: Probed) -> tuple[Measurement, ...]:
+    """The recorded share passes; the layer is not run."""
+    return screen([gate for gate in gates if not isinstance(gate, Finite)], graph, probed)
 
 
 class RecordedPool:
@@ -167,8 +174,8 @@ def main() -> None:
     config = config.model_copy(update={"evolution": evolved})
     recorded = Recorded(reader)
     if not arguments.probe:
-        evolution.probe = recorded.probe
-        evolution.check_finite = lambda graph: Check("finite", True, 1.0, 1.0)
+        proposal.probe = recorded.probe
+        proposal.screen = screen_without_finite
     print(machine())
     arguments.out.mkdir(parents=True)
     looks = [n for n in (5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 900_000) if n < arguments.births]

@@ -25,12 +25,14 @@ from scipy.stats import bootstrap, spearmanr
 
 from evonas.config import Config
 from evonas.config_file import load_config
-from evonas.proposal import screen
 from evonas.search_space.catalog import catalog
 from evonas.search_space.fingerprint import probe
 from evonas.workers.evaluation import evaluate
+from evonas.workers.gates import screen
+from evonas.workers.gates.base import Gate, RankedGate, TrainingGate
+from evonas.workers.gates.quality import Quality
 from evonas.workers.outcome import Fitness
-from evonas.workers.protocol import BaselinePoint, Gate, Job, Loss, Quality, Rung
+from evonas.workers.protocol import BaselinePoint, Job
 from tests.benchmarks.cascade import baseline_points, candidates
 from tests.benchmarks.machine import machine
 from tests.benchmarks.resumable import ResultFile, Row
@@ -46,8 +48,9 @@ def train(
     torch.set_num_threads(1)
     looks: list[Gate] = [Quality(steps=steps, min_accuracy=0.0) for steps in rungs]
     if baseline is not None:
-        mine = [gate for gate in config.gates if isinstance(gate, Loss | Quality)]
-        others = [gate for gate in config.gates if not isinstance(gate, Loss | Quality | Rung)]
+        trained = [gate for gate in config.gates if isinstance(gate, TrainingGate)]
+        mine = [gate for gate in trained if not isinstance(gate, RankedGate)]
+        others = [gate for gate in config.gates if not isinstance(gate, TrainingGate)]
         looks = [*others, *sorted([*mine, *looks], key=lambda gate: gate.steps)]  # type: ignore[union-attr]
     protocol = config.protocol.model_copy(update={"gates": tuple(looks)})
     found = evaluate(Job(graph=graph, protocol=protocol, seed=seed, baseline=baseline or ()))
@@ -61,7 +64,7 @@ def next_survivors(config: Config, known: int) -> list[tuple[str, str]]:
     drawn, seen = [], set()
     for number, (kind, graph) in enumerate(candidates(config, known, known, seed=1)):
         probed = probe(graph)
-        measurements = screen(config, graph, probed)
+        measurements = screen(config.gates, graph, probed)
         if probed.fingerprint not in seen and all(each.passed for each in measurements):
             drawn.append((f"{kind} {number}", str(graph)))
         seen.add(probed.fingerprint)

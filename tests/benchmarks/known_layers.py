@@ -19,30 +19,31 @@ from evonas.config_file import load_config
 from evonas.search_space.catalog import catalog
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
-from evonas.search_space.screening import check_depends_on_x, check_finite
 from evonas.workers import data
-from evonas.workers.evaluation import Rejected, _Run
-from evonas.workers.outcome import Measurement
-from evonas.workers.protocol import BaselinePoint, Job, Stability
+from evonas.workers.evaluation import Judged, Rejected
+from evonas.workers.gates import screen
+from evonas.workers.gates.stability import Stability
+from evonas.workers.outcome import DIVERGED, Measurement
+from evonas.workers.protocol import BaselinePoint, Job
 from tests.benchmarks.machine import machine
 
 KNOWN = ("GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0")
 BAD = ("exp(exp(x))", "x * x * x * x", "x / mean_hw(x)")
 
 
-def measure(config: Config, text: str, seed: int, baseline: tuple[BaselinePoint, ...], all_gates: bool) -> "_Run":
+def measure(config: Config, text: str, seed: int, baseline: tuple[BaselinePoint, ...], all_gates: bool) -> Judged:
     torch.set_num_threads(1)
     protocol = config.protocol
     if not all_gates:
         protocol = protocol.model_copy(update={"gates": tuple(g for g in protocol.gates if isinstance(g, Stability))})
     job = Job(graph=text, protocol=protocol, seed=seed, baseline=baseline)
-    run = _Run(job, Graph.parse(text), data.load(config.data))
+    run = Judged(job, Graph.parse(text), data.load(config.data))
     try:
         run.ask_gates()
     except Rejected as stop:
         rejection = stop.rejection
-        if rejection.gate == "diverged":
-            run.measurements.append(Measurement("diverged", rejection.proxy, 0.0, 0.0, rejection.step, False, 0.0))
+        if rejection.gate == DIVERGED:
+            run.measurements.append(Measurement(DIVERGED, rejection.proxy, 0.0, 0.0, rejection.step, False, 0.0))
     return run
 
 
@@ -66,7 +67,7 @@ def main() -> None:
     stopped = 0
     for name in ("BN-ReLU", *KNOWN):
         graph = catalog[name].graph
-        stopped += not (check_depends_on_x(graph, probe(graph)).passed and check_finite(graph).passed)
+        stopped += not all(each.passed for each in screen(config.gates, graph, probe(graph)))
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for rows in pool.map(one_seed, [config] * arguments.seeds, range(arguments.seeds)):
             for name, seed, measurements in rows:

@@ -160,7 +160,7 @@ def rung_answer(job: Job) -> Evaluation:
     if not isinstance(found.outcome, Fitness):
         return found
     value = sum(found.outcome.accuracy.values()) / 2
-    threshold = job.rungs[0].accuracy if job.rungs else 0.0
+    threshold = job.thresholds[0].value if job.thresholds else 0.0
     measured = Measurement("rung", "", value, threshold, 3, value >= threshold, 0.0)
     outcome = found.outcome if measured.passed else Rejection("rung", "", value, threshold, 3)
     return Evaluation(outcome, (measured,))

@@ -39,7 +39,7 @@ def test_a_rungs_threshold_is_the_least_of_the_best_share_of_earlier_ones(tiny: 
         measured = Measurement("rung", "", accuracy, 0.0, 3, True, 0.0)
         other = Measurement("quality", "resnet", 0.99, 0.0, 3, True, 0.0)
         history.record(birth, Rejection("stability", "resnet", 1e9, 1e8, 1), (other, measured))
-        thresholds.append([(each.steps, each.accuracy) for each in history.rung_thresholds()])
+        thresholds.append([(each.steps, each.value) for each in history.thresholds()])
     assert thresholds == [[], [], [], [], [(3, 0.4)], [(3, 0.4)]]  # the best two of five, three of six, rounded up
 
 
@@ -57,8 +57,8 @@ def test_the_thresholds_are_those_of_the_outcomes_seen(tmp_path: Path, tiny: dic
         if not rungs:
             continue
         (measured,) = rungs
-        expected = again.rung_thresholds()
-        assert measured.threshold == (expected[0].accuracy if expected else 0.0)
+        expected = again.thresholds()
+        assert measured.threshold == (expected[0].value if expected else 0.0)
         thresholds.append(measured.threshold)
     assert thresholds[0] == 0.0
     assert thresholds[-1] > 0.0

@@ -16,7 +16,11 @@ from evonas.config_file import dump_config, load_config, parse_config
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import NODES_MAX
 from evonas.search_space.primitives import ELEMENTWISE
-from evonas.workers.protocol import DependsOnX, Finite, PreactResNet, Protocol, Quality, Stability
+from evonas.workers.gates.depends_on_x import DependsOnX
+from evonas.workers.gates.finite import Finite
+from evonas.workers.gates.quality import Quality
+from evonas.workers.gates.stability import Stability
+from evonas.workers.protocol import PreactResNet, Protocol
 from tests.conftest import TINY
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -331,7 +335,7 @@ def test_mistakes_of_one_place(old: str, new: str, message: str) -> None:
         (
             "  - depends_on_x\n  - finite:\n",
             "  - stability\n  - finite:\n",
-            "run.yaml:21: gates: depends_on_x and finite need no training and come first",
+            "run.yaml:21: gates: finite needs the layer alone and comes before stability",
         ),
         (
             "{steps: 10,",
@@ -369,7 +373,9 @@ def test_contradictions_between_places_point_at_one_of_them(old: str, new: str, 
 
 def test_contradictions_say_what_contradicts_what() -> None:
     """As above, whatever the line."""
-    assert "gates: depends_on_x and finite" in complaint(changed("- depends_on_x", "- stability"))
+    assert "gates: finite needs the layer alone and comes before stability" in complaint(
+        changed("- depends_on_x", "- stability")
+    )
     assert "quality after 21 steps, but recipe.steps is 20" in complaint(changed("{steps: 10,", "{steps: 21,"))
     assert "with 8, a site of 8 channels has 8 groups, so that ghw is hw" in complaint(
         changed("groups: 4", "groups: 8")

@@ -1,4 +1,4 @@
-"""The gates that need no training: each fires on what it is for, and lets the known layers pass."""
+"""What is measured of a layer alone: each figure finds what it is for, and is harmless for the known layers."""
 
 import math
 
@@ -9,15 +9,14 @@ from evonas.search_space.catalog import catalog
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
-from evonas.search_space.screening import CHANGE_MIN, check_depends_on_x, check_finite
+from evonas.search_space.screening import CHANGE_MIN, DEGENERATE, Degenerate, amplification, change, largest_value
 
 
 @pytest.mark.parametrize("name", [name for name in catalog.graphs if catalog[name].inputs == 1])
 def test_known_layers_pass_both(name: str) -> None:
     graph = catalog[name].graph
-    for check in (check_depends_on_x(graph, probe(graph)), check_finite(graph)):
-        assert check.passed
-        assert math.isfinite(check.value)
+    assert CHANGE_MIN < change(graph, probe(graph)) < math.inf
+    assert math.isfinite(largest_value(graph))
 
 
 @pytest.mark.parametrize(
@@ -38,18 +37,13 @@ def test_known_layers_pass_both(name: str) -> None:
 )
 def test_what_ignores_x_is_stopped(text: str) -> None:
     graph = Graph.parse(text)
-    check = check_depends_on_x(graph, probe(graph))
-    assert not check.passed
-    assert check.gate == "depends_on_x"
-    assert check.value <= check.threshold == CHANGE_MIN
+    assert change(graph, probe(graph)) <= CHANGE_MIN
 
 
 @pytest.mark.parametrize("text", ["x", "mean_bhw(x)", "1e-9 * x", "v1 + 0.001 * tanh(x)", "x - mean_c(x)"])
 def test_what_depends_on_x_passes(text: str) -> None:
     graph = Graph.parse(text)
-    check = check_depends_on_x(graph, probe(graph))
-    assert check.passed
-    assert check.value > check.threshold
+    assert change(graph, probe(graph)) > CHANGE_MIN
 
 
 @pytest.mark.parametrize(
@@ -66,10 +60,7 @@ def test_what_depends_on_x_passes(text: str) -> None:
     ],
 )
 def test_what_is_not_finite_is_stopped(text: str) -> None:
-    check = check_finite(Graph.parse(text))
-    assert not check.passed
-    assert check.gate == "finite"
-    assert check.value == math.inf
+    assert largest_value(Graph.parse(text)) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -77,9 +68,7 @@ def test_what_is_not_finite_is_stopped(text: str) -> None:
     ["exp(x)", "exp(-x)", "exp(exp(tanh(x)))", "sqrt(zero * x)", "log(zero * x)", "x / sqrt(x)", "v1", "1e30 * x"],
 )
 def test_what_is_finite_passes(text: str) -> None:
-    check = check_finite(Graph.parse(text))
-    assert check.passed
-    assert check.value < check.threshold == torch.finfo(torch.float32).max
+    assert largest_value(Graph.parse(text)) < torch.finfo(torch.float32).max
 
 
 @pytest.mark.parametrize(
@@ -98,19 +87,57 @@ def test_what_is_finite_at_one_scale_or_size_alone_is_stopped(text: str) -> None
     (gradient,) = torch.autograd.grad(output.sum(), x)
     assert output.isfinite().all()
     assert gradient.isfinite().all()
-    assert not check_finite(graph).passed
+    assert largest_value(graph) == math.inf
 
 
 def test_the_value_is_the_largest_of_output_and_gradient() -> None:
-    assert check_finite(Graph.parse("500")).value == 500  # no gradient
-    output = check_finite(Graph.parse("x"))
-    steep = check_finite(Graph.parse("tanh(10000 * x) / 100"))
-    assert 30 < output.value < 60  # of normal numbers at 10 times their scale
-    assert steep.value > 1
+    assert largest_value(Graph.parse("500")) == 500  # no gradient
+    output = largest_value(Graph.parse("x"))
+    steep = largest_value(Graph.parse("tanh(10000 * x) / 100"))
+    assert 30 < output < 60  # of normal numbers at 10 times their scale
+    assert steep > 1
 
 
 def test_a_check_repeats_and_leaves_the_random_state() -> None:
     state = torch.get_rng_state()
     graph = catalog["EvoNorm-B0"].graph
-    assert check_finite(graph) == check_finite(graph)
+    assert largest_value(graph) == largest_value(graph)
+    for at in DEGENERATE:
+        assert amplification(graph, at) == amplification(graph, at)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# --------------------------------------------------------------------------- amplification
+
+
+ROOT_EPS = math.sqrt(1e-5)  # what a std is over equal values
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "expected"),
+    [
+        ("x", "position", 1.0),
+        ("3 * x", "sample", 3.0),
+        ("x / std_hw(x)", "position", 1 / ROOT_EPS),
+        ("x / std_hw(v1 * x)", "position", 1 / ROOT_EPS),
+        ("x / std_hw(x)", "sample", 1.0),
+        ("x / std_bhw(x)", "constant", 1 / ROOT_EPS),
+        ("x - mean_hw(x)", "position", 0.0),
+        ("max(x, zero) / std_chw(x)", "constant", 1 / ROOT_EPS),  # at 1; at -1 it is 0
+        ("max(-x, zero) / std_chw(x)", "constant", 1 / ROOT_EPS),
+        ("EvoNorm-S0", "constant", 1 / (1 + math.exp(-1)) / ROOT_EPS),
+        ("zero / zero", "position", math.inf),
+        ("exp(exp(exp(10 * x)))", "sample", math.inf),
+    ],
+)
+def test_the_amplification_is_what_the_formula_gives(text: str, at: Degenerate, expected: float) -> None:
+    graph = catalog[text].graph if text in catalog else Graph.parse(text)
+    assert amplification(graph, at) == pytest.approx(expected, rel=0.03, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.graphs if catalog[name].inputs == 1])
+def test_known_layers_do_not_amplify_a_position_or_a_sample(name: str) -> None:
+    """EvoNorm-B0 has 0.87: E[min(x, 1)^2] of normal x is 0.76 where std_bhw is 1."""
+    for at in ("position", "sample"):
+        assert amplification(catalog[name].graph, at) < 2.0
+    assert amplification(catalog["EvoNorm-B0"].graph) == pytest.approx(0.87, abs=0.05)

@@ -15,10 +15,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from evonas.workers import evaluation
-from evonas.workers.evaluation import evaluate, peak_mb
+from evonas.workers.evaluation import Judged, evaluate
+from evonas.workers.gates import stability
+from evonas.workers.machine import peak_mb
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Rejection
-from evonas.workers.protocol import BaselinePoint, Job, Protocol, RungThreshold
+from evonas.workers.protocol import BaselinePoint, Job, Protocol, Threshold
 from evonas.workers.training import Training
 from tests.workers.conftest import BN_RELU, STABLE, graph, images, protocol
 
@@ -334,14 +335,14 @@ def test_a_rung_looks_at_the_mean_over_proxies() -> None:
     assert measured.value == pytest.approx(sum(accuracies) / 2)
     assert (measured.proxy, measured.threshold) == ("", 0.0)
     for above, passes in ((0.0, True), (1e-6, False)):
-        threshold = RungThreshold(steps=3, accuracy=measured.value + above)
-        other = RungThreshold(steps=2, accuracy=1.0)
-        asked = job(gates=(rung, STABILITY)).model_copy(update={"rungs": (other, threshold)})
+        threshold = Threshold(gate="rung", steps=3, value=measured.value + above)
+        other = Threshold(gate="rung", steps=2, value=1.0)
+        asked = job(gates=(rung, STABILITY)).model_copy(update={"thresholds": (other, threshold)})
         answer = evaluate(asked)
         assert isinstance(answer.outcome, Fitness) == passes
-        assert answer.measurements[0].threshold == threshold.accuracy
+        assert answer.measurements[0].threshold == threshold.value
         if not passes:
-            assert answer.outcome == Rejection("rung", "", measured.value, threshold.accuracy, 3)
+            assert answer.outcome == Rejection("rung", "", measured.value, threshold.value, 3)
 
 
 # --------------------------------------------------------------------------- several seeds, and costs
@@ -394,10 +395,10 @@ def test_saved_memory_is_the_same_twice() -> None:
 def test_a_look_at_the_initial_weights_is_forgotten_before_the_next_gate() -> None:
     """It holds every activation of a network."""
     asked = job(gates=({"gate": "signal"},))
-    run = evaluation._Run(asked, graph("BN-ReLU"), images(asked.protocol))
+    run = Judged(asked, graph("BN-ReLU"), images(asked.protocol))
     run.ask_gates()
     assert len(run.measurements) == 2
-    assert run.initial == {}
+    assert run.passes == {}
 
 
 def test_an_evaluation_leaves_no_tensor_behind() -> None:
@@ -448,7 +449,7 @@ def test_exhausted_memory_is_a_crash(monkeypatch: pytest.MonkeyPatch, error: Exc
     def exhausted(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(evaluation, "stability", exhausted)
+    monkeypatch.setattr(stability, "ascend", exhausted)
     answer = evaluate(job(gates=(QUALITY, STABILITY)))
     assert isinstance(answer.outcome, Crash)
     assert answer.outcome.kind == "out_of_memory"
@@ -458,7 +459,7 @@ def test_exhausted_memory_is_a_crash(monkeypatch: pytest.MonkeyPatch, error: Exc
 
 def test_memory_that_torch_cannot_allocate_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's own words on a CPU."""
-    monkeypatch.setattr(evaluation, "stability", lambda *_: torch.empty(2**46))  # 256 TiB: beyond any address space
+    monkeypatch.setattr(stability, "ascend", lambda *_: torch.empty(2**46))  # 256 TiB: beyond any address space
     answer = evaluate(job(gates=(STABILITY,)))
     assert isinstance(answer.outcome, Crash)
     assert answer.outcome.kind == "out_of_memory"
@@ -469,6 +470,6 @@ def test_a_bad_program_is_an_exception(monkeypatch: pytest.MonkeyPatch, error: E
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(evaluation, "stability", broken)
+    monkeypatch.setattr(stability, "ascend", broken)
     with pytest.raises(type(error), match=str(error)):
         evaluate(job(gates=(STABILITY,)))

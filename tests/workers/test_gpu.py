@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from evonas.workers.data import load
-from evonas.workers.evaluation import conditions, evaluate
+from evonas.workers.evaluation import evaluate
+from evonas.workers.machine import conditions
 from evonas.workers.outcome import Fitness
 from evonas.workers.pool import InProcessPool
 from evonas.workers.protocol import Job

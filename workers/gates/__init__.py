@@ -1,0 +1,115 @@
+"""The table of gates: one file a gate in this folder, and everything else derives from it.
+
+Configs, evaluations, the driver's screening, the funnel, the history and docs/gates.md know a gate by the class that it
+derives from (see `base`), never by its name.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib import import_module
+from inspect import isabstract
+from itertools import pairwise
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Field
+
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
+from evonas.workers.gates.base import Gate, LayerGate, Needs, NetworkGate, RankedGate, TrainingGate
+from evonas.workers.outcome import Measurement
+
+ASKED = (LayerGate, NetworkGate, TrainingGate)  # by the driver, and by an evaluation before and in its trainings
+
+
+def _table() -> dict[str, type[Gate]]:
+    """The gates by name, those that need least first. Raises TypeError for a gate that nobody would ask."""
+    modules = [import_module(f"{__name__}.{each.name}") for each in iter_modules(__path__) if each.name[0] != "_"]
+    classes = {each for module in modules for each in vars(module).values() if isinstance(each, type)}
+    kinds = [each for each in classes if issubclass(each, Gate) and isinstance(each.model_fields["gate"].default, str)]
+    for kind in kinds:
+        check_kind(kind)
+    order = list(Needs)
+    kinds.sort(key=lambda kind: (order.index(kind.needs), name_of(kind)))
+    names = Counter(map(name_of, kinds))
+    if len(names) < len(kinds):
+        raise TypeError(f"gates: one name twice: {names.most_common(1)[0][0]}")
+    return {name_of(kind): kind for kind in kinds}
+
+
+def name_of(kind: type[Gate]) -> str:
+    return str(kind.model_fields["gate"].default)
+
+
+def check_kind(kind: type[Gate]) -> None:
+    """Raises TypeError for a gate that validates and that nobody would ask."""
+    if not issubclass(kind, ASKED) or isabstract(kind):
+        names = ", ".join(each.__name__ for each in ASKED)
+        raise TypeError(
+            f"{kind.__name__}: expected a gate that derives from one of {names} and defines what is abstract"
+        )
+
+
+GATES = _table()
+if TYPE_CHECKING:
+    AnyGate = Gate
+else:
+    AnyGate = Annotated[Union[tuple(GATES.values())], Field(discriminator="gate")]  # noqa: UP007
+
+
+def from_text(value: Any) -> Any:
+    """`finite` and `quality: {steps: 30}` are how a person writes a gate; other values are left as they are."""
+    if isinstance(value, str):
+        return {"gate": value}
+    if isinstance(value, dict) and len(value) == 1 and "gate" not in value:
+        ((name, options),) = value.items()
+        if options is None or isinstance(options, dict):
+            return {"gate": name, **(options or {})}
+    return value
+
+
+def check_order(gates: Sequence[Gate], steps: int) -> None:
+    """Raises ValueError where gates cannot be asked in this order, on a training of so many steps."""
+    for earlier, later in pairwise(gates):
+        if isinstance(later, LayerGate) and not isinstance(earlier, LayerGate):
+            raise ValueError(f"gates: {later.gate} needs the layer alone and comes before {earlier.gate}")
+    trained = [gate for gate in gates if isinstance(gate, TrainingGate)]
+    if any(later.steps < earlier.steps for earlier, later in pairwise(trained)):
+        names = ", ".join(gate.label for gate in trained)
+        raise ValueError(f"gates: their steps fall: {names}; a training does not go back")
+    for gate in trained:
+        if gate.steps > steps:
+            raise ValueError(f"gates: {gate.gate} after {gate.steps} steps, but recipe.steps is {steps}")
+    ranked = Counter(gate.label for gate in trained if isinstance(gate, RankedGate))
+    for label, count in ranked.items():
+        if count > 1:
+            raise ValueError(f"gates: {label} stands twice; earlier candidates are remembered by gate and step")
+
+
+def screen(gates: Sequence[Gate], graph: Graph, probed: Probed) -> tuple[Measurement, ...]:
+    """What the gates that need the layer alone measure, up to the first that stops the candidate."""
+    measurements: list[Measurement] = []
+    for gate in gates:
+        if isinstance(gate, LayerGate):
+            measurements.append(timed(lambda gate=gate: gate.measure(graph, probed)))  # type: ignore[misc]
+            if not measurements[-1].passed:
+                break
+    return tuple(measurements)
+
+
+def timed(measure: Callable[[], Measurement]) -> Measurement:
+    started = time.perf_counter()
+    measurement = measure()
+    return replace(measurement, seconds=time.perf_counter() - started)
+
+
+def needs_training(measurement: Measurement) -> bool:
+    """Whether its gate looked at a training."""
+    return issubclass(GATES[measurement.gate], TrainingGate)
+
+
+def is_ranked(gate: str) -> bool:
+    """Whether a gate of this name compares candidates with earlier ones."""
+    return gate in GATES and issubclass(GATES[gate], RankedGate)

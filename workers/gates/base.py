@@ -1,0 +1,123 @@
+"""What every gate is: options, what it needs, how it measures. A gate derives from one of the four classes here."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
+from evonas.workers.frozen import Count, Frozen
+from evonas.workers.gradients import InitialPass
+from evonas.workers.outcome import Measurement
+
+
+class Needs(StrEnum):
+    """What a gate measures on, the cheapest first."""
+
+    LAYER = "layer"
+    NETWORK = "network"
+    TRAINING = "training"
+
+
+class Gate(Frozen):
+    """One test of the rejection protocol, with its options. `gate` is its name in configs and in the store."""
+
+    needs: ClassVar[Needs]
+    work: ClassVar[str | None] = None  # neighbours of equal work share it, and are asked proxy by proxy
+    gate: str
+
+    @property
+    def label(self) -> str:
+        """The name, with the step where the gate has one."""
+        steps = getattr(self, "steps", None)
+        return self.gate if steps is None else f"{self.gate} {steps}"
+
+    def measured(self, value: float, threshold: float, *, passed: bool, proxy: str = "", step: int = 0) -> Measurement:
+        """A measurement under this gate's name; whoever asked adds the seconds."""
+        return Measurement(self.gate, proxy, value, threshold, step, passed)
+
+
+class LayerGate(Gate):
+    """Needs the layer alone: the driver asks it before any worker, so in a config it comes before all others."""
+
+    needs = Needs.LAYER
+
+    @abstractmethod
+    def measure(self, graph: Graph, probed: Probed) -> Measurement: ...
+
+
+class Networks(Protocol):
+    """The proxies at their initial weights, as a network gate sees them."""
+
+    @property
+    def classes(self) -> int: ...
+
+    def fresh(self, proxy: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
+        """A new network, and the first training images with their labels."""
+
+    def initial_pass(self, proxy: str, batch: int) -> InitialPass:
+        """The first pass of such a network; gates that are asked together share it."""
+
+    def optimizer(self, model: nn.Module) -> Optimizer:
+        """The recipe's, at its full rate."""
+
+
+class NetworkGate(Gate):
+    """Needs each proxy at its initial weights; the training that follows is not touched."""
+
+    needs = Needs.NETWORK
+
+    @abstractmethod
+    def measure(self, networks: Networks, proxy: str) -> Measurement: ...
+
+
+class Trainings(Protocol):
+    """The proxies' trainings, as a training gate sees them. Each answer trains on to the step that it is for."""
+
+    @property
+    def classes(self) -> int: ...
+
+    @property
+    def proxies(self) -> Sequence[str]: ...
+
+    def accuracy(self, proxy: str, step: int) -> float:
+        """Validation accuracy after `step` steps."""
+
+    def mean_loss(self, proxy: str, begin: int, end: int) -> float:
+        """Mean training loss of the steps begin + 1 to end."""
+
+    def baseline_accuracy(self, proxy: str, step: int) -> float | None:
+        """BN-ReLU's validation accuracy then; None where the job does not tell it."""
+
+    def threshold(self, gate: "RankedGate") -> float | None:
+        """What the driver derived from earlier candidates; None where the job has no threshold for this gate."""
+
+
+class TrainingGate(Gate):
+    """Looks at the trainings after `steps` steps: in a config the steps of such gates never fall."""
+
+    needs = Needs.TRAINING
+    once: ClassVar[bool] = False  # asked once for all proxies, not on each
+    steps: Count
+
+    @property
+    def against_baseline(self) -> bool:
+        """Whether BN-ReLU's accuracy at `steps` is asked for."""
+        return False
+
+    @abstractmethod
+    def measure(self, trainings: Trainings, proxy: str) -> Measurement:
+        """`proxy` is "" for a gate that is asked once."""
+
+
+class RankedGate(TrainingGate):
+    """Compares a candidate with earlier ones: the driver keeps what this gate measured, and puts a threshold into each
+    job. The threshold is the candidate's own, so a rejection by it is never inherited."""
+
+    @abstractmethod
+    def threshold(self, earlier: Sequence[float]) -> float | None:
+        """From what earlier candidates measured at this gate, ascending; None while it stops nobody."""

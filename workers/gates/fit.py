@@ -1,0 +1,53 @@
+"""Gate `fit`: does a network learn one batch?"""
+
+import math
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from evonas.workers.frozen import Count, Positive
+from evonas.workers.gates.base import NetworkGate, Networks
+from evonas.workers.outcome import Measurement
+
+
+class Fit(NetworkGate):
+    """Every proxy learns one batch: trained again and again on the same few images, at the recipe's full rate, its loss
+    falls to a share of that of guessing, ln(classes). The value is the first such share, or else the least."""
+
+    gate: Literal["fit"] = "fit"
+    steps: Count = 10
+    max_share: Positive = 0.9  # ours: which batch it is matters much, so a config sets it over several split seeds
+    batch: Count = Field(32, description="training images")
+
+    def measure(self, networks: Networks, proxy: str) -> Measurement:
+        guessing = math.log(networks.classes)
+        model, images, labels = networks.fresh(proxy, self.batch)
+        goal = self.max_share * guessing
+        least, step = fit(model, images, labels, networks.optimizer(model), self.steps, goal)
+        share = least / guessing
+        return self.measured(share, self.max_share, passed=share <= self.max_share, proxy=proxy, step=step)
+
+
+def fit(
+    model: nn.Module, images: Tensor, labels: Tensor, optimizer: Optimizer, steps: int, goal: float
+) -> tuple[float, int]:
+    """The least loss within so many steps on one batch, in training mode and float32, and the step at which it was met.
+
+    Stops once the loss is at most `goal`, or not finite (inf is answered where it never was finite).
+    """
+    model.train()
+    least, at = math.inf, 0
+    for step in range(steps + 1):
+        loss = F.cross_entropy(model(images), labels)
+        value = float(loss.detach())
+        if value < least:
+            least, at = value, step
+        if least <= goal or step == steps or not math.isfinite(value):
+            break
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return least, at

@@ -1,0 +1,99 @@
+"""The machine under an evaluation: its conditions, its memory, and the failures that it alone explains."""
+
+import os
+import platform
+import resource
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from evonas.workers.outcome import Crash, CrashKind
+
+MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")  # torch's words, on a CPU and on a GPU
+FILES = (  # the system's words, in the messages of compilers and linkers
+    "No such file or directory",
+    "cannot open shared object file",
+    "No space left on device",
+    "Disk quota exceeded",
+    "Too many open files",
+    "Read-only file system",
+    "Stale file handle",
+    "Input/output error",
+)
+
+
+def conditions(device: str) -> str:
+    """What decides the bits of an evaluation, on one type of machine: device, processor, threads, torch."""
+    where = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
+    threads = torch.get_num_threads()
+    words = (platform.machine(), where, f"{threads} thread{'s' * (threads > 1)}", f"torch {torch.__version__}")
+    return ", ".join((device, *words))
+
+
+def make_deterministic(device: str) -> None:
+    """Ask a GPU for deterministic operations in float32; one that has none warns. CPUs are deterministic."""
+    if device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def forget_peak(device: str) -> None:
+    """Start `peak_mb` anew, where the system can: Linux alone."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mb(device: str = "cpu", process: int | str = "self") -> float:
+    """Peak memory in MiB since `forget_peak`: of a process of this machine, or of this process on the GPU. 0 where it
+    is not known."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    with suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    if process != "self":
+        return 0.0
+    unit = 2**20 if platform.system() == "Darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def crash(error: BaseException) -> Crash:
+    """The crash that an exception is: exhausted memory, a fault of the machine, or an error of the program.
+
+    A layer opens no file. So whatever was raised because of an OSError, or says so in a compiler's words, is the
+    machine's doing: a compiler cache that another process wiped, a full disk, a lost network file system.
+    """
+    for each in _chain(error):
+        if isinstance(each, (MemoryError, torch.OutOfMemoryError)) or _line_with(MEMORY, each):
+            return Crash(CrashKind.OUT_OF_MEMORY, _first_line(each))
+        if isinstance(each, OSError) or _line_with(FILES, each):
+            return Crash(CrashKind.MACHINE, f"{type(each).__name__}: {_line_with(FILES, each) or _first_line(each)}")
+    return Crash(CrashKind.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and those that led to it. torch's compiler keeps its own as `inner_exception`."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            waiting += [each.__context__, each.__cause__, getattr(each, "inner_exception", None)]
+
+
+def _line_with(phrases: tuple[str, ...], error: BaseException) -> str:
+    """The first line of the message that has one of the phrases, or ""."""
+    lines = str(error).splitlines()
+    return next((line.strip()[:300] for line in lines if any(each in line for each in phrases)), "")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
