@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from evonas.driver import resume, search
     from evonas.layers import layer
     from evonas.run import Run, open_run
-    from evonas.search_space.catalog import catalog
+    from evonas.search_space.catalog import LAYERS
     from evonas.search_space.errors import InputError
     from evonas.search_space.graph import Graph
     from evonas.session import Stopped
     from evonas.studies.validate import validate
+
+    catalog = LAYERS
 
 __all__ = [
     "Config",
@@ -49,7 +51,7 @@ _MODULES = {
     "InputError": "evonas.search_space.errors",
     "Run": "evonas.run",
     "Stopped": "evonas.session",
-    "catalog": "evonas.search_space.catalog",
+    "catalog": "evonas.search_space.catalog:LAYERS",
     "layer": "evonas.layers",
     "load_config": "evonas.config_file",
     "open_run": "evonas.run",
@@ -62,7 +64,8 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'evonas' has no attribute '{name}'")
-    value = getattr(import_module(_MODULES[name]), name)
+    module, _, attribute = _MODULES[name].partition(":")
+    value = getattr(import_module(module), attribute or name)
     globals()[name] = value
     return value
 

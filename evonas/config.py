@@ -8,8 +8,8 @@ import torch
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import nn
 
-from evonas.search_space import catalog
 from evonas.search_space.analysis import batch_dependent
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.primitives import ELEMENTWISE
@@ -79,7 +79,7 @@ class SpaceConfig(Frozen):
 
 def _layers_of_one_input(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        row = catalog.catalog[name]
+        row = LAYERS[name]
         if row.graph and row.inputs > 1:
             raise ValueError(f"{name} takes two inputs, x and y; the proxies give a layer one")
     return names
@@ -211,7 +211,7 @@ class Config(Frozen):
 
     def _check_warm_start(self, name: str) -> None:
         try:
-            graph = pad(catalog.catalog[name].graph, self.space.space, Random(0))
+            graph = pad(LAYERS[name].graph, self.space.space, Random(0))
         except InputError as error:
             raise ValueError(f"evolution.warm_start: {name}: {error}") from None
         if not self.space.allows(graph):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from evonas.config import BASELINE, Config
 from evonas.history import History, Pending
 from evonas.proposal import Proposal, propose
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
@@ -58,7 +58,7 @@ class Search:
         """BN-ReLU under the protocol, unless it is known. Raises InputError where the protocol rejects it."""
         if self.history.baseline:
             return
-        job = Job(graph=catalog[BASELINE].text, protocol=self.config.protocol, seed=self.config.seed)
+        job = Job(graph=LAYERS[BASELINE].text, protocol=self.config.protocol, seed=self.config.seed)
         self.session.submit(Ticket("baseline", job, name=BASELINE))
         ticket, evaluation = self.session.next()
         match evaluation.outcome:

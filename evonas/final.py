@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Ticket
 from evonas.store.queries import Reader
@@ -58,13 +58,13 @@ def contenders(reader: Reader) -> list[Contender]:
 
 
 def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
-    return Graph.parse(reader.candidate(birth).graph) if birth is not None else catalog[str(name)].graph
+    return Graph.parse(reader.candidate(birth).graph) if birth is not None else LAYERS[str(name)].graph
 
 
 def baselines(config: Config) -> list[Contender]:
     """BN-ReLU, and what the config names."""
     names = dict.fromkeys((BASELINE, *config.evolution.rerank.baselines))
-    return [Contender(None, name, catalog[name].graph) for name in names]
+    return [Contender(None, name, LAYERS[name].graph) for name in names]
 
 
 def fresh_seeds(config: Config) -> range:

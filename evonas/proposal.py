@@ -6,7 +6,7 @@ from random import Random
 
 from evonas.config import Config
 from evonas.history import History
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import Probed, probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import mutate
@@ -34,7 +34,7 @@ def propose(config: Config, birth: int, history: History) -> Proposal:
     evolution = config.evolution
     winner: Survivor | None = None
     if birth <= len(evolution.warm_start):
-        operator, graph = "catalog", pad(catalog[evolution.warm_start[birth - 1]].graph, config.space.space, rng)
+        operator, graph = "catalog", pad(LAYERS[evolution.warm_start[birth - 1]].graph, config.space.space, rng)
         probed = probe(graph)
     else:
         if history.survivors >= evolution.initial and rng.random() >= evolution.random_share:

@@ -7,7 +7,6 @@ by an independent reimplementation). sqrt and log keep the sign, and eps inside 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from textwrap import fill
 
 import torch
 from torch import Tensor
@@ -128,38 +127,3 @@ _AGGREGATIONS = tuple(
 
 PRIMITIVES: dict[str, Primitive] = {row.name: row for row in _ELEMENTWISE + _AGGREGATIONS}
 ELEMENTWISE = tuple(row.name for row in _ELEMENTWISE)
-
-
-_ABOUT = (
-    r"Made by `python -m evonas.search_space.primitives > docs/primitives.md`. An aggregation reduces over the batch "
-    r"(`bhw`), all of one example (`chw`), the positions of one channel (`hw`) or of a group of channels (`ghw`), or "
-    r"the channels of one position (`c`): $\mu_I$ is the mean, $r_I(a) = \sqrt{\mu_I(a^2) + \varepsilon}$, and "
-    r"$s_I(a) = \sqrt{\mu_I((a - \mu_I(a))^2) + \varepsilon}$. $\varepsilon$ is 1e-5; that of $r$ and $s$ is the "
-    r"layer's option `eps`. Where its inputs are equal, `max` gives half of its gradient to each, so that the slope of "
-    r"`max(x, zero)` at 0 is 0.5, which is 0 in `torch.relu`."
-)
-
-
-def documentation() -> str:
-    """The table as Markdown; docs/primitives.md is this."""
-    lines = [
-        "# The primitives",
-        "",
-        fill(_ABOUT, 100),
-        "",
-        "| name | written | formula | source |",
-        "| --- | --- | --- | --- |",
-    ]
-    for row in PRIMITIVES.values():
-        arguments = ("a", "b")[: row.arity]
-        written = f"{row.name}({', '.join(arguments)})"
-        if row.operator:
-            written = f" {row.operator} ".join(arguments) if row.arity == 2 else f"{row.operator}a"
-        formula = row.latex.format(arguments[0], row.reduces or arguments[-1])
-        formula = formula.replace(r"\left|", r"\left\vert ").replace(r"\right|", r"\right\vert")  # | ends a cell
-        lines.append(f"| `{row.name}` | `{written}` | ${formula}$ | {row.cite} |")
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(documentation(), end="")

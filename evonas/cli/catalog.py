@@ -31,8 +31,10 @@ def catalog(context: click.Context, as_json: bool) -> None:
     context.obj = as_json  # `catalog --json show NAME` is meant as `catalog show NAME --json`
     if context.invoked_subcommand is not None:
         return
+    from evonas.search_space.catalog import ListedLayer
+
     if as_json:
-        print_json([_told(row) for row in evonas.catalog.values()])
+        print_json([_as_json(row) for row in evonas.catalog.values()])
         return
     table = TextTable(
         Column("name", is_key=True),
@@ -42,8 +44,9 @@ def catalog(context: click.Context, as_json: bool) -> None:
     )
     for row in evonas.catalog.values():
         learned = str(sum(each.name not in AFFINE for each in row.parameters) or "-")
-        cells = (row.kind, _DEPENDS[row.batch_dependent], learned, one_line(row.reason or row.text))
-        table.add(row.name, str(row.year), *cells, style="dim" if row.reason else "")
+        last = row.reason if isinstance(row, ListedLayer) else one_line(row.text)
+        cells = (row.kind, _DEPENDS[row.batch_dependent], learned, last)
+        table.add(row.name, str(row.year), *cells, style="dim" if isinstance(row, ListedLayer) else "")
     terminal().print(table)
 
 
@@ -59,28 +62,25 @@ def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> N
     Example: evonas catalog show EvoNorm-S0 --picture s0.svg
     """
     from evonas.report.picture import draw
+    from evonas.search_space.catalog import ListedLayer
 
     row = evonas.catalog[name]
     if picture:
         draw(row.graph, picture)
-    told = _told(row)
     if as_json or json_before:
-        print_json(told)
+        print_json(_as_json(row))
         return
     console = terminal()
     console.print(f"{name}: {row.paper}, {row.year}", soft_wrap=True, style="bold")
-    if row.kind == "listed":
+    if isinstance(row, ListedLayer):
         console.print(f"listed, no layer here: {row.reason}", soft_wrap=True)
     else:
         console.print(f"{row.kind}, {'depends' if row.batch_dependent else 'does not depend'} on the batch")
     console.print("\nformula", style="bold")
     console.print(indent(row.text), soft_wrap=True)
-    parts = {"without the activation": row.norm if row.norm != row.text else None}
-    parts |= {title: told[title] for title in ("latex", "module")}
-    for title, text in parts.items():
-        if text:
-            console.print(f"\n{title}", style="bold")
-            console.print(indent(text), soft_wrap=True)
+    for title, text in _parts(row).items():
+        console.print(f"\n{title}", style="bold")
+        console.print(indent(text), soft_wrap=True)
     if row.parameters:
         table = TextTable(*(Column(title) for title in ("parameter", "kind", "starts at")))
         for each in row.parameters:
@@ -94,20 +94,36 @@ def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> N
         console.print(f"\nWrote {picture}.", soft_wrap=True)
 
 
-def _told(row: "KnownLayer") -> dict[str, Any]:
+def _parts(row: "KnownLayer") -> dict[str, str]:
+    """What only one kind of row has, by the title under which it is shown."""
+    from evonas.search_space.catalog import GraphLayer, ModuleLayer
     from evonas.search_space.latex import latex
 
+    match row:
+        case GraphLayer():
+            norm = {"without the activation": row.norm} if row.norm not in ("", row.text) else {}
+            return norm | {"latex": latex(row.graph)}
+        case ModuleLayer():
+            return {"latex": row.latex, "module": row.path}
+        case _:
+            return {}
+
+
+def _as_json(row: "KnownLayer") -> dict[str, Any]:
+    from evonas.search_space.catalog import GraphLayer, ListedLayer
+
+    parts = _parts(row)
     return {
         "name": row.name,
         "kind": row.kind,
-        "row": row.row,
+        "survey_number": row.survey_number,
         "paper": row.paper,
         "year": row.year,
         "formula": row.text,
-        "norm": row.norm or None,
-        "latex": latex(row.graph) if row.kind == "graph" else row.module_latex or None,
-        "module": f"evonas.search_space.catalog.modules.{row.module}" if row.module else None,
-        "reason": row.reason or None,
+        "norm": (row.norm or None) if isinstance(row, GraphLayer) else None,
+        "latex": parts.get("latex"),
+        "module": parts.get("module"),
+        "reason": row.reason if isinstance(row, ListedLayer) else None,
         "batch_dependent": row.batch_dependent,
         "parameters": [{"name": each.name, "kind": each.kind, "start": each.value} for each in row.parameters],
         "source": row.source,

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS, GraphLayer, ModuleLayer
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
 from evonas.search_space.layer import Layer
@@ -23,11 +23,11 @@ def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **op
     >>> layer("EvoNorm-B0", 64)
     >>> layer("BN-SiLU", 64, apply_act=False)  # BN
     """
-    if isinstance(layer, str) and layer in catalog:
-        row = catalog[layer]
-        if row.kind == "module":
+    if isinstance(layer, str) and layer in LAYERS:
+        row = LAYERS[layer]
+        if isinstance(row, ModuleLayer):
             return row.module_class(num_features, **options)
-        if row.norm and not apply_act:
+        if isinstance(row, GraphLayer) and row.norm and not apply_act:
             return NormAct(Graph.parse(row.norm), num_features, **options)
         layer = row.graph
     if isinstance(layer, str):
@@ -42,6 +42,6 @@ def _parse(text: str) -> Graph:
         return Graph.parse(text)
     except InputError as error:
         if re.fullmatch(r"[\w.+-]+", text):  # looks like a name
-            hint = did_you_mean(text, catalog)
+            hint = did_you_mean(text, LAYERS)
             raise InputError(f"'{text}' is neither a known layer nor a graph ({error}){hint}") from None
         raise

@@ -11,7 +11,7 @@ from typing import get_args
 import torch
 
 from evonas.config import Config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.workers import data
 from evonas.workers.protocol import DType, Execution, Protocol, Recipe
@@ -50,7 +50,7 @@ def bench(
     for (channels_last, dtype, compiles), layer in product(ways, (IDENTITY, *layers)):
         execution = Execution(compile_from_steps=1 if compiles else "never", channels_last=channels_last, dtype=dtype)
         protocol = config.protocol.model_copy(update={"recipe": recipe, "execution": execution})
-        graph = catalog[layer].graph if layer in catalog else Graph.parse(layer)
+        graph = LAYERS[layer].graph if layer in LAYERS else Graph.parse(layer)
         for proxy in config.proxies:
             first, each = time_training(graph, protocol, proxy, images, config.seed)
             yield BenchRow(layer, proxy, channels_last, dtype, compiles, each, max(0.0, first - each) * compiles)

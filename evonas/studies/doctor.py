@@ -12,7 +12,7 @@ from typing import Literal
 
 from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.store.database import Address
 from evonas.store.ownership import own
@@ -161,7 +161,7 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
     steps = min(SMOKE_STEPS, config.recipe.steps)
     recipe = config.recipe.model_copy(update={"steps": steps, "seeds": 1})
     protocol = config.protocol.model_copy(update={"recipe": recipe, "gates": ()})
-    pool.submit(0, Job(graph=str(catalog[BASELINE].graph), protocol=protocol, seed=config.seed))
+    pool.submit(0, Job(graph=str(LAYERS[BASELINE].graph), protocol=protocol, seed=config.seed))
     answer = pool.next(SMOKE_SECONDS)
     if answer is None:
         yield Finding("smoke", "failed", f"no answer within {SMOKE_SECONDS:g} s")

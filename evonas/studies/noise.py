@@ -6,7 +6,7 @@ from math import sqrt
 from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.session import Session, Ticket
 from evonas.workers.outcome import Fitness, Outcome
 from evonas.workers.protocol import Job
@@ -54,7 +54,7 @@ def measure_noise(
     protocol = config.protocol.model_copy(update={"gates": (), "recipe": recipe})
     names = tuple(dict.fromkeys((BASELINE, *layers)))
     tickets = [
-        Ticket("noise", Job(graph=catalog[name].text, protocol=protocol, seed=config.seed + n), name=name)
+        Ticket("noise", Job(graph=LAYERS[name].text, protocol=protocol, seed=config.seed + n), name=name)
         for n in range(seeds)
         for name in names
     ]

@@ -1,4 +1,4 @@
-"""Known layers: the baselines of every search, and the starting points of none.
+"""The layers of the literature, `LAYERS` by name: baselines of every search, and first births where a config says so.
 
 A row is a graph in the language, or a reference module (state and backward that no graph has), or a formula with the
 reason why it is no drop-in layer.
@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 
 from evonas.search_space.catalog.baselines import BASELINES
 from evonas.search_space.catalog.graphs import GRAPHS
-from evonas.search_space.catalog.layer import KnownLayer
+from evonas.search_space.catalog.layer import GraphLayer, KnownLayer, ListedLayer, ModuleLayer
 from evonas.search_space.catalog.listed import LISTED
 from evonas.search_space.catalog.references import REFERENCES
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
 
-__all__ = ["Catalog", "KnownLayer", "UnknownLayer", "catalog"]
+__all__ = ["LAYERS", "Catalog", "GraphLayer", "KnownLayer", "ListedLayer", "ModuleLayer", "UnknownLayer"]
 
 
 class UnknownLayer(InputError, KeyError):
@@ -49,7 +49,7 @@ class Catalog(Mapping[str, KnownLayer]):
     @property
     def graphs(self) -> dict[str, Graph]:
         """The rows that are graphs, by name. Those of two `inputs` are no layers of the proxies."""
-        return {name: row.graph for name, row in self._rows.items() if row.kind == "graph"}
+        return {name: row.graph for name, row in self._rows.items() if isinstance(row, GraphLayer)}
 
 
-catalog = Catalog((*BASELINES, *GRAPHS, *REFERENCES, *LISTED))
+LAYERS = Catalog((*BASELINES, *GRAPHS, *REFERENCES, *LISTED))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from evonas.search_space.catalog.layer import KnownLayer
+from evonas.search_space.catalog.layer import GraphLayer
 
 BATCH_NORM = "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift"
 SWISH = "Searching for Activation Functions"
@@ -11,9 +11,9 @@ _GN = "(x - mean_ghw(x)) / std_ghw(x)"
 _AFFINE_LAST = "weight and bias come after the activation, in the usual stack before it"
 _BIASED = "the running variance is biased, torch's is not"
 
-_BN_RELU = KnownLayer(
+_BN_RELU = GraphLayer(
     name="BN-ReLU",
-    row=None,
+    survey_number=None,
     text=f"max({_BN}, zero)",
     norm=_BN,
     paper=BATCH_NORM,
@@ -22,9 +22,9 @@ _BN_RELU = KnownLayer(
     label="remembered",
     note=f"{_AFFINE_LAST}; {_BIASED}",
 )
-_GN_RELU = KnownLayer(
+_GN_RELU = GraphLayer(
     name="GN-ReLU",
-    row=None,
+    survey_number=None,
     text=f"max({_GN}, zero)",
     norm=_GN,
     paper="Group Normalization",
@@ -33,9 +33,9 @@ _GN_RELU = KnownLayer(
     label="remembered",
     note=_AFFINE_LAST,
 )
-_SILU = KnownLayer(
+_SILU = GraphLayer(
     name="SiLU",
-    row=None,
+    survey_number=None,
     text="x * sigmoid(x)",
     paper=SWISH,
     year=2017,
@@ -62,9 +62,9 @@ BASELINES = (
         source="arXiv:1803.08494, arXiv:1710.05941; torch.nn.GroupNorm, SiLU",
     ),
     replace(_GN_RELU, name="GroupNorm", text=_GN, source="arXiv:1803.08494; torch.nn.GroupNorm", note=""),
-    KnownLayer(
+    GraphLayer(
         name="FRN+TLU",
-        row=None,
+        survey_number=None,
         text="max(x / rms_hw(x), v0)",
         norm="x / rms_hw(x)",
         paper=(
@@ -78,9 +78,9 @@ BASELINES = (
             "is weight * v0 + bias"
         ),
     ),
-    KnownLayer(
+    GraphLayer(
         name="BN-second-moment",
-        row=None,
+        survey_number=None,
         text="x / rms_bhw(x)",
         norm="x / rms_bhw(x)",
         paper="PowerNorm: Rethinking Batch Normalization in Transformers",
@@ -89,9 +89,9 @@ BASELINES = (
         label="remembered",
         note="batch normalisation that does not centre",
     ),
-    KnownLayer(
+    GraphLayer(
         name="ReLU",
-        row=None,
+        survey_number=None,
         text="max(x, zero)",
         paper="Rectified Linear Units Improve Restricted Boltzmann Machines",
         year=2010,
@@ -99,9 +99,9 @@ BASELINES = (
         label="remembered",
     ),
     _SILU,
-    KnownLayer(
+    GraphLayer(
         name="GELU-tanh",
-        row=None,
+        survey_number=None,
         text="0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * square(x))))",
         paper="Gaussian Error Linear Units (GELUs)",
         year=2016,
@@ -109,9 +109,9 @@ BASELINES = (
         label="remembered",
         note="the tanh form, 0.7978... = sqrt(2 / pi): the exact one needs erf, which is not in the language",
     ),
-    KnownLayer(
+    GraphLayer(
         name="tanh",
-        row=None,
+        survey_number=None,
         text="tanh(x)",
         paper="Efficient BackProp",
         year=1998,

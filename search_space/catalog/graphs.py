@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from evonas.search_space.catalog.baselines import BATCH_NORM
-from evonas.search_space.catalog.layer import KnownLayer
+from evonas.search_space.catalog.layer import GraphLayer
 
 _BN = "(x - mean_bhw(x)) / std_bhw(x)"
 _LN = "(x - mean_c(x)) / std_c(x)"
@@ -11,14 +11,14 @@ _LN_CHW = "(x - mean_chw(x)) / std_chw(x)"
 _IN = "(x - mean_hw(x)) / std_hw(x)"
 
 
-def _norm(layer: KnownLayer) -> KnownLayer:
+def _norm(layer: GraphLayer) -> GraphLayer:
     """A layer without an activation, or one that takes the place of such a layer: all of it is left without one."""
     return replace(layer, norm=layer.text)
 
 
-_B0 = KnownLayer(
+_B0 = GraphLayer(
     name="EvoNorm-B0",
-    row=1,
+    survey_number=1,
     text="x / max(std_bhw(x), v1 * x + std_hw(x))",
     paper="Evolving Normalization-Activation Layers",
     year=2020,
@@ -40,9 +40,9 @@ _EVONORMS = (
     replace(_B1, name="EvoNorm-S2", text="x * sigmoid(x) / rms_ghw(x)"),
 )
 
-_LAYER_NORM = KnownLayer(
+_LAYER_NORM = GraphLayer(
     name="LayerNorm",
-    row=3,
+    survey_number=3,
     text=_LN,
     paper="Layer Normalization",
     year=2016,
@@ -50,9 +50,9 @@ _LAYER_NORM = KnownLayer(
     label="verified",
     note="over the channels of one position, as for tokens",
 )
-_L1 = KnownLayer(
+_L1 = GraphLayer(
     name="L1-BN",
-    row=31,
+    survey_number=31,
     text="a = x - mean_bhw(x)\na / (mean_bhw(abs(a)) + 1e-5)",
     paper="Towards Accurate and Efficient Sub-8-Bit Integer Training",
     year=2024,
@@ -62,9 +62,9 @@ _L1 = KnownLayer(
 )
 
 _NORMS = (
-    KnownLayer(
+    GraphLayer(
         name="BatchNorm",
-        row=2,
+        survey_number=2,
         text=_BN,
         paper=BATCH_NORM,
         year=2015,
@@ -74,18 +74,18 @@ _NORMS = (
     ),
     _LAYER_NORM,
     replace(_LAYER_NORM, name="LayerNorm-chw", text=_LN_CHW, note="over a whole example, as for images"),
-    KnownLayer(
+    GraphLayer(
         name="InstanceNorm",
-        row=4,
+        survey_number=4,
         text=_IN,
         paper="Instance Normalization: The Missing Ingredient for Fast Stylization",
         year=2016,
         source="znxlwm/UGATIT (out_in branch); torch.nn.InstanceNorm2d",
         label="verified",
     ),
-    KnownLayer(
+    GraphLayer(
         name="RMSNorm",
-        row=5,
+        survey_number=5,
         text="x / rms_c(x)",
         paper="Root Mean Square Layer Normalization",
         year=2019,
@@ -93,9 +93,9 @@ _NORMS = (
         label="verified",
         note="the authors add eps after the root: x / (rms + 1e-8); and have no bias",
     ),
-    KnownLayer(
+    GraphLayer(
         name="RepBN",
-        row=10,
+        survey_number=10,
         text=f"eta = scalar(1)\n{_BN} + eta * x",
         paper=(
             "SLAB: Efficient Transformers with Simplified Linear Attention and Progressive Re-parameterized Batch "
@@ -106,9 +106,9 @@ _NORMS = (
         label="verified",
         note="the paper's eta is weight * eta here: there weight scales the normalised part only; PRepBN without LN",
     ),
-    KnownLayer(
+    GraphLayer(
         name="DyT",
-        row=12,
+        survey_number=12,
         text="alpha = scalar(0.5)\ntanh(alpha * x)",
         paper="Transformers without Normalization",
         year=2025,
@@ -116,9 +116,9 @@ _NORMS = (
         label="verified",
         note="takes the place of a norm; for LLaMA without bias, and alpha starts elsewhere (7B: 0.8 in attention)",
     ),
-    KnownLayer(
+    GraphLayer(
         name="DyISRU",
-        row=13,
+        survey_number=13,
         text="beta = scalar(100)\nx / sqrt(beta + square(x))",
         paper="Elementwise Layer Normalization",
         year=2025,
@@ -129,9 +129,9 @@ _NORMS = (
             "a float16 x of 256 and more overflows in its square"
         ),
     ),
-    KnownLayer(
+    GraphLayer(
         name="ScaleNorm",
-        row=15,
+        survey_number=15,
         text="g = scalar(1)\ng * x / rms_c(x)",
         paper="Transformers without Tears: Improving the Normalization of Self-Attention",
         year=2019,
@@ -142,9 +142,9 @@ _NORMS = (
             "affine follows"
         ),
     ),
-    KnownLayer(
+    GraphLayer(
         name="nGPT",
-        row=17,
+        survey_number=17,
         text="alpha = vector(0.05)\na = x + abs(alpha) * (y / rms_c(y) - x)\na / rms_c(a)",
         paper="nGPT: Normalized Transformer with Representation Learning on the Hypersphere",
         year=2024,
@@ -155,9 +155,9 @@ _NORMS = (
             "the paper's unit norm; there alpha is stored scaled, no affine follows, and the weights are normalised too"
         ),
     ),
-    KnownLayer(
+    GraphLayer(
         name="MsgNorm",
-        row=18,
+        survey_number=18,
         text="s = scalar(1)\nx + s * rms_c(x) * y / rms_c(y)",
         paper="DeeperGCN: All You Need to Train Deeper GCNs",
         year=2020,
@@ -165,9 +165,9 @@ _NORMS = (
         label="verified",
         note="x is the node's state, y the message; an MLP of the host follows; eps inside both roots",
     ),
-    KnownLayer(
+    GraphLayer(
         name="FAdaIN",
-        row=23,
+        survey_number=23,
         text=f"std_hw(y) * {_IN} + mean_hw(y)",
         paper="TSIT: A Simple and Versatile Framework for Image-to-Image Translation",
         year=2020,
@@ -175,9 +175,9 @@ _NORMS = (
         label="verified",
         note="y is the style; with the paper's mixing factor 1; no affine follows there",
     ),
-    KnownLayer(
+    GraphLayer(
         name="ILN",
-        row=24,
+        survey_number=24,
         text=f"rho = vector(0)\nrho * {_IN} + (1 - rho) * {_LN_CHW}",
         paper=(
             "U-GAT-IT: Unsupervised Generative Attentional Networks with Adaptive Layer-Instance Normalization for "
@@ -188,9 +188,9 @@ _NORMS = (
         label="verified",
         note="biased variances, there unbiased; there rho is clipped to [0, 1] after each step, here it is free",
     ),
-    KnownLayer(
+    GraphLayer(
         name="TD-LN",
-        row=25,
+        survey_number=25,
         text=(
             "wg = vector(1)\nbg = vector(0)\ng0 = vector(1)\ng1 = vector(1)\n"
             "wb = vector(1)\nbb = vector(0)\nb0 = vector(0)\nb1 = vector(0)\n"
@@ -225,9 +225,9 @@ _NORMS = (
         source="abstract of arXiv:1802.09769 (the factor)",
         note="1.2533... = sqrt(pi / 2): of normal values it is the standard deviation; the running one starts at 0",
     ),
-    KnownLayer(
+    GraphLayer(
         name="CrossNorm",
-        row=32,
+        survey_number=32,
         text="std_chw(x) * (y - mean_chw(y)) / std_chw(y) + mean_chw(x)",
         paper="ControlNeXt: Powerful and Efficient Control for Image and Video Generation",
         year=2024,
@@ -238,9 +238,9 @@ _NORMS = (
             "eps is 1e-12 after the root"
         ),
     ),
-    KnownLayer(
+    GraphLayer(
         name="MAD-LN",
-        row=35,
+        survey_number=35,
         text="a = x - mean_c(x)\nb = a / mean_c(abs(a))\n(b - mean_c(b)) / std_c(b)",
         paper="Conformer-Based Speech Recognition On Extreme Edge-Computing Devices",
         year=2023,
@@ -250,9 +250,9 @@ _NORMS = (
     ),
 )
 
-_SELU = KnownLayer(
+_SELU = GraphLayer(
     name="SELU",
-    row=14,
+    survey_number=14,
     text="1.0507009873554805 * (max(x, zero) + 1.6732632423543772 * (exp(-max(-x, zero)) - 1))",
     paper="Self-Normalizing Neural Networks",
     year=2017,

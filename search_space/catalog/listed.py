@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from evonas.search_space.catalog.layer import KnownLayer
+from evonas.search_space.catalog.layer import ListedLayer
 
-_REGION = KnownLayer(
+_REGION = ListedLayer(
     name="RN-B",
-    row=20,
+    survey_number=20,
     text=(
         "in each region r of {mask, 1 - mask}: (1 + g_r) (x - mean_r) / sqrt(s2_r + eps total / size_r) + b_r, moments "
         "over batch and positions of r, never running ones; g_r = b_r = 0 for each channel"
@@ -17,9 +17,9 @@ _REGION = KnownLayer(
     label="verified",
     reason="needs a mask as an input, and moments over the masked positions",
 )
-_SPADE = KnownLayer(
+_SPADE = ListedLayer(
     name="SPADE",
-    row=22,
+    survey_number=22,
     text=(
         "n (1 + g(m)) + b(m), n = (x - mean) / s without parameters (batch or instance), g, b = conv3(ReLU(conv3(m))), "
         "128 hidden, m resized to x"
@@ -30,9 +30,9 @@ _SPADE = KnownLayer(
     label="verified",
     reason="its affine is made by convolutions of a label map; the norm alone is BatchNorm or InstanceNorm",
 )
-_PHASE = KnownLayer(
+_PHASE = ListedLayer(
     name="PCNorm",
-    row=30,
+    survey_number=30,
     text="F^-1(|F(norm(x))| e^(i angle(F(x)))), F the Fourier transform over hw: amplitude normalised, phase kept",
     paper=("Decompose, Adjust, Compose: Effective Normalization by Playing with Frequency for Domain Generalization"),
     year=2023,
@@ -40,9 +40,9 @@ _PHASE = KnownLayer(
     label="remembered",
     reason="needs a two-dimensional Fourier transform and complex values",
 )
-_SHARED = KnownLayer(
+_SHARED = ListedLayer(
     name="MS-LN",
-    row=37,
+    survey_number=37,
     text="(x - mean_c(x)) / s_c(x) without affine, which is merged into the next linear map",
     paper="Reducing Fine-Tuning Memory Overhead by Approximate and Memory-Sharing Backpropagation",
     year=2024,
@@ -52,9 +52,9 @@ _SHARED = KnownLayer(
 )
 
 LISTED = (
-    KnownLayer(
+    ListedLayer(
         name="pRMSNorm",
-        row=5,
+        survey_number=5,
         text="x / RMS(x), RMS from the first int(p C) channels alone",
         paper="Root Mean Square Layer Normalization",
         year=2019,
@@ -62,9 +62,9 @@ LISTED = (
         label="verified",
         reason="needs a slice of the channels; RMSNorm is a graph",
     ),
-    KnownLayer(
+    ListedLayer(
         name="CRMSNorm",
-        row=6,
+        survey_number=6,
         text="z / sqrt((sum z^2 + (sum z)^2) / (C + 1) + eps), z a zero-mean vector without its last coordinate",
         paper="Pre-RMSNorm and Pre-CRMSNorm Transformers: Equivalent and Efficient Pre-LN Transformers",
         year=2023,
@@ -73,9 +73,9 @@ LISTED = (
         reason="needs the number of channels as a value, which a graph for every width has not",
         note="with weights of the host transformed, the network computes what it does with LayerNorm",
     ),
-    KnownLayer(
+    ListedLayer(
         name="QKNorm",
-        row=16,
+        survey_number=16,
         text="logits g (q / |q|_2) . (k / |k|_2) in place of q . k / sqrt(d), scalar g from log2(L^2 - L) on",
         paper="Query-Key Normalization for Transformers",
         year=2020,
@@ -83,9 +83,9 @@ LISTED = (
         label="verified",
         reason="lives in an attention layer, with a scalar from the data's lengths; on q alone it is ScaleNorm",
     ),
-    KnownLayer(
+    ListedLayer(
         name="TimestepNorm",
-        row=19,
+        survey_number=19,
         text="(1 + w) (x_t - m_t) / sqrt(v_t + eps) + b, m_t and v_t of each group over the steps up to t; w = b = 0",
         paper="Megalodon: Efficient LLM Pretraining and Inference with Unlimited Context Length",
         year=2024,
@@ -102,9 +102,9 @@ LISTED = (
         ),
         reason="needs convolutions, a maximum over the channels and a thresholded mask",
     ),
-    KnownLayer(
+    ListedLayer(
         name="ALIAS",
-        row=21,
+        survey_number=21,
         text=(
             "n (1 + conv3(a)) + conv3(a), a = ReLU(conv3(segmentation)), n the instance norm in each region of "
             "x + noise with a scale for each channel"
@@ -119,16 +119,16 @@ LISTED = (
     replace(
         _SPADE,
         name="FADE",
-        row=23,
+        survey_number=23,
         text="n (1 + g(f)) + b(f), n as in SPADE, g and b one convolution each of the content's features f",
         paper="TSIT: A Simple and Versatile Framework for Image-to-Image Translation",
         year=2020,
         source="EndlessSora/TSIT normalization.py",
         reason="its affine is made by convolutions of features; the norm alone is BatchNorm or InstanceNorm",
     ),
-    KnownLayer(
+    ListedLayer(
         name="AdaLIN",
-        row=24,
+        survey_number=24,
         text="g (rho IN(x) + (1 - rho) LN(x)) + b, rho of each channel from 0.9 on, clipped to [0, 1] after each step",
         paper=(
             "U-GAT-IT: Unsupervised Generative Attentional Networks with Adaptive Layer-Instance Normalization for "
@@ -139,9 +139,9 @@ LISTED = (
         label="verified",
         reason="its g and b come from a fully connected layer on features: two more inputs; ILN is a graph",
     ),
-    KnownLayer(
+    ListedLayer(
         name="UnMix-TNS",
-        row=26,
+        survey_number=26,
         text=(
             "16 component statistics for each channel, mixed with the example's own by a softmax over their cosine "
             "similarity / 0.07; normalised by the mixture's mean and variance, towards which the components move"
@@ -152,9 +152,9 @@ LISTED = (
         label="verified",
         reason="wraps a trained BatchNorm at test time, with a bank of states and a softmax over them",
     ),
-    KnownLayer(
+    ListedLayer(
         name="alpha-BN",
-        row=27,
+        survey_number=27,
         text="evaluation: BN with mean (1 - a) running + a mean_bhw(x), variance likewise",
         paper="Test-time Batch Statistics Calibration for Covariate Shift",
         year=2021,
@@ -163,9 +163,9 @@ LISTED = (
         reason="wraps a trained BatchNorm at test time and reads running and batch moments together; a graph reads one",
         note="the paper puts its alpha, about 0.9, on the running side",
     ),
-    KnownLayer(
+    ListedLayer(
         name="AdaB2N",
-        row=28,
+        survey_number=28,
         text=(
             "BN with moments weighted by task, weights ~ exp(w_task) + n_task, w learned from 0 on; momentum "
             "e_i = e_(i-1) / (e_(i-1) + (1 - m)^k), e_1 = m^k; a loss between batch and running moments"
@@ -176,9 +176,9 @@ LISTED = (
         label="verified",
         reason="needs each example's task, a momentum schedule and a term in the loss",
     ),
-    KnownLayer(
+    ListedLayer(
         name="MPBN",
-        row=29,
+        survey_number=29,
         text="u <- 0.25 u + x_t, spike = 1[BN(u) > 0.5], u <- u (1 - spike); backward through tanh",
         paper="Membrane Potential Batch Normalization for Spiking Neural Networks",
         year=2023,
@@ -193,9 +193,9 @@ LISTED = (
         name="SCNorm",
         text="F^-1 of amplitude l |F(x)| + (1 - l) |F(IN(x))| with a learned l, phase of x",
     ),
-    KnownLayer(
+    ListedLayer(
         name="separable-LN",
-        row=33,
+        survey_number=33,
         text=(
             "degree 0: LN over the channels; degrees l > 0: g_l x_l / sqrt(r + eps), r = mean_c of the mean over l of "
             "sum_m x_lm^2 / (2 l + 1), one r for all"
@@ -206,9 +206,9 @@ LISTED = (
         label="verified",
         reason="needs axes of spherical harmonics (l, m), and parameters for each degree",
     ),
-    KnownLayer(
+    ListedLayer(
         name="Galerkin-LN",
-        row=34,
+        survey_number=34,
         text="Q (LN(K)^T LN(V)) / n for each head, without a softmax; the Fourier type: (LN(Q) LN(K)^T) V / n",
         paper="Choose a Transformer: Fourier or Galerkin",
         year=2021,
@@ -216,9 +216,9 @@ LISTED = (
         label="verified",
         reason="a place for LayerNorm, which is a graph, in the heads of an attention layer",
     ),
-    KnownLayer(
+    ListedLayer(
         name="ABNN",
-        row=36,
+        survey_number=36,
         text="weight x' (1 + a e) + bias, x' a norm with frozen moments, e normal noise for each element, a = 0.1",
         paper="Make Me a BNN: A Simple Strategy for Estimating Bayesian Uncertainty from Pre-trained Models",
         year=2023,
@@ -251,9 +251,9 @@ LISTED = (
         ),
         reason="its derivative is not its forward's (a step function, to save memory); SiLU is a graph",
     ),
-    KnownLayer(
+    ListedLayer(
         name="PCA-whitening",
-        row=38,
+        survey_number=38,
         text="(x - mean) U diag(s^(-1/2)), U and s of the singular value decomposition of (x - mean)^T (x - mean)",
         paper="WhiteningBERT: An Easy Unsupervised Sentence Embedding Approach",
         year=2021,

@@ -1,13 +1,13 @@
 """The survey's layers with a state or a backward that no graph has: reference modules."""
 
-from evonas.search_space.catalog.layer import KnownLayer
+from evonas.search_space.catalog.layer import ModuleLayer
 
 REFERENCES = (
-    KnownLayer(
+    ModuleLayer(
         name="PowerNorm",
-        row=7,
+        survey_number=7,
         module="PowerNorm",
-        module_latex=r"\frac{a}{\sqrt{\psi^2 + \varepsilon}}, \quad a = \frac{x}{\sqrt{\mu_{g}(x^2) + \varepsilon}}",
+        latex=r"\frac{a}{\sqrt{\psi^2 + \varepsilon}}, \quad a = \frac{x}{\sqrt{\mu_{g}(x^2) + \varepsilon}}",
         text=(
             "z = a / sqrt(psi2 + eps) with a = x / sqrt(m2_g(x) + eps) and psi2 <- 0.9 psi2 + 0.1 m2_bhw(a); while "
             "warming up z = a / sqrt(m2_bhw(a) + eps); "
@@ -19,11 +19,11 @@ REFERENCES = (
         label="verified",
         note="without the padding mask",
     ),
-    KnownLayer(
+    ModuleLayer(
         name="UnifiedNorm",
-        row=8,
+        survey_number=8,
         module="UnifiedNorm",
-        module_latex=r"\frac{x}{\sqrt{v + \varepsilon}}, \quad v = \prod_{i=0}^{3} \mu_{bhw}(x_{t-i}^2)^{1/4}",
+        latex=r"\frac{x}{\sqrt{v + \varepsilon}}, \quad v = \prod_{i=0}^{3} \mu_{bhw}(x_{t-i}^2)^{1/4}",
         text=(
             "z = x / sqrt(v + eps), v the geometric mean of the last 4 steps' m2_bhw(x), m2_bhw(x) itself while "
             "warming up or after an outlier; backward: dx = (e - E z) / sqrt(v + eps), e = r g, r the clamped ratio of "
@@ -35,11 +35,11 @@ REFERENCES = (
         label="verified",
         note="without the padding mask",
     ),
-    KnownLayer(
+    ModuleLayer(
         name="OnlineNorm",
-        row=9,
+        survey_number=9,
         module="OnlineNorm",
-        module_latex=r"\operatorname{clamp}(\gamma (x_t - \mu_{t-1}) / \sqrt{\sigma^2_{t-1} + \varepsilon} + \beta)",
+        latex=r"\operatorname{clamp}(\gamma (x_t - \mu_{t-1}) / \sqrt{\sigma^2_{t-1} + \varepsilon} + \beta)",
         text=(
             "sample by sample z = (x_t - m) / sqrt(v + eps), then v <- a v + (1 - a) s2_hw(x_t) + a (1 - a) "
             "(mean_hw(x_t) - m)^2 and m <- a m + (1 - a) mean_hw(x_t), a = 0.999; backward with two states of its own "
@@ -51,11 +51,11 @@ REFERENCES = (
         label="verified",
         note="of the authors' two guards the clamp, not the layer scaling",
     ),
-    KnownLayer(
+    ModuleLayer(
         name="PRepBN",
-        row=10,
+        survey_number=10,
         module="PRepBN",
-        module_latex=r"\lambda_t \operatorname{LN}(x) + (1 - \lambda_t) (\operatorname{BN}(x) + \eta x)",
+        latex=r"\lambda_t \operatorname{LN}(x) + (1 - \lambda_t) (\operatorname{BN}(x) + \eta x)",
         text=(
             "q LN(x) + (1 - q) RepBN(x), RepBN(x) = BN(x) + eta x, q = max(0, 1 - step / steps), LN(x) alone while "
             "warming up; evaluation: RepBN(x)"
@@ -69,11 +69,11 @@ REFERENCES = (
         label="verified",
         note="its end, RepBN, is a graph",
     ),
-    KnownLayer(
+    ModuleLayer(
         name="BCN",
-        row=11,
+        survey_number=11,
         module="BatchChannelNorm",
-        module_latex=r"\operatorname{GN}(\operatorname{BN}(x))",
+        latex=r"\operatorname{GN}(\operatorname{BN}(x))",
         text="GN(BN(x)): BN with an affine for each channel, then (x - mean_ghw) / s_ghw with an affine for each group",
         paper="Micro-Batch Training with Batch-Channel Normalization and Weight Standardization",
         year=2019,
@@ -81,11 +81,11 @@ REFERENCES = (
         label="verified",
         note="the weight standardisation that comes with it is one of the host's convolutions",
     ),
-    KnownLayer(
+    ModuleLayer(
         name="EstBN",
-        row=11,
+        survey_number=11,
         module="EstBN",
-        module_latex=r"\frac{x - \hat\mu}{\sqrt{\hat\sigma^2 + \varepsilon}}",
+        latex=r"\frac{x - \hat\mu}{\sqrt{\hat\sigma^2 + \varepsilon}}",
         text=(
             "(x - m) / sqrt(v + eps) with running m and v, in training too; without gradient m <- (1 - r) m + r "
             "mean_bhw(x), v <- (1 - r) v + r mean_bhw((x - m)^2)"

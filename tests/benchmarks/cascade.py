@@ -26,7 +26,7 @@ from scipy.stats import binomtest
 
 from evonas.config import Config
 from evonas.config_file import load_config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import mutate
@@ -51,7 +51,7 @@ def candidates(config: Config, random: int, mutants: int, seed: int) -> list[tup
     rng = Random(f"cascade {seed}")
     space = config.space.space
     drawn = [("random", config.space.draw(rng)) for _ in range(random)]
-    changed = [mutate(catalog[rng.choice(GOOD)].graph, space, rng, config.evolution.mutations) for _ in range(mutants)]
+    changed = [mutate(LAYERS[rng.choice(GOOD)].graph, space, rng, config.evolution.mutations) for _ in range(mutants)]
     return [*drawn, *(("mutant", graph) for graph in changed)]
 
 
@@ -98,7 +98,7 @@ def ungated(protocol: Protocol, graph: str, seed: int) -> dict[str, float] | Non
 
 def baseline_points(config: Config) -> tuple[BaselinePoint, ...]:
     torch.set_num_threads(1)
-    job = Job(graph=catalog["BN-ReLU"].text, protocol=config.protocol, seed=config.seed)
+    job = Job(graph=LAYERS["BN-ReLU"].text, protocol=config.protocol, seed=config.seed)
     points = evaluate(job).points
     return tuple(BaselinePoint(proxy=p.proxy, step=p.step, accuracy=p.accuracy) for p in points)
 
@@ -138,7 +138,7 @@ def report(rows: list[dict[str, Any]], fresh: dict[tuple[str, int], dict[str, fl
     for row in disputed:
         differences = []
         for seed in FRESH:
-            own, bn = fresh.get((row["graph"], seed)), fresh.get((catalog["BN-ReLU"].text, seed))
+            own, bn = fresh.get((row["graph"], seed)), fresh.get((LAYERS["BN-ReLU"].text, seed))
             if bn:  # BN-ReLU itself may fail with a seed
                 differences.append(fmean(own[p] - bn[p] for p in bn) if own else -1.0)
         wrong += fmean(differences) > -NEAR
@@ -208,7 +208,7 @@ def main() -> None:
             for row in rows.values()
             if row["cascade"].startswith("rejected") and row["paper"] == "accepted"
         ]
-        wanted = [(graph, seed) for graph in (catalog["BN-ReLU"].text, *disputed) for seed in FRESH]
+        wanted = [(graph, seed) for graph in (LAYERS["BN-ReLU"].text, *disputed) for seed in FRESH]
         trained = {
             pool.submit(ungated, config.protocol, *key): key for key in dict.fromkeys(wanted) if key not in fresh
         }

@@ -25,7 +25,7 @@ from scipy.stats import bootstrap, spearmanr
 
 from evonas.config import Config
 from evonas.config_file import load_config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import probe
 from evonas.workers.evaluation import evaluate
 from evonas.workers.gates import screen
@@ -85,8 +85,8 @@ def report_fidelity(config: Config, rows: list[Row], rungs: tuple[int, ...]) -> 
     trained = [row for row in rows if row["accuracy"] and row["seed"] == config.seed]
     groups = {
         "survivors and catalog graphs": trained,
-        "survivors": [row for row in trained if row["key"] not in catalog],
-        "catalog graphs": [row for row in trained if row["key"] in catalog],
+        "survivors": [row for row in trained if row["key"] not in LAYERS],
+        "catalog graphs": [row for row in trained if row["key"] in LAYERS],
     }
     for name, mine in groups.items():
         if len(mine) < 3:
@@ -110,7 +110,7 @@ def catalog_table(config: Config, rows: list[Row]) -> str:
     """Markdown: mean and spread over seeds of every catalog graph, by the paired difference to BN-ReLU."""
     by_layer: dict[str, dict[int, dict[str, float] | None]] = {}
     for row in rows:
-        if row["key"] in catalog:
+        if row["key"] in LAYERS:
             by_layer.setdefault(row["key"], {})[row["seed"]] = row["accuracy"]
     lines: list[tuple[float, str]] = []
     for layer, seeds in by_layer.items():
@@ -148,20 +148,20 @@ def main() -> None:
     print(machine())
     file = ResultFile(arguments.out, config, space=config.space.model_dump(mode="json"), rungs=rungs)
     rows = {(row["key"], row["seed"]): row for row in file.rows}
-    names = [name for name in catalog.graphs if catalog[name].inputs == 1]
+    names = [name for name in LAYERS.graphs if LAYERS[name].inputs == 1]
     seeds = range(config.seed, config.seed + arguments.seeds)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         points = pool.submit(baseline_points, config).result()
         jobs: list[tuple[str, str, int, Baseline | None]]
-        jobs = [(name, catalog[name].text, seed, None) for seed in seeds for name in names]
+        jobs = [(name, LAYERS[name].text, seed, None) for seed in seeds for name in names]
         drawn = next_survivors(config, 10 * arguments.survivors)
         jobs += [(key, graph, config.seed, points) for key, graph in drawn]
         waiting = [job for job in jobs if (job[0], job[2]) not in rows]
         running: set[Future[Row]] = set()
         while waiting or running:
-            found = sum(1 for row in rows.values() if row["key"] not in catalog and row["accuracy"])
+            found = sum(1 for row in rows.values() if row["key"] not in LAYERS and row["accuracy"])
             if found >= arguments.survivors:
-                waiting = [job for job in waiting if job[0] in catalog]
+                waiting = [job for job in waiting if job[0] in LAYERS]
             while waiting and len(running) < 2 * (os.cpu_count() or 1):
                 running.add(pool.submit(train, config, rungs, *waiting.pop(0)))
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -176,7 +176,7 @@ def main() -> None:
     if arguments.table:
         arguments.table.mkdir(parents=True, exist_ok=True)
         (arguments.table / "table.md").write_text(table + "\n")
-        figures = [{k: v for k, v in row.items() if k != "graph"} for row in told if row["key"] in catalog]
+        figures = [{k: v for k, v in row.items() if k != "graph"} for row in told if row["key"] in LAYERS]
         (arguments.table / "figures.jsonl").write_text("".join(json.dumps(each) + "\n" for each in figures))
 
 

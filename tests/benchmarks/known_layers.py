@@ -16,7 +16,7 @@ import torch
 
 from evonas.config import Config
 from evonas.config_file import load_config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.workers import data
@@ -48,10 +48,10 @@ def measure(config: Config, text: str, seed: int, baseline: tuple[BaselinePoint,
 
 
 def one_seed(config: Config, seed: int) -> list[tuple[str, int, list[Measurement]]]:
-    first = measure(config, catalog["BN-ReLU"].text, seed, (), True)
+    first = measure(config, LAYERS["BN-ReLU"].text, seed, (), True)
     points = tuple(BaselinePoint(proxy=p.proxy, step=p.step, accuracy=p.accuracy) for p in first.points)
     rows = [("BN-ReLU", seed, first.measurements)]
-    rows += [(name, seed, measure(config, catalog[name].text, seed, points, True).measurements) for name in KNOWN]
+    rows += [(name, seed, measure(config, LAYERS[name].text, seed, points, True).measurements) for name in KNOWN]
     rows += [(text, seed, measure(config, text, seed, points, False).measurements) for text in BAD]
     return rows
 
@@ -66,7 +66,7 @@ def main() -> None:
     print(machine())
     stopped = 0
     for name in ("BN-ReLU", *KNOWN):
-        graph = catalog[name].graph
+        graph = LAYERS[name].graph
         stopped += not all(each.passed for each in screen(config.gates, graph, probe(graph)))
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for rows in pool.map(one_seed, [config] * arguments.seeds, range(arguments.seeds)):

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from random import Random
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.sampling import random_dependent_graph
 from evonas.search_space.space import Space
 from tests.benchmarks.machine import machine
@@ -70,7 +70,7 @@ def main() -> None:
     sets = {
         "random": [random_dependent_graph(space, Random(seed)) for seed in range(arguments.graphs)],
         "dense": [woven(Random(seed)) for seed in range(arguments.graphs)],
-        "catalog": list(catalog.graphs.values()),
+        "catalog": list(LAYERS.graphs.values()),
     }
     print(machine())
     with tempfile.TemporaryDirectory() as folder:

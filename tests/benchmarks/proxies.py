@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 
 from evonas.config import Config
 from evonas.config_file import load_config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.store.queries import Reader
 from evonas.workers import data
 from evonas.workers.evaluation import evaluate
@@ -45,7 +45,7 @@ def main() -> None:
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for proxy in config.proxies:
             jobs = [(name, seed) for name in ("BN-ReLU", "ReLU") for seed in range(arguments.seeds)]
-            futures = [pool.submit(accuracy, config, catalog[name].text, seed, proxy) for name, seed in jobs]
+            futures = [pool.submit(accuracy, config, LAYERS[name].text, seed, proxy) for name, seed in jobs]
             found = [each.result() for each in futures]
             bn, relu = found[: arguments.seeds], found[arguments.seeds :]
             pooled = ((variance(bn) + variance(relu)) / 2) ** 0.5

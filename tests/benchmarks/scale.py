@@ -22,7 +22,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 from evonas.config import BASELINE, Config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.store.queries import Reader
 from evonas.workers.protocol import Job
 from evonas.workers.ray_pool import RayPool
@@ -67,7 +67,7 @@ def seconds_of_a_look(config: Config, workers: int) -> float:
     """RayPool at so many busy workers: here one actor, at which as many jobs wait."""
     pool = RayPool(config.protocol, count=1)
     (slot,) = pool._slots
-    job = Job(graph=str(catalog[BASELINE].graph), protocol=config.protocol, seed=0)
+    job = Job(graph=str(LAYERS[BASELINE].graph), protocol=config.protocol, seed=0)
     pool._ray.get(slot.ready)
     pool._slots = [
         replace(slot, started=True, key=key, job=job, result=slot.actor.evaluate.remote(job), since=time.monotonic())

@@ -17,7 +17,7 @@ import torch
 
 from evonas.config import Config
 from evonas.config_file import load_config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.store.queries import Reader
 from evonas.studies.bench import IDENTITY, time_training, timed_recipe
@@ -81,8 +81,8 @@ def report(rows: list[Row], steps: int, way: str) -> None:
         print(f"  {layer:24} " + "  ".join(f"{proxy} {value:.2f}" for proxy, value in found.items()))
     for proxy in table["BN-ReLU"]:
         bound = max(GOAL, table["BN-ReLU"][proxy])
-        known = {layer: found[proxy] for layer, found in table.items() if layer in catalog}
-        survived = [found[proxy] for layer, found in table.items() if layer not in catalog]
+        known = {layer: found[proxy] for layer, found in table.items() if layer in LAYERS}
+        survived = [found[proxy] for layer, found in table.items() if layer not in LAYERS]
         worst = max(known, key=lambda layer: known[layer])
         print(
             f"  {proxy}: {sum(value <= bound for value in known.values())} of {len(known)} catalog graphs within "
@@ -106,8 +106,8 @@ def main() -> None:
     torch.set_num_threads(1)
     config = load_config(arguments.config, arguments.set)
     print(machine())
-    names = arguments.layer or [name for name in catalog.graphs if catalog[name].inputs == 1]
-    layers = {name: catalog[name].text for name in dict.fromkeys(("BN-ReLU", *names))}
+    names = arguments.layer or [name for name in LAYERS.graphs if LAYERS[name].inputs == 1]
+    layers = {name: LAYERS[name].text for name in dict.fromkeys(("BN-ReLU", *names))}
     layers |= survivors(arguments.run, arguments.cascade)
     source = arguments.run or (str(arguments.cascade) if arguments.cascade else None)
     file = ResultFile(arguments.out, config, steps=arguments.steps, compile=arguments.compile, survivors=source)
@@ -115,7 +115,7 @@ def main() -> None:
     for layer, text in layers.items():
         if layer not in done:
             file.keep({"layer": layer, "proxies": measure(config, text, arguments.steps, arguments.compile)})
-    kinds = Counter(layer.split()[0] for layer in layers if layer not in catalog)
+    kinds = Counter(layer.split()[0] for layer in layers if layer not in LAYERS)
     print("survivors: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
     for steps in (config.recipe.steps, *arguments.budget):
         for way in ("eager", "compiled") if arguments.compile else ("eager",):

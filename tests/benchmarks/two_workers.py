@@ -17,7 +17,7 @@ from statistics import median
 import torch
 
 from evonas.config_file import load_config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Fitness
@@ -25,7 +25,7 @@ from evonas.workers.protocol import Job, Protocol
 from evonas.workers.ray_pool import RayPool
 from tests.benchmarks.machine import machine
 
-LAYERS = ("BN-ReLU", "GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0", "ReLU", "LayerNorm", "DyT")
+NAMES = ("BN-ReLU", "GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0", "ReLU", "LayerNorm", "DyT")
 
 
 def plain(job: Job) -> dict[str, float] | None:
@@ -79,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.set)
     protocol = config.protocol.model_copy(update={"gates": ()})
-    texts = [catalog[LAYERS[number % len(LAYERS)]].text for number in range(arguments.jobs)]
+    texts = [LAYERS[NAMES[number % len(NAMES)]].text for number in range(arguments.jobs)]
     jobs = [Job(graph=text, protocol=protocol, seed=number) for number, text in enumerate(texts)]
     print(machine())
     ratios = []

@@ -11,7 +11,7 @@ from evonas.config import BASELINE
 from evonas.config_file import parse_config
 from evonas.evolution import Search
 from evonas.history import History, rebuild, retold
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.session import Stopped
 from evonas.store.database import locate
@@ -35,7 +35,7 @@ def test_a_rungs_threshold_is_the_least_of_the_best_share_of_earlier_ones(tiny: 
     history = History(parse_config(json.dumps({**tiny, "gates": [{"rung": {"steps": 3, "keep": 0.4, "after": 5}}]})))
     thresholds = []
     for birth, accuracy in enumerate([0.5, 0.1, 0.4, 0.2, 0.3, 0.9], start=1):
-        history.propose(known(birth, catalog[BASELINE].graph))
+        history.propose(known(birth, LAYERS[BASELINE].graph))
         measured = Measurement("rung", "", accuracy, 0.0, 3, True, 0.0)
         other = Measurement("quality", "resnet", 0.99, 0.0, 3, True, 0.0)
         history.record(birth, Rejection("stability", "resnet", 1e9, 1e8, 1), (other, measured))
@@ -71,7 +71,7 @@ def test_the_thresholds_are_those_of_the_outcomes_seen(tmp_path: Path, tiny: dic
 def audit_answer(job: Job) -> Evaluation:
     """Without gates everything is trained; with them every second layer is stopped."""
     number = int.from_bytes(sha256(job.graph.encode()).digest()[:4], "big")
-    if job.protocol.gates and Graph.parse(job.graph).digest != catalog[BASELINE].graph.digest and number % 2:
+    if job.protocol.gates and Graph.parse(job.graph).digest != LAYERS[BASELINE].graph.digest and number % 2:
         return Evaluation(Rejection("quality", "resnet", 0.0, 0.1, 3))
     return Evaluation(Fitness({"resnet": 0.5, "mobilenet": number % 100 / 100}))
 
@@ -102,7 +102,7 @@ def test_a_share_of_the_rejected_is_audited_outside_the_population(
 def test_every_gate_is_audited_about_as_often(tiny: dict[str, Any]) -> None:
     config = configured(tiny, births=1, audit_share=0.1)
     history, audits = History(config), {"depends_on_x": 0, "quality": 0}
-    graph = catalog[BASELINE].graph
+    graph = LAYERS[BASELINE].graph
     for birth in range(1, 2001):
         history.propose(known(birth, graph))
         gate = "quality" if birth % 10 == 0 else "depends_on_x"
@@ -114,7 +114,7 @@ def test_every_gate_is_audited_about_as_often(tiny: dict[str, Any]) -> None:
 
 
 def test_a_gate_that_stops_few_is_audited_whole_and_the_others_make_up_the_share(tiny: dict[str, Any]) -> None:
-    graph = catalog[BASELINE].graph
+    graph = LAYERS[BASELINE].graph
     for share, wanted in ((0.5, {"quality": 20, "depends_on_x": 980}), (1.0, {"quality": 20, "depends_on_x": 1980})):
         config = configured(tiny, births=1, audit_share=share)
         history, audits = History(config), {"depends_on_x": 0, "quality": 0}

@@ -21,6 +21,7 @@ import evonas
 from evonas.cli.main import COMMANDS, main
 from evonas.config_file import parse_config
 from evonas.driver import BEST_LAYER
+from evonas.search_space.catalog import ListedLayer
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
@@ -494,14 +495,15 @@ def test_catalog_has_each_row_with_its_kind_and_formula_or_reason(command: Comma
         year, kind, depends, *_ = shown[name].split()[1:]
         assert (year, kind) == (str(row.year), row.kind)
         assert depends == {True: "yes", False: "no", None: "-"}[row.batch_dependent]
-        assert shown[name].rstrip().endswith(row.reason or row.text.splitlines()[-1])
+        last = row.reason if isinstance(row, ListedLayer) else row.text.splitlines()[-1]
+        assert shown[name].rstrip().endswith(last)
     assert [shown[name].split()[4] for name in ("BN-ReLU", "EvoNorm-S0", "TD-LN", "SPADE")] == ["-", "1", "8", "-"]
 
 
 def test_catalog_as_json(command: Command) -> None:
     told = {row["name"]: row for row in strict(command("catalog", "--json").out)}
     assert list(told) == list(evonas.catalog)
-    assert {row["row"] for row in told.values()} == {None, *range(1, 39)}
+    assert {row["survey_number"] for row in told.values()} == {None, *range(1, 39)}
     for row in told.values():
         parts = {part for part in ("latex", "module", "reason") if row[part]}
         assert parts == {"graph": {"latex"}, "module": {"latex", "module"}, "listed": {"reason"}}[row["kind"]]
@@ -517,7 +519,7 @@ def test_catalog_show_tells_all_of_a_layer(command: Command, name: str) -> None:
     text = " ".join(answer.out.split())
     told = strict(command("catalog", "show", name, "--json").out)
     assert told == strict(command("catalog", "--json", "show", name).out)
-    for part in (row.text, told["latex"], told["module"], row.reason, row.note, f"({row.label}): {row.source}"):
+    for part in (row.text, told["latex"], told["module"], told["reason"], row.note, f"({row.label}): {row.source}"):
         assert " ".join((part or "").split()) in text
     for each in told["parameters"]:
         assert f"{each['name']} {each['kind']} {each['start']:g}" in text

@@ -8,7 +8,7 @@ import pytest
 from evonas.config import BASELINE
 from evonas.history import REMEASURE_AFTER, REMEASURE_SEEDS, History, rebuild
 from evonas.proposal import propose
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
@@ -114,7 +114,7 @@ def test_what_was_inherited_ten_times_is_measured_again_and_averaged(tmp_path: P
     jobs: list[Job] = []
 
     def respond(job: Job) -> Evaluation:
-        if Graph.parse(job.graph).digest == catalog[BASELINE].graph.digest:
+        if Graph.parse(job.graph).digest == LAYERS[BASELINE].graph.digest:
             return PASSED
         jobs.append(job)
         accuracy = (0.2, 0.4, 0.9, 0.1)[len(jobs) - 1]

@@ -17,7 +17,7 @@ from torch import Tensor
 import evonas
 from evonas.layers.source import layer_source, write_layer
 from evonas.search_space.analysis import depends_on_x
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
@@ -81,8 +81,8 @@ def cases() -> dict[str, Case]:
         "named_like_a_module": "torch = scalar(0.5)\nsqrt(torch * x)",
         "named_genotype": "genotype = scalar(0.5)\nx * genotype",
     }
-    found = {name.replace("-", "_"): Case(graph) for name, graph in catalog.graphs.items()}
-    found |= {f"{name.replace('-', '_')}_last": Case(graph, LAST, last) for name, graph in catalog.graphs.items()}
+    found = {name.replace("-", "_"): Case(graph) for name, graph in LAYERS.graphs.items()}
+    found |= {f"{name.replace('-', '_')}_last": Case(graph, LAST, last) for name, graph in LAYERS.graphs.items()}
     found |= {f"{op}_of_x": Case(Graph.parse(f"{op}(x{', v1' * (row.arity - 1)})")) for op, row in PRIMITIVES.items()}
     found |= {f"woven_{i}": case for i, case in enumerate(woven_cases(15))}
     found |= {f"woven_{i}_last": Case(case.graph, LAST, last) for i, case in enumerate(woven_cases(5))}
@@ -167,18 +167,18 @@ def test_the_cases_move_what_they_compare(exported: Results) -> None:
 # --------------------------------------------------------------------------- the file
 
 
-@pytest.mark.parametrize("name", catalog.graphs)
+@pytest.mark.parametrize("name", LAYERS.graphs)
 def test_a_file_imports_torch_alone(name: str) -> None:
-    source = layer_source(catalog[name].graph)
+    source = layer_source(LAYERS[name].graph)
     imported = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
     roots = {alias.name for node in imported if isinstance(node, ast.Import) for alias in node.names}
     roots |= {node.module or "" for node in imported if isinstance(node, ast.ImportFrom)}
     assert {root.split(".")[0] for root in roots} - sys.stdlib_module_names == {"torch"}
 
 
-@pytest.mark.parametrize("name", catalog.graphs)
+@pytest.mark.parametrize("name", LAYERS.graphs)
 def test_a_file_says_what_it_is(name: str) -> None:
-    graph = catalog[name].graph
+    graph = LAYERS[name].graph
     source = layer_source(graph, title=f"{name}, found again.", about="By hand.")
     described = ast.get_docstring(ast.parse(source)) or ""
     assert described.startswith(f"{name}, found again.")
@@ -192,7 +192,7 @@ def test_a_file_is_a_function_of_the_graph() -> None:
 
 
 def test_groups_of_the_file_are_its_default(tmp_path: Path) -> None:
-    write_layer(tmp_path / "layer.py", catalog["GN-ReLU"].graph, groups=5)
+    write_layer(tmp_path / "layer.py", LAYERS["GN-ReLU"].graph, groups=5)
     namespace: dict[str, object] = {}
     exec((tmp_path / "layer.py").read_text(encoding="utf-8"), namespace)
     evolved = namespace["EvolvedLayer"]
@@ -202,7 +202,7 @@ def test_groups_of_the_file_are_its_default(tmp_path: Path) -> None:
 
 def test_the_example_of_the_file_runs() -> None:
     namespace: dict[str, object] = {}
-    exec(layer_source(catalog["EvoNorm-S0"].graph), namespace)
+    exec(layer_source(LAYERS["EvoNorm-S0"].graph), namespace)
     evolved = namespace["EvolvedLayer"]
     assert isinstance(evolved, type)
     assert evolved(64)(torch.randn(2, 64, 3, 3)).shape == (2, 64, 3, 3)
@@ -211,9 +211,9 @@ def test_the_example_of_the_file_runs() -> None:
 # --------------------------------------------------------------------------- evonas.layer
 
 
-@pytest.mark.parametrize("name", catalog.graphs)
+@pytest.mark.parametrize("name", LAYERS.graphs)
 def test_a_layer_is_asked_for_by_graph_text_or_name(name: str) -> None:
-    row = catalog[name]
+    row = LAYERS[name]
     inputs = [torch.randn(2, 8, 3, 3) for _ in range(row.inputs)]
     layers = [evonas.layer(asked, 8, groups=4) for asked in (row.graph, row.text, name)]
     assert all(isinstance(layer, NormAct) for layer in layers)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from evonas.report.layout import Box, Layout, Point
 from evonas.report.picture import INDEX_SETS, SYMBOLS, draw, label, picture_layout, shown_values
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.primitives import PRIMITIVES
@@ -24,7 +24,7 @@ from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space
 from tests.search_space.graphs import EVERY_OP, woven_graphs
 
-KNOWN = sorted(catalog.graphs)
+KNOWN = sorted(LAYERS.graphs)
 NOT_BOXES = {"output", "num", "den"}
 SAMPLES = [k / 16 for k in range(17)]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -90,7 +90,7 @@ class _LEAF:
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_layers_are_laid_out_by_the_laws_with_the_output_last(name: str) -> None:
-    graph = catalog.graphs[name].canonical()
+    graph = LAYERS.graphs[name].canonical()
     places = picture_layout(graph)
     check(graph, places)
     assert places.boxes[graph.output].bottom == places.height
@@ -105,7 +105,7 @@ def test_any_graph_is_laid_out_by_the_laws(graph: Graph) -> None:
 
 @pytest.mark.parametrize("name", ["EvoNorm-B0", "EvoNorm-S0", "BN-SiLU", "BN-ReLU"])
 def test_no_wires_of_the_best_known_layers_cross_beyond_need(name: str) -> None:
-    graph = catalog.graphs[name].canonical()
+    graph = LAYERS.graphs[name].canonical()
     wires, crossings = picture_layout(graph).wires, 0
     for a, b in combinations(wires, 2):
         if a.source == b.source:
@@ -134,7 +134,7 @@ def test_a_wire_through_a_box_would_be_seen() -> None:
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_an_svg_has_every_operation_and_each_leaf_once(name: str, tmp_path: Path) -> None:
-    graph = catalog.graphs[name].canonical()
+    graph = LAYERS.graphs[name].canonical()
     found = Counter(texts_of(graph, tmp_path))
     labels = Counter(label(graph, value) for value in shown_values(graph))
     assert {text: found[text] for text in labels} == labels
@@ -145,7 +145,7 @@ def test_an_svg_has_every_operation_and_each_leaf_once(name: str, tmp_path: Path
 
 
 def test_the_title_is_the_formula(tmp_path: Path) -> None:
-    for graph in catalog.graphs.values():
+    for graph in LAYERS.graphs.values():
         shown = "".join("".join(texts_of(graph, tmp_path)).replace(";", "").split())
         assert "".join(graph.formula.split()) in shown
 
@@ -178,7 +178,7 @@ def test_names_in_any_letters_are_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["EvoNorm-B0", "BN-SiLU", "DyT"])
 def test_a_png_has_ink_and_the_colours_of_its_index_sets(name: str, tmp_path: Path) -> None:
-    graph = catalog.graphs[name]
+    graph = LAYERS.graphs[name]
     draw(graph, tmp_path / "graph.png")
     image = np.asarray(Image.open(tmp_path / "graph.png").convert("RGB"))  # "h w c"
     assert min(image.shape[:2]) > 300

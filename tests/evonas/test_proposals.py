@@ -12,7 +12,7 @@ import torch
 from evonas.history import History
 from evonas.proposal import propose
 from evonas.search_space.analysis import depends_on_x
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
@@ -164,7 +164,7 @@ def test_a_warm_start_is_the_first_births_padded_with_dead_nodes(tmp_path: Path,
         graph = Graph.parse(record.graph)
         assert (record.operator, record.parent) == ("catalog", None)
         assert len(graph.nodes) == 10
-        assert record.digest == catalog[name].graph.digest
+        assert record.digest == LAYERS[name].graph.digest
     assert {each.operator for each in records[2:]} == {"mutation"}
     assert {1, 2} & {each.parent for each in records[2:]}
 

@@ -10,7 +10,7 @@ from scipy.stats import beta
 
 from evonas.config import Config
 from evonas.config_file import parse_config
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.session import Session
@@ -115,7 +115,7 @@ class TablePool(InProcessPool):
         key, job = self._waiting.popleft()
         base = 0.5 + job.seed / 10
         outcome: Outcome = Fitness({"resnet": base, "mobilenet": 0.5})
-        if job.graph != catalog["BN-ReLU"].text:
+        if job.graph != LAYERS["BN-ReLU"].text:
             outcome = Fitness({"resnet": base + 0.1, "mobilenet": 0.5 + base / 10})
             outcome = Crash("error", "no") if job.seed == 2 else outcome
         assert (job.protocol.gates, job.protocol.recipe.seeds) == ((), 1)
@@ -143,7 +143,7 @@ def test_noise_is_the_spread_over_seeds_and_of_paired_differences(config: Config
 def test_noise_trains_as_a_search_does(config: Config) -> None:
     (row, *_) = measure_noise(config, Session(InProcessPool(config.protocol)), (), 2)
     ungated = config.protocol.model_copy(update={"gates": ()})
-    alone = [evaluate(Job(graph=catalog["BN-ReLU"].text, protocol=ungated, seed=seed)).outcome for seed in (0, 1)]
+    alone = [evaluate(Job(graph=LAYERS["BN-ReLU"].text, protocol=ungated, seed=seed)).outcome for seed in (0, 1)]
     assert [{"resnet": a} for a in row.accuracies] == [
         {"resnet": each.accuracy["resnet"]} for each in alone if isinstance(each, Fitness)
     ]

@@ -4,7 +4,7 @@ import random
 import string
 from collections.abc import Callable, Iterator
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.language import LENGTH_MAX
 from evonas.search_space.primitives import PRIMITIVES
 
@@ -66,7 +66,7 @@ AROUND = (
 def texts(canary: str, seed: int = 0) -> Iterator[tuple[str, str]]:
     """(kind, text), COUNT of them. `canary` is the path of a file that the attacks would make if they were run."""
     rng = random.Random(seed)
-    valid = [row.text for row in catalog.values() if row.kind == "graph"]
+    valid = [row.text for row in LAYERS.values() if row.kind == "graph"]
     kinds: dict[str, Callable[[], str]] = {
         "bytes": lambda: rng.randbytes(rng.randint(0, 400)).decode(
             rng.choice(["latin-1", "utf-16", "cp437"]), "replace"

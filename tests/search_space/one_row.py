@@ -8,13 +8,13 @@ import torch
 from torch.nn import functional
 
 from evonas.layers.source import layer_source
+from evonas.report.documents import primitives_page
 from evonas.report.picture import draw
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
 from evonas.search_space.lowering import NormAct
 from evonas.search_space.mutation import mutate
-from evonas.search_space.primitives import documentation
 from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space
 
@@ -39,7 +39,7 @@ children = [mutate(Graph.parse("tanh(x)"), space, rng) for _ in range(300)]
 assert any(node.op == "softplus" for each in children for node in each.nodes)
 
 assert r"\zeta\left(v_1 \cdot x\right)" in latex(graph)
-assert "| `softplus` | `softplus(a)` |" in documentation()
+assert "| `softplus` | `softplus(a)` |" in primitives_page()
 draw(graph, folder / "layer.svg")
 assert "softplus" in (folder / "layer.svg").read_text(encoding="utf-8")
 print("softplus is everywhere")

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from evonas.search_space.analysis import Dependence, analyse, batch_dependent, degenerate, depends_on_x
+from evonas.search_space.analysis import Dependence, analyse, batch_dependent, depends_on_x
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from tests.conftest import graphs
@@ -177,55 +177,3 @@ def test_a_value_changes_with_no_other_parameter(graph: Graph) -> None:
 def test_known_parameters(text: str, parameters: set[str]) -> None:
     graph = Graph.parse(text)
     assert analyse(graph)[graph.output].parameters == parameters
-
-
-@pytest.mark.parametrize(
-    ("text", "instead"),
-    [
-        ("x * mean_hw(v1)", ["its input"]),
-        ("mean_hw(mean_hw(x))", ["its input"]),
-        ("mean_bhw(std_bhw(x))", ["its input"]),
-        ("x / std_hw(v1)", ["sqrt(eps)"]),
-        ("x / rms_hw(v1)", ["elementwise"]),
-        ("x * sigmoid(3)", ["a number"]),
-        ("x * mean_bhw(mean_chw(y))", []),
-        ("x * exp(zero + 2)", ["a number", "a number"]),
-        ("max(x, x)", ["its input"]),
-        ("tanh(x) / tanh(x)", []),  # two values until the canonical form merges them
-        ("a = tanh(x)\na / a", ["1"]),
-        ("a = tanh(x)\na - a", ["0"]),
-        ("-x + x", ["0"]),
-        ("x * zero", ["0"]),
-        ("zero + x", ["its other input"]),
-        ("x + 0", ["its other input"]),
-        ("dead = max(x, x)\nx", []),
-        ("x * sigmoid(v1 * x) / std_ghw(x)", []),
-        ("x / max(std_bhw(x), v1 * x + std_hw(x))", []),
-        ("x + scalar(0)", []),
-        ("x * sigmoid(scalar(1))", []),
-        ("mean_ghw(std_hw(x))", []),  # a group has several channels
-    ],
-)
-def test_degenerate_nodes(text: str, instead: list[str]) -> None:
-    assert list(degenerate(Graph.parse(text)).values()) == instead
-
-
-@settings(max_examples=150)
-@given(ANY_GRAPH)
-def test_a_degenerate_node_is_what_it_is_said_to_be(graph: Graph) -> None:
-    for index, what in degenerate(graph).items():
-        value = run(graph, index, normal(0))
-        node = graph.node(index)
-        assert node is not None
-        if what == "elementwise" or not finite(value):
-            continue
-        inputs = [run(graph, i, normal(0)) for i in node.inputs]
-        if what == "a number":
-            assert (value == value.flatten()[0]).all()
-        elif what == "sqrt(eps)":
-            assert value.flatten()[0] == pytest.approx(1e-5**0.5)
-            assert (value == value.flatten()[0]).all()
-        elif what in ("its input", "its other input"):
-            assert any(torch.allclose(value, each, rtol=1e-12) for each in inputs), graph.formula
-        else:
-            assert (value == float(what)).all(), graph.formula

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.lowering import NormAct
 
 CHANNELS, GROUPS, EPS = 8, 4, 1e-5
@@ -205,28 +205,28 @@ def assert_same(layer: NormAct, oracle: Oracle, running: Running, seed: int, inp
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", catalog.graphs)
+@pytest.mark.parametrize("name", LAYERS.graphs)
 def test_a_graph_is_its_formula_in_two_training_steps_and_then_in_evaluation(name: str) -> None:
-    layer = NormAct(catalog[name].graph, CHANNELS, groups=GROUPS).double()
+    layer = NormAct(LAYERS[name].graph, CHANNELS, groups=GROUPS).double()
     with torch.no_grad():
         for seed, parameter in enumerate(layer.parameters(), start=100):  # no longer where they started
             parameter.add_(0.3 * normal(*parameter.shape, seed=seed))
     running = Running()
     for seed in (0, 10):
-        assert_same(layer, ORACLES[name], running, seed, catalog[name].inputs)
+        assert_same(layer, ORACLES[name], running, seed, LAYERS[name].inputs)
     running.training = False
-    assert_same(layer.eval(), ORACLES[name], running, 20, catalog[name].inputs)
+    assert_same(layer.eval(), ORACLES[name], running, 20, LAYERS[name].inputs)
     found = sorted(float(buffer.sum()) for buffer in layer.buffers())
     assert found == pytest.approx(sorted(float(value.sum()) for value in running.values.values()), rel=1e-9)
 
 
 def test_each_graph_has_its_oracle() -> None:
-    assert set(ORACLES) == set(catalog.graphs)
+    assert set(ORACLES) == set(LAYERS.graphs)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_time_of_td_ln_is_one_number_an_example(training: bool) -> None:
-    layer = NormAct(catalog["TD-LN"].graph, CHANNELS).double().train(training)
+    layer = NormAct(LAYERS["TD-LN"].graph, CHANNELS).double().train(training)
     x, t = normal(*SHAPE, seed=0), normal(SHAPE[0], 1, 1, 1, seed=1)
     torch.testing.assert_close(layer(x, t), layer(x, t.expand(SHAPE)))
 
@@ -234,11 +234,11 @@ def test_the_time_of_td_ln_is_one_number_an_example(training: bool) -> None:
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_mad_ln_is_layer_norm_of_large_values_too(scale: float) -> None:
     x = scale * (normal(*SHAPE, seed=0) + 1)
-    layer = NormAct(catalog["MAD-LN"].graph, CHANNELS).double()
+    layer = NormAct(LAYERS["MAD-LN"].graph, CHANNELS).double()
     torch.testing.assert_close(layer(x), tokens(x / scale), rtol=1e-4, atol=1e-5)
 
 
 def test_the_statistics_of_wu_are_the_standard_deviation_of_normal_values() -> None:
     x = 3 * normal(4000, CHANNELS, seed=0) + 1
-    layer = NormAct(catalog["L1-BN-Wu"].graph, CHANNELS).double()
+    layer = NormAct(LAYERS["L1-BN-Wu"].graph, CHANNELS).double()
     torch.testing.assert_close(layer(x), F.batch_norm(x, None, None, training=True), rtol=0.03, atol=0.0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evonas.search_space.analysis import depends_on_x
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import SHAPE, Probed, probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
@@ -91,7 +91,7 @@ def test_fingerprints_differ(text: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [*(catalog[name].text for name in catalog.graphs), "mean_bhw(x)", "mean_chw(x)", "v1 + std_hw(v1)"]
+    "text", [*(LAYERS[name].text for name in LAYERS.graphs), "mean_bhw(x)", "mean_chw(x)", "v1 + std_hw(v1)"]
 )
 def test_a_factor_changes_the_fingerprint_and_not_the_family(text: str) -> None:
     *before, last = text.splitlines()
@@ -132,8 +132,8 @@ def test_stored_keys_stay(text: str) -> None:
 
 
 def test_known_layers_differ_in_fingerprint() -> None:
-    found = {probe(graph).fingerprint: name for name, graph in catalog.graphs.items()}
-    assert len(found) == len(catalog.graphs)
+    found = {probe(graph).fingerprint: name for name, graph in LAYERS.graphs.items()}
+    assert len(found) == len(LAYERS.graphs)
 
 
 BASELINES = ("BN-ReLU", "GN-ReLU", "BN-SiLU", "ReLU", "EvoNorm-B0", "EvoNorm-S0")
@@ -141,7 +141,7 @@ BASELINES = ("BN-ReLU", "GN-ReLU", "BN-SiLU", "ReLU", "EvoNorm-B0", "EvoNorm-S0"
 
 @pytest.mark.parametrize(("first", "second"), list(combinations(BASELINES, 2)))
 def test_baselines_differ_in_family(first: str, second: str) -> None:
-    assert probe(catalog[first].graph).family != probe(catalog[second].graph).family
+    assert probe(LAYERS[first].graph).family != probe(LAYERS[second].graph).family
 
 
 def test_no_two_primitives_coincide_on_the_probe() -> None:
@@ -150,7 +150,7 @@ def test_no_two_primitives_coincide_on_the_probe() -> None:
 
 
 def test_the_probe_does_not_depend_on_threads_or_global_randomness() -> None:
-    drawn = [random_graph(Space(), Random(seed)) for seed in range(20)] + list(catalog.graphs.values())
+    drawn = [random_graph(Space(), Random(seed)) for seed in range(20)] + list(LAYERS.graphs.values())
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     expected = [probe(graph) for graph in drawn]
     assert torch.equal(torch.get_rng_state(), state)
@@ -165,7 +165,7 @@ def test_the_probe_does_not_depend_on_threads_or_global_randomness() -> None:
 
 def test_the_probe_does_not_depend_on_the_processors_instructions() -> None:
     """Without AVX, torch's exponentials and sums round otherwise."""
-    drawn = [random_graph(Space(), Random(seed)) for seed in range(300)] + list(catalog.graphs.values())
+    drawn = [random_graph(Space(), Random(seed)) for seed in range(300)] + list(LAYERS.graphs.values())
     program = (
         "import sys; from evonas.search_space.fingerprint import probe; from evonas.search_space.graph import Graph\n"
         "for text in sys.stdin.read().split('|'): print(probe(Graph.parse(text)).fingerprint)"
@@ -194,7 +194,7 @@ def test_the_change_is_of_normal_input(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "mean_bhw(x)", "1e-9 * x", "1e9 * x", *(catalog[name].text for name in catalog.graphs)]
+    "text", ["x", "mean_bhw(x)", "1e-9 * x", "1e9 * x", *(LAYERS[name].text for name in LAYERS.graphs)]
 )
 def test_the_change_is_relative(text: str) -> None:
     assert 0.01 < probed(text).change < 10

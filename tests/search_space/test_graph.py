@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from networkx.algorithms.isomorphism import categorical_multiedge_match, categorical_node_match
 from torch import Tensor, nn
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node
 from evonas.search_space.lowering import NormAct, running_moments
 from evonas.search_space.mutation import mutate
@@ -243,7 +243,7 @@ def test_a_digest_is_a_short_key_that_survives_the_process() -> None:
     digest = Graph.parse("max(x, zero)").digest
     assert len(digest) == 32
     assert digest == Graph.parse("dead = exp(x)\nmax(zero, x)").digest
-    assert len({graph.digest for graph in catalog.graphs.values()}) == len(catalog.graphs)
+    assert len({graph.digest for graph in LAYERS.graphs.values()}) == len(LAYERS.graphs)
 
 
 # --------------------------------------------------------------------------- data

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex, latex_as_it_stands
 from evonas.search_space.primitives import PRIMITIVES
@@ -63,7 +63,7 @@ k_0 &= x + y \\
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_layers_letter_by_letter(name: str) -> None:
-    assert latex(catalog[name].graph) == KNOWN[name]
+    assert latex(LAYERS[name].graph) == KNOWN[name]
 
 
 @pytest.mark.parametrize("text", WRITTEN)
@@ -220,7 +220,7 @@ def test_latex_of_any_graph_balances_and_means_the_graph(graph: Graph) -> None:
     assert read_back(text, graph.canonical()).digest == graph.digest
 
 
-@pytest.mark.parametrize("text", [*WRITTEN, *map(str, catalog.graphs.values())])
+@pytest.mark.parametrize("text", [*WRITTEN, *map(str, LAYERS.graphs.values())])
 def test_what_is_written_means_the_graph(text: str) -> None:
     graph = Graph.parse(text)
     assert read_back(latex(graph), graph).digest == graph.digest
@@ -240,9 +240,9 @@ def test_every_primitive_renders(name: str, render: Callable[[str], None]) -> No
     render(latex(Graph.parse(f"{name}({', '.join(['x', 'v1'][: row.arity])})")))
 
 
-@pytest.mark.parametrize("name", catalog.graphs)
+@pytest.mark.parametrize("name", LAYERS.graphs)
 def test_every_formula_of_the_catalog_renders(name: str, render: Callable[[str], None]) -> None:
-    render(latex(catalog[name].graph))
+    render(latex(LAYERS[name].graph))
 
 
 def test_a_formula_that_is_no_latex_does_not_render(render: Callable[[str], None]) -> None:

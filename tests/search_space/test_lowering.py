@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from tests.conftest import graphs
@@ -255,7 +255,7 @@ def test_a_missing_and_a_surplus_second_input_are_errors() -> None:
         NormAct(Graph.parse("tanh(x)"), 3)(x, x)
 
 
-@pytest.mark.parametrize("name", catalog.graphs)
+@pytest.mark.parametrize("name", LAYERS.graphs)
 def test_repr_shows_the_formula(name: str) -> None:
-    graph = catalog[name].graph
+    graph = LAYERS[name].graph
     assert repr(graph.formula) in repr(NormAct(graph, 8))

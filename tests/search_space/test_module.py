@@ -14,13 +14,13 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from tests.search_space import synchronized_process
 
 CHANNELS, GROUPS = 8, 4
-ONE_INPUT = [name for name in catalog.graphs if catalog[name].inputs == 1]
+ONE_INPUT = [name for name in LAYERS.graphs if LAYERS[name].inputs == 1]
 SOME = ["BN-ReLU", "EvoNorm-B0", "EvoNorm-S0", "LayerNorm"]  # batch, batch and instance, group, position
 
 
@@ -29,7 +29,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def layer_of(name: str, **options: Any) -> NormAct:
-    return NormAct(catalog[name].graph, CHANNELS, groups=GROUPS, **options)
+    return NormAct(LAYERS[name].graph, CHANNELS, groups=GROUPS, **options)
 
 
 def twins(name: str, **options: Any) -> tuple[NormAct, NormAct]:
@@ -171,8 +171,8 @@ def test_a_layer_exports_with_free_batch_and_size(name: str) -> None:
 
 
 SYNCHRONIZED: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (catalog[name].text, {"groups": GROUPS}) for name in (*SOME, "GN-ReLU", "L1-BN", "BN-second-moment")},
-    "unbiased": (catalog["BN-ReLU"].text, {"unbiased_running_var": True}),
+    **{name: (LAYERS[name].text, {"groups": GROUPS}) for name in (*SOME, "GN-ReLU", "L1-BN", "BN-second-moment")},
+    "unbiased": (LAYERS["BN-ReLU"].text, {"unbiased_running_var": True}),
     "of a value of fewer axes": ("x / (std_bhw(mean_hw(x)) + rms_bhw(v1))", {}),
 }
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from evonas.search_space.moments import INDEX_SETS, Over
@@ -16,7 +16,7 @@ from evonas.search_space.primitives import PRIMITIVES
 from tests.search_space import reference
 
 CHANNELS, GROUPS = 6, 2
-ONE_INPUT = [name for name in catalog.graphs if catalog[name].inputs == 1]
+ONE_INPUT = [name for name in LAYERS.graphs if LAYERS[name].inputs == 1]
 LAYOUTS = [  # shape, axis of the channels
     ((4, 6, 5, 3), 1),
     ((4, 6, 5, 3), -3),
@@ -57,7 +57,7 @@ def test_an_aggregation_is_its_moment(op: str, shape: tuple[int, ...], channel_d
     np.testing.assert_allclose(result.detach(), reference.unflat(expected, shape, channel_dim), rtol=1e-10)
 
 
-@pytest.mark.parametrize("text", [*(f"{op}(x)" for op in AGGREGATIONS), *(catalog[name].text for name in ONE_INPUT)])
+@pytest.mark.parametrize("text", [*(f"{op}(x)" for op in AGGREGATIONS), *(LAYERS[name].text for name in ONE_INPUT)])
 def test_channels_last_is_channels_first_transposed(text: str) -> None:
     first, last = layer_of(text), layer_of(text, channel_dim=-1)
     for training in (True, False):
@@ -236,8 +236,8 @@ def test_running_moments_stay_float32_under_autocast(op: str) -> None:
 @pytest.mark.parametrize("name", ONE_INPUT)
 def test_the_catalog_under_autocast_is_near_its_float32(name: str) -> None:
     x = (normal(4, CHANNELS, 8, 8) + OFFSET).bfloat16()
-    exact = NormAct(catalog[name].graph, CHANNELS, groups=GROUPS)(x.float())
-    layer = NormAct(catalog[name].graph, CHANNELS, groups=GROUPS)
+    exact = NormAct(LAYERS[name].graph, CHANNELS, groups=GROUPS)(x.float())
+    layer = NormAct(LAYERS[name].graph, CHANNELS, groups=GROUPS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = layer(x)
     assert result.dtype == torch.bfloat16
@@ -246,9 +246,9 @@ def test_the_catalog_under_autocast_is_near_its_float32(name: str) -> None:
 
 def test_autocast_changes_no_bit_of_a_float32_input() -> None:
     x = normal(4, CHANNELS, 8, 8).float()
-    plain = NormAct(catalog["EvoNorm-B0"].graph, CHANNELS)(x)
+    plain = NormAct(LAYERS["EvoNorm-B0"].graph, CHANNELS)(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = NormAct(catalog["EvoNorm-B0"].graph, CHANNELS)(x)
+        result = NormAct(LAYERS["EvoNorm-B0"].graph, CHANNELS)(x)
     assert result.dtype == torch.float32
     assert torch.equal(result, plain)
 
@@ -316,8 +316,8 @@ def test_numpys_numbers_are_numbers(integer: type[Any]) -> None:
 
 @pytest.mark.parametrize("name", ONE_INPUT)
 def test_the_state_is_made_where_and_of_the_type_that_is_asked_for(name: str) -> None:
-    usual = NormAct(catalog[name].graph, CHANNELS)
-    layer = NormAct(catalog[name].graph, CHANNELS, device="meta", dtype=torch.float64)
+    usual = NormAct(LAYERS[name].graph, CHANNELS)
+    layer = NormAct(LAYERS[name].graph, CHANNELS, device="meta", dtype=torch.float64)
     made = [*layer.parameters(), *layer.buffers()]
     assert {(value.device.type, value.dtype) for value in made} == {("meta", torch.float64)}
     assert {name: value.shape for name, value in layer.state_dict().items()} == {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import BASE_LEAVES, Graph
 from evonas.search_space.mutation import mutate
@@ -102,9 +102,9 @@ def test_a_graphs_own_leaves_stay_and_are_drawn() -> None:
     assert set(own) <= drawn
 
 
-@pytest.mark.parametrize("name", catalog.graphs)
+@pytest.mark.parametrize("name", LAYERS.graphs)
 def test_known_layers_can_be_mutated(name: str) -> None:
-    parent = catalog[name].graph
+    parent = LAYERS[name].graph
     assert len({child.digest for child in mutants(parent, Space(), 50)}) > 1
 
 

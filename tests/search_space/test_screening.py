@@ -5,16 +5,16 @@ import math
 import pytest
 import torch
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from evonas.search_space.screening import CHANGE_MIN, DEGENERATE, Degenerate, amplification, change, largest_value
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.graphs if catalog[name].inputs == 1])
+@pytest.mark.parametrize("name", [name for name in LAYERS.graphs if LAYERS[name].inputs == 1])
 def test_known_layers_pass_both(name: str) -> None:
-    graph = catalog[name].graph
+    graph = LAYERS[name].graph
     assert CHANGE_MIN < change(graph, probe(graph)) < math.inf
     assert math.isfinite(largest_value(graph))
 
@@ -100,7 +100,7 @@ def test_the_value_is_the_largest_of_output_and_gradient() -> None:
 
 def test_a_check_repeats_and_leaves_the_random_state() -> None:
     state = torch.get_rng_state()
-    graph = catalog["EvoNorm-B0"].graph
+    graph = LAYERS["EvoNorm-B0"].graph
     assert largest_value(graph) == largest_value(graph)
     for at in DEGENERATE:
         assert amplification(graph, at) == amplification(graph, at)
@@ -131,13 +131,13 @@ ROOT_EPS = math.sqrt(1e-5)  # what a std is over equal values
     ],
 )
 def test_the_amplification_is_what_the_formula_gives(text: str, at: Degenerate, expected: float) -> None:
-    graph = catalog[text].graph if text in catalog else Graph.parse(text)
+    graph = LAYERS[text].graph if text in LAYERS else Graph.parse(text)
     assert amplification(graph, at) == pytest.approx(expected, rel=0.03, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.graphs if catalog[name].inputs == 1])
+@pytest.mark.parametrize("name", [name for name in LAYERS.graphs if LAYERS[name].inputs == 1])
 def test_known_layers_do_not_amplify_a_position_or_a_sample(name: str) -> None:
     """EvoNorm-B0 has 0.87: E[min(x, 1)^2] of normal x is 0.76 where std_bhw is 1."""
     for at in ("position", "sample"):
-        assert amplification(catalog[name].graph, at) < 2.0
-    assert amplification(catalog["EvoNorm-B0"].graph) == pytest.approx(0.87, abs=0.05)
+        assert amplification(LAYERS[name].graph, at) < 2.0
+    assert amplification(LAYERS["EvoNorm-B0"].graph) == pytest.approx(0.87, abs=0.05)

@@ -7,7 +7,7 @@ import timm.layers
 import torch
 from torch import Tensor, nn
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.lowering import NormAct
 
 CHANNELS, GROUPS = 64, 8
@@ -26,7 +26,7 @@ def theirs(name: str, groups: int = GROUPS) -> nn.Module:
 
 
 def ours(name: str, groups: int = GROUPS) -> NormAct:
-    return NormAct(catalog[name].graph, CHANNELS, groups=groups, unbiased_running_var=True)
+    return NormAct(LAYERS[name].graph, CHANNELS, groups=groups, unbiased_running_var=True)
 
 
 @pytest.mark.parametrize("name", EVONORMS)
@@ -56,14 +56,14 @@ def test_an_evonorm_trains_as_timms(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVONORMS)
 def test_without_the_activation_timms_is_the_affine_too(name: str) -> None:
-    layer = NormAct(catalog[name].graph, CHANNELS, apply_act=False)
+    layer = NormAct(LAYERS[name].graph, CHANNELS, apply_act=False)
     twin = getattr(timm.layers, name.replace("EvoNorm-", "EvoNorm2d"))(CHANNELS, apply_act=False)
     x = normal(2, CHANNELS, 3, 3, seed=0).float()
     torch.testing.assert_close(layer(x), twin(x))
 
 
 def test_frn_tlu_is_timms_where_the_affine_starts() -> None:
-    layer, twin = NormAct(catalog["FRN+TLU"].graph, CHANNELS), timm.layers.FilterResponseNormTlu2d(CHANNELS)
+    layer, twin = NormAct(LAYERS["FRN+TLU"].graph, CHANNELS), timm.layers.FilterResponseNormTlu2d(CHANNELS)
     with torch.no_grad():
         twin.tau += normal(CHANNELS, seed=1).float()
         layer.get_parameter("v0").copy_(twin.tau)
@@ -75,7 +75,7 @@ def test_frn_tlu_is_timms_where_the_affine_starts() -> None:
 def test_a_norm_over_channels_is_timms(name: str, twin: str) -> None:
     x = normal(4, CHANNELS, 5, 3, seed=0).float()
     expected = getattr(timm.layers, twin)(CHANNELS, eps=1e-5)(x)
-    torch.testing.assert_close(NormAct(catalog[name].graph, CHANNELS)(x), expected)
+    torch.testing.assert_close(NormAct(LAYERS[name].graph, CHANNELS)(x), expected)
 
 
 def saved_bytes(layer: nn.Module, x: Tensor) -> int:

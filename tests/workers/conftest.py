@@ -4,13 +4,13 @@ import copy
 import json
 from typing import Any
 
-from evonas.search_space.catalog import catalog
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.workers.data import Images, load
 from evonas.workers.protocol import Protocol
 from tests.conftest import TINY
 
-BN_RELU = catalog["BN-ReLU"].text
+BN_RELU = LAYERS["BN-ReLU"].text
 STABLE = ("BN-ReLU", "GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0")  # layers that the literature trains with
 
 
@@ -40,4 +40,4 @@ def images(of: Protocol) -> Images:
 
 def graph(text: str) -> Graph:
     """Of a text, or of a known layer's name."""
-    return Graph.parse(catalog[text].text if text in catalog else text)
+    return Graph.parse(LAYERS[text].text if text in LAYERS else text)
