@@ -12,7 +12,7 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Ticket
 from evonas.store.queries import Reader
-from evonas.store.records import Trained
+from evonas.store.records import Figures, Trained
 from evonas.workers.outcome import Crash, Fitness
 from evonas.workers.protocol import Job, JudgedOn
 
@@ -32,19 +32,15 @@ class Contender:
     graph: Graph
 
 
-@dataclass(frozen=True, slots=True)
-class FinalRow:
-    """One contender's figures. Spreads are sample standard deviations over seeds, None below two seeds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalRow(Figures):
+    """One contender's figures."""
 
     birth: int | None
     name: str | None
     formula: str
     parent: int | None
-    seeds: int
-    failed: int  # seeds with which the training diverged or crashed
-    accuracy: dict[str, tuple[float, float | None] | None]  # proxy -> mean, spread
-    difference: float | None  # to BN-ReLU: mean over proxies and its seeds, paired; None where a seed failed
-    difference_spread: float | None  # over seeds
+    operator: str | None  # that made the candidate
 
 
 def contenders(reader: Reader) -> list[Contender]:
@@ -163,12 +159,14 @@ def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
         pairs = [(found, baseline.get(seed)) for seed, found in by_seed.items()]
         differences = [fmean(a[p] - b[p] for p in config.proxies) for a, b in pairs if a and b]
         complete = len(scores) == len(by_seed) and bool(differences)
+        record = reader.candidate(birth) if birth else None
         rows.append(
             FinalRow(
                 birth=birth,
                 name=name,
                 formula=formulas[birth, name],
-                parent=reader.candidate(birth).parent if birth else None,
+                parent=record.parent if record else None,
+                operator=record.operator if record else None,
                 seeds=len(by_seed),
                 failed=len(by_seed) - len(scores),
                 accuracy={p: _mean_and_spread([each[p] for each in scores]) for p in config.proxies},

@@ -1,13 +1,24 @@
-"""A run as a person opens it: every query of the command line is a method here."""
+"""A run as a person opens it: every query of the command line is a method here, and both give the same values."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from evonas.final import FinalRow, final_table
 from evonas.layers.provenance import provenance
 from evonas.layers.source import write_layer
+from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.store.queries import Reader
 from evonas.store.records import Record
+from evonas.views import LayerRow, Status, baseline_accuracy, layer_rows, status
+from evonas.workers.outcome import Evaluation
+
+if TYPE_CHECKING:
+    from evonas.studies.funnel import Funnel
+    from evonas.studies.replay import Difference
 
 
 class Run:
@@ -20,33 +31,139 @@ class Run:
         self.config = reader.config
         self.folder = reader.address.folder
 
-    def top(self, n: int = 10, by: str | None = None) -> list[Record]:
-        """The best `n` survivors: by mean accuracy minus BN-ReLU's, or by the accuracy on the proxy `by`."""
-        return self._reader.top(n, by)
+    @property
+    def finished(self) -> bool:
+        """Whether the search has ended, final table included."""
+        return self._reader.finished
+
+    def status(self) -> Status:
+        """Counts by state and gate, the pace and the time left."""
+        return status(self._reader)
+
+    def top(self, n: int = 10, by: str | None = None, *, after: int | None = None, every: bool = False) -> list[Record]:
+        """The best `n` layers, one a family: those of the final table by their figures with fresh seeds, then the
+        others by the search's one seed.
+
+        Args:
+            by: rank by the accuracy on this proxy; by default by the mean over proxies of accuracy minus BN-ReLU's.
+            after: those that follow this birth: the next page.
+            every: all members of a family, not the best alone.
+        """
+        retrained = [
+            replace(self._reader.candidate(row.birth), retrained=row) for row in self._final_rows(by) if row.birth
+        ]
+        births, families = {each.birth for each in retrained}, {each.family for each in retrained}
+        first = retrained
+        if after in births:
+            first = retrained[[each.birth for each in retrained].index(after) + 1 :]
+            after = None
+        elif after is not None:
+            first = []
+        wanted = n + len(retrained)  # some of which stand among the retrained
+        others = self._reader.top(wanted, by, after) if every else self._reader.families(wanted, by, after)
+        kept = [e for e in others if e.birth not in births and (every or e.family not in families)]
+        return [*first, *kept][:n]
+
+    def front(self) -> list[Record]:
+        """The survivors that no other one dominates in the config's objectives, by advantage."""
+        return self._with_figures(self._reader.front())
+
+    def find(
+        self, uses: Sequence[str] = (), lacks: Sequence[str] = (), *, batch_dependent: bool | None = None, n: int = 10
+    ) -> list[Record]:
+        """The best survivors whose live nodes use all of some operations and none of others."""
+        return self._with_figures(self._reader.find(uses, lacks, batch_dependent=batch_dependent, n=n))
+
+    def candidate(self, birth: int) -> Record:
+        """One candidate; raises InputError where there is no such birth."""
+        return self._with_figures([self._reader.candidate(birth)])[0]
+
+    def evaluation(self, birth: int) -> Evaluation | None:
+        """All that the search measured of a candidate: gates, learning curves, costs."""
+        return self._reader.evaluation_of(birth)
+
+    def lineage(self, birth: int) -> list[Record]:
+        """A candidate and its ancestors, the oldest first."""
+        return self._with_figures(self._reader.lineage(birth))
+
+    def children(self, birth: int) -> list[int]:
+        """The births whose parent a candidate is."""
+        return self._reader.children(birth)
+
+    def baseline(self) -> dict[str, float]:
+        """BN-ReLU's accuracy on each proxy with the search's seed; empty before it is trained."""
+        return baseline_accuracy(self._reader)
 
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over seeds, and how many: what a lead has to exceed."""
         return self._reader.spread()
 
-    def candidate(self, birth: int) -> Record:
-        """One candidate; raises InputError where there is no such birth."""
-        return self._reader.candidate(birth)
-
     def final_table(self) -> list[FinalRow]:
         """The best few, BN-ReLU and other baselines retrained with fresh seeds; empty until the search has ended."""
         return final_table(self._reader)
 
-    def export(self, birth: int, path: str | Path) -> None:
-        """Write a candidate as a file that imports torch alone."""
-        record = self.candidate(birth)
-        row = next((row for row in self.final_table() if row.birth == birth), None)
-        about = provenance(self.name, record, row)
-        title = "A normalization-activation layer found by evonas."
-        write_layer(Path(path), Graph.parse(record.graph), title=title, about=about)
+    def rows(self, records: Sequence[Record]) -> list[LayerRow]:
+        """Candidates as a table shows them, each group below its BN-ReLU."""
+        return layer_rows(self._reader, records, self.final_table())
 
-    @property
-    def finished(self) -> bool:
-        return self._reader.finished
+    def funnel(self, within: float = 0.02) -> "Funnel":
+        """What each gate stopped, at what cost, and how often wrongly: a layer that ends at most `within` of accuracy
+        below BN-ReLU was stopped wrongly."""
+        from evonas.studies.funnel import funnel
+
+        return funnel(self._reader, within)
+
+    def replay(self) -> "list[Difference]":
+        """Where the records differ from what follows from the records before them: nowhere, in an intact run."""
+        from evonas.studies.replay import replay
+
+        return replay(self._reader)
+
+    def validate(self, births: Sequence[int] = (), *, seeds: int = 3) -> list[FinalRow]:
+        """Test accuracy of a finished search's best, or of `births`: see `evonas.validate`."""
+        from evonas.studies.validate import validate
+
+        return validate(self.reference, births, seeds=seeds)
+
+    def validated(self) -> set[int]:
+        """The births that the test images have judged."""
+        return {each.birth for each in self._reader.evaluations("validate") if each.birth}
+
+    def dump(self, *, logical: bool = True) -> Iterator[dict[str, Any]]:
+        """All records; the logical ones are without times, hosts and events. Equal logical dumps are the same run."""
+        return self._reader.dump(logical_only=logical)
+
+    def export(self, birth: int, path: str | Path) -> None:
+        """Write a candidate as a file that imports torch alone. Raises InputError where it cannot be written."""
+        record = self.candidate(birth)
+        about = provenance(self.name, record)
+        title = "A normalization-activation layer found by evonas."
+        try:
+            write_layer(Path(path), Graph.parse(record.graph), title=title, about=about)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+    def _final_rows(self, by: str | None) -> list[FinalRow]:
+        """The final table's complete rows, best first."""
+        rows = [row for row in self.final_table() if row.difference is not None]
+        if by is not None:
+            rows.sort(key=lambda row: -(row.accuracy[by] or (0.0, None))[0] if by in row.accuracy else 0.0)
+        return rows
+
+    def _with_figures(self, records: Sequence[Record]) -> list[Record]:
+        figures = {row.birth: row for row in self.final_table()}
+        return [replace(each, retrained=figures.get(each.birth)) for each in records]
+
+    def __repr__(self) -> str:
+        told = self.status()
+        ended = "finished" if told.finished else f"{told.births} of {told.births_wanted} births"
+        best = self.top(1) if told.by_state.get("evaluated") else []
+        return f"<Run {self.reference!r}: {ended}{f', best {best[0]!r}' if best else ''}>"
+
+    def _repr_html_(self) -> str:
+        records = self.top(5) if self.status().by_state.get("evaluated") else []
+        items = "".join(f"<li>{each._repr_html_()}</li>" for each in records)
+        return f"<p>{escape(repr(self))}</p><ol>{items}</ol>"
 
 
 def open_run(run: str | Path) -> Run:

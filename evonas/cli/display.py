@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -11,12 +12,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from evonas.cli.tables import accuracy_text, duration, one_line, terminal
+from evonas.cli.tables import duration, one_line, terminal
 from evonas.config import BASELINE, Config
+from evonas.cli.layers import layer_table
 from evonas.final import FinalRow
 from evonas.history import History
 from evonas.progress import Watcher
 from evonas.run import Run
+from evonas.views import final_row
 from evonas.search_space.graph import Graph
 
 LINE_EVERY_SECONDS = 20.0  # where there is no terminal
@@ -168,33 +171,10 @@ def _accuracies(of: dict[str, float]) -> str:
     return " ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in of.items())
 
 
-def final_table(rows: list[FinalRow], proxies: list[str]) -> Table:
-    """Birth, formula, accuracy on each proxy with its spread, difference to BN-ReLU, parent."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column("birth", justify="right")
-    table.add_column("formula", overflow="fold")
-    for proxy in proxies:
-        table.add_column(proxy, justify="right", no_wrap=True)
-    table.add_column(f"to {BASELINE}", justify="right", no_wrap=True)
-    table.add_column("parent", justify="right")
-    for row in rows:
-        if row.difference is None:
-            difference = f"failed {row.failed}/{row.seeds}" if row.failed else "-"
-        else:
-            spread = "" if row.difference_spread is None else f" ±{row.difference_spread * 100:.1f}"
-            difference = f"{row.difference * 100:+.1f}{spread}"
-        style = "dim" if row.birth is None else ""
-        what = row.name or one_line(row.formula)
-        cells = [accuracy_text(row.accuracy[proxy]) for proxy in proxies]
-        parent = "" if row.birth is None else str(row.parent or "random")
-        table.add_row(str(row.birth or ""), what, *cells, difference, parent, style=style)
-    return table
-
-
 def print_end(run: Run, best_layer: Path) -> None:
     """The final table, what it says, and where everything is."""
     console = terminal()
-    rows, config = run.final_table(), run.config
+    rows, reference = run.final_table(), shlex.quote(run.reference)
     if rows:
         seeds = max(row.seeds for row in rows)
         plural = "s" * (seeds > 1)
@@ -202,22 +182,38 @@ def print_end(run: Run, best_layer: Path) -> None:
             f"\nRetrained with {seeds} fresh seed{plural}: validation accuracy, mean ± standard deviation over seeds; "
             f"difference in points of accuracy, mean over proxies\n",
         )
-        console.print(final_table(rows, list(config.proxies)))
+        console.print(layer_table([final_row(row) for row in rows], list(run.config.proxies)))
         console.print()
-        ahead = [row for row in rows if row.birth and row.difference is not None and row.difference > 0]
-        if ahead:
-            best = ahead[0]
-            sure = "" if seeds >= 3 else f"; {seeds} seed{plural} show a tendency, not a proof"
-            assert best.difference is not None
-            console.print(
-                f"Best: birth {best.birth}, {best.difference * 100:+.1f} points against {BASELINE}{sure}.",
-            )
-        elif any(row.name == BASELINE and row.difference is None for row in rows):
-            console.print(f"{BASELINE} failed with fresh seeds, so that nothing can be compared with it.")
-        elif any(row.birth for row in rows):
-            console.print(f"No layer beat {BASELINE} with fresh seeds.")
-    if not run.top(1):
+        for line in conclusion(rows, reference):
+            console.print(line)
+    if not run.status().by_state.get("evaluated"):
         console.print("No candidate was trained to the full budget.")
     if best_layer.exists():
         console.print(f"Best layer: {best_layer}", soft_wrap=True)
-    console.print(f"Run: {run.reference}   (evonas top {shlex.quote(run.reference)})", soft_wrap=True)
+    console.print(f"Run: {run.reference}   (evonas top {reference})", soft_wrap=True)
+
+
+def conclusion(rows: Sequence[FinalRow], reference: str) -> Iterator[str]:
+    """What a final table says, and what to do next where nothing was found."""
+    complete = [row for row in rows if row.difference is not None]
+    candidates = [row for row in complete if row.birth]
+    baselines = [row for row in complete if not row.birth]
+    if not baselines:
+        yield f"{BASELINE} failed with fresh seeds, so that nothing can be compared with it."
+    if not candidates or not baselines:
+        return
+    best, leader = candidates[0], baselines[0]
+    seeds = max(row.seeds for row in rows)
+    assert best.difference is not None and leader.difference is not None
+    if best.difference > 0:
+        sure = "" if seeds >= 3 else f"; {seeds} seed{'s' * (seeds > 1)} show a tendency, not a proof"
+        yield f"Best: birth {best.birth}, {best.difference * 100:+.1f} points against {BASELINE}{sure}."
+    else:
+        yield f"No layer beat {BASELINE} with fresh seeds."
+    if leader.name != BASELINE and leader.difference > best.difference:
+        yield f"Of the known layers {leader.name} leads with {leader.difference * 100:+.1f} points."
+    if best.difference <= 0:
+        yield "What next:"
+        yield "  a longer search or a larger config, such as evonas init --template cifar10;"
+        yield f"  evonas funnel {reference}   (what each gate stopped, and how often wrongly);"
+        yield f"  evonas noise {reference}/config.yaml   (how far seeds alone spread the accuracies)."

@@ -5,7 +5,8 @@ import sys
 import click
 
 from evonas.cli.options import BIRTH, COUNT, JSON, RUN
-from evonas.cli.query import candidate_json, print_json, survivors_table
+from evonas.cli.layers import layer_table
+from evonas.cli.query import candidate_json, print_json
 from evonas.cli.tables import one_line, terminal
 
 SHOWN = 20  # differences
@@ -28,14 +29,14 @@ def find(
     \b
     Example: evonas find results/quickstart-000 --uses std_ghw --no-batch
     """
-    from evonas.store.queries import Reader
+    from evonas.run import open_run
 
-    reader = Reader.open(run)
-    records = reader.find(uses, lacks, batch_dependent=batch_dependent, n=n)
+    opened = open_run(run)
+    records = opened.find(uses, lacks, batch_dependent=batch_dependent, n=n)
     if as_json:
         print_json([candidate_json(record) for record in records])
         return
-    terminal().print(survivors_table(reader, records))
+    terminal().print(layer_table(opened.rows(records), list(opened.config.proxies)))
     if not records:
         terminal().print("No survivor is such a layer.")
 
@@ -50,15 +51,15 @@ def lineage(run: str, birth: int, as_json: bool) -> None:
     \b
     Example: evonas lineage results/quickstart-000 17
     """
-    from evonas.store.queries import Reader
+    from evonas.run import open_run
 
-    reader = Reader.open(run)
-    line, children = reader.lineage(birth), reader.children(birth)
+    opened = open_run(run)
+    line, children = opened.lineage(birth), opened.children(birth)
     if as_json:
         print_json({"line": [candidate_json(record) for record in line], "children": children})
         return
     console = terminal()
-    console.print(survivors_table(reader, line))
+    console.print(layer_table(opened.rows(line), list(opened.config.proxies)))
     shown = ", ".join(map(str, children[:SHOWN])) + f" and {len(children) - SHOWN} more" * (len(children) > SHOWN)
     console.print(f"\nchildren: {shown or 'none'}", soft_wrap=True)
 
@@ -74,19 +75,18 @@ def replay(run: str, as_json: bool) -> None:
     \b
     Example: evonas replay results/quickstart-000
     """
-    from evonas.store.queries import Reader
+    from evonas.run import open_run
     from evonas.store.records import columns
-    from evonas.studies.replay import replay as measure_replay
 
-    reader = Reader.open(run)
-    births = sum(reader.counts()[0].values())
-    found = measure_replay(run)
+    opened = open_run(run)
+    births = opened.status().births
+    found = opened.replay()
     if as_json:
         print_json([columns(each) for each in found])
     elif not found:
-        print(f"{reader.name}: {births} births; every one follows from the records before it.")
+        print(f"{opened.name}: {births} births; every one follows from the records before it.")
     else:
-        print(f"{reader.name}: {births} births; {len(found)} values differ from what the records before them give.")
+        print(f"{opened.name}: {births} births; {len(found)} values differ from what the records before them give.")
         for each in found[:SHOWN]:
             print(f"  birth {each.birth}: {each.field}: stored {_short(each.stored)}, derived {_short(each.derived)}")
         if len(found) > SHOWN:

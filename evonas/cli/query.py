@@ -9,7 +9,8 @@ import click
 from rich.table import Table
 
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
-from evonas.cli.tables import duration, one_line, terminal
+from evonas.cli.layers import layer_table, points
+from evonas.cli.tables import accuracy_text, duration, one_line, terminal
 from evonas.search_space.errors import InputError
 from evonas.workers.outcome import Crash, CrashKind, Fitness, Outcome, Rejection
 
@@ -27,54 +28,40 @@ def status(run: str, as_json: bool) -> None:
     \b
     Example: evonas status results/quickstart-000
     """
+    from evonas.run import open_run
+    from evonas.store.records import columns
     from evonas.config import BASELINE
-    from evonas.store.queries import Reader
 
-    reader = Reader.open(run)
-    config = reader.config
-    states, gates = reader.counts()
-    seconds, outcomes, full, since = reader.pace()
-    births, decided = sum(states.values()), sum(states.values()) - states.get("pending", 0)
-    rate = outcomes / seconds if seconds > 0 else None
-    retrained, rerank = len(reader.evaluations("rerank")), config.evolution.rerank
-    wanted = (rerank.top + len({BASELINE, *rerank.baselines})) * rerank.seeds
-    to_come = births - decided if reader.evolved else config.evolution.births - decided
-    left = None
-    if rate is not None:
-        left = to_come / rate
-        if config.evolution.minutes is not None and not reader.evolved:
-            left = min(left, max(0.0, 60 * config.evolution.minutes - since))
-        left += max(0, wanted - retrained) * full
+    opened = open_run(run)
+    told = opened.status()
     if as_json:
-        told = {
-            "run": reader.name,
-            "finished": reader.finished,
-            "births": births,
-            "births_wanted": config.evolution.births,
-        }
-        told |= {"by_state": states, "by_gate": gates, "retrained": retrained, "outcomes_per_second": rate}
-        print_json(told | {"seconds_left_at_most": 0.0 if reader.finished else left})
+        print_json(columns(told))
         return
     console = terminal()
-    console.print(f"{reader.name}: {births} of {config.evolution.births} births", style="bold")
+    console.print(f"{told.run}: {told.births} of {told.births_wanted} births", style="bold")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), show_edge=False)
-    for state, count in sorted(states.items()):
+    for state, count in sorted(told.by_state.items()):
         table.add_row(state, str(count))
         if state in ("rejected", "crashed"):
-            names = [gate.gate for gate in config.gates]
-            kinds = {name for name in gates if name in list(CrashKind)}
-            mine = [g for g in gates if (g in kinds) == (state == "crashed")]
-            for gate in sorted(mine, key=lambda g: (names.index(g) if g in names else len(names), g)):
-                table.add_row(f"  by {gate}", str(gates[gate]))
-    if retrained:
-        table.add_row("retrained", f"{retrained} evaluations")
+            names = [gate.gate for gate in opened.config.gates]
+            mine = [name for name in told.by_gate if (name in list(CrashKind)) == (state == "crashed")]
+            for name in sorted(mine, key=lambda g: (names.index(g) if g in names else len(names), g)):
+                table.add_row(f"  by {name}", str(told.by_gate[name]))
+    if told.retrained:
+        table.add_row("retrained", f"{told.retrained} evaluations")
     console.print(table)
-    if reader.finished:
+    if told.finished:
         console.print("finished")
-    elif rate is None or left is None:
+        for row in opened.rows(opened.top(1)):
+            if row.birth is not None:
+                seeds = f"{row.seeds} fresh seeds" if row.is_fresh else "the search's one seed"
+                console.print(f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {seeds}")
+    elif told.outcomes_per_second is None or told.seconds_left is None:
         console.print("no outcome yet since the last start")
     else:
-        console.print(f"{rate:.2f} outcomes a second; at most about {duration(left)} left")
+        console.print(
+            f"{told.outcomes_per_second:.2f} outcomes a second; about {duration(told.seconds_left)} left"
+        )
 
 
 @click.command()
@@ -83,63 +70,40 @@ def status(run: str, as_json: bool) -> None:
 @click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
 @click.option("--after", metavar="BIRTH", type=int, help="Those that follow this birth: the next page.")
 @click.option("--front", is_flag=True, help="Those that no other one beats in every objective.")
+@click.option("--all", "every", is_flag=True, help="Every member of a family, not the best alone.")
 @JSON
-def top(run: str, n: int | None, by: str | None, after: int | None, front: bool, as_json: bool) -> None:
-    """The best survivors of RUN, with the search's one seed.
+def top(
+    run: str, n: int | None, by: str | None, after: int | None, front: bool, every: bool, as_json: bool
+) -> None:
+    """The best layers of RUN: first those retrained with fresh seeds, then the others with the search's one seed.
 
-    Ranked by the mean over proxies of accuracy minus BN-ReLU's. Of equal candidates only the first is listed.
+    Ranked by the mean over proxies of accuracy minus BN-ReLU's with the same seeds. Layers that are the same function
+    but for a scale and a constant that the affine absorbs are a family, of which the best is listed.
 
     \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
     """
     from evonas.config import BASELINE
-    from evonas.store.queries import Reader
+    from evonas.run import open_run
 
     if front and (by is not None or after is not None):
         raise InputError("--front: it is listed by the mean; without --by and --after")
-    reader = Reader.open(run)
-    records, spread = reader.front()[:n] if front else reader.top(n or 10, by, after), reader.spread()
+    opened = open_run(run)
+    records = opened.front()[:n] if front else opened.top(n or 10, by, after=after, every=every)
+    spread = opened.spread()
     if as_json:
-        accuracies = [each.accuracy for each in _baselines(reader)]
         noise = {proxy: {"deviation": deviation, "seeds": seeds} for proxy, (deviation, seeds) in spread.items()}
-        told = {"baseline": accuracies[0] if accuracies else None, "baseline_spread": noise}
+        told = {"baseline": opened.baseline() or None, "baseline_spread": noise}
         print_json(told | {"top": [candidate_json(record) for record in records]})
         return
     console = terminal()
-    console.print(survivors_table(reader, records))
+    console.print(layer_table(opened.rows(records), list(opened.config.proxies)))
     if not records:
         console.print("No candidate has been trained to the full budget yet." if not after else "No further one.")
     if spread:
         seeds = next(iter(spread.values()))[1]
         shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
         console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}", soft_wrap=True)
-
-
-def _baselines(reader: "Reader") -> list[Fitness]:
-    outcomes = [each.evaluation.outcome for each in reader.evaluations("baseline")]
-    return [each for each in outcomes if isinstance(each, Fitness)]
-
-
-def survivors_table(reader: "Reader", records: "Sequence[Record]") -> Table:
-    """BN-ReLU, then candidates, trained or not."""
-    from evonas.config import BASELINE
-
-    proxies = list(reader.config.proxies)
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column("birth", justify="right")
-    for proxy in proxies:
-        table.add_column(proxy, justify="right")
-    table.add_column(f"to {BASELINE}", justify="right")
-    table.add_column("parent", justify="right")
-    table.add_column("formula", overflow="fold")
-    for each in _baselines(reader):
-        table.add_row("", *(f"{each.accuracy[p]:.3f}" for p in proxies), "", "", BASELINE, style="dim")
-    for record in records:
-        scores = [f"{record.accuracy[p]:.3f}" if p in record.accuracy else "-" for p in proxies]
-        difference = "" if record.advantage is None else f"{record.advantage * 100:+.1f}"
-        parent = str(record.parent or record.operator)
-        table.add_row(str(record.birth), *scores, difference, parent, one_line(record.formula))
-    return table
 
 
 @click.command()
@@ -158,13 +122,13 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     from evonas.config import BASELINE
     from evonas.report.picture import draw
     from evonas.search_space.graph import Graph
+    from evonas.run import open_run
     from evonas.search_space.latex import latex
-    from evonas.store.queries import Reader
     from evonas.store.records import columns
 
-    reader = Reader.open(run)
-    record = reader.candidate(birth)
-    evaluation = reader.evaluation_of(birth)
+    opened = open_run(run)
+    record = opened.candidate(birth)
+    evaluation = opened.evaluation(birth)
     graph = Graph.parse(record.graph)
     if picture:
         draw(graph, picture)
@@ -180,7 +144,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
         print_json(told)
         return
     console = terminal()
-    console.print(f"birth {birth} of {reader.name}: {outcome_text(record.outcome)}", soft_wrap=True, style="bold")
+    console.print(f"birth {birth} of {opened.name}: {outcome_text(record.outcome)}", soft_wrap=True, style="bold")
     origin = f"mutation of birth {record.parent}" if record.parent else record.operator
     equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
     console.print(f"{origin}, proposed after {record.seen} outcomes{equal}")
@@ -200,6 +164,10 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         console.print(f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
+    for row in opened.rows([record]) if record.retrained else ():
+        if row.birth is not None:
+            scores = ", ".join(f"{p} {accuracy_text(each)}" for p, each in row.accuracy.items())
+            console.print(f"retrained with {row.seeds} fresh seeds: {scores}; {points(row)} points against {BASELINE}")
     console.print("\nformula", style="bold")
     console.print(indent(record.formula), soft_wrap=True)
     console.print("\nlatex", style="bold")
@@ -228,10 +196,10 @@ def dump(run: str, logical: bool) -> None:
     \b
     Example: evonas dump results/a --logical > a; evonas dump results/b --logical | diff a -
     """
-    from evonas.store.queries import Reader
+    from evonas.run import open_run
     from evonas.store.records import jsonable
 
-    for record in Reader.open(run).dump(logical_only=logical):
+    for record in open_run(run).dump(logical=logical):
         print(json.dumps(jsonable(record)))
 
 
@@ -248,14 +216,8 @@ def export(run: str, birth: int, output: Path) -> None:
     Example: evonas export results/quickstart-000 17 -o layer.py
     """
     from evonas.run import open_run
-    from evonas.store.queries import Reader
 
-    reader = Reader.open(run)
-    reader.candidate(birth)
-    try:
-        open_run(run).export(birth, output)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror})") from None
+    open_run(run).export(birth, output)
     print(f"Wrote {output}: class EvolvedLayer(num_features), torch alone.")
 
 
@@ -283,6 +245,7 @@ def candidate_json(record: "Record") -> dict[str, Any]:
     told["verdict"] = type(outcome).__name__.lower() if outcome is not None else None
     if isinstance(outcome, Rejection | Crash):
         told["stopped_by"] = columns(outcome)
+    told["retrained"] = columns(record.retrained) if record.retrained else None
     return told
 
 

@@ -10,6 +10,7 @@ import click
 
 import evonas
 from evonas.cli.options import CONFIG, JSON, RUN, SET
+from evonas.cli.layers import layer_table
 from evonas.cli.query import print_json
 from evonas.cli.tables import Column, TextTable, duration, terminal
 from evonas.search_space.errors import InputError
@@ -45,13 +46,12 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     Example: evonas funnel results/quickstart-000
     """
     from evonas.config import BASELINE
-    from evonas.store.queries import Reader
-    from evonas.studies.funnel import funnel as measure_funnel
+    from evonas.run import open_run
 
-    reader = Reader.open(run)
-    found = measure_funnel(reader, within / 100)
+    opened = open_run(run)
+    found = opened.funnel(within / 100)
     rows, full, inherited = found.rows, found.full_seconds, found.inherited
-    states, _ = reader.counts()
+    states = opened.status().by_state
     if as_json:
         told = [
             {name: getattr(row, name) for name in ("gate", "asked", "stopped", "spent", "saved")}
@@ -59,7 +59,7 @@ def funnel(run: str, within: float, as_json: bool) -> None:
             for row in rows
         ]
         print_json(
-            {"run": reader.name, "gates": told, "inherited": inherited, "by_state": states, "full_seconds": full}
+            {"run": opened.name, "gates": told, "inherited": inherited, "by_state": states, "full_seconds": full}
         )
         return
     console = terminal()
@@ -78,9 +78,9 @@ def funnel(run: str, within: float, as_json: bool) -> None:
         f"\n{sum(states.values())} candidates: {inherited} inherited an outcome, {trained} have a fitness; "
         f"a full evaluation took {full:.1f} s"
     )
-    if not reader.config.evolution.audit_share:
+    if not opened.config.evolution.audit_share:
         console.print("No rejected candidate was audited: evolution.audit_share is 0.")
-    elif spread := reader.spread():
+    elif spread := opened.spread():
         seeds = next(iter(spread.values()))[1]
         shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
         console.print(f"An audit has one seed; {BASELINE} alone spreads over {seeds} by {shown}", soft_wrap=True)
@@ -107,9 +107,9 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
     \b
     Example: evonas validate results/quickstart-000
     """
-    from evonas.cli.display import final_table
-    from evonas.store.queries import Reader
+    from evonas.run import open_run
     from evonas.store.records import columns
+    from evonas.views import final_row
 
     console = terminal()
     with console.status("starting the workers") as status:
@@ -130,9 +130,9 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
         f"difference in points of accuracy, mean over proxies\n",
         soft_wrap=True,
     )
-    reader = Reader.open(run)
-    console.print(final_table(rows, list(reader.config.proxies)))
-    opened = {each.birth for each in reader.evaluations("validate") if each.birth}
+    judged = open_run(run)
+    console.print(layer_table([final_row(row) for row in rows], list(judged.config.proxies)))
+    opened = judged.validated()
     if len(opened) > 1:
         console.print(
             f"\nThese test images have judged {len(opened)} candidates of this run (births "

@@ -1,14 +1,13 @@
 """Where an exported layer comes from, as a sentence for its file."""
 
 from evonas.config import BASELINE
-from evonas.final import FinalRow
 from evonas.store.records import Record
 from evonas.workers.outcome import Fitness
 
 
-def provenance(run: str, record: Record, row: FinalRow | None) -> str:
+def provenance(run: str, record: Record) -> str:
     """The run and birth of a candidate, and its figures: the retrained ones of the final table where it has them."""
-    about = f"Birth {record.birth} of {run}"
+    about, row = f"Birth {record.birth} of {run}", record.retrained
     if row is not None and row.difference is not None:
         proxies = ", ".join(row.accuracy)
         return (

@@ -11,7 +11,7 @@ from statistics import stdev
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Connection, Engine, Table, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, exists, func, select
 
 from evonas.config import BASELINE, Config
 from evonas.search_space.errors import InputError, did_you_mean
@@ -19,9 +19,21 @@ from evonas.search_space.primitives import PRIMITIVES
 from evonas.store import tables
 from evonas.store.database import Address, find_run, locate, open_engine
 from evonas.store.ownership import check_schema
-from evonas.store.records import LOGICAL, Candidate, Record, Recorded, Trained, evaluation_from, outcome_from, told
+from evonas.store.records import (
+    LOGICAL,
+    Candidate,
+    Cost,
+    Pace,
+    Record,
+    Recorded,
+    Trained,
+    evaluation_from,
+    outcome_from,
+    told,
+)
 from evonas.workers.outcome import Evaluation, Fitness, Outcome
 
+RECENT = 2000  # outcomes by which a birth's cost is estimated
 PORTION = 500  # rows that are asked for by their keys: every database takes so many
 
 
@@ -140,7 +152,7 @@ class Reader:
                 return
             for row in rows:
                 found = evaluation_from(row, details[row.id])
-                yield Recorded(row.birth, row.seed, found.outcome, found.measurements)
+                yield Recorded(row.birth, row.seed, found.outcome, found.measurements, found.seconds)
             last = rows[-1].seq
 
     def outcome(self, birth: int) -> Outcome:
@@ -152,8 +164,44 @@ class Reader:
     def top(self, n: int = 10, by: str | None = None, after: int | None = None) -> list[Record]:
         """The best survivors: by advantage, or by the accuracy on one proxy; those after the birth `after` in this
         order. Of equal ones the first."""
+        query, value = self._ranked(by)
+        birth = tables.evaluation.c.birth
+        if after is not None:
+            last = self.candidate(after)
+            at = last.advantage if by is None else last.accuracy.get(by)
+            if at is None:
+                raise InputError(f"{self.name}: birth {after} is none of the survivors")
+            query = query.where(value <= at)  # where the index is entered
+            query = query.where((value < at) | (birth > after))
+        with self.engine.connect() as connection:
+            births = list(connection.execute(query.limit(n)).scalars())
+            return self._in_order(connection, births)
+
+    def families(self, n: int = 10, by: str | None = None, after: int | None = None) -> list[Record]:
+        """The best survivor of each of the best families, ranked as `top` ranks; those after the birth `after`."""
+        query, _ = self._ranked(by)
+        query = query.add_columns(tables.candidate.c.family).execution_options(yield_per=PORTION)
+        families: set[str] = set()
+        births: list[int] = []
+        with self.engine.connect() as connection:
+            is_after = after is None
+            for birth, family in connection.execute(query):
+                if is_after and family not in families:
+                    births.append(birth)
+                    if len(births) == n:
+                        break
+                families.add(family)
+                is_after = is_after or birth == after
+        if not is_after:
+            raise InputError(f"{self.name}: birth {after} is none of the survivors")
+        with self.engine.connect() as connection:
+            return self._in_order(connection, births)
+
+    def _ranked(self, by: str | None) -> tuple[Select[Any], ColumnElement[Any]]:
+        """The births of the survivors, best first, and the value that ranks them; of equal ones the first."""
         evaluation, score = tables.evaluation.c, tables.score.c
         mine = (tables.candidate.c.run == evaluation.run) & (tables.candidate.c.birth == evaluation.birth)
+        value: ColumnElement[Any]
         if by is None:
             query, value = select(evaluation.birth).where(evaluation.advantage.is_not(None)), evaluation.advantage
         else:
@@ -165,28 +213,7 @@ class Reader:
             query = query.where(score.run == self.run, score.objective == "accuracy", score.proxy == by)
         query = query.join(tables.candidate, mine).where(tables.candidate.c.equal_to.is_(None))
         query = query.where(evaluation.run == self.run, evaluation.purpose == "search")
-        if after is not None:
-            last = self.candidate(after)
-            at = last.advantage if by is None else last.accuracy.get(by)
-            if at is None:
-                raise InputError(f"{self.name}: birth {after} is none of the survivors")
-            query = query.where(value <= at)  # where the index is entered
-            query = query.where((value < at) | (evaluation.birth > after))
-        with self.engine.connect() as connection:
-            births = list(connection.execute(query.order_by(value.desc(), evaluation.birth).limit(n)).scalars())
-            return self._in_order(connection, births)
-
-    def families(self, n: int = 10, by: str | None = None) -> list[Record]:
-        """The best survivor of each of the best `n` families."""
-        asked = n
-        while True:
-            records = self.top(asked, by)
-            families: dict[str, Record] = {}
-            for record in records:
-                families.setdefault(record.family, record)
-            if len(families) >= n or len(records) < asked:
-                return list(families.values())[:n]
-            asked *= 2
+        return query.order_by(value.desc(), evaluation.birth), value
 
     def front(self) -> list[Record]:
         """The survivors that no other one dominates in the config's objectives, by advantage."""
@@ -299,19 +326,33 @@ class Reader:
             gates = {str(row[0]): int(row[1]) for row in connection.execute(stopped.group_by(e.gate))}
         return states, gates
 
-    def pace(self) -> tuple[float, float, float, float]:
-        """Seconds from the last start to the last outcome, the outcomes since, the mean seconds of a full one, and the
-        seconds from the last start to now."""
+    def pace(self) -> Pace:
+        """How fast the search goes since its driver started."""
         e, v = tables.evaluation.c, tables.event.c
+        full = (e.purpose == "baseline") | ((e.purpose == "search") & (e.verdict == "fitness"))
         with self.engine.connect() as connection:
             start = connection.execute(
                 select(func.max(v.at)).where(v.run == self.run, v.kind.in_(("started", "resumed")))
             ).scalar_one()
             recent = (e.run == self.run) & (e.at >= start) & (e.purpose == "search")
-            last, count = connection.execute(select(func.max(e.at), func.count()).where(recent)).one()
-            fit = select(func.avg(e.seconds)).where(e.run == self.run, e.purpose == "search", e.verdict == "fitness")
-            mean = connection.execute(fit).scalar() or 0.0
-        return max(0.0, (last or start) - start), float(count), float(mean), max(0.0, time.time() - start)
+            last, count, spent = connection.execute(
+                select(func.max(e.at), func.count(), func.sum(e.seconds)).where(recent)
+            ).one()
+            # an inherited outcome takes no time
+            mean = select(func.avg(e.seconds)).where(e.run == self.run, full, e.seconds > 0)
+            full_seconds = connection.execute(mean).scalar() or 0.0
+        since = max(0.0, time.time() - start)
+        return Pace(max(0.0, (last or start) - start), count, spent or 0.0, float(full_seconds), since)
+
+    def costs(self) -> dict[bool, Cost]:
+        """What the newest outcomes took, by whether their candidate has a parent."""
+        c, e = tables.candidate.c, tables.evaluation.c
+        newest = select(func.max(e.seq)).where(e.run == self.run).scalar_subquery()
+        has_parent = c.parent.is_not(None)
+        query = select(has_parent, func.count(), func.sum(e.seconds)).where(e.run == self.run, e.seq > newest - RECENT)
+        query = query.join(tables.candidate, (c.run == e.run) & (c.birth == e.birth)).group_by(has_parent)
+        with self.engine.connect() as connection:
+            return {bool(kind): Cost(count, seconds) for kind, count, seconds in connection.execute(query)}
 
     def dump(self, logical_only: bool = True) -> Iterator[dict[str, Any]]:
         """All records. The logical ones are without times, hosts, memory, epochs and events: two equal dumps are the

@@ -77,8 +77,19 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """Accuracies with several fresh seeds. Spreads are sample standard deviations over seeds, None below two seeds."""
+
+    seeds: int
+    failed: int  # seeds with which the training diverged or crashed
+    accuracy: dict[str, tuple[float, float | None] | None]  # proxy -> mean, spread
+    difference: float | None  # to BN-ReLU: mean over proxies and its seeds, paired; None where a seed failed
+    difference_spread: float | None  # over seeds
+
+
+@dataclass(frozen=True, slots=True)
 class Record(Candidate):
-    """A candidate with its outcome in the search, if it has one."""
+    """A candidate with its outcome in the search, if it has one, and its figures in the final table."""
 
     state: str
     seq: int | None
@@ -87,6 +98,7 @@ class Record(Candidate):
     accuracy: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     host: str = ""
+    retrained: Figures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,28 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """How many births of one kind have an outcome, and the worker seconds that they took."""
+
+    births: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, seconds: float) -> "Cost":
+        return Cost(self.births + 1, self.seconds + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a search goes since its driver started."""
+
+    seconds: float  # from the start to the last outcome
+    outcomes: int
+    spent: float  # seconds of evaluations
+    full_seconds: float  # mean seconds of a full evaluation
+    since_start: float  # seconds from the start to now
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """An outcome of the search, and what its gates measured."""
 
@@ -112,6 +146,7 @@ class Recorded:
     seed: int
     outcome: Outcome
     measurements: tuple[Measurement, ...]
+    seconds: float
 
 
 def rows_of(

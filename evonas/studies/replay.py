@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from evonas.history import History, Pending, retold
@@ -22,14 +21,13 @@ class Difference:
     derived: Any
 
 
-def replay(run: str | Path, on_progress: Callable[[int], None] = lambda birth: None) -> list[Difference]:
+def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: None) -> list[Difference]:
     """The differences between what the store holds of each candidate, of the thresholds at its rungs and of the seed it
     was trained with, and what follows from the config and the records before it; and at the end the Pareto front.
 
     There is none in a run that this version of evonas wrote, however often it was killed, resumed and on how many
     workers; a run of another version of the fingerprint or of the sampler differs. Nothing is trained.
     """
-    reader = Reader.open(run)
     history, found = History(reader.config), list[Difference]()
     for each in reader.evaluations("baseline"):
         history.set_baseline(each.evaluation)
