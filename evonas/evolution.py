@@ -147,14 +147,13 @@ class Search:
             self.session.record(ticket, evaluation, self.history.advantage(evaluation.outcome))
         else:
             self._record_outcome(ticket.birth, evaluation)
-            self.history.note_seconds(evaluation)
         self._count_crash(ticket, evaluation.outcome)
 
     def _record_outcome(self, birth: int, evaluation: Evaluation) -> None:
         """The outcome of a candidate that was screened: into the history and the store."""
         graph, screened = self._screened.pop(birth)
         evaluation = replace(evaluation, measurements=(*screened, *evaluation.measurements))
-        pending = self.history.record(birth, evaluation.outcome, evaluation.measurements)
+        pending = self.history.record(birth, evaluation.outcome, evaluation.measurements, evaluation.seconds)
         self.store.record(
             birth,
             graph,

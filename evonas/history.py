@@ -14,7 +14,7 @@ from typing import Protocol
 from evonas.config import Config
 from evonas.functions import Functions
 from evonas.selection import Survivor, front_with
-from evonas.store.records import Candidate, Recorded, Trained
+from evonas.store.records import RECENT, Candidate, Cost, Recorded, Trained
 from evonas.workers.gates import is_ranked
 from evonas.workers.gates.base import RankedGate, TrainingGate
 from evonas.workers.outcome import DIVERGED, Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
@@ -39,6 +39,8 @@ class Proposed(Protocol):
     def equal_to(self) -> int | None: ...
     @property
     def live_nodes(self) -> int: ...
+    @property
+    def parent(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Pending:
     live_nodes: int
     seed: int
     thresholds: tuple[Threshold, ...]  # of ranked gates, by the outcomes before it
+    has_parent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +96,11 @@ class History:
     baseline_points: tuple[BaselinePoint, ...] = ()
     best: Best | None = None
     ranked: dict[tuple[str, int], "array[float]"] = field(default_factory=dict)  # gate, step -> measured, ascending
-    fit_seconds: deque[float] = field(
-        default_factory=lambda: deque(maxlen=100), compare=False
-    )  # of the last full evaluations, for estimates only
+    # For the estimate of the time left: seconds of the newest outcomes, by whether their candidate has a parent; of
+    # all outcomes; of the last full evaluations.
+    newest: deque[tuple[bool, float]] = field(default_factory=lambda: deque(maxlen=RECENT), compare=False)
+    spent: float = field(default=0.0, compare=False)
+    full_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=100), compare=False)
     audits: dict[int, str] = field(default_factory=dict)  # rejected births to be trained all the same -> graph
 
     def __post_init__(self) -> None:
@@ -113,6 +118,7 @@ class History:
             *(candidate.graph, candidate.fingerprint, candidate.equal_to, candidate.live_nodes),
             seed,
             self.thresholds(),
+            candidate.parent is not None,
         )
         self.births += 1
         self.functions.add(candidate.fingerprint)
@@ -120,10 +126,14 @@ class History:
         self.pending[candidate.birth] = pending
         return pending
 
-    def record(self, birth: int, outcome: Outcome, measurements: Sequence[Measurement]) -> Pending:
-        """The next outcome; what the pending candidate was."""
+    def record(
+        self, birth: int, outcome: Outcome, measurements: Sequence[Measurement], seconds: float = 0.0
+    ) -> Pending:
+        """The next outcome, and what its evaluation took; what the pending candidate was."""
         known = self.pending.pop(birth)
         self.outcomes += 1
+        self.newest.append((known.has_parent, seconds))
+        self.spent += seconds
         ranked = isinstance(outcome, Rejection) and is_ranked(outcome.gate)  # by a threshold of this candidate's own
         if not isinstance(outcome, Crash) and not ranked:
             self.functions.add(known.fingerprint, inheritable=birth)
@@ -137,6 +147,8 @@ class History:
             case Crash():
                 self.stopped_by[outcome.kind] = self.stopped_by.get(outcome.kind, 0) + 1
         if not self.inherits(known):
+            if isinstance(outcome, Fitness):
+                self.full_seconds.append(seconds)
             for each in measurements:
                 if is_ranked(each.gate):
                     insort(self.ranked.setdefault((each.gate, each.step), array("d")), each.value)
@@ -167,10 +179,12 @@ class History:
         birth = next(iter(self.audits))
         return birth, self.audits.pop(birth)
 
-    def note_seconds(self, evaluation: Evaluation) -> None:
-        """Remember what a full evaluation took."""
-        if isinstance(evaluation.outcome, Fitness):
-            self.fit_seconds.append(evaluation.seconds)
+    def costs(self) -> dict[bool, Cost]:
+        """What the newest outcomes took, by whether their candidate has a parent."""
+        costs = {True: Cost(), False: Cost()}
+        for has_parent, seconds in self.newest:
+            costs[has_parent] += seconds
+        return costs
 
     def inherits(self, pending: Pending) -> bool:
         """Whether its outcome is an equal candidate's; else it is measured, perhaps with a seed of its own."""
@@ -231,6 +245,7 @@ class History:
         gates = [gate for gate in self.config.gates if isinstance(gate, TrainingGate)]
         steps = {gate.steps for gate in gates if gate.against_baseline}
         self.baseline = dict(evaluation.outcome.accuracy)
+        self.full_seconds.append(evaluation.seconds)
         self.baseline_points = tuple(
             BaselinePoint(proxy=p.proxy, step=p.step, accuracy=p.accuracy)
             for p in evaluation.points
@@ -285,7 +300,7 @@ def retold(
 
     def record() -> None:
         recorded = next(outcomes)
-        on_outcome(history.record(recorded.birth, recorded.outcome, recorded.measurements), recorded)
+        on_outcome(history.record(recorded.birth, recorded.outcome, recorded.measurements, recorded.seconds), recorded)
 
     for candidate in records.proposals():
         while history.outcomes < candidate.seen:

@@ -162,7 +162,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         records = self.top(5) if self.status().by_state.get("evaluated") else []
-        items = "".join(f"<li>{each._repr_html_()}</li>" for each in records)
+        items = "".join(f"<li>{escape(repr(each))}</li>" for each in records)
         return f"<p>{escape(repr(self))}</p><ol>{items}</ol>"
 
 

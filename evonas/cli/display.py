@@ -4,6 +4,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -12,15 +13,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from evonas.cli.layers import layer_table
 from evonas.cli.tables import duration, one_line, terminal
 from evonas.config import BASELINE, Config
-from evonas.cli.layers import layer_table
 from evonas.final import FinalRow
 from evonas.history import History
 from evonas.progress import Watcher
 from evonas.run import Run
-from evonas.views import final_row
 from evonas.search_space.graph import Graph
+from evonas.views import final_row, seconds_left
 
 LINE_EVERY_SECONDS = 20.0  # where there is no terminal
 
@@ -35,8 +36,7 @@ class Display(Watcher):
         self._config: Config | None = None
         self._workers = 1
         self._began = time.monotonic()
-        self._began_with = 0  # births that a resumed run had
-        self._rerank_began = 0.0
+        self._began_with, self._had_spent = 0, 0.0  # births of a resumed run, and the seconds of their evaluations
         self._rerank = (0, 0)
         self._last_line = 0.0
         self._live = Live(self._panel(), console=self.console, refresh_per_second=4, get_renderable=self._panel)
@@ -55,7 +55,7 @@ class Display(Watcher):
     def started(self, config: Config, reference: str, history: History, workers: int) -> None:
         self._config, self.history, self._workers = config, history, workers
         self.reference = reference
-        self._began, self._began_with = time.monotonic(), history.outcomes
+        self._began, self._began_with, self._had_spent = time.monotonic(), history.outcomes, history.spent
         self.console.print(
             f"{config.name}: {config.evolution.births} births on {len(config.proxies)} proxies, "
             f"{workers} worker{'s' * (workers > 1)}, in {self.reference}",
@@ -68,8 +68,6 @@ class Display(Watcher):
             print(self._line(), flush=True)
 
     def reranked(self, done: int, total: int) -> None:
-        if not self._rerank_began:
-            self._rerank_began = time.monotonic()
         self._rerank = (done, total)
         if self.history:
             self.progress(self.history)
@@ -101,22 +99,25 @@ class Display(Watcher):
         return [*found, ("in flight", len(history.pending))]
 
     def seconds_left(self) -> float | None:
-        """By the pace so far; the retraining at the end by the mean of the full evaluations. None before that."""
-        if self._config is None or self.history is None:
+        """None until BN-ReLU is trained."""
+        history, config, (done, total) = self.history, self._config, self._rerank
+        if config is None or history is None or not history.full_seconds:
             return None
-        done, total = self._rerank
-        if total:
-            spent = time.monotonic() - self._rerank_began
-            return spent / done * (total - done) if done else None
-        since = self._done() - self._began_with
-        if since < self._workers + 1 or not self.history.fit_seconds:
-            return None
-        rerank = self._config.evolution.rerank
-        full = sum(self.history.fit_seconds) / len(self.history.fit_seconds)
-        after = (rerank.top + 1 + len(rerank.baselines)) * rerank.seeds * full / self._workers
-        passed, minutes = time.monotonic() - self._began, self._config.evolution.minutes
-        births = passed / since * (self._births() - self._done())
-        return min(births, 60 * minutes - passed if minutes else births) + after
+        passed = time.monotonic() - self._began
+        births, spent = history.outcomes - self._began_with, history.spent - self._had_spent
+        rerank = config.evolution.rerank
+        to_come = config.evolution.births - history.outcomes
+        left = seconds_left(
+            config,
+            history.costs(),
+            fmean(history.full_seconds),
+            births=0 if total else to_come,
+            idle=max(0.0, passed - spent / self._workers) / births if births else 0.0,
+            retrainings=(total or (rerank.top + len(rerank.baselines)) * rerank.seeds) - done,
+            workers=self._workers,
+        )
+        minutes = config.evolution.minutes
+        return left if minutes is None or total else min(left, max(0.0, 60 * minutes - passed))
 
     def _left_text(self) -> str:
         left = self.seconds_left()

@@ -4,8 +4,8 @@ import sys
 
 import click
 
-from evonas.cli.options import BIRTH, COUNT, JSON, RUN
 from evonas.cli.layers import layer_table
+from evonas.cli.options import BIRTH, COUNT, JSON, RUN
 from evonas.cli.query import candidate_json, print_json
 from evonas.cli.tables import one_line, terminal
 

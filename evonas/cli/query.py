@@ -1,21 +1,19 @@
 """evonas status, top, show, dump, export: answers from the database alone."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
-from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
 from evonas.cli.layers import layer_table, points
-from evonas.cli.tables import accuracy_text, duration, one_line, terminal
+from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
+from evonas.cli.tables import accuracy_text, duration, terminal
 from evonas.search_space.errors import InputError
 from evonas.workers.outcome import Crash, CrashKind, Fitness, Outcome, Rejection
 
 if TYPE_CHECKING:
-    from evonas.store.queries import Reader
     from evonas.store.records import Record
 
 
@@ -28,9 +26,9 @@ def status(run: str, as_json: bool) -> None:
     \b
     Example: evonas status results/quickstart-000
     """
+    from evonas.config import BASELINE
     from evonas.run import open_run
     from evonas.store.records import columns
-    from evonas.config import BASELINE
 
     opened = open_run(run)
     told = opened.status()
@@ -59,9 +57,7 @@ def status(run: str, as_json: bool) -> None:
     elif told.outcomes_per_second is None or told.seconds_left is None:
         console.print("no outcome yet since the last start")
     else:
-        console.print(
-            f"{told.outcomes_per_second:.2f} outcomes a second; about {duration(told.seconds_left)} left"
-        )
+        console.print(f"{told.outcomes_per_second:.2f} outcomes a second; about {duration(told.seconds_left)} left")
 
 
 @click.command()
@@ -72,9 +68,7 @@ def status(run: str, as_json: bool) -> None:
 @click.option("--front", is_flag=True, help="Those that no other one beats in every objective.")
 @click.option("--all", "every", is_flag=True, help="Every member of a family, not the best alone.")
 @JSON
-def top(
-    run: str, n: int | None, by: str | None, after: int | None, front: bool, every: bool, as_json: bool
-) -> None:
+def top(run: str, n: int | None, by: str | None, after: int | None, front: bool, every: bool, as_json: bool) -> None:
     """The best layers of RUN: first those retrained with fresh seeds, then the others with the search's one seed.
 
     Ranked by the mean over proxies of accuracy minus BN-ReLU's with the same seeds. Layers that are the same function
@@ -121,8 +115,8 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     """
     from evonas.config import BASELINE
     from evonas.report.picture import draw
-    from evonas.search_space.graph import Graph
     from evonas.run import open_run
+    from evonas.search_space.graph import Graph
     from evonas.search_space.latex import latex
     from evonas.store.records import columns
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 import evonas
-from evonas.cli.options import CONFIG, JSON, RUN, SET
 from evonas.cli.layers import layer_table
+from evonas.cli.options import CONFIG, JSON, RUN, SET
 from evonas.cli.query import print_json
 from evonas.cli.tables import Column, TextTable, duration, terminal
 from evonas.search_space.errors import InputError

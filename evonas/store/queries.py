@@ -21,6 +21,7 @@ from evonas.store.database import Address, find_run, locate, open_engine
 from evonas.store.ownership import check_schema
 from evonas.store.records import (
     LOGICAL,
+    RECENT,
     Candidate,
     Cost,
     Pace,
@@ -33,7 +34,6 @@ from evonas.store.records import (
 )
 from evonas.workers.outcome import Evaluation, Fitness, Outcome
 
-RECENT = 2000  # outcomes by which a birth's cost is estimated
 PORTION = 500  # rows that are asked for by their keys: every database takes so many
 
 

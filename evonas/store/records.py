@@ -19,6 +19,7 @@ from evonas.store import tables
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
 
 _HOST = platform.node()
+RECENT = 2000  # outcomes by which a birth's cost is estimated
 
 
 class State(StrEnum):
@@ -87,7 +88,7 @@ class Figures:
     difference_spread: float | None  # over seeds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Record(Candidate):
     """A candidate with its outcome in the search, if it has one, and its figures in the final table."""
 
@@ -99,6 +100,16 @@ class Record(Candidate):
     seconds: float = 0.0
     host: str = ""
     retrained: Figures | None = None
+
+    def __repr__(self) -> str:
+        formula = "; ".join(self.formula.splitlines())
+        if self.retrained is not None and self.retrained.difference is not None:
+            told = f", {self.retrained.difference * 100:+.1f} points with {self.retrained.seeds} fresh seeds"
+        elif self.advantage is not None:
+            told = f", {self.advantage * 100:+.1f} points with the search's seed"
+        else:
+            told = f", {self.state}"
+        return f"<birth {self.birth}: {formula}{told}>"
 
 
 @dataclass(frozen=True, slots=True)
