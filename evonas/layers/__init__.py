@@ -1,6 +1,7 @@
 """A layer leaves: as a module of this process, or as source that needs torch alone."""
 
 import re
+from inspect import Parameter, signature
 from typing import Any
 
 from evonas.search_space.catalog import LAYERS, GraphLayer, ModuleLayer
@@ -26,15 +27,25 @@ def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **op
     if isinstance(layer, str) and layer in LAYERS:
         row = LAYERS[layer]
         if isinstance(row, ModuleLayer):
+            _expect_options(options, row.module_class)
             return row.module_class(num_features, **options)
         if isinstance(row, GraphLayer) and row.norm and not apply_act:
-            return NormAct(Graph.parse(row.norm), num_features, **options)
-        layer = row.graph
+            layer, apply_act = Graph.parse(row.norm), True
+        else:
+            layer = row.graph
     if isinstance(layer, str):
         layer = _parse(layer)
     if not isinstance(layer, Graph):
         raise InputError(f"expected a Graph, a graph's text or a name of the catalog, got {layer!r:.80}")
+    _expect_options(options, Layer)
     return NormAct(layer, num_features, apply_act=apply_act, **options)
+
+
+def _expect_options(options: dict[str, Any], of_class: type[Layer]) -> None:
+    accepted = [each.name for each in signature(of_class).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
+    for name in options:
+        if name not in accepted:
+            raise InputError(f"unknown option '{name}'{did_you_mean(name, accepted)}")
 
 
 def _parse(text: str) -> Graph:

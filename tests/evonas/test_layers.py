@@ -232,6 +232,17 @@ def test_a_malformed_text_is_an_input_error() -> None:
         evonas.layer("x * sigmod(x)", 8)
 
 
-def test_an_unknown_option_is_an_error() -> None:
-    with pytest.raises(TypeError, match="num_groups"):
-        evonas.layer("x", 8, num_groups=4)
+@pytest.mark.parametrize(
+    ("name", "option", "nearest"),
+    [("x", "num_groups", "groups"), ("EvoNorm-B0", "momentums", "momentum"), ("UnifiedNorm", "windows", "window")],
+)
+def test_an_unknown_option_names_the_nearest(name: str, option: str, nearest: str) -> None:
+    with pytest.raises(InputError, match=f"^unknown option '{option}'; did you mean '{nearest}'"):
+        evonas.layer(name, 8, **{option: 4})
+
+
+@pytest.mark.parametrize("name", [name for name, row in evonas.catalog.items() if row.kind != "listed"])
+def test_every_row_takes_the_options_that_all_layers_have(name: str) -> None:
+    layer = evonas.layer(name, 8, channel_dim=-1, groups=4, eps=1e-3, device="meta", dtype=torch.bfloat16)
+    assert (layer.channel_dim, layer.eps) == (-1, 1e-3)
+    assert {(each.device.type, each.dtype) for each in layer.parameters()} == {("meta", torch.bfloat16)}

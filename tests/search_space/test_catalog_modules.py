@@ -254,7 +254,93 @@ def test_half_precision_input_has_float32_statistics(name: str, dtype: torch.dty
     assert all(buffer.dtype in (torch.float32, torch.int64) for buffer in module.buffers())
 
 
+@cases
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("values", [(256.0, 256.0), (512.0, -512.0), (3e4, 3e4), (1e-4, 1e-4)])
+def test_half_precision_input_gives_the_float64_result_rounded(
+    name: str, dtype: torch.dtype, values: tuple[float, float]
+) -> None:
+    case = CASES[name]
+    module = case.module(C, **case.options)
+    exact = copy.deepcopy(module).double()
+    x = torch.tensor(values).repeat(4 * C * 2).view(4, C, 4).to(dtype)
+    slope = dy(x).double()  # as rounded
+    for training in (True, False):
+        rows, wide = x.clone().requires_grad_(), x.double().requires_grad_()
+        y, expected = module.train(training)(rows), exact.train(training)(wide)
+        (dx,), (expected_dx,) = (torch.autograd.grad((a * slope).sum(), b) for a, b in ((y, rows), (expected, wide)))
+        for ours, theirs in ((y, expected), (dx, expected_dx)):
+            atol = 1e-5 * float(theirs.detach().abs().max())
+            torch.testing.assert_close(ours, theirs.to(dtype), rtol=2 * torch.finfo(dtype).eps, atol=atol)
+
+
+@cases
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_module_evaluates_with_a_running_moment_of_zero(name: str, dtype: torch.dtype) -> None:
+    case = CASES[name]
+    module = case.module(C, **(case.options | {"eps": 1e-8})).to(dtype).eval()
+    with torch.no_grad():
+        for key, buffer in module.named_buffers():
+            if key in ("running_var", "running_square"):
+                buffer.zero_()
+    exact = copy.deepcopy(module).double()
+    x = torch.linspace(-1e-3, 1e-3, 4 * C * 5).view(4, C, 5).to(dtype)
+    torch.testing.assert_close(module(x), exact(x.double()).to(dtype), rtol=2 * torch.finfo(dtype).eps, atol=1e-6)
+
+
+# --------------------------------------------------------------------------- where a step is no number of Python's
+
+
+@cases
+def test_a_training_runs_on_the_meta_device(name: str) -> None:
+    case = CASES[name]
+    module = case.module(C, **case.options, device="meta")
+    x = torch.zeros(4, C, 5, device="meta", requires_grad=True)
+    for _ in range(2):
+        module(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == module.eval()(x).shape == (4, C, 5)
+
+
+@pytest.mark.parametrize("name", ["PowerNorm", "UnifiedNorm-filter", "PRepBN"])
+def test_a_training_compiles_as_one_graph(name: str) -> None:
+    case = CASES[name]
+    module = case.build()
+    torch.compiler.reset()
+    compiled = torch.compile(copy.deepcopy(module), fullgraph=True, backend="eager")
+    for step in range(3):
+        torch.testing.assert_close(train(compiled, case.x(step)), train(module, case.x(step)))
+    torch.testing.assert_close(compiled._orig_mod.state_dict(), module.state_dict())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["UnifiedNorm", "PRepBN", "EstBN"])
+def test_an_exported_program_is_saved_and_loaded(name: str, training: bool) -> None:
+    module, x = trained(name).train(training), CASES[name].x(60)
+    torch.export.save(torch.export.export(copy.deepcopy(module), (x,)), file := io.BytesIO())
+    file.seek(0)
+    torch.testing.assert_close(torch.export.load(file).module()(x), module(x))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")  # torch's own use of it
+@cases
+def test_forward_mode_differentiates_the_evaluation(name: str) -> None:
+    module, x = trained(name).eval(), CASES[name].x(60)
+    direction = dy(x)
+    _, slope = torch.func.jvp(module, (x,), (direction,))
+    step = 1e-6 * direction
+    torch.testing.assert_close(slope, (module(x + step) - module(x - step)) / 2e-6, rtol=1e-5, atol=1e-6)
+
+
 # --------------------------------------------------------------------------- options
+
+
+@cases
+def test_every_module_takes_groups_a_device_and_a_type(name: str) -> None:
+    module = CASES[name].module(np.int64(C), groups=2, device="cpu", dtype=torch.float64)
+    floating = [each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point()]
+    assert {each.dtype for each in floating} == {torch.float64}
+    assert module(CASES[name].x(0)).dtype == torch.float64
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What the reference modules share: a layer whose formula sees (samples, channels, positions) in full precision."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,8 +15,13 @@ class ReferenceModule(Layer):
     `normalize` gets x as rows (N, C, P), where P are all axes but batch and channel, and both functions get float32
     when x is of half precision. Neither is called for empty input, which therefore moves no state. Forward passes in
     training move the state, also under `torch.no_grad`; buffers hold all of it, so `state_dict` resumes a training
-    exactly. Processes do not share their statistics, and there are no padding masks: every position counts. A forward
-    pass that is recomputed for the backward (`torch.utils.checkpoint`) moves the state twice.
+    exactly. Steps are compared as tensors, without reading their values, so that a training compiles as one graph and
+    runs on the meta device. `groups`, where a formula has none, has no effect, as in a graph without groups.
+
+    Processes do not share their statistics, and there are no padding masks: every position counts. A forward pass that
+    is recomputed for the backward (`torch.utils.checkpoint`) moves the state twice. Cast to half precision, a module
+    computes in float32 all the same, but keeps its state in half: mean squares beyond 65,504 are infinite in float16.
+    `torch.func.jvp` works in evaluation; in training it refuses the moved state, as it does with torch.nn.BatchNorm2d.
     """
 
     batch_dependent: ClassVar[bool]  # whether a sample's output depends on other samples in training
@@ -64,16 +69,26 @@ class BatchNormalized(ReferenceModule):
         groups: int = 32,
         momentum: float = 0.1,
         eps: float = 1e-5,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, channel_dim=channel_dim, groups=groups, momentum=momentum, eps=eps)
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_var", torch.ones(num_features))
+        super().__init__(
+            num_features,
+            channel_dim=channel_dim,
+            groups=groups,
+            momentum=momentum,
+            eps=eps,
+            device=device,
+            dtype=dtype,
+        )
+        self.register_buffer("running_mean", self.new_full((self.num_features,), 0.0))
+        self.register_buffer("running_var", self.new_full((self.num_features,), 1.0))
 
     def normalize(self, x: Tensor) -> Tensor:
         if self.training and not self.estimated:
             return self._by_batch(x)
         if self.training:
-            self._estimate(x)
+            self._estimate(x.detach())
         return standardized(x, self.running_mean, self.running_var, self.eps)
 
     def _by_batch(self, x: Tensor) -> Tensor:
@@ -81,11 +96,15 @@ class BatchNormalized(ReferenceModule):
         mean = x.mean((0, 2))
         variance = (x - column(mean)).square().mean((0, 2))
         count = x.shape[0] * x.shape[2]
-        move(self.running_mean, mean, self.momentum)
-        move(self.running_var, variance * (count / max(count - 1, 1)), self.momentum)
+        when = self.moves()
+        move(self.running_mean, mean, self.momentum, when)
+        move(self.running_var, variance * (count / max(count - 1, 1)), self.momentum, when)
         return standardized(x, mean, variance, self.eps)
 
-    @torch.no_grad()
+    def moves(self) -> Tensor | None:
+        """Whether the running moments move in this step of the training; None in each."""
+        return None
+
     def _estimate(self, x: Tensor) -> None:
         deviation = x - column(self.running_mean)
         move(self.running_var, deviation.square().mean((0, 2)), self.momentum)
@@ -98,20 +117,17 @@ def column(per_channel: Tensor) -> Tensor:
 
 
 def standardized(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
-    return (x - column(mean)) / column(variance + eps).sqrt()
+    """(x - mean) / √(variance + ε) of rows, with moments (C,) or (N, C), which half precision does not round."""
+    return (x - column(full_precision(mean))) / column(full_precision(variance) + eps).sqrt()
 
 
-@torch.no_grad()
-def move(state: Tensor, value: Tensor, share: float) -> None:
-    """state ← (1 - share) state + share value."""
-    state.mul_(1 - share).add_(value.to(state.dtype), alpha=share)
+def move(state: Tensor, value: Tensor, share: float | Tensor, when: Tensor | None = None) -> None:
+    """state ← (1 - share) state + share value, where `when` is true."""
+    moved = state * (1 - share) + value.detach().to(state.dtype) * share
+    state.copy_(moved if when is None else torch.where(when, moved, state))
 
 
-def expect_count(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: expected an integer of at least {least}, got {value}")
-
-
-def expect_share(name: str, value: float) -> None:
+def expect_share(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: expected 0 to 1, got {value}")
+    return value

@@ -1,5 +1,7 @@
 """Batch-channel normalization and its estimated batch normalization for micro-batches."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ class EstBN(BatchNormalized):
         num_features: channels C of (N, C, ...), or of (N, ..., C) with channel_dim=-1.
         momentum: r. The paper's trainer sets it from outside, and it stands at 0 until then; 0.1 is ours.
         eps: ε, 1e-5.
+        device, dtype: of parameters and state, as in torch's own layers.
 
     State: running_mean μ̂ (0) and running_var σ̂² (1), each (C,).
     Raises: ValueError where an option is out of range or the channels do not fit, as `Layer` does.
@@ -47,6 +50,7 @@ class BatchChannelNorm(BatchNormalized):
         micro_batch: whether the batch part is EstBN, which normalizes by running moments in training too.
         momentum: share of the new batch in the running moments; 0.1 as torch's (ours for EstBN, see there).
         eps: ε of both parts, 1e-5.
+        device, dtype: of parameters and state, as in torch's own layers.
 
     Parameters: weight and bias (C,), group_weight and group_bias (groups,).
     State: running_mean (0) and running_var (1), each (C,).
@@ -64,11 +68,21 @@ class BatchChannelNorm(BatchNormalized):
         micro_batch: bool = False,
         momentum: float = 0.1,
         eps: float = 1e-5,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, channel_dim=channel_dim, groups=groups, momentum=momentum, eps=eps)
+        super().__init__(
+            num_features,
+            channel_dim=channel_dim,
+            groups=groups,
+            momentum=momentum,
+            eps=eps,
+            device=device,
+            dtype=dtype,
+        )
         self.estimated = micro_batch
-        self.group_weight = nn.Parameter(torch.ones(self.groups))
-        self.group_bias = nn.Parameter(torch.zeros(self.groups))
+        self.group_weight = nn.Parameter(self.new_full((self.groups,), 1.0))
+        self.group_bias = nn.Parameter(self.new_full((self.groups,), 0.0))
 
     def finish(self, y: Tensor, x: Tensor) -> Tensor:
         rows = self.rows(y)

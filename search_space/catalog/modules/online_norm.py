@@ -28,10 +28,12 @@ class OnlineNorm(ReferenceModule):
 
     Args:
         num_features: channels C of (N, C, ...), or of (N, ..., C) with channel_dim=-1; a sample is one of N.
+        groups: no effect, there are none.
         forward_decay: α_f, 0.999.
         backward_decay: α_b, 0.99.
         guard: largest magnitude of the output, 5; `math.inf` for none.
         eps: ε, 1e-5.
+        device, dtype: of parameters and state, as in torch's own layers.
 
     Parameters: weight and bias (C,).
     State: running_mean μ (0), running_var σ² (1), gradient_square v (0) and gradient_mean u (0), each (C,). A backward
@@ -52,28 +54,36 @@ class OnlineNorm(ReferenceModule):
         num_features: int,
         *,
         channel_dim: int = 1,
+        groups: int = 1,
         forward_decay: float = 0.999,
         backward_decay: float = 0.99,
         guard: float = 5.0,
         eps: float = 1e-5,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, channel_dim=channel_dim, groups=1, eps=eps)
-        expect_share("forward_decay", forward_decay)
-        expect_share("backward_decay", backward_decay)
+        super().__init__(
+            num_features,
+            channel_dim=channel_dim,
+            groups=groups,
+            eps=eps,
+            device=device,
+            dtype=dtype,
+        )
         if not guard > 0:
             raise ValueError(f"guard: expected more than 0, got {guard}")
-        self.forward_decay = forward_decay
-        self.backward_decay = backward_decay
+        self.forward_decay = expect_share("forward_decay", forward_decay)
+        self.backward_decay = expect_share("backward_decay", backward_decay)
         self.guard = guard
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_var", torch.ones(num_features))
-        self.register_buffer("gradient_square", torch.zeros(num_features))
-        self.register_buffer("gradient_mean", torch.zeros(num_features))
+        self.register_buffer("running_mean", self.new_full((self.num_features,), 0.0))
+        self.register_buffer("running_var", self.new_full((self.num_features,), 1.0))
+        self.register_buffer("gradient_square", self.new_full((self.num_features,), 0.0))
+        self.register_buffer("gradient_mean", self.new_full((self.num_features,), 0.0))
 
     def normalize(self, x: Tensor) -> Tensor:
         if not self.training:
             return standardized(x, self.running_mean, self.running_var, self.eps)
-        means, variances = self._moments_before(x)
+        means, variances = self._moments_before(x.detach())
         result: Tensor = _OnlineFunction.apply(
             x, means, (variances + self.eps).sqrt(), self.gradient_square, self.gradient_mean, self.backward_decay
         )
@@ -82,7 +92,6 @@ class OnlineNorm(ReferenceModule):
     def finish(self, y: Tensor, x: Tensor) -> Tensor:
         return y.clamp(-self.guard, self.guard)
 
-    @torch.no_grad()
     def _moments_before(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """μ and σ² that each sample meets, (N, C); moves them past the last one."""
         variances, means = torch.var_mean(x, 2, correction=0)

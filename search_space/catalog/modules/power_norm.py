@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from evonas.search_space.catalog.modules.base import ReferenceModule, column, expect_count, expect_share, move
+from evonas.search_space.catalog.modules.base import ReferenceModule, column, expect_share, move
+from evonas.search_space.layer import whole
+from evonas.search_space.moments import full_precision
 
 
 class PowerNorm(ReferenceModule):
@@ -31,6 +33,7 @@ class PowerNorm(ReferenceModule):
         backward_decay: α_b, 0.9.
         warmup: steps that normalize by the batch, 10,000.
         eps: ε, 1e-5.
+        device, dtype: of parameters and state, as in torch's own layers.
 
     Parameters: weight and bias (C,).
     State: running_square ψ² (1) and gradient_square Γ (0), each (C,); step. A backward pass moves Γ.
@@ -54,29 +57,35 @@ class PowerNorm(ReferenceModule):
         backward_decay: float = 0.9,
         warmup: int = 10_000,
         eps: float = 1e-5,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, channel_dim=channel_dim, groups=groups, momentum=momentum, eps=eps)
-        expect_share("backward_decay", backward_decay)
-        expect_count("warmup", warmup, 0)
-        self.backward_decay = backward_decay
-        self.warmup = warmup
-        self.register_buffer("running_square", torch.ones(num_features))
-        self.register_buffer("gradient_square", torch.zeros(num_features))
-        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        super().__init__(
+            num_features,
+            channel_dim=channel_dim,
+            groups=groups,
+            momentum=momentum,
+            eps=eps,
+            device=device,
+            dtype=dtype,
+        )
+        self.backward_decay = expect_share("backward_decay", backward_decay)
+        self.warmup = whole("warmup", warmup, 0)
+        self.register_buffer("running_square", self.new_full((self.num_features,), 1.0))
+        self.register_buffer("gradient_square", self.new_full((self.num_features,), 0.0))
+        self.register_buffer("step", torch.zeros((), device=device, dtype=torch.long))
 
     def normalize(self, x: Tensor) -> Tensor:
         x = self._group_scaled(x)
-        running = (self.running_square + self.eps).sqrt()
+        running = (full_precision(self.running_square) + self.eps).sqrt()
         if not self.training:
             return x / column(running)
         square = x.detach().square().mean((0, 2))
         batch = (square + self.eps).sqrt()
         self.step += 1
-        step = int(self.step)
-        if step < self.warmup:
-            move(self.running_square, square, 1 / step)
+        move(self.running_square, square, 1 / self.step.to(square.dtype), self.step < self.warmup)
         move(self.running_square, square, self.momentum)
-        divisor = batch if step <= self.warmup else running
+        divisor = torch.where(self.step <= self.warmup, batch, running)
         result: Tensor = _PowerFunction.apply(x, divisor, batch, self.gradient_square, self.backward_decay)
         return result
 

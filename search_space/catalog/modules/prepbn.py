@@ -1,9 +1,12 @@
 """Progressive re-parameterized batch normalization: from layer normalization to batch normalization in one training."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from evonas.search_space.catalog.modules.base import BatchNormalized, expect_count, expect_share
+from evonas.search_space.catalog.modules.base import BatchNormalized, expect_share
+from evonas.search_space.layer import whole
 
 
 class PRepBN(BatchNormalized):
@@ -16,15 +19,17 @@ class PRepBN(BatchNormalized):
         evaluation y = RepBN(x) with running moments
         backward   autograd
 
-    The LN-only steps leave RepBN alone: its running moments do not move, and its parameters have no gradient.
+    The LN-only steps leave RepBN alone: its running moments do not move, and the gradients of its parameters are 0.
 
     Args:
         num_features: channels C of (N, C, ...), or of (N, ..., C) with channel_dim=-1.
+        groups: no effect, there are none.
         total_steps: T, steps until LN is gone; 300,000 in the paper's code (60,000 DeiT and Swin, 120,000 CSWin).
         warmup: LN-only steps before, 0.
         start: r0, the share of LN when it begins to fall, 1.
         momentum: share of the new batch in the running moments, 0.1 as torch's (unbiased variance).
         eps: ε of both parts, 1e-5.
+        device, dtype: of parameters and state, as in torch's own layers.
 
     Parameters: weight, bias, layer_weight and layer_bias (C,), eta () with the start value 1.
     State: running_mean (0) and running_var (1), each (C,); step, the number of training steps so far.
@@ -41,26 +46,34 @@ class PRepBN(BatchNormalized):
         num_features: int,
         *,
         channel_dim: int = 1,
+        groups: int = 1,
         total_steps: int = 300_000,
         warmup: int = 0,
         start: float = 1.0,
         momentum: float = 0.1,
         eps: float = 1e-5,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, channel_dim=channel_dim, groups=1, momentum=momentum, eps=eps)
-        expect_count("total_steps", total_steps, 1)
-        expect_count("warmup", warmup, 0)
-        expect_share("start", start)
-        self.total_steps = total_steps
-        self.warmup = warmup
-        self.start = start
-        self.eta = nn.Parameter(torch.ones(()))
-        self.layer_weight = nn.Parameter(torch.ones(num_features))
-        self.layer_bias = nn.Parameter(torch.zeros(num_features))
-        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        super().__init__(
+            num_features,
+            channel_dim=channel_dim,
+            groups=groups,
+            momentum=momentum,
+            eps=eps,
+            device=device,
+            dtype=dtype,
+        )
+        self.total_steps = whole("total_steps", total_steps)
+        self.warmup = whole("warmup", warmup, 0)
+        self.start = expect_share("start", start)
+        self.eta = nn.Parameter(self.new_full((), 1.0))
+        self.layer_weight = nn.Parameter(self.new_full((self.num_features,), 1.0))
+        self.layer_bias = nn.Parameter(self.new_full((self.num_features,), 0.0))
+        self.register_buffer("step", torch.zeros((), device=device, dtype=torch.long))
 
-    def normalize(self, x: Tensor) -> Tensor:
-        return x if self._layer_only() else super().normalize(x)
+    def moves(self) -> Tensor:
+        return self.step >= self.warmup
 
     def finish(self, y: Tensor, x: Tensor) -> Tensor:
         if not self.training:
@@ -68,15 +81,11 @@ class PRepBN(BatchNormalized):
         variance, mean = torch.var_mean(x, self.channel_dim, correction=0, keepdim=True)
         normal = (x - mean) / (variance + self.eps).sqrt()
         layer = normal * self.per_channel(self.layer_weight, x) + self.per_channel(self.layer_bias, x)
-        share, only = self.layer_share(int(self.step)), self._layer_only()
+        only, share = self.step < self.warmup, self._layer_share(x)
         self.step += 1
-        return layer if only else share * layer + (1 - share) * (y + self.eta * x)
+        return share * layer + torch.where(only, 0.0, (1 - share) * (y + self.eta * x))
 
-    def _layer_only(self) -> bool:
-        return self.training and int(self.step) < self.warmup
-
-    def layer_share(self, step: int) -> float:
+    def _layer_share(self, x: Tensor) -> Tensor:
         """λ_t, the share of layer normalization."""
-        if step < self.warmup:
-            return 1.0
-        return self.start * max(0.0, 1 - (step - self.warmup) / self.total_steps)
+        progress = (self.step - self.warmup).to(x.dtype) / self.total_steps
+        return torch.where(self.step < self.warmup, 1.0, self.start * (1 - progress).clamp(min=0.0))

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from evonas.search_space.catalog.modules.base import ReferenceModule, column, expect_count, expect_share, move
+from evonas.search_space.catalog.modules.base import ReferenceModule, column, expect_share, move
+from evonas.search_space.layer import whole
+from evonas.search_space.moments import full_precision
 
 CORRECTION_MAX = 5.0  # r lies between 1/5 and 5
 
@@ -36,6 +38,7 @@ class UnifiedNorm(ReferenceModule):
 
     Args:
         num_features: channels C of (N, C, ...), or of (N, ..., C) with channel_dim=-1.
+        groups: no effect, there are none.
         window: M, 4.
         warmup: steps that normalize by the batch, 4,000.
         correction_after: steps before r may differ from 1, 1,000; a constant of the authors' code.
@@ -43,6 +46,7 @@ class UnifiedNorm(ReferenceModule):
         momentum: share of σ² in the running moment, 0.1.
         backward_decay: 0.9; 1 - momentum in the authors' code.
         eps: ε, 1e-5.
+        device, dtype: of parameters and state, as in torch's own layers.
 
     Parameters: weight and bias (C,).
     State: running_square (1), squares (window, C), the last m2 (0), the newest last, gradient_means (window, C), the
@@ -66,6 +70,7 @@ class UnifiedNorm(ReferenceModule):
         num_features: int,
         *,
         channel_dim: int = 1,
+        groups: int = 1,
         window: int = 4,
         warmup: int = 4_000,
         correction_after: int = 1_000,
@@ -73,33 +78,41 @@ class UnifiedNorm(ReferenceModule):
         momentum: float = 0.1,
         backward_decay: float = 0.9,
         eps: float = 1e-5,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, channel_dim=channel_dim, groups=1, momentum=momentum, eps=eps)
-        expect_count("window", window, 1)
-        expect_count("warmup", warmup, 0)
-        expect_count("correction_after", correction_after, 0)
-        expect_share("backward_decay", backward_decay)
-        self.window = window
-        self.warmup = warmup
-        self.correction_after = correction_after
+        super().__init__(
+            num_features,
+            channel_dim=channel_dim,
+            groups=groups,
+            momentum=momentum,
+            eps=eps,
+            device=device,
+            dtype=dtype,
+        )
+        self.window = whole("window", window)
+        self.warmup = whole("warmup", warmup, 0)
+        self.correction_after = whole("correction_after", correction_after, 0)
         self.outlier_filtration = outlier_filtration
-        self.backward_decay = backward_decay
-        self.register_buffer("running_square", torch.ones(num_features))
-        self.register_buffer("squares", torch.zeros(window, num_features))
-        self.register_buffer("gradient_means", torch.zeros(window, num_features))
-        self.register_buffer("running_gradient", torch.zeros(num_features))
-        self.register_buffer("step", torch.zeros((), dtype=torch.long))
-        self.register_buffer("correction", torch.ones(num_features), persistent=False)  # r of this step, no state
+        self.backward_decay = expect_share("backward_decay", backward_decay)
+        channels, windows = (self.num_features,), (self.window, self.num_features)
+        self.register_buffer("running_square", self.new_full(channels, 1.0))
+        self.register_buffer("squares", self.new_full(windows, 0.0))
+        self.register_buffer("gradient_means", self.new_full(windows, 0.0))
+        self.register_buffer("running_gradient", self.new_full(channels, 0.0))
+        self.register_buffer("step", torch.zeros((), device=device, dtype=torch.long))
+        self.register_buffer("correction", self.new_full(channels, 1.0), persistent=False)  # r of this step, no state
 
     def normalize(self, x: Tensor) -> Tensor:
         if not self.training:
-            return x / column(self.running_square + self.eps).sqrt()
+            return x / column(full_precision(self.running_square) + self.eps).sqrt()
         square, smooth, skipped = self._smoothed(x.detach().square().mean((0, 2)))
         result: Tensor = _UnifiedFunction.apply(
             x,
             (square + self.eps).sqrt(),
             self.correction,
-            (smooth, skipped),
+            smooth,
+            skipped,
             self.gradient_means,
             self.running_gradient,
             self.backward_decay,
@@ -113,26 +126,23 @@ class UnifiedNorm(ReferenceModule):
             value = _ScaledGradient.apply(value, super().per_channel(self.correction, x))
         return value
 
-    @torch.no_grad()
-    def _smoothed(self, batch: Tensor) -> tuple[Tensor, bool, bool]:
+    def _smoothed(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """σ² of this step, whether it is the geometric mean, and whether the step is skipped; moves the forward's
         state."""
         self.step += 1
-        step = int(self.step)
-        squares = push(self.squares, batch)
+        before, running = full_precision(self.squares), full_precision(self.running_square)
+        squares = push(before, batch)
         geometric = squares.log().mean(0).exp()
-        skipped = self.window == 1
-        if self.outlier_filtration and step >= self.warmup and not skipped:
-            spread = self.window * self.squares.sqrt().var()
-            skipped = bool((squares.mean(0) - geometric > spread).any())
-            if skipped:
-                squares[-1] = self.running_square
-        smooth = step > self.window and step >= self.warmup and not skipped
-        square = geometric if smooth else batch
-        self.correction = torch.ones_like(square)
-        if step > max(self.correction_after, self.warmup) and not skipped:
-            ratio = (square + self.eps).sqrt() / (self.running_square + self.eps).sqrt()
-            self.correction = ratio.clamp(1 / CORRECTION_MAX, CORRECTION_MAX)
+        skipped = torch.full_like(self.step, self.window == 1, dtype=torch.bool)
+        if self.outlier_filtration and self.window > 1:
+            outlier = squares.mean(0) - geometric > self.window * before.sqrt().var()
+            skipped = (self.step >= self.warmup) & outlier.any()
+            squares = push(before, torch.where(skipped, running, batch))
+        smooth = (self.step > self.window) & (self.step >= self.warmup) & ~skipped
+        square = torch.where(smooth, geometric, batch)
+        ratio = ((square + self.eps) / (running + self.eps)).sqrt().clamp(1 / CORRECTION_MAX, CORRECTION_MAX)
+        corrected = (self.step > max(self.correction_after, self.warmup)) & ~skipped
+        self.correction = torch.where(corrected, ratio, 1.0)
         self.squares.copy_(squares)
         move(self.running_square, square, self.momentum)
         return square, smooth, skipped
@@ -147,27 +157,27 @@ class _UnifiedFunction(torch.autograd.Function):
         x: Tensor,
         divisor: Tensor,
         correction: Tensor,
-        kind: tuple[bool, bool],
+        smooth: Tensor,
+        skipped: Tensor,
         means: Tensor,
         running: Tensor,
         decay: float,
     ) -> Tensor:
         z = x / column(divisor)
-        ctx.save_for_backward(z, divisor, correction)
-        ctx.kind, ctx.means, ctx.running, ctx.decay = kind, means, running, decay
+        ctx.save_for_backward(z, divisor, correction, smooth, skipped)
+        ctx.means, ctx.running, ctx.decay = means, running, decay
         return z
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
-        z, divisor, correction = ctx.saved_tensors
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        z, divisor, correction, smooth, skipped = ctx.saved_tensors
         g = g * column(correction)
-        smooth, skipped = ctx.kind
         mean = (g * z).mean((0, 2))
-        ctx.means.copy_(push(ctx.means, ctx.running if skipped else mean))
-        move(ctx.running, ctx.means.mean(0) if smooth else mean, 1 - ctx.decay)
-        smoothed = mean if skipped else ctx.running
-        return (g - column(smoothed) * z) / column(divisor), None, None, None, None, None, None
+        ctx.means.copy_(push(ctx.means, torch.where(skipped, ctx.running, mean)))
+        move(ctx.running, torch.where(smooth, ctx.means.mean(0), mean), 1 - ctx.decay)
+        smoothed = torch.where(skipped, mean, ctx.running)
+        return (g - column(smoothed) * z) / column(divisor), None, None, None, None, None, None, None
 
 
 class _ScaledGradient(torch.autograd.Function):
