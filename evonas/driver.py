@@ -23,9 +23,10 @@ from evonas.search_space import fingerprint
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import LANGUAGE_VERSION
 from evonas.session import Session, Stopped, stop_signals
-from evonas.store.database import CONFIG_FILE, Address, has_run, locate
-from evonas.store.queries import Reader
-from evonas.store.store import Store
+from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address
+from evonas.store.database import Database
+from evonas.store.reader import Reader
+from evonas.store.records import Event, Purpose
 from evonas.workers import data
 
 BEST_LAYER = "best_layer.py"
@@ -62,12 +63,12 @@ def search(
     history = History(config)
     with open_pool(config) as pool, stop_signals() as should_stop:
         folder = _new_folder(config, run)
-        address, store = _address(config, folder), None
+        database, store = Database(_address(config, folder)), None
         try:
-            store = Store.create(address, config, {**_versions(folder), "split": images})
+            store = database.create(config, {**_versions(folder), "split": images})
             (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
             session = Session(pool, store, should_stop)
-            return _drive(session, Reader(address), history, folder, watcher or _bar(progress))
+            return _drive(session, database.reader(), history, folder, watcher or _bar(progress))
         except InputError:
             if not history.baseline:  # nothing is lost: there was nothing
                 if store is not None:
@@ -82,14 +83,14 @@ def search(
 def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = None) -> Run:
     """Go on where a stopped or killed run was, with the candidates that were in flight. A finished run stays as it is,
     but that retrainings that crashed are tried again. Raises as `search` does."""
-    reader = Reader(locate(run))
-    if reader.finished and not missing(reader, "rerank", contenders(reader), fresh_seeds(reader.config)):
+    database = Database.open(run)
+    reader = database.reader()
+    if reader.finished and not missing(reader, Purpose.RERANK, contenders(reader), fresh_seeds(reader.config)):
         return Run(reader, run)
     check_images(reader)
-    store = Store.take_over(reader.address)
+    store = database.own()
     try:
         with open_pool(reader.config) as pool, stop_signals() as should_stop:
-            reader = Reader(reader.address)  # now that nobody else writes
             session = Session(pool, store, should_stop)
             return _drive(session, reader, rebuild(reader), run, watcher or _bar(progress))
     finally:
@@ -114,7 +115,7 @@ def _drive(session: Session, reader: Reader, history: History, reference: str | 
             run.export(best, run.folder / BEST_LAYER)
         store.finish()
     except (Stopped, KeyboardInterrupt):
-        store.event("stopped", "asked to stop")
+        store.event(Event.STOPPED, "asked to stop")
         raise
     finally:
         watcher.ended()
@@ -145,7 +146,7 @@ def _from_anywhere(config: Config) -> Config:
 
 def _address(config: Config, folder: Path) -> Address:
     if config.store.url is None:
-        return Address.of_file(folder / "run.db", None, folder)
+        return Address.of_file(folder / DATABASE_FILE, None, folder)
     return Address.of_url(config.store.url, folder.name, folder)
 
 
@@ -155,7 +156,7 @@ def _new_folder(config: Config, run: str | Path | None) -> Path:
     while True:
         folder = Path(run) if run is not None else Path("results") / f"{config.name}-{number:03d}"
         try:
-            if run is not None or not has_run(_address(config, folder), folder.name):
+            if run is not None or not Database(_address(config, folder)).has_run(folder.name):
                 folder.mkdir(parents=True)
                 return folder
         except FileExistsError as error:

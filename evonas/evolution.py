@@ -12,7 +12,8 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Ticket
-from evonas.store.store import Store
+from evonas.store.records import Event, Purpose
+from evonas.store.writer import Writer
 from evonas.workers.gates import screen
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from evonas.workers.protocol import Job
@@ -38,7 +39,7 @@ class Search:
         self.session.on_wait = lambda: self.on_progress(self.history)
 
     @property
-    def store(self) -> Store:
+    def store(self) -> Writer:
         assert self.session.store is not None
         return self.session.store
 
@@ -52,14 +53,14 @@ class Search:
                 break
             self._record(*self.session.next())
         if not self.evolved:
-            self.store.event("evolved", f"{self.history.births} births")
+            self.store.event(Event.EVOLVED, f"{self.history.births} births")
 
     def evaluate_baseline(self) -> None:
         """BN-ReLU under the protocol, unless it is known. Raises InputError where the protocol rejects it."""
         if self.history.baseline:
             return
         job = Job(graph=LAYERS[BASELINE].text, protocol=self.config.protocol, seed=self.config.seed)
-        self.session.submit(Ticket("baseline", job, name=BASELINE))
+        self.session.submit(Ticket(Purpose.BASELINE, job, name=BASELINE))
         ticket, evaluation = self.session.next()
         match evaluation.outcome:
             case Fitness():
@@ -127,7 +128,7 @@ class Search:
             baseline=self.history.baseline_points,
             thresholds=pending.thresholds,
         )
-        self.session.submit(Ticket("search", job, birth=birth))
+        self.session.submit(Ticket(Purpose.SEARCH, job, birth=birth))
 
     def _resubmit(self, birth: int) -> None:
         while not self.session.has_room:  # more were in flight than this machine has workers
@@ -139,11 +140,12 @@ class Search:
     def _audit(self, birth: int, graph: str) -> None:
         """Train a rejected candidate to the full budget, whatever the gates say."""
         protocol = self.config.protocol.model_copy(update={"gates": ()})
-        self.session.submit(Ticket("audit", Job(graph=graph, protocol=protocol, seed=self.config.seed), birth=birth))
+        job = Job(graph=graph, protocol=protocol, seed=self.config.seed)
+        self.session.submit(Ticket(Purpose.AUDIT, job, birth=birth))
 
     def _record(self, ticket: Ticket, evaluation: Evaluation) -> None:
         assert ticket.birth is not None
-        if ticket.purpose == "audit":
+        if ticket.purpose is Purpose.AUDIT:
             self.session.record(ticket, evaluation, self.history.advantage(evaluation.outcome))
         else:
             self._record_outcome(ticket.birth, evaluation)
@@ -174,7 +176,7 @@ class Search:
             return
         self._crashes_in_a_row += 1
         which = f"{'audit of ' if ticket.purpose == 'audit' else ''}birth {ticket.birth}"
-        self.store.event("crash", f"{which}: {outcome.kind}: {outcome.message}")
+        self.store.event(Event.CRASH, f"{which}: {outcome.kind}: {outcome.message}")
         if self._crashes_in_a_row >= CRASHES_MAX:
             raise InputError(
                 f"{CRASHES_MAX} candidates in a row crashed, the last with {outcome.kind}: {outcome.message}"

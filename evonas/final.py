@@ -11,8 +11,8 @@ from evonas.config import BASELINE, Config
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Ticket
-from evonas.store.queries import Reader
-from evonas.store.records import Figures, Trained
+from evonas.store.reader import Reader
+from evonas.store.records import Figures, Purpose, Trained
 from evonas.workers.outcome import Crash, Fitness
 from evonas.workers.protocol import Job, JudgedOn
 
@@ -46,7 +46,7 @@ class FinalRow(Figures):
 def contenders(reader: Reader) -> list[Contender]:
     """The best candidate of each of the best families, then the baselines; once the run is finished, who was chosen."""
     if reader.finished:
-        chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations("rerank"))
+        chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
         return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in chosen]
     wanted = reader.config.evolution.rerank.top
     families = reader.families(wanted)
@@ -73,13 +73,13 @@ def rerank(session: Session, reader: Reader, on_progress: Progress = quiet, *, o
     """The final table's trainings. Raises Stopped when asked to stop."""
     config = reader.config
     chosen = baselines(config)[:1] if only_baseline else contenders(reader)
-    retrain(session, reader, "rerank", chosen, fresh_seeds(config), on_progress)
+    retrain(session, reader, Purpose.RERANK, chosen, fresh_seeds(config), on_progress)
 
 
 def retrain(
     session: Session,
     reader: Reader,
-    purpose: str,
+    purpose: Purpose,
     wanted: Sequence[Contender],
     seeds: Sequence[int],
     on_progress: Progress = quiet,
@@ -99,7 +99,7 @@ def retrain(
 
 def missing(
     reader: Reader,
-    purpose: str,
+    purpose: Purpose,
     wanted: Sequence[Contender],
     seeds: Sequence[int],
     judged_on: JudgedOn = "validation",
@@ -128,15 +128,15 @@ def missing(
 def final_table(reader: Reader) -> list[FinalRow]:
     """Candidates and baselines by their mean difference to BN-ReLU, best first; empty until all are retrained."""
     if not reader.finished and (
-        not reader.evolved or missing(reader, "rerank", contenders(reader), fresh_seeds(reader.config))
+        not reader.evolved or missing(reader, Purpose.RERANK, contenders(reader), fresh_seeds(reader.config))
     ):
         return []
-    return table(reader, reader.evaluations("rerank"))
+    return table(reader, reader.evaluations(Purpose.RERANK))
 
 
 def best_birth(reader: Reader) -> int | None:
     """The best of the retrained candidates, or, without a rerank, of the search; None where none was trained."""
-    rows = table(reader, reader.evaluations("rerank"))
+    rows = table(reader, reader.evaluations(Purpose.RERANK))
     births = [row.birth for row in rows if row.birth and row.difference is not None]
     births = births or [each.birth for each in reader.top(1)]
     return births[0] if births else None

@@ -14,7 +14,7 @@ from typing import Protocol
 from evonas.config import Config
 from evonas.functions import Functions
 from evonas.selection import Survivor, front_with
-from evonas.store.records import RECENT, Candidate, Cost, Recorded, Trained
+from evonas.store.records import RECENT, Candidate, Cost, Purpose, Recorded, Trained
 from evonas.workers.gates import is_ranked
 from evonas.workers.gates.base import RankedGate, TrainingGate
 from evonas.workers.outcome import DIVERGED, Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
@@ -273,17 +273,17 @@ class Records(Protocol):
     def config(self) -> Config: ...
     def proposals(self) -> Iterator[Candidate]: ...
     def outcomes(self) -> Iterator[Recorded]: ...
-    def evaluations(self, purpose: str) -> Sequence[Trained]: ...
+    def evaluations(self, purpose: Purpose) -> Sequence[Trained]: ...
 
 
 def rebuild(records: Records) -> History:
     """The history of a run, from its records alone."""
     history = History(records.config)
-    for each in records.evaluations("baseline"):
+    for each in records.evaluations(Purpose.BASELINE):
         history.set_baseline(each.evaluation)
     for _ in retold(records, history):
         pass
-    for each in records.evaluations("audit"):
+    for each in records.evaluations(Purpose.AUDIT):
         if not isinstance(each.evaluation.outcome, Crash):
             history.audits.pop(each.birth or 0, None)
     return history

@@ -12,7 +12,7 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import mutate
 from evonas.search_space.sampling import pad
 from evonas.selection import Survivor, tournament
-from evonas.store.records import Candidate
+from evonas.store.records import Candidate, Operator
 from evonas.workers.gates import screen
 from evonas.workers.outcome import Measurement
 
@@ -34,12 +34,12 @@ def propose(config: Config, birth: int, history: History) -> Proposal:
     evolution = config.evolution
     winner: Survivor | None = None
     if birth <= len(evolution.warm_start):
-        operator, graph = "catalog", pad(LAYERS[evolution.warm_start[birth - 1]].graph, config.space.space, rng)
+        operator, graph = Operator.CATALOG, pad(LAYERS[evolution.warm_start[birth - 1]].graph, config.space.space, rng)
         probed = probe(graph)
     else:
         if history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
             winner = tournament(history.population, evolution.tournament_share, evolution.selection, rng)
-        operator = "mutation" if winner else "random"
+        operator = Operator.MUTATION if winner else Operator.RANDOM
         graph, probed = _draw_new(config, winner, history, rng)
     equal_to = None if evolution.duplicates == "evaluate" else history.functions.inheritable(probed.fingerprint)
     parent = winner.birth if winner else None

@@ -11,8 +11,10 @@ from evonas.layers.provenance import provenance
 from evonas.layers.source import write_layer
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
-from evonas.store.queries import Reader
-from evonas.store.records import Record
+from evonas.store.database import Database
+from evonas.store.dump import dump
+from evonas.store.reader import Reader
+from evonas.store.records import Purpose, Record
 from evonas.views import LayerRow, Status, baseline_accuracy, layer_rows, status
 from evonas.workers.outcome import Evaluation
 
@@ -127,11 +129,11 @@ class Run:
 
     def validated(self) -> set[int]:
         """The births that the test images have judged."""
-        return {each.birth for each in self._reader.evaluations("validate") if each.birth}
+        return {each.birth for each in self._reader.evaluations(Purpose.VALIDATE) if each.birth}
 
     def dump(self, *, logical: bool = True) -> Iterator[dict[str, Any]]:
         """All records; the logical ones are without times, hosts and events. Equal logical dumps are the same run."""
-        return self._reader.dump(logical_only=logical)
+        return dump(self._reader, logical_only=logical)
 
     def export(self, birth: int, path: str | Path) -> None:
         """Write a candidate as a file that imports torch alone. Raises InputError where it cannot be written."""
@@ -168,4 +170,4 @@ class Run:
 
 def open_run(run: str | Path) -> Run:
     """A run by its folder, its .db file, or URL#run; raises InputError where there is none."""
-    return Run(Reader.open(run), run)
+    return Run(Database.open(run).reader(), run)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from evonas.search_space.graph import Graph
-from evonas.store.store import Store
+from evonas.store.records import Purpose
+from evonas.store.writer import Writer
 from evonas.workers.outcome import Crash, Evaluation
 from evonas.workers.pool import Pool
 from evonas.workers.protocol import Job
@@ -29,7 +30,7 @@ class Ticket:
     """One evaluation that is asked for: the job decides its outcome, the rest says what it is recorded as. Two tickets
     are never equal."""
 
-    purpose: str
+    purpose: Purpose
     job: Job
     birth: int | None = None  # of a candidate of the run
     name: str | None = None  # of a layer of the catalog
@@ -44,7 +45,7 @@ class Session:
     """Hands jobs to the pool and answers with their tickets; flushes the store whenever it waits."""
 
     pool: Pool
-    store: Store | None = None
+    store: Writer | None = None
     should_stop: Callable[[], bool] = never
     on_wait: Callable[[], None] = lambda: None
     _running: dict[int, Ticket] = field(default_factory=dict)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
-from evonas.store.queries import Reader
-from evonas.store.records import Cost, Record
+from evonas.store.reader import Reader
+from evonas.store.records import Cost, Purpose, Record
 from evonas.workers.outcome import Fitness
 
 CHILD_COST = 0.14  # of a full evaluation, what the child of a survivor costs on average; the quickstart's. Ours
@@ -69,7 +69,7 @@ def status(reader: Reader) -> Status:
     states, gates = reader.counts()
     births = sum(states.values())
     decided = births - states.get("pending", 0)
-    retrained, rerank = len(reader.evaluations("rerank")), config.evolution.rerank
+    retrained, rerank = len(reader.evaluations(Purpose.RERANK)), config.evolution.rerank
     retrainings = (rerank.top + len({BASELINE, *rerank.baselines})) * rerank.seeds
     left: float | None = 0.0
     if not reader.finished:
@@ -137,7 +137,7 @@ def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalR
 
 def baseline_accuracy(reader: Reader) -> dict[str, float]:
     """BN-ReLU's accuracy on each proxy with the search's seed; empty before it is trained."""
-    outcomes = [each.evaluation.outcome for each in reader.evaluations("baseline")]
+    outcomes = [each.evaluation.outcome for each in reader.evaluations(Purpose.BASELINE)]
     return next((each.accuracy for each in outcomes if isinstance(each, Fitness)), {})
 
 

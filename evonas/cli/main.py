@@ -98,7 +98,7 @@ def _run() -> int:
 
 def _lost(error: Exception) -> int:
     """The exit code where a run's database or cluster was lost; any other error is raised again."""
-    from evonas.store.store import StoreError  # seconds, which a command that does not fail saves
+    from evonas.store.writer import StoreError  # seconds, which a command that does not fail saves
     from evonas.workers.ray_pool import ClusterLost
 
     match error:

@@ -191,7 +191,7 @@ def dump(run: str, logical: bool) -> None:
     Example: evonas dump results/a --logical > a; evonas dump results/b --logical | diff a -
     """
     from evonas.run import open_run
-    from evonas.store.records import jsonable
+    from evonas.store.dump import jsonable
 
     for record in open_run(run).dump(logical=logical):
         print(json.dumps(jsonable(record)))
@@ -244,7 +244,7 @@ def candidate_json(record: "Record") -> dict[str, Any]:
 
 
 def print_json(value: Any) -> None:
-    from evonas.store.records import jsonable
+    from evonas.store.dump import jsonable
 
     print(json.dumps(jsonable(value), indent=2))
 

@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import os
 import platform
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -13,17 +13,19 @@ from sqlalchemy.exc import DBAPIError
 
 from evonas.search_space.errors import InputError
 from evonas.store import tables
-from evonas.store.database import Address, build_schema, open_engine, schema_of, schemas, upgrade_file
+from evonas.store.address import Address
+from evonas.store.engines import open_writer
+from evonas.store.records import OPENING
 
 
 class Lock(Protocol):
-    """Of a run."""
+    """The right to write a run."""
 
     def renew(self) -> bool:
-        """Whether it is held; taken again where the server lost it with the connection."""
+        """Whether the lock is held. A lock that a server lost with the connection is taken again if it is free."""
 
     def release(self, *, remove: bool = False) -> None:
-        """Let the run go; with `remove` nothing of the lock stays."""
+        """Let the run go; with `remove`, delete the lock's file too."""
 
 
 def this_driver() -> str:
@@ -39,7 +41,7 @@ class _FileLock:
     """`flock` on a file beside the database."""
 
     def __init__(self, address: Address, run: str) -> None:
-        database = address.path.resolve()  # not the link by which it was found
+        database = address.path.resolve()  # a link to the database leads to the same lock
         path = database.parent / f".{database.name}.{run}.lock"
         while True:
             try:
@@ -58,7 +60,7 @@ class _FileLock:
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self.file.fileno()), path.stat()):
                     break
-            self.file.close()  # it was removed, by its last owner, before it was locked here
+            self.file.close()  # its last owner removed it between opening and locking
         self.file.truncate(0)
         self.file.write(this_driver())
         self.file.flush()
@@ -73,10 +75,10 @@ class _FileLock:
 
 
 class _ServerLock:
-    """PostgreSQL's advisory lock of a session that lives as long as the driver."""
+    """PostgreSQL's advisory lock, held by a session that lives as long as the driver."""
 
     def __init__(self, address: Address, run: str) -> None:
-        self._engine: Engine = open_engine(address, writable=True)
+        self._engine: Engine = open_writer(address)
         self._key = int.from_bytes(hashlib.sha256(f"evonas {run}".encode()).digest()[:8], signed=True)
         self._session: Connection | None = None
         try:
@@ -115,43 +117,14 @@ class _ServerLock:
 
 
 def _last_driver(engine: Engine, run: str) -> str:
-    """Who began it or took it over last."""
+    """The driver that opened the run last."""
     if not inspect(engine).has_table(tables.event.name):
         return "another driver"
     e = tables.event.c
     query = select(e.message).join(tables.run, e.run == tables.run.c.id).where(tables.run.c.name == run)
-    query = query.where(e.kind.in_(("started", "resumed", "validating"))).order_by(e.id.desc())
+    query = query.where(e.kind.in_(OPENING)).order_by(e.id.desc())
     with engine.connect() as connection:
         return connection.execute(query).scalars().first() or "another driver"
-
-
-def check_schema(address: Address) -> None:
-    """Upgrades a database of an older version, after saying so. Raises InputError for a newer one, for what is no
-    database of evonas, and where one of its runs is driven."""
-    engine = open_engine(address, writable=False)
-    found = schema_of(engine, address.where)
-    if found == schemas()[0]:
-        return
-    if found is None:
-        raise InputError(f"{address.where}: no run of evonas in it")
-    if address.is_file and not os.access(address.path.resolve().parent, os.W_OK):
-        raise InputError(f"{address.where}: schema {found} has to be upgraded, and its folder is read-only; copy it")
-    with engine.connect() as connection:
-        runs = list(connection.execute(text("SELECT name FROM run")).scalars())
-    engine.dispose()
-    with ExitStack() as locks:
-        for run in runs:
-            try:
-                lock = own(address, run)
-            except InputError as error:
-                raise InputError(f"{error}; its schema {found} is upgraded when that ends") from None
-            locks.callback(lock.release, remove=True)
-        if address.is_file:
-            upgrade_file(address, found)
-        else:
-            engine = open_engine(address, writable=True)
-            build_schema(engine)
-            engine.dispose()
 
 
 def _one_line(error: DBAPIError) -> str:

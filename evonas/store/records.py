@@ -1,9 +1,7 @@
-"""What the store holds, as values and as rows."""
+"""The values that the store holds, and the rows that they are written as."""
 
-import math
 import platform
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -16,19 +14,57 @@ from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.store import tables
-from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection, Verdict
 
 _HOST = platform.node()
 RECENT = 2000  # outcomes by which a birth's cost is estimated
 
 
 class State(StrEnum):
-    """Of a candidate; pending while a worker has it, or will have it again after a resume."""
+    """The state of a candidate. It is pending while a worker has it, or will have it again after a resume."""
 
     PENDING = "pending"
     EVALUATED = "evaluated"
     REJECTED = "rejected"
     CRASHED = "crashed"
+
+
+class Operator(StrEnum):
+    """The origin of a candidate."""
+
+    CATALOG = "catalog"  # warm start
+    RANDOM = "random"
+    MUTATION = "mutation"
+
+
+class Purpose(StrEnum):
+    """The reason of an evaluation."""
+
+    SEARCH = "search"
+    BASELINE = "baseline"  # BN-ReLU, before the search
+    AUDIT = "audit"  # a rejected candidate, trained all the same
+    RERANK = "rerank"  # the final table
+    VALIDATE = "validate"  # on the test images
+    NOISE = "noise"  # outside any run: the spread over seeds
+    SUPERSEDED = "superseded"  # delivered by a driver that had lost the run
+
+
+RETRAINING = (Purpose.RERANK, Purpose.VALIDATE)  # with fresh seeds
+
+
+class Event(StrEnum):
+    """What happens to a run besides its records."""
+
+    STARTED = "started"
+    RESUMED = "resumed"
+    VALIDATING = "validating"
+    STOPPED = "stopped"
+    EVOLVED = "evolved"  # all candidates are proposed and judged
+    FINISHED = "finished"
+    CRASH = "crash"
+
+
+OPENING = (Event.STARTED, Event.RESUMED, Event.VALIDATING)  # their messages name the driver
 
 
 def state_after(outcome: Outcome) -> State:
@@ -43,7 +79,7 @@ def state_after(outcome: Outcome) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is known of a candidate when it is proposed: a row of the table."""
+    """A candidate as it is proposed: a row of the table."""
 
     birth: int
     graph: str
@@ -52,11 +88,12 @@ class Candidate:
     fingerprint: str
     family: str
     parent: int | None
-    operator: str
+    operator: Operator
     equal_to: int | None
     seen: int
     batch_dependent: bool
     live_nodes: int
+    amplification: float | None = field(default=None, kw_only=True)  # by the layer at one position; None: not measured
 
     @classmethod
     def of(
@@ -66,14 +103,16 @@ class Candidate:
         birth: int,
         *,
         seen: int,
-        operator: str = "random",
+        operator: Operator = Operator.RANDOM,
         parent: int | None = None,
         equal_to: int | None = None,
+        amplification: float | None = None,
     ) -> "Candidate":
         text, formula, digest = str(graph), graph.formula, graph.digest
         return cls(
             *(birth, text, formula, digest, probed.fingerprint, probed.family, parent, operator, equal_to, seen),
             *(batch_dependent(graph), graph.live_nodes),
+            amplification=amplification,
         )
 
 
@@ -92,7 +131,7 @@ class Figures:
 class Record(Candidate):
     """A candidate with its outcome in the search, if it has one, and its figures in the final table."""
 
-    state: str
+    state: State
     seq: int | None
     advantage: float | None  # mean over proxies of accuracy minus BN-ReLU's
     outcome: Outcome | None
@@ -116,9 +155,9 @@ class Record(Candidate):
 class Trained:
     """One evaluation, of a candidate or of a layer of the catalog."""
 
-    purpose: str
+    purpose: Purpose
     birth: int | None
-    name: str | None
+    name: str | None  # of a layer of the catalog
     formula: str
     seed: int
     evaluation: Evaluation
@@ -167,7 +206,7 @@ def rows_of(
     evaluation: Evaluation,
     *,
     layer: str,
-    purpose: str,
+    purpose: Purpose,
     seed: int,
     birth: int | None = None,
     name: str | None = None,
@@ -189,7 +228,7 @@ def rows_of(
         "epoch": epoch,
         "seq": seq,
         "advantage": advantage,
-        "verdict": type(outcome).__name__.lower(),
+        "verdict": verdict_of(outcome),
         "host": evaluation.host or _HOST,
         "conditions": evaluation.conditions,
         "seconds": evaluation.seconds,
@@ -215,80 +254,13 @@ def rows_of(
     yield tables.measurement, [{**of, "position": i, **columns(m)} for i, m in enumerate(evaluation.measurements)]
 
 
+def verdict_of(outcome: Outcome) -> Verdict:
+    return Verdict(type(outcome).__name__.lower())
+
+
 def columns(record: Any) -> dict[str, Any]:
-    """A dataclass' fields by name, its own values not copied."""
+    """A dataclass' fields by name; nested values are shared, not copied."""
     return {name: getattr(record, name) for name in _names(type(record))}
 
 
 _names: Callable[[Any], tuple[str, ...]] = cache(lambda kind: tuple(each.name for each in fields(kind)))
-
-
-LOGICAL = (
-    *("birth", "graph", "formula", "digest", "fingerprint", "family", "parent", "operator", "equal_to", "seen"),
-    *("batch_dependent", "live_nodes", "state", "seq", "advantage"),
-)
-
-
-def outcome_from(row: dict[str, Any], scores: dict[str, dict[str, float]]) -> Outcome:
-    match row["verdict"]:
-        case "fitness":
-            return Fitness(**scores)
-        case "rejection":
-            return Rejection(row["gate"], row["proxy"], row["value"], row["threshold"], row["step"])
-        case _:
-            return Crash(row["gate"], row["message"])
-
-
-def evaluation_from(row: Any, details: dict[str, list[Any]]) -> Evaluation:
-    scores: dict[str, dict[str, float]] = defaultdict(dict)
-    for each in details["score"]:
-        scores[each.objective][each.proxy] = each.value
-    return Evaluation(
-        outcome_from(row._asdict(), scores),
-        tuple(
-            Measurement(m.gate, m.proxy, m.value, m.threshold, m.step, m.passed, m.seconds)
-            for m in details["measurement"]
-        ),
-        tuple(Point(p.proxy, p.step, p.accuracy, p.loss, p.repeat) for p in details["point"]),
-        row.seconds,
-        row.memory_mb,
-        row.host,
-        row.conditions or "",
-        row.attempts,
-    )
-
-
-def told(trained: Trained, logical_only: bool) -> dict[str, Any]:
-    """An evaluation's outcome, curves and measurements; beside them, unless only the logical part is asked for, what
-    depends on the machine and its speed."""
-    evaluation, outcome = trained.evaluation, trained.evaluation.outcome
-    row: dict[str, Any] = {"verdict": type(outcome).__name__.lower()}
-    match outcome:
-        case Fitness(accuracy, step_seconds, saved_mb):
-            row |= {"accuracy": accuracy, "saved_mb": saved_mb}
-            row |= {} if logical_only else {"step_seconds": step_seconds}
-        case Rejection(gate, proxy, value, threshold, step):
-            row |= {"gate": gate, "proxy": proxy, "value": value, "threshold": threshold, "step": step}
-        case Crash(kind, message):
-            row |= {"gate": kind} | ({} if logical_only else {"message": message})
-    points = sorted(evaluation.points, key=lambda p: (p.repeat, p.proxy, p.step))
-    row["points"] = [[p.proxy, p.step, p.accuracy, p.loss, p.repeat] for p in points]
-    row["measurements"] = [columns(each) for each in evaluation.measurements]
-    for measured in row["measurements"] if logical_only else ():
-        del measured["seconds"]
-    if not logical_only:
-        row |= {"seconds": evaluation.seconds, "memory_mb": evaluation.memory_mb, "host": evaluation.host}
-        row |= {"conditions": evaluation.conditions, "attempts": evaluation.attempts}
-        row |= {"epoch": trained.epoch, "at": trained.at}
-    return row
-
-
-def jsonable(value: Any) -> Any:
-    """JSON has no infinity: it is written as the text "inf"."""
-    if isinstance(value, dict):
-        return {key: jsonable(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

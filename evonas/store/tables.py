@@ -51,6 +51,7 @@ candidate = Table(
     Column("batch_dependent", Boolean, nullable=False),
     Column("live_nodes", Integer, nullable=False),
     Column("state", String, nullable=False),  # pending | evaluated | rejected | crashed
+    Column("amplification", Float),  # by the layer at one position; NULL where it was not measured
     Index("candidate_by_state", "run", "state"),
     Index("candidate_by_parent", "run", "parent"),
 )
@@ -93,7 +94,7 @@ evaluation = Table(
     Column("name", String),  # of a layer of the catalog
     Column("purpose", String, nullable=False),  # search | baseline | audit | rerank | validate | superseded
     Column("seed", BigInteger, nullable=False),
-    Column("attempts", Integer, nullable=False, server_default="1"),  # the last of them is told
+    Column("attempts", Integer, nullable=False, server_default="1"),  # the row is that of the last one
     Column("epoch", Integer, nullable=False),
     Column("seq", Integer),  # order of the search's outcomes
     Column("verdict", String, nullable=False),  # fitness | rejection | crash
@@ -103,7 +104,7 @@ evaluation = Table(
     Column("threshold", Float),
     Column("step", Integer),
     Column("message", Text),  # of a crash
-    Column("advantage", Float),  # of a fitness: mean over proxies of accuracy minus BN-ReLU's, same seed
+    Column("advantage", Float),  # of a fitness: mean over proxies of accuracy minus BN-ReLU's, same purpose and seed
     Column("host", String, nullable=False),
     Column("conditions", String),  # device, processor, threads, torch; NULL before schema 0002
     Column("seconds", Float, nullable=False),

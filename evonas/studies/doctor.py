@@ -14,9 +14,10 @@ from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
-from evonas.store.database import Address
+from evonas.store.address import DATABASE_FILE, Address
+from evonas.store.database import Database
 from evonas.store.ownership import own
-from evonas.store.store import Store, StoreError
+from evonas.store.writer import StoreError
 from evonas.workers import data
 from evonas.workers.outcome import Crash, Fitness
 from evonas.workers.pool import Pool
@@ -87,8 +88,10 @@ def _store(config: Config, folder: Path) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(prefix=".evonas-doctor-", dir=folder) as temporary:
             own_folder = Path(temporary)
             url, name = config.store.url, own_folder.name
-            address = Address.of_url(url, name) if url else Address.of_file(own_folder / "run.db", name, own_folder)
-            store = Store.create(address, config, {})
+            address = (
+                Address.of_url(url, name) if url else Address.of_file(own_folder / DATABASE_FILE, name, own_folder)
+            )
+            store = Database(address).create(config, {})
             try:
                 own(address, name).release()
                 yield Finding("store", "failed", f"{address.where}: a lock does not keep a second driver out")

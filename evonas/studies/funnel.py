@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from evonas.store.queries import Reader
+from evonas.store.reader import Reader
+from evonas.store.records import Purpose
 from evonas.workers.gates import needs_training
 from evonas.workers.gates.base import Gate
 from evonas.workers.outcome import DIVERGED, Crash, Fitness, Measurement, Outcome, Rejection
@@ -53,10 +54,10 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
     `within` below BN-ReLU's, mean over the seeds that it was trained with. An audit that crashed tells nothing."""
     known = reader.baseline_accuracies().values()
     baseline = fmean(fmean(each) for each in known) if all(known) else math.inf
-    baselines = [each.evaluation for each in reader.evaluations("baseline")]
+    baselines = [each.evaluation for each in reader.evaluations(Purpose.BASELINE)]
     full = array("d", [each.seconds for each in baselines if isinstance(each.outcome, Fitness)])
     inherited = 0
-    audits = {each.birth: each for each in reader.evaluations("audit")}
+    audits = {each.birth: each for each in reader.evaluations(Purpose.AUDIT)}
     rows = {gate.label: FunnelRow(gate.label) for gate in reader.config.gates}
     diverged = FunnelRow(DIVERGED)
     for record, trained in reader.searched():

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from evonas.config import BASELINE, Config
 from evonas.search_space.catalog import LAYERS
 from evonas.session import Session, Ticket
+from evonas.store.records import Purpose
 from evonas.workers.outcome import Fitness, Outcome
 from evonas.workers.protocol import Job
 
@@ -54,7 +55,7 @@ def measure_noise(
     protocol = config.protocol.model_copy(update={"gates": (), "recipe": recipe})
     names = tuple(dict.fromkeys((BASELINE, *layers)))
     tickets = [
-        Ticket("noise", Job(graph=LAYERS[name].text, protocol=protocol, seed=config.seed + n), name=name)
+        Ticket(Purpose.NOISE, Job(graph=LAYERS[name].text, protocol=protocol, seed=config.seed + n), name=name)
         for n in range(seeds)
         for name in names
     ]

@@ -6,8 +6,8 @@ from typing import Any
 
 from evonas.history import History, Pending, retold
 from evonas.proposal import propose
-from evonas.store.queries import Reader
-from evonas.store.records import Candidate, Recorded
+from evonas.store.reader import Reader
+from evonas.store.records import Candidate, Purpose, Recorded
 from evonas.workers.gates import is_ranked
 
 
@@ -29,7 +29,7 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
     workers; a run of another version of the fingerprint or of the sampler differs. Nothing is trained.
     """
     history, found = History(reader.config), list[Difference]()
-    for each in reader.evaluations("baseline"):
+    for each in reader.evaluations(Purpose.BASELINE):
         history.set_baseline(each.evaluation)
 
     def compare(birth: int, field: str, stored: Any, derived: Any) -> None:
@@ -49,7 +49,8 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
     for candidate in retold(reader, history, compare_outcome):
         derived = propose(reader.config, history.births + 1, history).candidate
         for name in Candidate.__slots__:
-            compare(candidate.birth, name, getattr(candidate, name), getattr(derived, name))
+            if name != "amplification" or candidate.amplification is not None:  # an older version measured none
+                compare(candidate.birth, name, getattr(candidate, name), getattr(derived, name))
         on_progress(candidate.birth)
     front = sorted(each.birth for each in reader.front())
     derived_front = sorted(each.birth for each in history.front)

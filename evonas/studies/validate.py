@@ -9,9 +9,8 @@ from evonas.final import Contender, FinalRow, Progress, baselines, final_table, 
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.session import Session, stop_signals
-from evonas.store.database import locate
-from evonas.store.queries import Reader
-from evonas.store.store import Store
+from evonas.store.database import Database
+from evonas.store.records import Event, Purpose
 
 
 def validate(
@@ -24,7 +23,8 @@ def validate(
     final table alone: who picks among several by their test accuracy has none left. What was trained before is not
     trained again. Raises InputError while the search is not finished, and Stopped as `search` does.
     """
-    reader = Reader(locate(run))
+    database = Database.open(run)
+    reader = database.reader()
     if not reader.finished:
         raise InputError(f"{reader.name}: the search has not ended; until it has, its test images stay sealed")
     chosen = births or [row.birth for row in final_table(reader) if row.birth and row.difference is not None][:1]
@@ -34,12 +34,12 @@ def validate(
     check_images(reader)
     first = fresh_seeds(reader.config).stop
     wanted, fresh = [*mine, *baselines(reader.config)], range(first, first + seeds)
-    store = Store.take_over(reader.address, to="validating")
+    store = database.own(Event.VALIDATING)
     try:
         with open_pool(reader.config) as pool, stop_signals() as should_stop:
             session = Session(pool, store, should_stop)
-            retrain(session, reader, "validate", wanted, fresh, on_progress, judged_on="test")
+            retrain(session, reader, Purpose.VALIDATE, wanted, fresh, on_progress, judged_on="test")
     finally:
         store.close()
     asked = {each.birth for each in wanted}
-    return table(reader, [e for e in reader.evaluations("validate") if e.birth in asked and e.seed in fresh])
+    return table(reader, [e for e in reader.evaluations(Purpose.VALIDATE) if e.birth in asked and e.seed in fresh])

@@ -30,9 +30,9 @@ from evonas.history import History
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.session import Session
-from evonas.store.database import Address
-from evonas.store.queries import Reader
-from evonas.store.store import Store
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.reader import Reader
 from evonas.workers.gates import screen
 from evonas.workers.gates.base import Gate
 from evonas.workers.gates.finite import Finite
@@ -114,8 +114,8 @@ def simulate(
 ) -> dict[int, tuple[float, float, float]]:
     """At each look: seconds since the first birth, CPU seconds a birth since the last look, MB."""
     address = Address.of_url(url, folder.name, folder) if url else Address.of_file(folder / "run.db", "run", folder)
-    store = Store.create(address, config, {})
-    search = Search(config, Session(RecordedPool(recorded), store), History(config), Reader(address).outcome)
+    store = Database(address).create(config, {})
+    search = Search(config, Session(RecordedPool(recorded), store), History(config), Database(address).reader().outcome)
     search.evaluate_baseline()
     last, since, used = 0, time.perf_counter(), time.process_time()
     left, found, began = list(looks), {}, since
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    reader = Reader.open(arguments.run)
+    reader = Database.open(arguments.run).reader()
     config = parse_config(dump_config(reader.config), "config", arguments.set)
     evolved = config.evolution.model_copy(update={"births": arguments.births, "minutes": None, "patience": None})
     config = config.model_copy(update={"evolution": evolved})

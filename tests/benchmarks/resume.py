@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from evonas.search_space.errors import InputError
-from evonas.store.queries import Reader
+from evonas.store.database import Database
+from evonas.store.dump import dump as dump_run
 from evonas.studies.replay import replay
 from tests.benchmarks.machine import machine
 from tests.conftest import TINY
@@ -35,24 +36,24 @@ def start(*arguments: str) -> "subprocess.Popen[bytes]":
 def began(folder: Path) -> bool:
     """Whether the driver has written something; before that there is nothing to resume."""
     try:
-        return bool(Reader.open(folder).name)
+        return bool(Database.open(folder).reader().name)
     except InputError:
         return False
 
 
 def dump(folder: Path) -> list[str]:
-    return [json.dumps(each, sort_keys=True) for each in Reader.open(folder).dump()]
+    return [json.dumps(each, sort_keys=True) for each in dump_run(Database.open(folder).reader())]
 
 
 def whole(folder: Path, births: int) -> str | None:
     """What is wrong with a run's records, if anything is."""
-    reader = Reader.open(folder)
+    reader = Database.open(folder).reader()
     counted = Counter(each.birth for each in reader.evaluations("search"))
     if counted != Counter(range(1, births + 1)):
         return f"lost or twice: {counted - Counter(range(1, births + 1))}"
     if sorted(each.seq or 0 for each in reader.candidates()) != list(range(1, births + 1)):
         return "the outcomes are not numbered once each"
-    differences = replay(folder)
+    differences = replay(Database.open(folder).reader())
     return f"replay: {differences[:3]}" if differences else None
 
 

@@ -23,7 +23,7 @@ from matplotlib import pyplot
 
 from evonas.config import BASELINE, Config
 from evonas.search_space.catalog import LAYERS
-from evonas.store.queries import Reader
+from evonas.store.database import Database
 from evonas.workers.protocol import Job
 from evonas.workers.ray_pool import RayPool
 from tests.benchmarks.machine import machine
@@ -85,7 +85,7 @@ def seconds_of_a_look(config: Config, workers: int) -> float:
 
 def measured(run: str) -> tuple[list[float], float]:
     """Seconds of the candidates that a worker saw, and births for each of them."""
-    reader = Reader.open(run)
+    reader = Database.open(run).reader()
     times = [each.evaluation.seconds for each in seen_by_workers(reader)]
     return times, sum(reader.counts()[0].values()) / len(times)
 
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     times, births = measured(arguments.run)
-    look = seconds_of_a_look(Reader.open(arguments.run).config, LOOKED_AT) / LOOKED_AT
+    look = seconds_of_a_look(Database.open(arguments.run).reader().config, LOOKED_AT) / LOOKED_AT
     per_job = (births * arguments.driver_ms + arguments.message_ms) / 1000
     mean = sum(times) / len(times)
     print(machine())

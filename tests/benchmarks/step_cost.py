@@ -19,7 +19,7 @@ from evonas.config import Config
 from evonas.config_file import load_config
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
-from evonas.store.queries import Reader
+from evonas.store.database import Database
 from evonas.studies.bench import IDENTITY, time_training, timed_recipe
 from evonas.workers import data
 from tests.benchmarks.machine import machine
@@ -30,7 +30,7 @@ GOAL = 1.25
 
 def survivors(run: str | None, cascade: Path | None, count: int = 10) -> dict[str, str]:
     if run:
-        return {f"birth {r.birth}": r.graph for r in Reader.open(run).top(count)}
+        return {f"birth {r.birth}": r.graph for r in Database.open(run).reader().top(count)}
     if cascade is None:
         return {}
     rows = [json.loads(line) for line in cascade.read_text().splitlines()]

@@ -8,7 +8,8 @@ over the workers' time. The waiting for Ray, for the driver's proposals and its 
 
 import argparse
 
-from evonas.store.queries import Reader
+from evonas.store.database import Database
+from evonas.store.reader import Reader
 from evonas.store.records import Trained
 from evonas.workers.gates import GATES
 from evonas.workers.gates.base import LayerGate
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--workers", type=int, required=True)
     arguments = parser.parse_args()
-    reader = Reader.open(arguments.run)
+    reader = Database.open(arguments.run).reader()
     seen = [*seen_by_workers(reader), *reader.evaluations("audit")]
     if not seen:
         parser.error(f"{arguments.run}: no candidate was evaluated yet")

@@ -9,8 +9,9 @@ import pytest
 
 from evonas.config import Config
 from evonas.config_file import parse_config
-from evonas.store.database import Address
-from evonas.store.store import Store
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.writer import Writer
 from tests.evonas import driver_process
 
 
@@ -35,7 +36,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Address:
 
 
 @pytest.fixture
-def store(address: Address, config: Config) -> Iterator[Store]:
-    with_store = Store.create(address, config, {"evonas": "test"})
+def store(address: Address, config: Config) -> Iterator[Writer]:
+    with_store = Database(address).create(config, {"evonas": "test"})
     yield with_store
     with_store.close()

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from evonas.store.queries import Reader
-from evonas.store.records import jsonable
+from evonas.store.database import Database
+from evonas.store.dump import dump, jsonable
 
 EVONAS = str(Path(sys.executable).with_name("evonas"))
 GIVE_UP_SECONDS = 120.0  # on a process that hangs
@@ -21,7 +21,7 @@ _started: list[subprocess.Popen[str]] = []
 
 def logical(reference: str | Path) -> list[str]:
     """The logical dump without its first row, the config."""
-    return [json.dumps(jsonable(row)) for row in Reader.open(reference).dump()][1:]
+    return [json.dumps(jsonable(row)) for row in dump(Database.open(reference).reader())][1:]
 
 
 def written(folder: Path, config: dict[str, Any]) -> str:
@@ -31,7 +31,7 @@ def written(folder: Path, config: dict[str, Any]) -> str:
 
 
 def reranked(reference: str | Path) -> list[tuple[int | None, str | None, int]]:
-    return [(each.birth, each.name, each.seed) for each in Reader.open(reference).evaluations("rerank")]
+    return [(each.birth, each.name, each.seed) for each in Database.open(reference).reader().evaluations("rerank")]
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:

@@ -18,10 +18,10 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space
 from evonas.session import Session, Ticket, never
-from evonas.store.database import Address
-from evonas.store.queries import Reader
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.reader import Reader
 from evonas.store.records import Candidate, Record
-from evonas.store.store import Store
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
 from evonas.workers.protocol import Job
 
@@ -111,14 +111,15 @@ def searched(
 ) -> tuple[Search, Reader]:
     """A search to its end, in a new store."""
     address = Address.of_file(folder / "run.db", "run", folder)
-    store = Store.create(address, config, {})
-    search = Search(config, Traced(pool, store, should_stop), History(config), Reader(address).outcome, on_progress)
+    store = Database(address).create(config, {})
+    outcome = Database(address).reader().outcome
+    search = Search(config, Traced(pool, store, should_stop), History(config), outcome, on_progress)
     try:
         search.evaluate_baseline()
         search.run()
     finally:
         search.store.close()
-    return search, Reader(address)
+    return search, Database(address).reader()
 
 
 def known(birth: int, graph: Graph, fingerprint: str = "") -> Candidate:
@@ -158,7 +159,7 @@ def rung_answer(job: Job) -> Evaluation:
     """As a worker: stopped below the job's threshold."""
     found = answer(job)
     if not isinstance(found.outcome, Fitness):
-        return found
+        return Evaluation(Rejection("diverged", "resnet", 0.0, 0.0, 3))
     value = sum(found.outcome.accuracy.values()) / 2
     threshold = job.thresholds[0].value if job.thresholds else 0.0
     measured = Measurement("rung", "", value, threshold, 3, value >= threshold, 0.0)

@@ -8,10 +8,11 @@ import pytest
 
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
-from evonas.store.database import Address
-from evonas.store.queries import Reader
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.dump import dump
 from evonas.store.records import Candidate
-from evonas.store.store import Store
+from evonas.store.writer import Writer
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
 
 S0 = "x * sigmoid(v1 * x) / std_ghw(x)"
@@ -31,19 +32,19 @@ def candidate(birth: int, text: str = S0, *, seen: int = 0, parent: int | None =
     return Candidate.of(Graph.parse(text), probed, birth, seen=seen, operator=operator, parent=parent)
 
 
-def propose(store: Store, *births: int, text: str = S0) -> None:
+def propose(store: Writer, *births: int, text: str = S0) -> None:
     for birth in births:
         store.propose(candidate(birth, text))
     store.flush()
 
 
-def record(store: Store, birth: int, evaluation: Evaluation, seq: int, advantage: float | None = None) -> None:
+def record(store: Writer, birth: int, evaluation: Evaluation, seq: int, advantage: float | None = None) -> None:
     store.record(birth, Graph.parse(S0), evaluation, seq, 0, advantage)
     store.flush()
 
 
 def propose_and_record(
-    store: Store, birth: int, evaluation: Evaluation, seq: int, advantage: float | None = None
+    store: Writer, birth: int, evaluation: Evaluation, seq: int, advantage: float | None = None
 ) -> None:
     store.propose(candidate(birth))
     record(store, birth, evaluation, seq, advantage)
@@ -58,7 +59,7 @@ IN_A_FILE = pytest.mark.parametrize("address", ["sqlite"], indirect=True)
 
 
 def told(address: Address) -> list[dict[str, Any]]:
-    return list(Reader(address).dump())
+    return list(dump(Database(address).reader()))
 
 
 def files(folder: Path) -> dict[str, bytes | None]:

@@ -14,9 +14,7 @@ from evonas.history import History, rebuild, retold
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.session import Stopped
-from evonas.store.database import locate
-from evonas.store.queries import Reader
-from evonas.store.store import Store
+from evonas.store.database import Database
 from evonas.workers.outcome import Evaluation, Fitness, Measurement, Rejection
 from evonas.workers.protocol import Job
 from tests.evonas.search_cases import (
@@ -142,12 +140,12 @@ def test_an_audit_that_was_in_flight_is_made_again(tmp_path: Path, tiny: dict[st
     pool = FakePool(2, audit_answer)
     with pytest.raises(Stopped):
         searched(tmp_path, config, pool, should_stop=lambda: min(pool.submitted, default=0) < 0)
-    reader = Reader.open(tmp_path)
+    reader = Database.open(tmp_path).reader()
     (waiting,) = {-birth for birth in pool.submitted if birth < 0}
     assert waiting in rebuild(reader).audits
-    store = Store.take_over(locate(tmp_path))
+    store = Database.open(tmp_path).own()
     try:
         Search(config, Traced(FakePool(2, audit_answer), store), rebuild(reader), reader.outcome).run()
     finally:
         store.close()
-    assert waiting in {each.birth for each in Reader.open(tmp_path).evaluations("audit")}
+    assert waiting in {each.birth for each in Database.open(tmp_path).reader().evaluations("audit")}

@@ -25,10 +25,10 @@ from evonas.search_space.catalog import ListedLayer
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
-from evonas.store.database import Address
-from evonas.store.queries import Reader
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.dump import dump
 from evonas.store.records import Candidate
-from evonas.store.store import Store
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Rejection
 from tests.conftest import TINY
 
@@ -280,7 +280,7 @@ def test_resume_of_a_finished_run_shows_its_end_and_changes_nothing(command: Com
 def test_status_counts_by_state_and_gate(command: Command, run: Path) -> None:
     answer = command("status", run)
     assert (answer.code, answer.err) == (0, "")
-    states, gates = Reader.open(run).counts()
+    states, gates = Database.open(run).reader().counts()
     shown = {" ".join(line.split()[:-1]): line.split()[-1] for line in answer.lines if len(line.split()) > 1}
     for state, number in states.items():
         assert shown[state] == str(number)
@@ -342,7 +342,7 @@ def test_find_lists_survivors_by_their_operations(command: Command, run: Path) -
 
 
 def test_lineage_goes_back_to_a_root(command: Command, run: Path) -> None:
-    records = {each.birth: each for each in Reader.open(run).candidates()}
+    records = {each.birth: each for each in Database.open(run).reader().candidates()}
     birth = max(birth for birth, each in records.items() if each.parent)
     line = [birth]
     while (parent := records[line[-1]].parent) is not None:
@@ -420,14 +420,14 @@ def test_show_tells_all_of_a_candidate(command: Command, run: Path) -> None:
     assert " ".join(latex(Graph.parse(best.graph)).split()) in text
     assert "trained to the full budget" in text
     assert f"mutation of birth {best.parent}" in text if best.parent else "random" in text
-    evaluation = Reader.open(run).evaluation_of(best.birth)
+    evaluation = Database.open(run).reader().evaluation_of(best.birth)
     assert evaluation is not None
     for each in evaluation.measurements:
         assert any(line.split()[:2] == [each.gate, each.proxy or "-"] for line in answer.lines)
 
 
 def test_show_as_json_parses_for_every_birth(command: Command, run: Path) -> None:
-    reader = Reader.open(run)
+    reader = Database.open(run).reader()
     for record in reader.candidates():
         told = strict(command("show", run, str(record.birth), "--json").out)
         assert (told["birth"], told["graph"], told["seq"]) == (record.birth, record.graph, record.seq)
@@ -462,7 +462,7 @@ def test_dump_is_one_strict_json_record_a_line(command: Command, run: Path) -> N
         assert [row["purpose"] for row in rows[41:48]] == ["baseline"] + ["rerank"] * 6
     assert len(logical.lines) == 48
     rows = [strict(line) for line in whole.lines]
-    assert rows[0]["versions"] == Reader.open(run).versions
+    assert rows[0]["versions"] == Database.open(run).reader().versions
     assert all(row["epoch"] == 1 and row["at"] > 0 and row["host"] for row in rows[1:48])
     assert [row["event"] for row in rows[48:]][:3] == ["started", "evolved", "finished"]
     for time_or_place in ('"host"', '"seconds"', '"memory_mb"', '"at"', '"epoch"'):
@@ -542,7 +542,7 @@ def unfinished(tmp_path: Path) -> Path:
     """A stopped run with an infinite measurement, a crash whose message has brackets, and one pending candidate."""
     folder = tmp_path / "half"
     config = parse_config(config_file(tmp_path).read_text())
-    store = Store.create(Address.of_file(folder / "run.db", "half", folder), config, {})
+    store = Database(Address.of_file(folder / "run.db", "half", folder)).create(config, {})
     measured = Measurement("stability", "resnet", math.inf, 1e8, 3, True, 0.1)
     crash = Crash("out_of_memory", "[enforce fail at alloc.cpp:118] err [/dev/shm] [bold]x[/italic]")
     outcomes = [Evaluation(Fitness({"resnet": 0.5, "mobilenet": 0.5}), (measured,)), Evaluation(crash)]
@@ -595,7 +595,7 @@ def test_a_pending_candidate_is_shown_as_pending(command: Command, tmp_path: Pat
 def test_a_run_without_a_survivor_says_so(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     config = parse_config(config_file(tmp_path).read_text())
-    store = Store.create(Address.of_file(folder / "run.db", "run", folder), config, {})
+    store = Database(Address.of_file(folder / "run.db", "run", folder)).create(config, {})
     rejection = Evaluation(Rejection("depends_on_x", "", 0.0, 1e-6, 0))
     store.propose(_candidate(1))
     store.record(1, Graph.parse(LONG), rejection, 1, 0, None)
@@ -713,7 +713,7 @@ def test_equal_seeds_give_equal_dumps_in_other_processes(run: Path, tmp_path: Pa
     answer = piped("search", *config)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert "\x1b" not in answer.stdout
-    both = [list(Reader.open(each).dump()) for each in (run, tmp_path / "run")]
+    both = [list(dump(Database.open(each).reader())) for each in (run, tmp_path / "run")]
     assert both[0] == both[1]
 
 
@@ -723,7 +723,7 @@ def test_equal_seeds_give_equal_dumps_in_other_processes(run: Path, tmp_path: Pa
 def test_funnel_prints_every_gate_with_its_costs(command: Command, run: Path) -> None:
     answer = command("funnel", run)
     assert (answer.code, answer.err) == (0, "")
-    states, gates = Reader.open(run).counts()
+    states, gates = Database.open(run).reader().counts()
     shown = {line.split()[0]: line.split() for line in answer.lines if line.strip()}
     for gate, stopped in gates.items():
         numbers = [int(word) for word in shown[gate] if word.isdigit()]

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import evonas
+from evonas.store.database import Database
 from evonas.studies.replay import replay
 from tests.evonas.driver_process import EVONAS, GIVE_UP_SECONDS, written
 from tests.workers import nodes_process
@@ -125,7 +126,7 @@ def test_a_search_is_sent_to_a_cluster_and_followed_to_its_end(
     assert done.returncode == 0, done.stderr
     assert f"Run: {folder}" in done.stdout
     assert evonas.open_run(folder).finished
-    assert replay(folder) == []
+    assert replay(Database.open(folder).reader()) == []
     assert failed.returncode == 1
     assert f"--run {folder}: exists" in failed.stdout
     assert "FAILED" in failed.stderr.splitlines()[-1]

@@ -13,10 +13,11 @@ from evonas.evolution import CRASHES_MAX, Search
 from evonas.history import History, rebuild
 from evonas.search_space.errors import InputError
 from evonas.session import Stopped
-from evonas.store import store as store_module
-from evonas.store.database import Address, locate
-from evonas.store.queries import Reader
-from evonas.store.store import Store
+from evonas.store import writer as writer_module
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.dump import dump
+from evonas.store.writer import Writer
 from evonas.workers.outcome import Evaluation, Fitness, Measurement, Point, Rejection
 from evonas.workers.protocol import Job
 from tests.evonas.search_cases import (
@@ -41,7 +42,7 @@ def test_no_birth_is_lost_or_twice_and_the_store_knows_all_that_the_loop_knows(
     capacity, population = 4, 10
     config = configured(tiny, births=births, population=population, duplicates=duplicates, space={"nodes": 4})
     address = Address.of_file(tmp_path / "run.db", "run", tmp_path)
-    monkeypatch.setattr(Store, "seconds_to_flush", 0.0)  # whenever the loop waits
+    monkeypatch.setattr(Writer, "seconds_to_flush", 0.0)  # whenever the loop waits
 
     class Checking(FakePool):
         checked = 0
@@ -49,7 +50,7 @@ def test_no_birth_is_lost_or_twice_and_the_store_knows_all_that_the_loop_knows(
         def next(self, timeout: float) -> tuple[int, Evaluation] | None:
             if self.of is not None and self.of.births >= 100 * (self.checked + 1):
                 self.checked += 1
-                assert rebuild(Reader(address)) == self.of
+                assert rebuild(Database(address).reader()) == self.of
             return super().next(timeout)
 
         of: History | None = None
@@ -91,18 +92,20 @@ def test_a_run_goes_on_with_more_or_fewer_workers(tmp_path: Path, tiny: dict[str
             should_stop=lambda: counted[-1:] >= [15],
             on_progress=lambda h: counted.append(h.outcomes),
         )
-    in_flight = [each.birth for each in Reader.open(tmp_path).candidates() if each.state == "pending"]
+    in_flight = [each.birth for each in Database.open(tmp_path).reader().candidates() if each.state == "pending"]
     assert len(in_flight) >= 3
-    pool, store = FakePool(capacity), Store.take_over(locate(tmp_path))
-    Search(config, Traced(pool, store), rebuild(Reader.open(tmp_path)), Reader.open(tmp_path).outcome).run()
+    pool, store = FakePool(capacity), Database.open(tmp_path).own()
+    Search(
+        config, Traced(pool, store), rebuild(Database.open(tmp_path).reader()), Database.open(tmp_path).reader().outcome
+    ).run()
     store.close()
-    records = Reader.open(tmp_path).candidates()
+    records = Database.open(tmp_path).reader().candidates()
     assert [each.birth for each in records] == list(range(1, 41))
     assert sorted(each.seq or 0 for each in records) == list(range(1, 41))
     assert pool.submitted[: len(in_flight)] == in_flight
     assert pool.most == capacity
     for birth in in_flight:  # what the driver had screened is screened again
-        evaluation = Reader.open(tmp_path).evaluation_of(birth)
+        evaluation = Database.open(tmp_path).reader().evaluation_of(birth)
         assert evaluation is not None
         assert [each.gate for each in evaluation.measurements][:2] == ["depends_on_x", "finite"]
 
@@ -119,10 +122,10 @@ def test_a_death_at_any_commit_leaves_the_uninterrupted_run(
     raw = {**tiny, "gates": [*tiny["gates"], {"rung": {"steps": 3, "keep": 0.5, "after": 4}}]}
     config = configured(raw, births=26, population=5, duplicates="inherit", audit_share=0.3, space={"nodes": 4})
     _, calm = searched(tmp_path / "calm", config, FakePool(1, rung_answer))
-    expected = list(calm.dump())
-    write, left = Store._write, [0]
+    expected = list(dump(calm))
+    write, left = Writer._write, [0]
 
-    def dying(store: Store, work: Callable[[Any], Any]) -> None:
+    def dying(store: Writer, work: Callable[[Any], Any]) -> None:
         left[0] -= 1
         if left[0] == 0 and not committed:
             raise Killed
@@ -130,15 +133,17 @@ def test_a_death_at_any_commit_leaves_the_uninterrupted_run(
         if left[0] == 0:
             raise Killed
 
-    monkeypatch.setattr(Store, "seconds_to_flush", 0.0)
-    monkeypatch.setattr(Store, "_write", dying)
+    monkeypatch.setattr(Writer, "seconds_to_flush", 0.0)
+    monkeypatch.setattr(Writer, "_write", dying)
     deaths = 0
     for commit in range(2, 1000):  # the first makes the run
         folder = tmp_path / f"{commit}"
         address = Address.of_file(folder / "run.db", "run", folder)
         left[0] = commit
-        store = Store.create(address, config, {})
-        search = Search(config, Traced(FakePool(1, rung_answer), store), History(config), Reader(address).outcome)
+        store = Database(address).create(config, {})
+        search = Search(
+            config, Traced(FakePool(1, rung_answer), store), History(config), Database(address).reader().outcome
+        )
         try:
             search.evaluate_baseline()
             search.run()
@@ -150,14 +155,17 @@ def test_a_death_at_any_commit_leaves_the_uninterrupted_run(
         store.engine.dispose()
         if deaths < commit - 1:
             break
-        store = Store.take_over(address)
+        store = Database(address).own()
         search = Search(
-            config, Traced(FakePool(1, rung_answer), store), rebuild(Reader(address)), Reader(address).outcome
+            config,
+            Traced(FakePool(1, rung_answer), store),
+            rebuild(Database(address).reader()),
+            Database(address).reader().outcome,
         )
         search.evaluate_baseline()
         search.run()
         store.close()
-        for told, wanted in zip(Reader(address).dump(), expected, strict=True):
+        for told, wanted in zip(dump(Database(address).reader()), expected, strict=True):
             assert told == wanted, commit
     assert deaths > 15
 
@@ -177,11 +185,11 @@ def test_what_needs_no_worker_is_written_all_the_same(
 
     def look(history: History) -> None:
         if history.births % 300 == 0 and history.births:
-            reader = Reader(Address.of_file(tmp_path / "run.db", "run", tmp_path))
+            reader = Database(Address.of_file(tmp_path / "run.db", "run", tmp_path)).reader()
             unwritten.append(history.births - len(reader.candidates()))
 
-    monkeypatch.setattr(store_module, "FLUSH_SECONDS", 1e9)
-    monkeypatch.setattr(store_module, "FLUSH_CANDIDATES", 100)
+    monkeypatch.setattr(writer_module, "FLUSH_SECONDS", 1e9)
+    monkeypatch.setattr(writer_module, "FLUSH_CANDIDATES", 100)
     pool = FakePool(1)
     searched(tmp_path, configured(tiny, births=1000, duplicates="evaluate"), pool, on_progress=look)
     assert pool.submitted == [0]  # BN-ReLU
@@ -277,7 +285,7 @@ def test_so_many_crashes_in_a_row_stop_the_search_and_stay_recorded(tmp_path: Pa
     config = configured(tiny, births=100, space=ONLY_NEG, duplicates="evaluate")
     with pytest.raises(InputError, match=rf"{CRASHES_MAX} candidates in a row crashed.*worker_died: gone"):
         searched(tmp_path, config, FakePool(1, answering(CRASHED)))
-    assert [each.state for each in Reader.open(tmp_path).candidates()] == ["crashed"] * CRASHES_MAX
+    assert [each.state for each in Database.open(tmp_path).reader().candidates()] == ["crashed"] * CRASHES_MAX
 
 
 def test_an_outcome_between_crashes_starts_their_count_again(tmp_path: Path, tiny: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy import create_engine, text
 
 import evonas
 from evonas.session import POLL_SECONDS
-from evonas.store.queries import Reader
+from evonas.store.database import Database
 from evonas.studies.replay import replay
 from evonas.workers.outcome import Crash
 from tests.conftest import TINY
@@ -203,7 +203,7 @@ def test_a_clock_that_steps_back_changes_nothing(calm: list[str], tmp_path: Path
     at_the_moment(driver, folder, OUTCOMES, 5)
     offset.write_text("-3h")
     assert ended(driver)[0] == 0
-    times = [each.at for each in Reader.open(folder).evaluations("search")]
+    times = [each.at for each in Database.open(folder).reader().evaluations("search")]
     assert min(later - earlier for earlier, later in pairwise(times)) < -3600
     assert logical(folder) == calm
 
@@ -247,9 +247,9 @@ def busy_worker(driver: subprocess.Popen[str], folder: Path, outcomes: int) -> p
 
 def whole(folder: Path, births: int) -> tuple[list[str], Counter[int]]:
     """Kinds of the crashes, and attempts, of a run that lost nothing."""
-    trained = Reader.open(folder).evaluations("search")
+    trained = Database.open(folder).reader().evaluations("search")
     assert Counter(each.birth for each in trained) == Counter(range(1, births + 1))
-    assert replay(folder) == []
+    assert replay(Database.open(folder).reader()) == []
     crashes = [each.evaluation.outcome.kind for each in trained if isinstance(each.evaluation.outcome, Crash)]
     return crashes, Counter(each.evaluation.attempts for each in trained)
 

@@ -17,8 +17,8 @@ import evonas
 from evonas.cli.main import COMMANDS, app, main
 from evonas.cli.output import CLOSED_PIPE, readable, standard_streams
 from evonas.config_file import parse_config
-from evonas.store.database import Address
-from evonas.store.store import Store
+from evonas.store.address import Address
+from evonas.store.database import Database
 from tests.conftest import TINY
 from tests.evonas.store_cases import FIT, REJECTED, propose_and_record
 
@@ -52,7 +52,7 @@ PRINTING = [
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("output") / "run"
-    store = Store.create(Address.of_file(folder / "run.db", "run", folder), parse_config(json.dumps(TINY)), {})
+    store = Database(Address.of_file(folder / "run.db", "run", folder)).create(parse_config(json.dumps(TINY)), {})
     propose_and_record(store, 1, FIT, 1, advantage=0.1)
     propose_and_record(store, 2, REJECTED, 2)
     store.close()

@@ -9,11 +9,12 @@ from evonas.config import Config
 from evonas.search_space.errors import InputError
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
-from evonas.store import queries
-from evonas.store.database import Address
-from evonas.store.queries import Reader
+from evonas.store import loading
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.dump import dump
 from evonas.store.records import Candidate
-from evonas.store.store import Store
+from evonas.store.writer import Writer
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point
 from tests.evonas.store_cases import (
     CRASHED,
@@ -29,9 +30,9 @@ from tests.evonas.store_cases import (
 )
 
 
-def test_the_spread_is_that_of_the_baselines_seeds(store: Store, address: Address) -> None:
-    assert Reader(address).spread() == {}
-    last = Reader(address).config.recipe.steps
+def test_the_spread_is_that_of_the_baselines_seeds(store: Writer, address: Address) -> None:
+    assert Database(address).reader().spread() == {}
+    last = Database(address).reader().config.recipe.steps
 
     def record(purpose: str, seed: int, accuracies: tuple[float, ...], name: str = "BN-ReLU") -> None:
         """One evaluation with so many seeds."""
@@ -41,23 +42,23 @@ def test_the_spread_is_that_of_the_baselines_seeds(store: Store, address: Addres
         store.record_beside(purpose, "x", seed, Evaluation(fitness, points=tuple(looks)), name=name)
 
     record("baseline", 0, (0.4, 0.6))
-    assert Reader(address).spread() == {"resnet": (pytest.approx(0.02**0.5), 2), "mobilenet": (0.0, 2)}
+    assert Database(address).reader().spread() == {"resnet": (pytest.approx(0.02**0.5), 2), "mobilenet": (0.0, 2)}
     record("rerank", 2, (0.5,))
     record("rerank", 2, (0.0,), name="GN-ReLU")
-    assert Reader(address).spread() == {"resnet": (pytest.approx(0.1), 3), "mobilenet": (0.0, 3)}
+    assert Database(address).reader().spread() == {"resnet": (pytest.approx(0.1), 3), "mobilenet": (0.0, 3)}
 
 
-def test_outcomes_are_told_in_their_order_with_what_their_gates_measured(store: Store, address: Address) -> None:
+def test_outcomes_are_told_in_their_order_with_what_their_gates_measured(store: Writer, address: Address) -> None:
     propose(store, 1, 2, 3)
-    reached = {birth: Measurement("rung", "", birth / 8, 0.0, 3, True, 0.1) for birth in (1, 2)}
+    reached = {birth: Measurement("stability", "", birth / 8, 0.0, 3, True, 0.1) for birth in (1, 2)}
     for seq, birth in enumerate((2, 1), start=1):
         record(store, birth, Evaluation(FIT.outcome, (reached[birth],)), seq, 0.0)
-    found = [(each.birth, each.seed, each.outcome, each.measurements) for each in Reader(address).outcomes()]
+    found = [(each.birth, each.seed, each.outcome, each.measurements) for each in Database(address).reader().outcomes()]
     assert found == [(2, 0, FIT.outcome, (reached[2],)), (1, 0, FIT.outcome, (reached[1],))]
-    assert [each.birth for each in Reader(address).proposals()] == [1, 2, 3]
+    assert [each.birth for each in Database(address).reader().proposals()] == [1, 2, 3]
 
 
-def test_a_dump_is_read_in_portions(store: Store, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dump_is_read_in_portions(store: Writer, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     for birth in range(1, 8):
         propose_and_record(store, birth, (FIT, REJECTED, CRASHED)[birth % 3], birth, 0.5)
     propose(store, 8)
@@ -65,7 +66,7 @@ def test_a_dump_is_read_in_portions(store: Store, address: Address, monkeypatch:
     assert [row["birth"] for row in whole[1:]] == list(range(1, 9))
     assert [row.get("verdict") for row in whole[1:5]] == ["rejection", "crash", "fitness", "rejection"]
     for rows in (1, 3, 4, 8):
-        monkeypatch.setattr(queries, "PORTION", rows)
+        monkeypatch.setattr(loading, "PORTION", rows)
         assert told(address) == whole
 
 
@@ -76,14 +77,14 @@ def fit(resnet: float, mobilenet: float) -> Evaluation:
     return Evaluation(Fitness({"resnet": resnet, "mobilenet": mobilenet}))
 
 
-def test_top_is_by_advantage_or_by_one_proxy_and_of_equals_the_first(store: Store, address: Address) -> None:
+def test_top_is_by_advantage_or_by_one_proxy_and_of_equals_the_first(store: Writer, address: Address) -> None:
     for birth, (resnet, mobilenet, advantage) in enumerate(
         [(0.1, 0.9, 0.3), (0.4, 0.2, 0.1), (0.4, 0.4, 0.3), (0.3, 0.3, 0.2)], start=1
     ):
         propose_and_record(store, birth, fit(resnet, mobilenet), birth, advantage)
     propose_and_record(store, 5, REJECTED, 5, None)
     propose(store, 6)
-    reader = Reader(address)
+    reader = Database(address).reader()
     assert [each.birth for each in reader.top()] == [1, 3, 4, 2]
     assert [each.birth for each in reader.top(2)] == [1, 3]
     assert [each.birth for each in reader.top(by="resnet")] == [2, 3, 4, 1]
@@ -91,27 +92,27 @@ def test_top_is_by_advantage_or_by_one_proxy_and_of_equals_the_first(store: Stor
         reader.top(by="resnit")
 
 
-def test_accuracies_are_told_in_the_configs_order_of_proxies(store: Store, address: Address) -> None:
-    assert list(Reader(address).config.proxies) == ["resnet", "mobilenet"]
+def test_accuracies_are_told_in_the_configs_order_of_proxies(store: Writer, address: Address) -> None:
+    assert list(Database(address).reader().config.proxies) == ["resnet", "mobilenet"]
     propose_and_record(store, 1, Evaluation(Fitness({"mobilenet": 0.1, "resnet": 0.2})), 1, 0.1)
-    assert list(Reader(address).candidate(1).accuracy.items()) == [("resnet", 0.2), ("mobilenet", 0.1)]
+    assert list(Database(address).reader().candidate(1).accuracy.items()) == [("resnet", 0.2), ("mobilenet", 0.1)]
 
 
-def test_an_unknown_birth_says_which_there_are(store: Store, address: Address) -> None:
+def test_an_unknown_birth_says_which_there_are(store: Writer, address: Address) -> None:
     for birth in (1, 2):
         propose(store, birth)
     for birth in (0, -1, 3, 10**30):
         with pytest.raises(InputError, match=rf"no birth {birth}; expected 1 to 2"):
-            Reader(address).candidate(birth)
+            Database(address).reader().candidate(birth)
 
 
-def test_counts_are_of_this_runs_candidates_by_state_and_by_gate(store: Store, address: Address) -> None:
+def test_counts_are_of_this_runs_candidates_by_state_and_by_gate(store: Writer, address: Address) -> None:
     outcomes: list[Outcome] = [FIT.outcome, REJECTED.outcome, REJECTED.outcome, CRASHED.outcome]
     for birth, outcome in enumerate(outcomes, start=1):
         propose_and_record(store, birth, Evaluation(outcome), birth, None)
     propose(store, 5)
     store.record_beside("rerank", S0, 1, REJECTED, birth=1, name=None)
-    states, gates = Reader(address).counts()
+    states, gates = Database(address).reader().counts()
     assert states == {"evaluated": 1, "rejected": 2, "crashed": 1, "pending": 1}
     assert gates == {"stability": 2, "time_limit": 1}
 
@@ -120,7 +121,7 @@ def test_the_logical_dump_has_no_times_hosts_or_memory(tmp_path: Path, config: C
     dumps = []
     for name, seconds in (("a", 1.0), ("b", 2.0)):
         address = Address.of_file(tmp_path / name / "run.db", name, tmp_path / name)
-        store = Store.create(address, config, {"torch": name})
+        store = Database(address).create(config, {"torch": name})
         gate = Measurement("quality", "resnet", 0.25, 0.1, 3, True, seconds)
         evaluation = Evaluation(FIT.outcome, (gate,), POINTS, seconds, 100 * seconds, f"host {name}")
         store.record_beside("baseline", S0, 0, evaluation, birth=None, name="ReLU")
@@ -129,10 +130,10 @@ def test_the_logical_dump_has_no_times_hosts_or_memory(tmp_path: Path, config: C
         record(store, 2, Evaluation(Crash("error", f"at {seconds}"), (), (), seconds), 2, None)
         if name == "b":
             store.close()
-            store = Store.take_over(address)
+            store = Database(address).own()
             store.event("stopped", "and resumed")
         store.close()
-        dumps.append((told(address), list(Reader(address).dump(logical_only=False))))
+        dumps.append((told(address), list(dump(Database(address).reader(), logical_only=False))))
     (logical_a, whole_a), (logical_b, whole_b) = dumps
     assert logical_a == logical_b
     assert whole_a != whole_b
@@ -142,7 +143,7 @@ def test_the_logical_dump_has_no_times_hosts_or_memory(tmp_path: Path, config: C
 # --------------------------------------------------------------------------- queries of a large run
 
 
-def survivors(store: Store, *rows: tuple[str, float, float, int | None]) -> None:
+def survivors(store: Writer, *rows: tuple[str, float, float, int | None]) -> None:
     """Births 1, 2 ... with formula, advantage, accuracy on resnet, and the birth that they inherit from."""
     for birth, (formula, advantage, resnet, equal_to) in enumerate(rows, start=1):
         graph = Graph.parse(formula)
@@ -161,9 +162,9 @@ FOUR = (
 )
 
 
-def test_a_page_begins_after_the_last_birth_of_the_one_before(store: Store, address: Address) -> None:
+def test_a_page_begins_after_the_last_birth_of_the_one_before(store: Writer, address: Address) -> None:
     survivors(store, *FOUR)
-    reader = Reader(address)
+    reader = Database(address).reader()
     for by, order in ((None, [2, 3, 1, 5]), ("resnet", [2, 3, 1, 5])):
         assert [each.birth for each in reader.top(10, by)] == order
         assert [each.birth for each in reader.top(2, by, after=order[1])] == order[2:]
@@ -174,9 +175,9 @@ def test_a_page_begins_after_the_last_birth_of_the_one_before(store: Store, addr
         reader.top(2, after=6)
 
 
-def test_layers_are_found_by_what_they_use_and_lack(store: Store, address: Address) -> None:
+def test_layers_are_found_by_what_they_use_and_lack(store: Writer, address: Address) -> None:
     survivors(store, *FOUR)
-    reader = Reader(address)
+    reader = Database(address).reader()
 
     def found(*uses: str, lacks: tuple[str, ...] = (), batch: bool | None = None) -> list[int]:
         return [each.birth for each in reader.find(uses, lacks, batch_dependent=batch)]
@@ -191,22 +192,23 @@ def test_layers_are_found_by_what_they_use_and_lack(store: Store, address: Addre
         found("std_gwh")
 
 
-def test_a_lineage_is_told_from_its_root_and_children_by_birth(store: Store, address: Address) -> None:
+def test_a_lineage_is_told_from_its_root_and_children_by_birth(store: Writer, address: Address) -> None:
     survivors(store, *FOUR)
-    assert [each.birth for each in Reader(address).lineage(3)] == [1, 2, 3]
-    assert Reader(address).children(3) == [4]
+    assert [each.birth for each in Database(address).reader().lineage(3)] == [1, 2, 3]
+    assert Database(address).reader().children(3) == [4]
     with pytest.raises(InputError, match="no birth 9"):
-        Reader(address).lineage(9)
+        Database(address).reader().lineage(9)
 
 
-def test_the_front_is_what_the_driver_said_last(store: Store, address: Address) -> None:
+def test_the_front_is_what_the_driver_said_last(store: Writer, address: Address) -> None:
     survivors(store, *FOUR)
     for births in ((1, 3), (3, 2), (2, 3)):
         store.set_front(births)
         store.flush()
-        assert [each.birth for each in Reader(address).front()] == sorted(births, key=lambda b: -FOUR[b - 1][1])
+        front = [each.birth for each in Database(address).reader().front()]
+        assert front == sorted(births, key=lambda b: -FOUR[b - 1][1])
     store.close()
-    again = Store.take_over(address)
+    again = Database(address).own()
     again.set_front((5,))
     again.close()
-    assert [each.birth for each in Reader(address).front()] == [5]
+    assert [each.birth for each in Database(address).reader().front()] == [5]

@@ -27,8 +27,8 @@ from evonas.history import History
 from evonas.progress import Watcher
 from evonas.run import Run
 from evonas.search_space.errors import InputError
-from evonas.store.queries import Reader
-from evonas.store.store import Store
+from evonas.store.database import Database
+from evonas.store.writer import Writer
 from evonas.studies.replay import replay
 from evonas.workers.outcome import Crash, Fitness
 from tests.conftest import TINY
@@ -64,7 +64,7 @@ def test_search_returns_the_finished_run(calm: Run) -> None:
     assert len(best) == 3
     assert [each.advantage for each in best] == sorted((each.advantage or 0.0 for each in best), reverse=True)
     assert calm.candidate(best[0].birth) == best[0]
-    births = [each.birth for each in Reader.open(calm.reference).candidates()]
+    births = [each.birth for each in Database.open(calm.reference).reader().candidates()]
     assert births == list(range(1, 41))
 
 
@@ -90,7 +90,7 @@ def test_the_final_table_is_the_best_and_the_baseline_with_fresh_seeds(calm: Run
 
 
 def test_rerank_seeds_are_none_of_the_searchs(calm: Run) -> None:
-    reader = Reader.open(calm.reference)
+    reader = Database.open(calm.reference).reader()
     searched = {each.seed for each in (*reader.evaluations("search"), *reader.evaluations("baseline"))}
     fresh = {seed for _, _, seed in reranked(calm.reference)}
     assert searched == {0}
@@ -390,7 +390,7 @@ def test_candidates_of_one_accuracy_that_trained_differently_are_all_contenders(
     tiny["gates"] = ["depends_on_x", "finite"]
     tiny["evolution"] |= {"births": 30, "rerank": {"top": 5, "seeds": 1}}
     tiny["data"] |= {"validation": 1}  # every accuracy is 0 or 1
-    reader = Reader.open(evonas.search(tiny, tmp_path / "run").folder)
+    reader = Database.open(evonas.search(tiny, tmp_path / "run").folder).reader()
     best = [each for each in contenders(reader) if each.birth]
     assert len(best) == 5
     curves = [[(p.proxy, p.step, p.loss) for p in reader.evaluation_of(each.birth).points] for each in best]
@@ -483,9 +483,9 @@ def test_deaths_at_any_commit_of_a_search_and_of_its_resume_leave_the_uninterrup
     tiny["evolution"] |= {"births": 8, "rerank": {"top": 1, "seeds": 1}}
     tiny["store"] = {"url": url}
     expected = logical(evonas.search(tiny, tmp_path / "calm").reference)
-    write, left = Store._write, [0]
+    write, left = Writer._write, [0]
 
-    def dying(store: Store, work: Callable[[Any], Any]) -> None:
+    def dying(store: Writer, work: Callable[[Any], Any]) -> None:
         left[0] -= 1
         if left[0] != 0 or committed:
             write(store, work)
@@ -496,8 +496,8 @@ def test_deaths_at_any_commit_of_a_search_and_of_its_resume_leave_the_uninterrup
             store.engine.dispose()
             raise Killed
 
-    monkeypatch.setattr(Store, "seconds_to_flush", 0.0)
-    monkeypatch.setattr(Store, "_write", dying)
+    monkeypatch.setattr(Writer, "seconds_to_flush", 0.0)
+    monkeypatch.setattr(Writer, "_write", dying)
     for commit in range(1, 1000):
         folder = tmp_path / f"run{commit}"
         run = f"{url}#{folder.name}" if url else folder
@@ -559,7 +559,7 @@ def test_eight_kills_and_resumes_are_the_uninterrupted_run(calm: Run, tmp_path: 
     assert logical(folder) == logical(calm.reference)
     assert reranked(folder)[: len(during)] == during  # none repeated, none lost
     assert len(reranked(folder)) == len(set(reranked(folder))) == 6
-    assert Reader.open(folder).versions["evonas"]
+    assert Database.open(folder).reader().versions["evonas"]
 
 
 @dataclass
@@ -634,12 +634,12 @@ def test_two_workers_whose_driver_is_killed_lose_no_birth_and_give_none_twice(
     tiny["evolution"]["births"] = births = 24
     killed(started("search", written(tmp_path, tiny), "--run", str(tmp_path / "run")), tmp_path / "run", OUTCOMES, 9)
     run = evonas.resume(tmp_path / "run")
-    reader = Reader.open(run.folder)
+    reader = Database.open(run.folder).reader()
     records = reader.candidates()
     assert [each.birth for each in records] == list(range(1, births + 1))
     assert sorted(each.seq or 0 for each in records) == list(range(1, births + 1))
     assert Counter(each.birth for each in reader.evaluations("search")) == Counter(range(1, births + 1))
-    assert replay(run.folder) == []
+    assert replay(Database.open(run.folder).reader()) == []
     assert not any(isinstance(each.outcome, Crash) for each in records)
     assert any(isinstance(each.outcome, Fitness) for each in records)
     assert all(each.birth - 1 - each.seen < 2 for each in records)

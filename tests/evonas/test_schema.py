@@ -18,18 +18,18 @@ from evonas.config import Config
 from evonas.run import open_run
 from evonas.search_space.errors import InputError
 from evonas.selection import Survivor, pareto_front
-from evonas.store import database, tables
-from evonas.store.database import Address, locate
+from evonas.store import schema, tables
+from evonas.store.address import Address
+from evonas.store.database import Database
 from evonas.store.ownership import own
-from evonas.store.queries import Reader
-from evonas.store.store import Store
+from evonas.store.writer import Writer
 from evonas.studies.replay import replay
 from tests.evonas.store_cases import files
 
 # --------------------------------------------------------------------------- schema
 
 
-def test_migrations_build_exactly_the_tables(store: Store) -> None:
+def test_migrations_build_exactly_the_tables(store: Writer) -> None:
     options = {"compare_type": True, "compare_server_default": True, "version_table": tables.VERSION_TABLE}
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
@@ -53,9 +53,9 @@ def test_an_older_database_is_upgraded_after_saying_so_and_keeps_its_records(
         scores = connection.execute("SELECT count(*), sum(value) FROM score").fetchone()
         looks = connection.execute("SELECT count(*), sum(accuracy), sum(loss) FROM point").fetchone()
         gates = connection.execute("SELECT count(*), sum(threshold) FROM measurement WHERE value < 1e9").fetchone()
-        (schema,) = connection.execute(f"SELECT version_num FROM {tables.VERSION_TABLE}").fetchone()
-    reader = Reader.open(old)
-    assert f"upgrading schema {schema} to {database.schemas()[0]}" in caplog.text
+        (version,) = connection.execute(f"SELECT version_num FROM {tables.VERSION_TABLE}").fetchone()
+    reader = Database.open(old).reader()
+    assert f"upgrading schema {version} to {schema.schemas()[0]}" in caplog.text
     records = reader.candidates()
     assert [(r.birth, r.graph, r.state) for r in records] == before
     with closing(sqlite3.connect(old)) as connection:
@@ -76,13 +76,13 @@ def test_an_older_database_is_upgraded_after_saying_so_and_keeps_its_records(
     assert reader.find(("std_hw",)) == [r for r in reader.top(30) if "std_hw" in r.formula]
     assert [path.name for path in old.parent.iterdir()] == ["run.db"]
     caplog.clear()
-    Reader.open(old)
+    Database.open(old).reader()
     assert caplog.text == ""  # once
 
 
 def test_an_upgraded_run_is_resumed_and_follows_from_its_records(old: Path) -> None:
     evonas.resume(old)
-    assert replay(old) == []
+    assert replay(Database.open(old).reader()) == []
 
 
 def test_an_upgrade_that_fails_leaves_the_file_as_it_was(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +91,9 @@ def test_an_upgrade_that_fails_leaves_the_file_as_it_was(old: Path, monkeypatch:
     def fail(*_: Any, **__: Any) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(database, "build_schema", fail)
+    monkeypatch.setattr(schema, "build_schema", fail)
     with pytest.raises(InputError, match=r"cannot be upgraded here \(disk I/O error\)"):
-        Reader.open(old)
+        Database.open(old).reader()
     assert old.read_bytes() == before
     assert [path.name for path in old.parent.iterdir()] == ["run.db"]
 
@@ -118,23 +118,23 @@ def test_an_upgrade_that_fails_loses_nothing_of_a_killed_drivers_log(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", fail)
         with pytest.raises(InputError, match="no space left"):
-            Reader.open(killed)
+            Database.open(killed).reader()
     assert [path.name for path in killed.parent.iterdir()] == ["run.db"]
-    assert Reader.open(killed).name == "in-the-log"
+    assert Database.open(killed).reader().name == "in-the-log"
 
 
 def test_an_older_database_in_a_read_only_folder_says_what_to_do(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode, **rest: not mode & os.W_OK)
     with pytest.raises(InputError, match=r"schema 000. has to be upgraded, and its folder is read-only; copy it"):
-        Reader.open(old)
+        Database.open(old).reader()
 
 
 def test_a_database_whose_run_is_driven_is_upgraded_later(old: Path) -> None:
     lock = own(Address.of_file(old, None, old.parent), f"schema-{_schema(old)}")
     with pytest.raises(InputError, match=r"is driven by .*; its schema 000. is upgraded when that ends"):
-        Reader.open(old)
+        Database.open(old).reader()
     lock.release(remove=True)
-    assert Reader.open(old).top(1)
+    assert Database.open(old).reader().top(1)
 
 
 def _schema(path: Path) -> str:
@@ -190,10 +190,10 @@ def _with_version(path: Path, version: str) -> None:
 
 FOREIGN = (_random_bytes, _text, _empty, _other_schema, _other_alembic, _newer, _half_migrated)
 OPENINGS: dict[str, Callable[[Path, Config], Any]] = {
-    "file": lambda path, config: Reader.open(path),
+    "file": lambda path, config: Database.open(path).reader(),
     "url": lambda path, config: open_run(f"sqlite:///{path}#a"),
-    "resume": lambda path, config: Store.take_over(locate(path)),
-    "create": lambda path, config: Store.create(Address.of_file(path, "mine", path.parent), config, {}),
+    "resume": lambda path, config: Database.open(path).own(),
+    "create": lambda path, config: Database(Address.of_file(path, "mine", path.parent)).create(config, {}),
 }
 
 
@@ -219,7 +219,7 @@ def test_a_database_that_is_not_evonas_is_refused_in_one_line_and_left_as_it_is(
 def test_opening_what_is_not_there_creates_nothing(tmp_path: Path, reference: str, opening: str) -> None:
     there = reference.format(tmp_path) if "{" in reference else str(tmp_path / reference)
     with pytest.raises(InputError) as refusal:
-        Store.take_over(locate(there)) if opening == "resume" else Reader.open(there)
+        Database.open(there).own() if opening == "resume" else Database.open(there).reader()
     assert "none" in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -229,4 +229,4 @@ def test_opening_what_is_not_there_creates_nothing(tmp_path: Path, reference: st
 )
 def test_a_url_of_another_kind_is_refused_and_says_what_is_expected(url: str) -> None:
     with pytest.raises(InputError, match=r"expected sqlite:///path\.db"):
-        Reader.open(url)
+        Database.open(url).reader()

@@ -22,11 +22,13 @@ from evonas.config import Config
 from evonas.run import open_run
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
-from evonas.store import database, tables
-from evonas.store.database import Address, locate
+from evonas.store import engines, tables
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.dump import dump
 from evonas.store.ownership import own
-from evonas.store.queries import Reader
-from evonas.store.store import Store, StoreError, TakenOver
+from evonas.store.records import Event, Purpose
+from evonas.store.writer import StoreError, TakenOver, Writer
 from evonas.workers.outcome import Evaluation, Fitness, Measurement, Point, Rejection
 from tests.evonas.store_cases import (
     CRASHED,
@@ -46,11 +48,11 @@ from tests.evonas.store_cases import (
 # --------------------------------------------------------------------------- round trips
 
 
-def test_a_proposed_candidate_is_pending_and_comes_back_whole(store: Store, address: Address) -> None:
+def test_a_proposed_candidate_is_pending_and_comes_back_whole(store: Writer, address: Address) -> None:
     given = candidate(1, "n0 = exp(v0)\nn1 = n0 * x\nsigmoid(x)")  # with dead nodes
     store.propose(given)
     store.flush()
-    found = Reader(address).candidate(1)
+    found = Database(address).reader().candidate(1)
     assert found.graph == given.graph
     assert (found.formula, found.digest) == (given.formula, given.digest)
     assert (found.fingerprint, found.family, found.operator) == ("fingerprint 1", "family 1", "random")
@@ -64,7 +66,7 @@ def test_a_proposed_candidate_is_pending_and_comes_back_whole(store: Store, addr
 )
 @pytest.mark.parametrize("at_once", [False, True])
 def test_an_outcome_comes_back_whole(
-    store: Store, address: Address, evaluation: Evaluation, state: str, at_once: bool
+    store: Writer, address: Address, evaluation: Evaluation, state: str, at_once: bool
 ) -> None:
     advantage = 0.125 if evaluation is FIT else None
     if at_once:
@@ -72,7 +74,7 @@ def test_an_outcome_comes_back_whole(
     else:
         propose(store, 1)
         record(store, 1, evaluation, 1, advantage)
-    reader = Reader(address)
+    reader = Database(address).reader()
     found = reader.candidate(1)
     assert (found.state, found.seq, found.outcome, found.advantage) == (state, 1, evaluation.outcome, advantage)
     assert (found.seconds, found.host) == (evaluation.seconds, evaluation.host)
@@ -86,37 +88,37 @@ def test_an_outcome_comes_back_whole(
         assert back.outcome.step_seconds == evaluation.outcome.step_seconds
 
 
-def test_an_evaluation_beside_the_search_is_no_outcome_of_it(store: Store, address: Address) -> None:
+def test_an_evaluation_beside_the_search_is_no_outcome_of_it(store: Writer, address: Address) -> None:
     propose(store, 1)
     store.record_beside("rerank", S0, 5, FIT, birth=1, name=None)
     store.record_beside("baseline", "max(x, zero)", 0, FIT, birth=None, name="ReLU")
-    reader = Reader(address)
+    reader = Database(address).reader()
     assert reader.candidate(1).outcome is None
     assert [(each.birth, each.seed) for each in reader.evaluations("rerank")] == [(1, 5)]
     assert [(each.name, each.formula) for each in reader.evaluations("baseline")] == [("ReLU", "max(x, zero)")]
 
 
-def test_infinity_survives(store: Store, address: Address) -> None:
+def test_infinity_survives(store: Writer, address: Address) -> None:
     measured = Measurement("finite", "", math.inf, 3.4e38, 0, False, 0.0)
     endless = Evaluation(
         Rejection("finite", "", math.inf, math.inf, 0), (measured,), (Point("resnet", 1, 0.1, math.inf),)
     )
     propose_and_record(store, 1, endless, 1, None)
-    back = Reader(address).evaluation_of(1)
+    back = Database(address).reader().evaluation_of(1)
     assert back is not None
     assert (back.outcome, back.measurements, back.points) == (endless.outcome, endless.measurements, endless.points)
 
 
-def test_the_config_and_the_versions_come_back(store: Store, address: Address, config: Config) -> None:
-    reader = Reader(address)
+def test_the_config_and_the_versions_come_back(store: Writer, address: Address, config: Config) -> None:
+    reader = Database(address).reader()
     assert reader.config == config
     assert reader.versions == {"evonas": "test"}
     assert not reader.finished
     store.finish()
-    assert Reader(address).finished
+    assert Database(address).reader().finished
 
 
-def test_the_ops_of_live_nodes_are_recorded_for_queries(store: Store) -> None:
+def test_the_ops_of_live_nodes_are_recorded_for_queries(store: Writer) -> None:
     store.propose(candidate(1))
     store.record(1, Graph.parse("n0 = exp(x)\nx * sigmoid(v1 * x)"), FIT, 1, 0, 0.1)
     store.flush()
@@ -124,18 +126,18 @@ def test_the_ops_of_live_nodes_are_recorded_for_queries(store: Store) -> None:
         assert set(connection.execute(select(tables.candidate_op.c.op)).scalars()) == {"mul", "sigmoid"}
 
 
-def test_one_seq_is_given_once(store: Store, address: Address) -> None:
+def test_one_seq_is_given_once(store: Writer, address: Address) -> None:
     propose_and_record(store, 1, FIT, 1, 0.1)
     with pytest.raises(Exception, match=r"(?i)unique"):
         propose_and_record(store, 2, FIT, 1, 0.1)
-    assert [each.birth for each in Reader(address).candidates()] == [1]
+    assert [each.birth for each in Database(address).reader().candidates()] == [1]
 
 
 # --------------------------------------------------------------------------- transactions
 
 
 @pytest.mark.parametrize("table", ["candidate", "candidate_op", "evaluation", "score", "point", "measurement"])
-def test_a_failure_in_the_middle_of_a_write_leaves_nothing_half(store: Store, address: Address, table: str) -> None:
+def test_a_failure_in_the_middle_of_a_write_leaves_nothing_half(store: Writer, address: Address, table: str) -> None:
     propose(store, 1)
     before = told(address)
 
@@ -155,11 +157,11 @@ def test_a_failure_in_the_middle_of_a_write_leaves_nothing_half(store: Store, ad
     event.remove(store.engine, "before_cursor_execute", fail)
     assert told(address) == before
     record(store, 1, FIT, 1, 0.1)
-    assert Reader(address).candidate(1).seq == 1
+    assert Database(address).reader().candidate(1).seq == 1
 
 
 @IN_A_FILE
-def test_a_full_disk_is_a_store_error_and_keeps_what_was_recorded(store: Store, address: Address) -> None:
+def test_a_full_disk_is_a_store_error_and_keeps_what_was_recorded(store: Writer, address: Address) -> None:
     propose(store, 1)
     with store.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
@@ -173,42 +175,42 @@ def test_a_full_disk_is_a_store_error_and_keeps_what_was_recorded(store: Store, 
     with store.engine.connect() as connection:
         connection.exec_driver_sql(f"PRAGMA max_page_count = {2 * pages}")  # there is room again
     store.close()
-    assert [each.birth for each in Reader(address).front()] == [recorded]
-    records = Reader(address).candidates()
+    assert [each.birth for each in Database(address).reader().front()] == [recorded]
+    records = Database(address).reader().candidates()
     assert [each.birth for each in records] == list(range(1, recorded + 1))
     assert all(each.outcome == FIT.outcome for each in records[1:])
 
 
 def test_a_reader_is_not_blocked_by_a_writers_transaction(
-    store: Store, address: Address, monkeypatch: pytest.MonkeyPatch
+    store: Writer, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.1)  # a blocked reader raises instead of waiting
+    monkeypatch.setattr(engines, "BUSY_TIMEOUT_SECONDS", 0.1)  # a blocked reader raises instead of waiting
     propose(store, 1)
     with store.engine.begin() as connection:
         connection.execute(update(tables.candidate).values(state="crashed"))
-        assert [each.state for each in Reader(address).candidates()] == ["pending"]
-    assert [each.state for each in Reader(address).candidates()] == ["crashed"]
+        assert [each.state for each in Database(address).reader().candidates()] == ["pending"]
+    assert [each.state for each in Database(address).reader().candidates()] == ["crashed"]
 
 
 def test_a_writer_is_not_blocked_by_a_reader_in_the_middle_of_its_query(
     address: Address, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.1)
-    store = Store.create(address, config, {})
+    monkeypatch.setattr(engines, "BUSY_TIMEOUT_SECONDS", 0.1)
+    store = Database(address).create(config, {})
     for birth in (1, 2, 3):
         propose(store, birth)
-    with Reader(address).engine.connect() as connection:
+    with Database(address).reader().engine.connect() as connection:
         rows = connection.execute(select(tables.candidate.c.birth).order_by(tables.candidate.c.birth))
         assert rows.fetchone() == (1,)
         propose(store, 4)
         assert [row.birth for row in rows][:2] == [2, 3]
     store.close()
-    assert [each.birth for each in Reader(address).candidates()] == [1, 2, 3, 4]
+    assert [each.birth for each in Database(address).reader().candidates()] == [1, 2, 3, 4]
 
 
 # --------------------------------------------------------------------------- ownership
 
-WRITES: dict[str, Callable[[Store], None]] = {
+WRITES: dict[str, Callable[[Writer], None]] = {
     "propose": lambda store: propose(store, 2),
     "record": lambda store: record(store, 1, FIT, 1, 0.1),
     "propose_and_record": lambda store: propose_and_record(store, 2, FIT, 1, 0.1),
@@ -219,53 +221,62 @@ WRITES: dict[str, Callable[[Store], None]] = {
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_stale_owner_writes_nothing(store: Store, address: Address, write: str) -> None:
+def test_a_stale_owner_writes_nothing(store: Writer, address: Address, write: str) -> None:
     propose(store, 1)
     assert store._lock is not None
     store._lock.release()  # as on a file system that lost the lock
-    owner = Store.take_over(address)
+    owner = Database(address).own()
     before = told(address)
     with pytest.raises(TakenOver):
         WRITES[write](store)
     assert told(address) == before
-    assert not Reader(address).finished
-    late = [each.evaluation.outcome for each in Reader(address).evaluations("superseded")]
+    assert not Database(address).reader().finished
+    late = [each.evaluation.outcome for each in Database(address).reader().evaluations("superseded")]
     assert late == ([FIT.outcome] if "record" in write else [])  # what it found out is kept beside the run
     WRITES[write](owner)  # the owner may
     owner.close()
 
 
 @IN_A_FILE
-def test_a_link_to_the_database_leads_to_the_same_lock(address: Address, store: Store, tmp_path: Path) -> None:
+def test_a_link_to_the_database_leads_to_the_same_lock(address: Address, store: Writer, tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(address.path)
     with pytest.raises(InputError, match="the run is driven by process"):
-        Store.take_over(locate(tmp_path / "link.db"))
+        Database.open(tmp_path / "link.db").own()
 
 
 def test_each_take_over_is_a_new_epoch(address: Address, config: Config) -> None:
-    store = Store.create(address, config, {})
+    store = Database(address).create(config, {})
     assert store.epoch == 1
     for epoch in (2, 3):
         store.close()
-        store = Store.take_over(address)
+        store = Database(address).own()
         assert store.epoch == epoch
     store.close()
 
 
-def test_a_run_taken_over_is_no_longer_finished(address: Address, config: Config) -> None:
-    store = Store.create(address, config, {})
+@pytest.mark.parametrize(("event", "purpose"), [(Event.RESUMED, Purpose.RERANK), (Event.VALIDATING, Purpose.VALIDATE)])
+def test_a_finished_run_stays_finished(address: Address, config: Config, event: Event, purpose: Purpose) -> None:
+    database = Database(address)
+    store = database.create(config, {})
     store.finish()
     store.close()
-    store = Store.take_over(address)
-    assert not Reader(address).finished
+    reader, before = database.reader(), list(dump(database.reader(), logical_only=False))
+    ended = [run.finished for run in database.runs()]
+    store = database.own(event)
+    assert reader.finished  # a driver that dies here, or later, leaves it so
+    store.record_beside(purpose, S0, 5, FIT, name="BN-ReLU")
+    assert reader.finished
+    store.finish()
     store.close()
+    assert [run.finished for run in database.runs()] == ended
+    assert len(list(dump(reader, logical_only=False))) == len(before) + 2  # the take-over, the evaluation
 
 
-def taken_over_soon(address: Address) -> Store:
+def taken_over_soon(address: Address) -> Writer:
     """A server notices within moments that a driver is dead."""
     for _ in range(100):
         with suppress(InputError):
-            return Store.take_over(locate(reference(address)))
+            return Database.open(reference(address)).own()
         time.sleep(0.05)
     raise AssertionError("the run is still owned")
 
@@ -273,9 +284,8 @@ def taken_over_soon(address: Address) -> Store:
 _OWNER = """
 import sys
 from pathlib import Path
-from evonas.store.database import locate
-from evonas.store.store import Store
-store = Store.take_over(locate(sys.argv[1]))
+from evonas.store.database import Database
+store = Database.open(sys.argv[1]).own()
 print("mine", flush=True)
 sys.stdin.read()
 """
@@ -284,7 +294,7 @@ sys.stdin.read()
 def test_a_second_driver_is_refused_with_host_and_process_until_the_first_is_dead(
     address: Address, config: Config
 ) -> None:
-    Store.create(address, config, {}).close()
+    Database(address).create(config, {}).close()
     command = [sys.executable, "-c", _OWNER, reference(address)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
@@ -292,7 +302,7 @@ def test_a_second_driver_is_refused_with_host_and_process_until_the_first_is_dea
         before = told(address)
         for _ in range(2):  # a refusal leaves the owner's name in place
             with pytest.raises(InputError) as refusal:
-                Store.take_over(locate(reference(address)))
+                Database.open(reference(address)).own()
             assert f"{owner.pid}" in str(refusal.value)
             assert platform.node() in str(refusal.value)
             assert "\n" not in str(refusal.value)
@@ -322,19 +332,19 @@ def test_a_lock_whose_file_its_last_owner_removed_is_none(address: Address, monk
     lock.release()
 
 
-def test_a_run_is_created_once(store: Store, address: Address, config: Config) -> None:
+def test_a_run_is_created_once(store: Writer, address: Address, config: Config) -> None:
     propose(store, 1)
     store.close()
     before = told(address)
     with pytest.raises(InputError, match="this run exists") as refusal:
-        Store.create(address, config, {})
+        Database(address).create(config, {})
     assert told(address) == before
-    again = Store.take_over(address)  # while `refusal` still holds the failed attempt's frames
+    again = Database(address).own()  # while `refusal` still holds the failed attempt's frames
     again.close()
     assert refusal
 
 
-def test_foreign_keys_are_enforced(store: Store) -> None:
+def test_foreign_keys_are_enforced(store: Writer) -> None:
     with pytest.raises(Exception, match=r"(?i)foreign key"):
         record(store, 7, FIT, 1, 0.1)
 
@@ -347,14 +357,14 @@ FORMS = ("{}", "{}/", "{}/run.db", "sqlite:///{}/run.db", "sqlite:///{}/run.db#r
 
 @IN_A_FILE
 @pytest.mark.parametrize("form", FORMS)
-def test_a_run_is_a_folder_a_file_or_a_url(store: Store, address: Address, form: str) -> None:
+def test_a_run_is_a_folder_a_file_or_a_url(store: Writer, address: Address, form: str) -> None:
     run = open_run(form.format(address.folder))
     assert (run.name, Path(run.folder)) == ("run-000", address.folder)
 
 
 def test_several_runs_share_a_database_and_nothing_else(tmp_path: Path, config: Config) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    both = [Store.create(Address.of_url(url, name, tmp_path / name), config, {}) for name in ("first", "second")]
+    both = [Database(Address.of_url(url, name, tmp_path / name)).create(config, {}) for name in ("first", "second")]
     propose(both[0], 1, text="x + v0")
     record(both[0], 1, FIT, 1, 0.1)
     propose(both[1], 1, 2, text="sigmoid(x)")
@@ -365,7 +375,7 @@ def test_several_runs_share_a_database_and_nothing_else(tmp_path: Path, config: 
     assert (first.candidate(1).formula, second.candidate(1).formula) == ("v0 + x", "sigmoid(x)")
     assert [each.birth for each in first.top()] == [1]
     assert second.top() == []
-    assert len(Reader.open(f"{url}#second").candidates()) == 2
+    assert len(Database.open(f"{url}#second").reader().candidates()) == 2
     for found_by in (url, str(tmp_path / "shared.db")):
         with pytest.raises(InputError, match=r"2 runs; name one as URL#run: first, second"):
             open_run(found_by)
@@ -376,7 +386,7 @@ def test_several_runs_share_a_database_and_nothing_else(tmp_path: Path, config: 
 def test_two_runs_of_one_database_may_be_driven_at_once(tmp_path: Path, config: Config) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     first, second = (
-        Store.create(Address.of_url(url, name, tmp_path / name), config, {}) for name in ("first", "second")
+        Database(Address.of_url(url, name, tmp_path / name)).create(config, {}) for name in ("first", "second")
     )
     for birth in range(1, 4):
         first.propose(candidate(birth))
@@ -384,14 +394,14 @@ def test_two_runs_of_one_database_may_be_driven_at_once(tmp_path: Path, config: 
     first.close()
     second.propose(candidate(4))
     second.close()
-    assert len(Reader.open(f"{url}#first").candidates()) == 3
-    assert len(Reader.open(f"{url}#second").candidates()) == 4
+    assert len(Database.open(f"{url}#first").reader().candidates()) == 3
+    assert len(Database.open(f"{url}#second").reader().candidates()) == 4
 
 
 @pytest.mark.parametrize("name", ["with space", "größe", "50%", "per%41cent", "a#b", "what?mode=rw", "[red]"])
 def test_a_runs_folder_may_have_any_name(tmp_path: Path, config: Config, name: str) -> None:
     folder = tmp_path / name
-    store = Store.create(Address.of_file(folder / "run.db", name, folder), config, {})
+    store = Database(Address.of_file(folder / "run.db", name, folder)).create(config, {})
     propose(store, 1)
     store.close()
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -404,7 +414,7 @@ def test_a_runs_folder_may_have_any_name(tmp_path: Path, config: Config, name: s
 
 @pytest.fixture
 def finished(address: Address, config: Config) -> Path:
-    store = Store.create(address, config, {})
+    store = Database(address).create(config, {})
     propose_and_record(store, 1, FIT, 1, 0.1)
     store.finish()
     store.close()
@@ -440,7 +450,7 @@ def test_a_finished_run_opens_from_a_read_only_folder(finished: Path, monkeypatc
     try:
         run = open_run(finished)
         assert (run.name, run.finished, len(run.top())) == (finished.name, True, 1)
-        with Reader.open(finished).engine.connect() as connection:
+        with Database.open(finished).reader().engine.connect() as connection:
             connection.execute(select(tables.run)).all()
             assert files(finished) == before
     finally:
@@ -450,7 +460,7 @@ def test_a_finished_run_opens_from_a_read_only_folder(finished: Path, monkeypatc
 
 @IN_A_FILE
 def test_a_killed_runs_file_opens_from_a_read_only_folder(
-    store: Store, address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Writer, address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     propose(store, 1)
     with store.engine.connect() as connection:
@@ -459,14 +469,14 @@ def test_a_killed_runs_file_opens_from_a_read_only_folder(
     copy.parent.mkdir()
     shutil.copy(address.folder / "run.db", copy)
     monkeypatch.setattr(os, "access", lambda path, mode, **rest: not mode & os.W_OK)
-    with Reader.open(copy).engine.connect() as connection:
+    with Database.open(copy).reader().engine.connect() as connection:
         assert connection.execute(select(tables.candidate.c.birth)).scalars().all() == [1]
         assert [path.name for path in copy.parent.iterdir()] == ["run.db"]
 
 
-def test_a_reader_cannot_write(store: Store, address: Address) -> None:
+def test_a_reader_cannot_write(store: Writer, address: Address) -> None:
     with (
-        Reader(address).engine.connect() as connection,
+        Database(address).reader().engine.connect() as connection,
         pytest.raises(InputError, match=r"read-?only"),
     ):
         connection.execute(update(tables.run).values(seed=1))
@@ -477,7 +487,7 @@ def test_a_reader_cannot_write(store: Store, address: Address) -> None:
 
 def test_a_server_that_does_not_answer_is_one_line() -> None:
     with pytest.raises(InputError, match=r"postgresql://nobody:\*\*\*@127.0.0.1:1/none: not readable"):
-        Reader.open("postgresql://nobody:secret@127.0.0.1:1/none#run")
+        Database.open("postgresql://nobody:secret@127.0.0.1:1/none#run").reader()
 
 
 SERVER = pytest.mark.parametrize("address", ["postgresql"], indirect=True)
@@ -493,19 +503,19 @@ def disconnect(address: Address) -> None:
 
 
 @SERVER
-def test_a_lost_connection_loses_nothing_and_keeps_the_run(store: Store, address: Address) -> None:
+def test_a_lost_connection_loses_nothing_and_keeps_the_run(store: Writer, address: Address) -> None:
     propose(store, 1)
     for seq, birth in enumerate((2, 3, 4), start=1):
         disconnect(address)
         propose_and_record(store, birth, FIT, seq, 0.1)
-    assert [each.birth for each in Reader(address).candidates()] == [1, 2, 3, 4]
+    assert [each.birth for each in Database(address).reader().candidates()] == [1, 2, 3, 4]
     with pytest.raises(InputError, match="the run is driven by process"):
-        Store.take_over(address)
+        Database(address).own()
 
 
 @SERVER
 def test_a_commit_whose_answer_was_lost_is_not_made_twice(
-    store: Store, address: Address, monkeypatch: pytest.MonkeyPatch
+    store: Writer, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = store.engine.dialect.do_commit
     lost: list[int] = []
@@ -521,15 +531,15 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(
     monkeypatch.undo()
     propose_and_record(store, 2, FIT, 2, 0.1)
     assert lost
-    assert [each.birth for each in Reader(address).candidates()] == [1, 2]
+    assert [each.birth for each in Database(address).reader().candidates()] == [1, 2]
 
 
 @SERVER
-def test_who_lost_the_run_with_its_connection_writes_nothing_more(store: Store, address: Address) -> None:
+def test_who_lost_the_run_with_its_connection_writes_nothing_more(store: Writer, address: Address) -> None:
     propose(store, 1)
     assert store._lock is not None
     store._lock.release()
-    owner = Store.take_over(address)
+    owner = Database(address).own()
     disconnect(address)
     with pytest.raises(TakenOver):
         propose(store, 2)

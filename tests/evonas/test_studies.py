@@ -14,10 +14,10 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.session import Session
-from evonas.store.database import Address
-from evonas.store.queries import Reader
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.reader import Reader
 from evonas.store.records import Candidate
-from evonas.store.store import Store
 from evonas.studies.bench import IDENTITY, BenchRow, bench, best_execution
 from evonas.studies.funnel import funnel
 from evonas.studies.noise import measure_noise
@@ -48,7 +48,7 @@ def recorded(tmp_path: Path, tiny: dict[str, Any]) -> Reader:
     losses_at = [{"loss": {"steps": steps}} for steps in (2, 3)]
     config = parse_config(json.dumps({**tiny, "gates": ["finite", *losses_at]}))
     address = Address.of_file(tmp_path / "run.db", "run", tmp_path)
-    store = Store.create(address, config, {})
+    store = Database(address).create(config, {})
     last = config.recipe.steps
     for purpose, seed, more in (("baseline", 0, 0.125), ("rerank", 1, -0.125)):  # the mean over its seeds is FULL
         looks = tuple(Point(proxy, last, accuracy + more, 1.0) for proxy, accuracy in FULL.items())
@@ -75,7 +75,7 @@ def recorded(tmp_path: Path, tiny: dict[str, Any]) -> Reader:
     for birth, outcome in enumerate(audits, start=1):
         store.record_beside("audit", "x", 0, Evaluation(outcome), birth=birth)
     store.close()
-    return Reader(address)
+    return Database(address).reader()
 
 
 def test_the_funnel_counts_what_each_gate_asked_stopped_spent_and_saved(recorded: Reader) -> None:

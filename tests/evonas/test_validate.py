@@ -11,7 +11,8 @@ import torch
 import evonas
 from evonas.final import fresh_seeds
 from evonas.search_space.errors import InputError
-from evonas.store.queries import Reader
+from evonas.store.database import Database
+from evonas.store.dump import dump
 from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Fitness
@@ -66,12 +67,12 @@ def test_a_search_reads_no_test_image_and_validate_reads_them_all(
 
 
 def test_the_best_of_the_final_table_is_judged_beside_the_baseline(folder: Path) -> None:
-    run, before = evonas.open_run(folder), list(Reader.open(folder).dump())
+    run, before = evonas.open_run(folder), list(dump(Database.open(folder).reader()))
     best = next(row.birth for row in run.final_table() if row.birth)
     rows = evonas.validate(folder, seeds=2)
     assert {(row.birth, row.name) for row in rows} == {(best, None), (None, "BN-ReLU")}
     assert {row.seeds for row in rows} == {2}
-    told = Reader.open(folder).evaluations("validate")
+    told = Database.open(folder).reader().evaluations("validate")
     used = {run.config.seed, *fresh_seeds(run.config)}
     assert not {each.seed for each in told} & used
     for each in told:  # what a worker answers to the test images, not to others
@@ -83,15 +84,15 @@ def test_the_best_of_the_final_table_is_judged_beside_the_baseline(folder: Path)
         assert each.evaluation.outcome == answers[0] != answers[1]
     assert evonas.open_run(folder).finished
     assert evonas.open_run(folder).final_table() == run.final_table()
-    after = list(Reader.open(folder).dump())
+    after = list(dump(Database.open(folder).reader()))
     assert [row for row in after if row.get("purpose") != "validate"] == before
 
 
 def test_what_was_judged_is_not_trained_again(folder: Path) -> None:
     once = evonas.validate(folder, seeds=1)
-    counts = len(Reader.open(folder).evaluations("validate"))
+    counts = len(Database.open(folder).reader().evaluations("validate"))
     assert evonas.validate(folder, seeds=1) == once
-    assert len(Reader.open(folder).evaluations("validate")) == counts
+    assert len(Database.open(folder).reader().evaluations("validate")) == counts
     other = evonas.open_run(folder).top(3)[-1].birth
     assert {row.birth for row in evonas.validate(folder, [other], seeds=1)} == {other, None}  # what was asked alone
     assert evonas.validate(folder, seeds=1) == once
@@ -106,7 +107,7 @@ def test_a_search_that_chose_nothing_opens_no_test_image(tmp_path: Path, tiny: d
     assert run.top() == []
     with pytest.raises(InputError, match="the search chose no candidate; name one by its birth"):
         evonas.validate(tmp_path / "run")
-    assert Reader.open(tmp_path / "run").evaluations("validate") == []
+    assert Database.open(tmp_path / "run").reader().evaluations("validate") == []
 
 
 def test_until_a_search_has_ended_its_test_images_stay_sealed(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Alembic's entry: the connection is handed over by evonas.store.store, never configured here."""
+"""Alembic's entry: the connection is handed over by evonas.store.writer, never configured here."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""The store owns the state of a run: opening, ownership, and the transitions that a driver makes."""
+"""The store owns the state of a run: the transitions that its one driver makes."""
 
 import json
 import logging
@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, inspect, select, update
-from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from evonas.config import Config
-from evonas.search_space.errors import InputError
+from evonas.config import BASELINE, Config
 from evonas.search_space.graph import Graph
 from evonas.store import tables
-from evonas.store.database import Address, build_file, build_schema, find_run, has_run, open_engine
-from evonas.store.ownership import Lock, check_schema, own, this_driver
-from evonas.store.records import Candidate, State, columns, rows_of, state_after
+from evonas.store.ownership import Lock, this_driver
+from evonas.store.records import RETRAINING, Candidate, Event, Purpose, State, columns, rows_of, state_after
 from evonas.workers.outcome import Evaluation
 
 FLUSH_SECONDS = 0.05  # what a driver's death may cost; it is done again, and comes out the same
@@ -29,6 +27,17 @@ Rows = defaultdict[Table, list[dict[str, Any]]]
 _log = logging.getLogger("evonas")
 
 
+_ADVANTAGE = """
+UPDATE evaluation SET advantage = (
+    SELECT avg(s.value - b.value) FROM score s
+    JOIN evaluation r ON r.run = s.run AND r.purpose = :purpose AND r.seed = :seed AND r.name = :baseline
+        AND r.verdict = 'fitness'
+    JOIN score b ON b.run = r.run AND b.evaluation = r.id AND b.proxy = s.proxy AND b.objective = 'accuracy'
+    WHERE s.run = evaluation.run AND s.evaluation = evaluation.id AND s.objective = 'accuracy'
+) WHERE run = :run AND purpose = :purpose AND seed = :seed AND verdict = 'fitness' AND advantage IS NULL
+"""
+
+
 class StoreError(Exception):
     """The run cannot be written any more: the disk is full, the file is gone. What was recorded stays."""
 
@@ -37,9 +46,10 @@ class TakenOver(StoreError):
     """Another driver owns the run now; nothing more may be written."""
 
 
-class Store:
-    """The one writer of a run. Holds a lock that the system releases when the process dies; every write checks that the
-    run's epoch is still this driver's, and raises TakenOver otherwise.
+class Writer:
+    """Writes a run as its one driver; `Database.create` and `Database.own` make it. It holds a lock that the system
+    releases when the process dies. Every write checks that the run's epoch is still this driver's, and raises TakenOver
+    otherwise.
 
     Proposals and outcomes are gathered, and written by `flush` in one transaction, in which each is whole or absent.
     """
@@ -60,16 +70,13 @@ class Store:
             self._evaluations: int = connection.execute(last).scalar() or 0
             front = connection.execute(select(f.birth).where(f.run == run)).scalars()
             self._front = self._written_front = frozenset(front)
-            writes = select(tables.run.c.writes).where(tables.run.c.id == run)
-            self._writes: int = connection.execute(writes).scalar_one()
+            state = select(tables.run.c.writes, tables.run.c.finished).where(tables.run.c.id == run)
+            self._writes, finished = connection.execute(state).one()
+            self._finished = finished is not None
 
     @classmethod
-    def create(cls, address: Address, config: Config, versions: dict[str, str]) -> "Store":
-        """A new run in a database that is new or evonas' own."""
-        name = address.run or address.folder.name
-        if has_run(address, name):
-            raise InputError(f"{address.where}#{name}: this run exists; resume it, or choose another name")
-        lock = own(address, name)
+    def begin(cls, engine: Engine, lock: Lock, name: str, config: Config, versions: dict[str, str]) -> "Writer":
+        """A new run."""
         row = {
             "name": name,
             "config": config.model_dump_json(),
@@ -78,48 +85,23 @@ class Store:
             "versions": json.dumps(versions),
             "created": time.time(),
         }
-        try:
-            if address.is_file and not address.path.exists():
-                build_file(address.path)
-            engine = open_engine(address, writable=True)
-            if address.is_file or inspect(engine).has_table(tables.VERSION_TABLE):
-                check_schema(address)
-            else:
-                build_schema(engine)
-            with engine.begin() as connection:
-                run = connection.execute(insert(tables.run).values(row)).inserted_primary_key
-                assert run is not None
-        except DatabaseError as error:
-            lock.release(remove=True)
-            raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
-        except BaseException:
-            lock.release(remove=True)
-            raise
-        store = cls(engine, int(run[0]), 1, lock)
-        store.event("started", this_driver())
-        return store
+        with engine.begin() as connection:
+            run = connection.execute(insert(tables.run).values(row)).inserted_primary_key
+            assert run is not None
+        writer = cls(engine, int(run[0]), 1, lock)
+        writer.event(Event.STARTED, this_driver())
+        return writer
 
     @classmethod
-    def take_over(cls, address: Address, *, to: str = "resumed") -> "Store":
-        """Own an existing run: to go on with it or, "validating", beside it. Raises InputError with host and process of
-        the driver that owns it now."""
-        check_schema(address)
-        with open_engine(address, writable=False).connect() as connection:
-            row = find_run(connection, address.run, address.where)
-        lock = own(address, row.name)
-        engine = open_engine(address, writable=True)
-        mine = tables.run.c.id == row.id
-        try:
-            with engine.begin() as connection:
-                now = {"epoch": tables.run.c.epoch + 1} | ({"finished": None} if to == "resumed" else {})
-                connection.execute(update(tables.run).where(mine).values(now))
-                epoch = connection.execute(select(tables.run.c.epoch).where(mine)).scalar_one()
-        except DatabaseError as error:
-            lock.release()
-            raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
-        store = cls(engine, row.id, epoch, lock)
-        store.event(to, this_driver())
-        return store
+    def take_over(cls, engine: Engine, lock: Lock, run: int, purpose: Event) -> "Writer":
+        """An existing run: go on with it, or record beside it."""
+        mine = tables.run.c.id == run
+        with engine.begin() as connection:
+            connection.execute(update(tables.run).where(mine).values(epoch=tables.run.c.epoch + 1))
+            epoch = connection.execute(select(tables.run.c.epoch).where(mine)).scalar_one()
+        writer = cls(engine, run, epoch, lock)
+        writer.event(purpose, this_driver())
+        return writer
 
     def propose(self, candidate: Candidate) -> None:
         """A candidate that a worker will evaluate, or that has its outcome already: then `record` follows."""
@@ -144,18 +126,24 @@ class Store:
             self._unwritten[birth]["state"] = state
         else:
             self._decided.append({"of": birth, "now": state})
-        found_by = None if inherits else advantage
+        listed = None if inherits else advantage  # queries list each function once
         self._rows[tables.candidate_op] += [
-            {"run": self.run, "op": op, "birth": birth, "advantage": found_by}
+            {"run": self.run, "op": op, "birth": birth, "advantage": listed}
             for op in sorted({node.op for node in graph.canonical().nodes})
         ]
         self._add(
-            evaluation, layer=graph.formula, purpose="search", seed=seed, birth=birth, seq=seq, advantage=advantage
+            evaluation,
+            layer=graph.formula,
+            purpose=Purpose.SEARCH,
+            seed=seed,
+            birth=birth,
+            seq=seq,
+            advantage=advantage,
         )
 
     def record_beside(
         self,
-        purpose: str,
+        purpose: Purpose,
         formula: str,
         seed: int,
         evaluation: Evaluation,
@@ -164,7 +152,8 @@ class Store:
         name: str | None = None,
         advantage: float | None = None,
     ) -> None:
-        """An evaluation beside the search: a baseline, an audit, of the rerank, or on the test images."""
+        """An evaluation beside the search. The advantage of a retraining is that over BN-ReLU's of the same purpose and
+        seed, whichever is recorded first."""
         self._add(evaluation, layer=formula, purpose=purpose, seed=seed, birth=birth, name=name, advantage=advantage)
         self.flush()
 
@@ -173,20 +162,23 @@ class Store:
         self._front = frozenset(births)
 
     def finish(self) -> None:
-        """Every record is made."""
+        """Every record is made. A finished run stays finished, whoever opens it again."""
         self.flush()
+        if self._finished:
+            return
         mine = tables.run.c.id == self.run
         self._write(lambda connection: connection.execute(update(tables.run).where(mine).values(finished=time.time())))
-        self.event("finished", this_driver())
+        self._finished = True
+        self.event(Event.FINISHED, this_driver())
 
-    def event(self, kind: str, message: str) -> None:
+    def event(self, kind: Event, message: str) -> None:
         row = {"run": self.run, "epoch": self.epoch, "at": time.time(), "kind": kind, "message": message}
         self._rows[tables.event].append(row)
         self.flush()
 
     @property
     def seconds_to_flush(self) -> float:
-        """Until what was gathered is due."""
+        """Seconds until what was gathered is due."""
         if len(self._unwritten) + len(self._decided) >= FLUSH_CANDIDATES:
             return 0.0
         return max(0.0, self._flushed + FLUSH_SECONDS - time.monotonic())
@@ -197,14 +189,14 @@ class Store:
         if not any(self._rows.values()) and not self._decided and self._front == self._written_front:
             return
         rows, decided, front = self._rows, self._decided, self._front
-        # what cannot be written is forgotten whole: nothing that is written later may refer to it
+        # What cannot be written is forgotten whole, so that nothing that is written later refers to it.
         self._rows, self._decided, self._front = defaultdict(list), [], self._written_front
         self._unwritten.clear()
         try:
             self._write(lambda connection: self._write_all(connection, rows, decided, front))
         except TakenOver:
             if self._lock is not None:
-                self._lock.release()  # a server may have given it again
+                self._lock.release()  # after a lost connection, a server may have granted it again
             self._keep_as_superseded(rows)
             raise
         self._front = self._written_front = front
@@ -215,6 +207,10 @@ class Store:
         for table in tables.metadata.sorted_tables:  # candidates before what refers to them
             if rows[table]:
                 connection.execute(insert(table), rows[table])
+        for purpose, seed in {(row["purpose"], row["seed"]) for row in rows[tables.evaluation]}:
+            if purpose in RETRAINING:
+                these = {"run": self.run, "purpose": purpose, "seed": seed, "baseline": BASELINE}
+                connection.execute(text(_ADVANTAGE), these)
         if decided:
             c = tables.candidate.c
             this = (c.run == self.run) & (c.birth == bindparam("of"))
@@ -227,7 +223,7 @@ class Store:
                 connection.execute(insert(tables.front).values(run=self.run, birth=birth))
 
     def _write(self, work: Callable[[Connection], Any]) -> None:
-        """One transaction of the owner. A server that is gone is waited for."""
+        """One transaction of the owner. It waits for a server that is gone."""
         deadline, tries = time.monotonic() + RECONNECT_SECONDS, 0
         while not self._written(
             work, again=tries > 0, last=time.monotonic() > deadline or (tries > 0 and self.should_stop())
@@ -241,7 +237,7 @@ class Store:
             if again and self._lock is not None and not self._lock.renew() and self._is_mine():
                 if last:
                     raise TakenOver("another driver holds the run since the database was gone")
-                return False  # by one that has yet to notice that the run is not its own
+                return False  # its holder has yet to notice that the run is not its own
             with self.engine.begin() as connection:
                 if self._claim(connection, again=again):
                     work(connection)
@@ -267,25 +263,25 @@ class Store:
         mine = (c.id == self.run) & (c.epoch == self.epoch) & (c.writes == self._writes)
         if connection.execute(update(tables.run).where(mine).values(writes=self._writes + 1)).rowcount == 1:
             return True
-        found = connection.execute(select(c.epoch, c.writes).where(c.id == self.run)).first()
-        if again and found == (self.epoch, self._writes + 1):
+        stored = connection.execute(select(c.epoch, c.writes).where(c.id == self.run)).first()
+        if again and stored == (self.epoch, self._writes + 1):
             return False
         raise TakenOver(f"another driver has taken the run over since epoch {self.epoch}")
 
     def _keep_as_superseded(self, rows: Rows) -> None:
-        """What this driver's workers still found out: beside the run, which another driver owns."""
+        """Records, beside the run that another driver owns, what this driver's workers still found out."""
         evaluations, e = rows[tables.evaluation], tables.evaluation.c
         if not evaluations:
             return
         with self.engine.begin() as connection:
             lowest = connection.execute(select(func.min(e.id)).where(e.run == self.run)).scalar() or 0
             new = {row["id"]: min(lowest, 0) - n for n, row in enumerate(evaluations, start=1)}
-            late = {"purpose": "superseded", "seq": None, "birth": None}
+            late = {"purpose": Purpose.SUPERSEDED, "seq": None, "birth": None}
             connection.execute(insert(tables.evaluation), [{**r, **late, "id": new[r["id"]]} for r in evaluations])
             for table in (tables.score, tables.point, tables.measurement):
                 if rows[table]:
-                    found = [{**r, "evaluation": new[r["evaluation"]]} for r in rows[table]]
-                    connection.execute(insert(table), found)
+                    renumbered = [{**r, "evaluation": new[r["evaluation"]]} for r in rows[table]]
+                    connection.execute(insert(table), renumbered)
 
     def discard(self) -> None:
         """Forget a run that has neither a baseline nor a candidate, and let it go. The database stays: another driver
@@ -301,10 +297,10 @@ class Store:
         if self._lock is None:
             return
         try:
-            with suppress(StoreError):  # it was raised where it could be told
+            with suppress(StoreError):  # already reported by the failed write
                 self.flush()
             if self.engine.dialect.name == "sqlite":
-                with suppress(OperationalError), self.engine.connect() as connection:  # a reader is there: its turn
+                with suppress(OperationalError), self.engine.connect() as connection:  # a reader keeps the log
                     connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
                     connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
         finally:

@@ -1,0 +1,77 @@
+"""A run as plain values, one row after the other: equal logical dumps are the same run."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import select
+
+from evonas.store import tables
+from evonas.store.reader import Reader
+from evonas.store.records import Purpose, Trained, columns, verdict_of
+from evonas.workers.outcome import Crash, Fitness, Rejection
+
+LOGICAL = (
+    *("birth", "graph", "formula", "digest", "fingerprint", "family", "parent", "operator", "equal_to", "seen"),
+    *("batch_dependent", "live_nodes", "state", "seq", "advantage"),
+)
+
+
+def dump(reader: Reader, logical_only: bool = True) -> Iterator[dict[str, Any]]:
+    """All records. The logical ones are without times, hosts, memory, epochs and events."""
+    versions = {} if logical_only else {"versions": reader.versions}
+    yield {"run": reader.config.name, "config": reader.config.model_dump(mode="json")} | versions
+    for record, trained in reader.searched():
+        row = {name: getattr(record, name) for name in LOGICAL}
+        yield {**row, **({} if trained is None else _evaluation(trained, logical_only))}
+    for purpose in (Purpose.BASELINE, Purpose.AUDIT, Purpose.RERANK, Purpose.VALIDATE):
+        rows = [
+            {"purpose": purpose, "birth": t.birth, "name": t.name, "formula": t.formula, "seed": t.seed}
+            | _evaluation(t, logical_only)
+            for t in reader.evaluations(purpose)
+        ]
+        yield from sorted(rows, key=lambda row: (row["birth"] or 0, row["name"] or "", row["seed"]))
+    if not logical_only:
+        e = tables.event.c
+        with reader.engine.connect() as connection:
+            query = select(e.kind, e.message, e.epoch, e.at).where(e.run == reader.run).order_by(e.id)
+            yield from (
+                {"event": kind, "message": message, "epoch": epoch, "at": at}
+                for kind, message, epoch, at in connection.execute(query)
+            )
+
+
+def _evaluation(trained: Trained, logical_only: bool) -> dict[str, Any]:
+    """An evaluation: outcome, curves, measurements, and, unless only the logical part is asked for, what depends on the
+    machine and its speed."""
+    evaluation, outcome = trained.evaluation, trained.evaluation.outcome
+    row: dict[str, Any] = {"verdict": verdict_of(outcome)}
+    match outcome:
+        case Fitness(accuracy, step_seconds, saved_mb):
+            row |= {"accuracy": accuracy, "saved_mb": saved_mb}
+            row |= {} if logical_only else {"step_seconds": step_seconds}
+        case Rejection(gate, proxy, value, threshold, step):
+            row |= {"gate": gate, "proxy": proxy, "value": value, "threshold": threshold, "step": step}
+        case Crash(kind, message):
+            row |= {"gate": kind} | ({} if logical_only else {"message": message})
+    points = sorted(evaluation.points, key=lambda p: (p.repeat, p.proxy, p.step))
+    row["points"] = [[p.proxy, p.step, p.accuracy, p.loss, p.repeat] for p in points]
+    row["measurements"] = [columns(each) for each in evaluation.measurements]
+    for measured in row["measurements"] if logical_only else ():
+        del measured["seconds"]
+    if not logical_only:
+        row |= {"seconds": evaluation.seconds, "memory_mb": evaluation.memory_mb, "host": evaluation.host}
+        row |= {"conditions": evaluation.conditions, "attempts": evaluation.attempts}
+        row |= {"epoch": trained.epoch, "at": trained.at}
+    return row
+
+
+def jsonable(value: Any) -> Any:
+    """JSON has no infinity: it is written as the text "inf"."""
+    if isinstance(value, dict):
+        return {key: jsonable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

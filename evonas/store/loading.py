@@ -1,0 +1,111 @@
+"""Rows of one run's tables, joined and checked, as records."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, select
+
+from evonas.store import tables
+from evonas.store.records import Record, Trained
+from evonas.store.stored import Door
+
+PORTION = 500  # rows that are asked for by their keys: every database takes so many
+PARTS = (tables.score, tables.point, tables.measurement)
+_WIDTH = len(tables.candidate.columns)
+
+
+class Loader:
+    """Reads what other queries have chosen; every row passes the door."""
+
+    def __init__(self, run: int, door: Door) -> None:
+        self.run = run
+        self.door = door
+
+    def records(self, connection: Connection, *where: Any) -> Iterator[Record]:
+        """Candidates with their outcomes in the search, by birth."""
+        c, e = tables.candidate, tables.evaluation
+        outcome_of = (e.c.run == c.c.run) & (e.c.birth == c.c.birth) & (e.c.purpose == "search")
+        query = select(c, e).outerjoin(e, outcome_of).where(c.c.run == self.run, *where).order_by(c.c.birth)
+        rows = connection.execute(query).all()
+        number = _WIDTH + list(e.columns).index(e.c.id)
+        scores = self._scores(connection, [row[number] for row in rows if row[number] is not None])
+        names = [column.name for column in e.columns]
+        for row in rows:
+            values = self.door.candidate(row[:_WIDTH])
+            if row[number] is None:
+                yield Record(**values, seq=None, advantage=None, outcome=None)
+                continue
+            self.door.check(e, row[_WIDTH:])
+            evaluation = dict(zip(names, row[_WIDTH:], strict=True))
+            mine = scores.get(evaluation["id"], {})
+            yield Record(
+                **values,
+                seq=evaluation["seq"],
+                advantage=evaluation["advantage"],
+                outcome=self.door.outcome(evaluation, mine),
+                accuracy=mine.get("accuracy", {}),
+                seconds=evaluation["seconds"],
+                host=evaluation["host"],
+            )
+
+    def in_order(self, connection: Connection, births: Sequence[int]) -> list[Record]:
+        """The records of these births, in this order."""
+        records: dict[int, Record] = {}
+        for start in range(0, len(births), PORTION):
+            some = tables.candidate.c.birth.in_(births[start : start + PORTION])
+            records |= {each.birth: each for each in self.records(connection, some)}
+        for birth in births:
+            if birth not in records:
+                self.door.refuse(f"birth {birth!s:.40}", "other tables name it, and it is not there")
+        return [records[birth] for birth in births]
+
+    def trained(self, connection: Connection, *where: Any) -> list[Trained]:
+        """Evaluations of any purpose, in the order of their recording."""
+        c = tables.evaluation.c
+        query = select(tables.evaluation).where(c.run == self.run, *where).order_by(c.id)
+        rows = connection.execute(query).all()
+        parts = self.parts(connection, rows)
+        return [
+            Trained(
+                *(self.door.purpose(r), r.birth, r.name, r.layer, r.seed),
+                *(self.door.evaluation(r, parts[r.id]), r.advantage, r.epoch, r.at),
+            )
+            for r in rows
+        ]
+
+    def parts(
+        self, connection: Connection, evaluations: Sequence[Row[Any]], of: Sequence[Table] = PARTS
+    ) -> dict[int, dict[str, list[Any]]]:
+        """Evaluation -> table -> rows, after a check of the evaluations' own rows."""
+        for row in evaluations:
+            self.door.check(tables.evaluation, row)
+        numbers = [row.id for row in evaluations]
+        parts: dict[int, dict[str, list[Any]]] = {number: defaultdict(list) for number in numbers}
+        for table in of:
+            for row in self._rows_of(connection, table, numbers):
+                parts[row.evaluation][table.name].append(row)
+        order = self.door.proxies
+        for each in parts.values():
+            each["score"].sort(key=lambda row: order[row.proxy])
+            each["point"].sort(key=lambda row: (row.repeat, row.step, order[row.proxy]))
+            each["measurement"].sort(key=lambda row: row.position)
+        return parts
+
+    def _scores(self, connection: Connection, numbers: Sequence[int]) -> dict[int, dict[str, dict[str, float]]]:
+        """Evaluation -> objective -> proxy -> value, the proxies in the config's order."""
+        order = self.door.proxies
+        scores: dict[int, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        for row in sorted(self._rows_of(connection, tables.score, numbers), key=lambda row: order[row.proxy]):
+            scores[row.evaluation][row.objective][row.proxy] = row.value
+        return scores
+
+    def _rows_of(self, connection: Connection, table: Table, numbers: Sequence[int]) -> Iterator[Any]:
+        """The checked rows of some evaluations."""
+        for start in range(0, len(numbers), PORTION):
+            some = table.c.evaluation.in_(numbers[start : start + PORTION])
+            for row in connection.execute(select(table).where(table.c.run == self.run, some)):
+                self.door.check(table, row)
+                if row.proxy or table is not tables.measurement:  # some gates measure on no proxy
+                    self.door.check_proxy(f"evaluation {row.evaluation}", row.proxy)
+                yield row

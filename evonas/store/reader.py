@@ -1,0 +1,356 @@
+"""What readers ask of a run. They open the database read-only and never block its writer."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Select, exists, func, select
+
+from evonas.config import BASELINE, Config
+from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.primitives import PRIMITIVES
+from evonas.store import loading, tables
+from evonas.store.address import Address
+from evonas.store.loading import Loader
+from evonas.store.records import (
+    RECENT,
+    Candidate,
+    Cost,
+    Event,
+    Pace,
+    Purpose,
+    Record,
+    Recorded,
+    State,
+    Trained,
+)
+from evonas.store.stored import Door, StoredRun
+from evonas.workers.outcome import Evaluation, Fitness, Outcome, Verdict
+
+
+class Reader:
+    """Read-only queries on one run; `Database.reader` opens one."""
+
+    def __init__(self, engine: Engine, address: Address, run: StoredRun) -> None:
+        self.engine = engine
+        self.address = address
+        self._stored = run
+        self._door = Door(address.where, address.is_file)
+        self.run: int = run.id
+        self.name: str = run.name
+        found_by_database = not address.is_file or address.folder == address.path.parent
+        if found_by_database and self._door.is_shared(run) and (made_in := _folder(run.versions.get("folder"))):
+            self.address = replace(address, folder=made_in)
+
+    @cached_property
+    def config(self) -> Config:
+        """Raises InputError where another version of evonas wrote what this one cannot read."""
+        return self._door.parse_config(self._stored)
+
+    @cached_property
+    def _load(self) -> Loader:
+        return Loader(self.run, replace(self._door, config=self.config))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return self._stored.versions
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended; it is asked anew."""
+        query = select(tables.run.c.finished).where(tables.run.c.id == self.run)
+        with self.engine.connect() as connection:
+            return connection.execute(query).scalar() is not None
+
+    @property
+    def evolved(self) -> bool:
+        """Whether all candidates are proposed and judged, so that only the retraining may be missing."""
+        e = tables.event.c
+        with self.engine.connect() as connection:
+            query = select(e.id).where(e.run == self.run, e.kind == Event.EVOLVED)
+            return connection.execute(query).first() is not None
+
+    def candidate(self, birth: int) -> Record:
+        """Raises InputError when there is no such birth."""
+        with self.engine.connect() as connection:
+            is_integer = 0 < birth < 2**63  # of a database
+            records = list(self._load.records(connection, tables.candidate.c.birth == birth)) if is_integer else []
+            if records:
+                return records[0]
+            last = connection.execute(
+                select(func.max(tables.candidate.c.birth)).where(tables.candidate.c.run == self.run)
+            ).scalar()
+        raise InputError(f"{self.name}: no birth {birth}; expected 1 to {last or 0}")
+
+    def candidates(self) -> list[Record]:
+        """All of them, by birth."""
+        with self.engine.connect() as connection:
+            return list(self._load.records(connection))
+
+    def searched(self) -> Iterator[tuple[Record, Trained | None]]:
+        """All candidates by birth, each with everything that the search measured of it; read in portions."""
+        c, e, last = tables.candidate.c, tables.evaluation.c, 0
+        while True:
+            births = last + 1, last + loading.PORTION
+            with self.engine.connect() as connection:
+                records = list(self._load.records(connection, c.birth.between(*births)))
+                of_search = e.purpose == Purpose.SEARCH, e.birth.between(*births)
+                trained = {each.birth: each for each in self._load.trained(connection, *of_search)}
+            if not records:
+                return
+            yield from ((record, trained.get(record.birth)) for record in records)
+            last += loading.PORTION
+
+    def proposals(self) -> Iterator[Candidate]:
+        """All candidates by birth, without their outcomes; read in portions. Births have no gap, and `seen` never falls
+        nor exceeds the outcomes that are there."""
+        c, e, door = tables.candidate.c, tables.evaluation.c, self._load.door
+        recorded = select(func.max(e.seq)).where(e.run == self.run)
+        birth, seen = 0, 0
+        while True:
+            query = select(tables.candidate).where(c.run == self.run, c.birth > birth)
+            with self.engine.connect() as connection:
+                rows = connection.execute(query.order_by(c.birth).limit(loading.PORTION)).all()
+                last = connection.execute(recorded).scalar()
+            outcomes = last if isinstance(last, int) else 0
+            if not rows:
+                return
+            for row in rows:
+                candidate = door.proposal(row)
+                if candidate.birth != birth + 1:
+                    door.refuse(f"birth {candidate.birth}", f"it follows birth {birth}")
+                if not seen <= candidate.seen <= outcomes:
+                    door.refuse(f"birth {candidate.birth}", f"it was proposed after {candidate.seen} outcomes")
+                yield candidate
+                birth, seen = candidate.birth, candidate.seen
+
+    def outcomes(self) -> Iterator[Recorded]:
+        """All outcomes of the search in their order; read in portions. Each is that of another candidate, which was
+        proposed before."""
+        c, e, door = tables.candidate.c, tables.evaluation.c, self._load.door
+        seq, judged = 0, bytearray()
+        while True:
+            query = select(tables.evaluation).where(e.run == self.run, e.seq > seq).order_by(e.seq)
+            with self.engine.connect() as connection:
+                rows = connection.execute(query.limit(loading.PORTION)).all()
+                parts = self._load.parts(connection, rows, (tables.score, tables.measurement))
+                births = [row.birth for row in rows]
+                seen_by = select(c.birth, c.seen).where(c.run == self.run, c.birth.in_(births))
+                seen = {row.birth: row.seen for row in connection.execute(seen_by)}
+            if not rows:
+                return
+            for row in rows:
+                here = f"evaluation {row.id}"
+                if row.seq != seq + 1 or row.purpose != Purpose.SEARCH:
+                    door.refuse(here, f"outcome {row.seq} of purpose '{row.purpose:.40}' follows outcome {seq}")
+                if seen.get(row.birth, row.seq) >= row.seq:
+                    door.refuse(here, f"birth {row.birth} was not proposed before outcome {row.seq}")
+                judged.extend(bytes(max(0, row.birth + 1 - len(judged))))
+                if judged[row.birth]:
+                    door.refuse(here, f"birth {row.birth} has two outcomes")
+                judged[row.birth], seq = 1, row.seq
+                evaluation = door.evaluation(row, parts[row.id])
+                yield Recorded(row.birth, row.seed, evaluation.outcome, evaluation.measurements, evaluation.seconds)
+
+    def outcome(self, birth: int) -> Outcome:
+        """The outcome of a birth that has one."""
+        evaluation = self.evaluation_of(birth)
+        if evaluation is None:
+            self._door.refuse(f"birth {birth}", "its outcome is inherited, and it is not there")
+        return evaluation.outcome
+
+    def top(self, n: int = 10, by: str | None = None, after: int | None = None) -> list[Record]:
+        """The best survivors: by advantage, or by the accuracy on one proxy; those after the birth `after` in this
+        order. Of equal ones the first."""
+        query, value = self._ranked(by)
+        birth = tables.evaluation.c.birth
+        if after is not None:
+            last = self.candidate(after)
+            at = last.advantage if by is None else last.accuracy.get(by)
+            if at is None:
+                raise InputError(f"{self.name}: birth {after} is none of the survivors")
+            query = query.where(value <= at)  # where the index is entered
+            query = query.where((value < at) | (birth > after))
+        with self.engine.connect() as connection:
+            births = list(connection.execute(query.limit(n)).scalars())
+            return self._load.in_order(connection, births)
+
+    def families(self, n: int = 10, by: str | None = None, after: int | None = None) -> list[Record]:
+        """The best survivor of each of the best families, ranked as `top` ranks; those after the birth `after`."""
+        query, _ = self._ranked(by)
+        query = query.add_columns(tables.candidate.c.family).execution_options(yield_per=loading.PORTION)
+        families: set[str] = set()
+        births: list[int] = []
+        with self.engine.connect() as connection:
+            is_after = after is None
+            for birth, family in connection.execute(query):
+                if is_after and family not in families:
+                    births.append(birth)
+                    if len(births) == n:
+                        break
+                families.add(family)
+                is_after = is_after or birth == after
+        if not is_after:
+            raise InputError(f"{self.name}: birth {after} is none of the survivors")
+        with self.engine.connect() as connection:
+            return self._load.in_order(connection, births)
+
+    def _ranked(self, by: str | None) -> tuple[Select[Any], ColumnElement[Any]]:
+        """The births of the survivors, best first, and the value that ranks them; of equal ones the first."""
+        evaluation, score = tables.evaluation.c, tables.score.c
+        mine = (tables.candidate.c.run == evaluation.run) & (tables.candidate.c.birth == evaluation.birth)
+        value: ColumnElement[Any]
+        if by is None:
+            query, value = select(evaluation.birth).where(evaluation.advantage.is_not(None)), evaluation.advantage
+        else:
+            proxies = list(self.config.proxies)
+            if by not in proxies:
+                raise InputError(f"{self.name}: no proxy '{by}'{did_you_mean(by, proxies)}")
+            of = (score.run == evaluation.run) & (score.evaluation == evaluation.id)
+            query, value = select(evaluation.birth).join(tables.score, of), score.value
+            query = query.where(score.run == self.run, score.objective == "accuracy", score.proxy == by)
+        query = query.join(tables.candidate, mine).where(tables.candidate.c.equal_to.is_(None))
+        query = query.where(evaluation.run == self.run, evaluation.purpose == Purpose.SEARCH)
+        return query.order_by(value.desc(), evaluation.birth), value
+
+    def front(self) -> list[Record]:
+        """The survivors that no other one dominates in the config's objectives, by advantage."""
+        query = select(tables.front.c.birth).where(tables.front.c.run == self.run)
+        with self.engine.connect() as connection:
+            records = self._load.in_order(connection, list(connection.execute(query).scalars()))
+        return sorted(records, key=lambda each: (-(each.advantage or 0.0), each.birth))
+
+    def find(
+        self, uses: Sequence[str] = (), lacks: Sequence[str] = (), *, batch_dependent: bool | None = None, n: int = 10
+    ) -> list[Record]:
+        """The best survivors whose live nodes use all of some operations and none of others."""
+        for op in (*uses, *lacks):
+            if op not in PRIMITIVES:
+                raise InputError(f"no operation '{op}'{did_you_mean(op, PRIMITIVES)}")
+        c, e = tables.candidate.c, tables.evaluation.c
+
+        def using(op: str) -> ColumnElement[bool]:
+            o = tables.candidate_op.alias().c
+            return exists().where(o.run == self.run, o.op == op, o.birth == c.birth)
+
+        query = select(c.birth).where(c.run == self.run)
+        if uses:
+            o = tables.candidate_op.c
+            query = query.join(tables.candidate_op, (o.run == c.run) & (o.birth == c.birth))
+            query = query.where(o.run == self.run, o.op == uses[0], o.advantage.is_not(None))
+            query = query.order_by(o.advantage.desc(), c.birth)
+        else:
+            query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
+            query = query.where(e.run == self.run, e.purpose == Purpose.SEARCH, e.advantage.is_not(None))
+            query = query.where(c.equal_to.is_(None)).order_by(e.advantage.desc(), c.birth)
+        query = query.where(*(using(op) for op in uses[1:]), *(~using(op) for op in lacks))
+        if batch_dependent is not None:
+            query = query.where(c.batch_dependent.is_(batch_dependent))
+        with self.engine.connect() as connection:
+            return self._load.in_order(connection, list(connection.execute(query.limit(n)).scalars()))
+
+    def lineage(self, birth: int) -> list[Record]:
+        """A candidate and its ancestors, the oldest first."""
+        self.candidate(birth)
+        c = tables.candidate.c
+        line = select(c.birth, c.parent).where(c.run == self.run, c.birth == birth).cte("line", recursive=True)
+        parents = select(c.birth, c.parent).where(c.run == self.run, c.birth == line.c.parent)
+        line = line.union_all(parents.where(c.birth < line.c.birth))  # a damaged line must end, too
+        with self.engine.connect() as connection:
+            return self._load.in_order(connection, sorted(connection.execute(select(line.c.birth)).scalars()))
+
+    def children(self, birth: int) -> list[int]:
+        """The births that are mutations of this one."""
+        c = tables.candidate.c
+        query = select(c.birth).where(c.run == self.run, c.parent == birth).order_by(c.birth)
+        with self.engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def evaluations(self, purpose: Purpose) -> list[Trained]:
+        """All evaluations of a purpose, in the order of their recording."""
+        with self.engine.connect() as connection:
+            return self._load.trained(connection, tables.evaluation.c.purpose == purpose)
+
+    def evaluation_of(self, birth: int) -> Evaluation | None:
+        """Everything that the search measured of a candidate."""
+        e = tables.evaluation.c
+        query = select(tables.evaluation).where(e.run == self.run, e.birth == birth, e.purpose == Purpose.SEARCH)
+        with self.engine.connect() as connection:
+            row = connection.execute(query).first()
+            return self._load.door.evaluation(row, self._load.parts(connection, [row])[row.id]) if row else None
+
+    def spread(self) -> dict[str, tuple[float, int]]:
+        """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and
+        their number; empty below two."""
+        accuracies = self.baseline_accuracies()
+        return {proxy: (stdev(each), len(each)) for proxy, each in accuracies.items() if len(each) > 1}
+
+    def baseline_accuracies(self) -> dict[str, list[float]]:
+        """Proxy -> BN-ReLU's accuracies on the validation images, one for each seed that it was trained with so far."""
+        accuracies: dict[str, list[float]] = {proxy: [] for proxy in self.config.proxies}
+        for purpose in (Purpose.BASELINE, Purpose.RERANK):
+            for each in self.evaluations(purpose):
+                if each.name == BASELINE and isinstance(each.evaluation.outcome, Fitness):
+                    for point in each.evaluation.points:  # one of each of the recipe's seeds
+                        if point.step == self.config.recipe.steps:
+                            accuracies[point.proxy].append(point.accuracy)
+        return accuracies
+
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Candidates by state, and those stopped by gate (or lost, by kind of crash)."""
+        c, e = tables.candidate.c, tables.evaluation.c
+        by_state = select(c.state, func.count()).where(c.run == self.run).group_by(c.state)
+        of_search = (e.run == self.run) & (e.purpose == Purpose.SEARCH)
+        stopped = select(e.gate, func.count()).where(of_search, e.gate.is_not(None)).group_by(e.gate)
+        with self.engine.connect() as connection:
+            states = connection.execute(by_state).all()
+            gates = connection.execute(stopped).all()
+        check = self._door.one_of
+        by_name = {str(check(State, str(state), f"{n} candidates")): n for state, n in states}
+        return by_name, {str(gate): n for gate, n in gates}
+
+    def pace(self) -> Pace:
+        """How fast the search goes since its driver started."""
+        e, v = tables.evaluation.c, tables.event.c
+        fits = (e.purpose == Purpose.SEARCH) & (e.verdict == Verdict.FITNESS)
+        # An inherited outcome takes no time.
+        full = (e.run == self.run) & (e.seconds > 0) & ((e.purpose == Purpose.BASELINE) | fits)
+        started = v.kind.in_((Event.STARTED, Event.RESUMED))
+        number = self._number
+        with self.engine.connect() as connection:
+            start = number(connection.execute(select(func.max(v.at)).where(v.run == self.run, started)).scalar())
+            recent = (e.run == self.run) & (e.at >= start) & (e.purpose == Purpose.SEARCH)
+            query = select(func.max(e.at), func.count(), func.sum(e.seconds)).where(recent)
+            last, count, spent = connection.execute(query).one()
+            mean = connection.execute(select(func.avg(e.seconds)).where(full)).scalar()
+        since = max(0.0, time.time() - start)
+        return Pace(max(0.0, number(last or start) - start), count, number(spent or 0.0), number(mean or 0.0), since)
+
+    def costs(self) -> dict[bool, Cost]:
+        """The cost of the newest outcomes, by whether their candidate has a parent."""
+        c, e = tables.candidate.c, tables.evaluation.c
+        newest = select(func.max(e.seq)).where(e.run == self.run).scalar_subquery()
+        has_parent = c.parent.is_not(None)
+        query = select(has_parent, func.count(), func.sum(e.seconds)).where(e.run == self.run, e.seq > newest - RECENT)
+        query = query.join(tables.candidate, (c.run == e.run) & (c.birth == e.birth)).group_by(has_parent)
+        with self.engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return {bool(kind): Cost(count, self._number(seconds)) for kind, count, seconds in rows}
+
+    def _number(self, value: object) -> float:
+        """A time that the database has computed."""
+        if not isinstance(value, int | float):
+            self._door.refuse(f"run {self.run}", "a time of its records is no number")
+        return float(value)
+
+
+def _folder(path: str | None) -> Path | None:
+    """The folder that a run says it was made in, if it is there."""
+    try:
+        return Path(path) if path and Path(path).is_dir() else None
+    except (OSError, ValueError):  # no path at all
+        return None

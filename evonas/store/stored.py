@@ -1,0 +1,234 @@
+"""The one door by which stored rows become values. Another program, a bad disk or a person may have changed them: each
+is checked, as a config is, and what does not fit is one line that names the row."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import ValidationError
+from sqlalchemy import Column, Row, Table
+
+from evonas.config import Config
+from evonas.search_space.errors import InputError, did_you_mean
+from evonas.store import tables
+from evonas.store.records import Candidate, Operator, Purpose, State
+from evonas.workers.outcome import (
+    DIVERGED,
+    Crash,
+    CrashKind,
+    Evaluation,
+    Fitness,
+    Measurement,
+    Outcome,
+    Point,
+    Rejection,
+    Verdict,
+)
+
+E = TypeVar("E", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A row of the table of runs."""
+
+    id: int
+    name: str
+    config: str  # JSON
+    versions: dict[str, str]
+    seed: int
+    created: float  # Unix seconds
+    finished: float | None
+
+
+@dataclass
+class Door:
+    """Checks the rows of one run. `where` names the database in messages."""
+
+    where: str
+    is_file: bool = True
+    config: Config | None = None
+    _signatures: dict[Table, set[tuple[type, ...]]] = field(default_factory=lambda: defaultdict(set))
+
+    def refuse(self, row: str, reason: str) -> NoReturn:
+        what = "file" if self.is_file else "database"
+        raise InputError(f"{self.where}: {row}: {reason}; the {what} is damaged") from None
+
+    # ------------------------------------------------------------------------- rows
+
+    def check(self, table: Table, row: Sequence[Any]) -> None:
+        """Every value of a whole row has its column's type. Rows of types that were seen before cost a look-up."""
+        signature = tuple(map(type, row))
+        if signature not in self._signatures[table]:
+            for column, value in zip(table.columns, row, strict=True):
+                if type(value) not in _types(column):
+                    kind = "NULL" if value is None else type(value).__name__
+                    self.refuse(_name(table, row), f"{column.name} is {kind}, not {_kind(column)}")
+            self._signatures[table].add(signature)
+
+    def one_of(self, kind: type[E], value: str, row: str) -> E:
+        try:
+            return kind(value)
+        except ValueError:
+            self.refuse(row, f"{kind.__name__.lower()} '{value:.40}' is unknown{did_you_mean(value, list(kind))}")
+
+    def run(self, row: Row[Any]) -> StoredRun:
+        self.check(tables.run, row)
+        here = f"run {row.id}"
+        if not row.name or "/" in row.name or "\0" in row.name:
+            self.refuse(here, f"its name is {row.name!r:.40}, which no folder has")
+        versions = self._mapping(row.versions, here, "versions")
+        return StoredRun(
+            *(row.id, row.name, row.config, {str(key): str(value) for key, value in versions.items()}),
+            *(row.seed, row.created, row.finished),
+        )
+
+    def parse_config(self, run: StoredRun) -> Config:
+        """Raises InputError, too, where another version of evonas wrote what this one cannot read."""
+        self._mapping(run.config, f"run {run.id}", "config")
+        try:
+            return Config.model_validate_json(run.config)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key, reason = ".".join(map(str, first["loc"])), f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            key, reason = "config", str(error).split("\n")[0]
+        raise InputError(
+            f"{self.where}: written by evonas {run.versions.get('evonas')}, whose config this version cannot read: "
+            f"{key}: {reason[:200]}"
+        )
+
+    def is_shared(self, run: StoredRun) -> bool:
+        """Whether the config keeps its records in a database of its own choice, not in the run's folder."""
+        store = self._mapping(run.config, f"run {run.id}", "config").get("store", {})
+        return isinstance(store, dict) and store.get("url") is not None
+
+    def _mapping(self, text: str, row: str, column: str) -> dict[str, Any]:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            self.refuse(row, f"{column} is no JSON")
+        if not isinstance(value, dict):
+            self.refuse(row, f"{column} is no JSON object")
+        return value
+
+    # ------------------------------------------------------------------------- values
+
+    def candidate(self, row: Sequence[Any]) -> dict[str, Any]:
+        """The fields of a candidate and its state, from a whole row. Ancestors are older, so that no lineage is a
+        circle."""
+        self.check(tables.candidate, row)
+        values = dict(zip(_CANDIDATE, row, strict=True))
+        del values["run"]
+        birth, here = values["birth"], f"birth {values['birth']}"
+        for name in ("parent", "equal_to"):
+            older = values[name]
+            if older is not None and not 0 < older < birth:
+                self.refuse(here, f"{name} is birth {older}, which is not older")
+        if not 0 <= values["seen"] < birth:
+            self.refuse(here, f"it was proposed after {values['seen']} outcomes, and fewer candidates")
+        values["operator"] = self.one_of(Operator, values["operator"], here)
+        values["state"] = self.one_of(State, values["state"], here)
+        return values
+
+    def proposal(self, row: Sequence[Any]) -> Candidate:
+        values = self.candidate(row)
+        del values["state"]
+        return Candidate(**values)
+
+    def outcome(self, row: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> Outcome:
+        """The outcome of an evaluation whose row was checked."""
+        here = f"evaluation {row['id']}"
+        verdict = self.one_of(Verdict, row["verdict"], here)
+        needed = _NEEDED[verdict]
+        for name in needed:
+            if row[name] is None:
+                self.refuse(here, f"{name} of a {verdict} is NULL")
+        match verdict:
+            case Verdict.FITNESS:
+                self._check_scores(here, scores)
+                return Fitness(**{name: dict(values) for name, values in scores.items()})
+            case Verdict.REJECTION:
+                if row["gate"] != DIVERGED and row["gate"] not in self._gates:
+                    self.refuse(here, f"gate '{row['gate']:.40}' is none of the config's")
+                if row["proxy"]:
+                    self.check_proxy(here, row["proxy"])
+                return Rejection(*(row[name] for name in needed))
+            case Verdict.CRASH:
+                return Crash(self.one_of(CrashKind, row["gate"], here), row["message"])
+
+    def evaluation(self, row: Row[Any], parts: Mapping[str, Sequence[Any]]) -> Evaluation:
+        """An evaluation with its rows of other tables, all of them checked."""
+        scores: dict[str, dict[str, float]] = defaultdict(dict)
+        for each in parts["score"]:
+            scores[each.objective][each.proxy] = each.value
+        return Evaluation(
+            self.outcome(row._asdict(), scores),
+            tuple(
+                Measurement(m.gate, m.proxy, m.value, m.threshold, m.step, m.passed, m.seconds)
+                for m in parts["measurement"]
+            ),
+            tuple(Point(p.proxy, p.step, p.accuracy, p.loss, p.repeat) for p in parts["point"]),
+            row.seconds,
+            row.memory_mb,
+            row.host,
+            row.conditions or "",
+            row.attempts,
+        )
+
+    def purpose(self, row: Row[Any]) -> Purpose:
+        return self.one_of(Purpose, row.purpose, f"evaluation {row.id}")
+
+    def check_proxy(self, row: str, proxy: str) -> None:
+        if proxy not in self.proxies:
+            self.refuse(row, f"proxy '{proxy:.40}' is none of the config's")
+
+    @cached_property
+    def proxies(self) -> dict[str, int]:
+        """Proxy -> its place in the config."""
+        assert self.config is not None
+        return {name: place for place, name in enumerate(self.config.proxies)}
+
+    @cached_property
+    def _gates(self) -> set[str]:
+        assert self.config is not None
+        return {gate.gate for gate in self.config.gates}
+
+    def _check_scores(self, row: str, scores: Mapping[str, Mapping[str, float]]) -> None:
+        for objective, values in scores.items():
+            if objective not in ("accuracy", "step_seconds", "saved_mb"):
+                self.refuse(row, f"objective '{objective:.40}' is unknown")
+            if len(values) != len(self.proxies):
+                self.refuse(row, f"{objective} of a fitness lacks a proxy")
+        if "accuracy" not in scores:
+            self.refuse(row, "a fitness has no accuracy")
+
+
+_CANDIDATE = tuple(column.name for column in tables.candidate.columns)
+_NEEDED = {
+    Verdict.FITNESS: (),
+    Verdict.REJECTION: ("gate", "proxy", "value", "threshold", "step"),
+    Verdict.CRASH: ("gate", "message"),
+}
+
+
+def _types(column: Column[Any]) -> tuple[type, ...]:
+    kind = column.type.python_type
+    kinds = (float, int) if kind is float else (kind,)
+    return (*kinds, type(None)) if column.nullable else kinds
+
+
+def _kind(column: Column[Any]) -> str:
+    return {int: "an integer", float: "a number", str: "text", bool: "true or false"}[column.type.python_type]
+
+
+def _name(table: Table, row: Sequence[Any]) -> str:
+    """The row as a person finds it: by the key beside the run."""
+    keys = [(c.name, value) for c, value in zip(table.columns, row, strict=True) if c.primary_key and c.name != "run"]
+    if table in (tables.candidate, tables.evaluation):
+        return f"{'birth' if table is tables.candidate else 'evaluation'} {keys[0][1]!s:.40}"
+    return f"{table.name} {', '.join(f'{value!s:.40}' for _, value in keys)}"
