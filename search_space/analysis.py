@@ -1,4 +1,4 @@
-"""What each value of a graph depends on and varies over, without running anything."""
+"""Dependences of each value of a graph, derived from its structure: what decides it, and which axes it varies over."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,8 +11,12 @@ _ALL = frozenset({"b", "c", "hw"})
 
 
 class Dependence(NamedTuple):
-    """Of one value: the axes ("b", "c", "hw") that it varies over; whether x, y, and the rest of the batch, decide it;
-    and the learned parameters that do."""
+    """The dependences of one value.
+
+    axes: of "b", "c" and "hw", those that it varies over.
+    on_x, on_y, on_batch: whether x, y, and the other examples of the batch decide it.
+    parameters: the learned parameters that decide it.
+    """
 
     axes: frozenset[str]
     on_x: bool
@@ -23,10 +27,10 @@ class Dependence(NamedTuple):
 
 def analyse(graph: Graph) -> tuple[Dependence, ...]:
     """The dependences of every value. A std over axes that its input does not vary over is the constant sqrt(eps)."""
-    known = [_of_leaf(leaf) for leaf in graph.leaves]
+    values = [_of_leaf(leaf) for leaf in graph.leaves]
     for node in graph.nodes:
-        known.append(_of_node(node.op, tuple([known[i] for i in node.inputs])))
-    return tuple(known)
+        values.append(_of_node(node.op, tuple([values[i] for i in node.inputs])))
+    return tuple(values)
 
 
 @lru_cache(maxsize=4096)
@@ -52,12 +56,12 @@ def _of_node(op: str, inputs: tuple[Dependence, ...]) -> Dependence:
 
 
 def _within(index_set: str) -> set[str]:
-    """The axes over which an aggregation's input may vary without being constant to it."""
+    """The axes that keep an aggregation's input from being constant where it varies over one of them."""
     return _REDUCED[index_set] | ({"c"} if index_set == "ghw" else set())
 
 
 def depends_on_x(graph: Graph) -> bool:
-    """Whether x can reach the output; numbers that cancel (`x * zero`) are for the probe to see."""
+    """Whether x can reach the output. The probe sees where it cancels (`x * zero`)."""
     return analyse(graph)[graph.output].on_x
 
 

@@ -1,11 +1,11 @@
-"""The canonical form of a graph: one graph for all that differ by order, by repetition, or by a rewrite that is exact.
+"""The canonical form: one graph for all that differ by order, by repetition, or by an exact rewrite.
 
 The rewrites give the same values bit for bit: a sign moves out of products and quotients and is lost in even
-functions, `-(-a)`, `max(a, a)`, `a * 1`, `a / 1`, `|f|` of an f >= 0 and `|a|` under an even function go away, `-(2)`
-is the number -2 and 0 is `zero`. Each follows from a field of the primitive's row. Their gradients are the same but for
-the order in which terms are added, and where a value is not a number. Only the sign of a zero may differ: of 0 and -0
-torch.maximum chooses either, whatever their order. What is exact in real numbers alone (associativity, `a + 0`) is left
-to the fingerprint. The names of learned parameters are part of a graph: they are the keys of its state_dict.
+functions; `-(-a)`, `max(a, a)`, `a * 1`, `a / 1`, `|f|` of an f >= 0 and `|a|` under an even function go away; `-(2)`
+is the number -2 and 0 is `zero`. Each follows from a field of the primitive's row. Gradients are the same but for the
+order in which terms are added, and where a value is not a number. Only the sign of a zero may differ: of 0 and -0
+torch.maximum chooses either, whatever their order. Rewrites that are exact in real numbers alone (associativity,
+`a + 0`) are left to the fingerprint. The names of learned parameters are part of a graph, as keys of its state_dict.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ _RANK_OF_NODES, _RANK_OF_ZERO = 2, 3  # and `max(f(x), zero)`
 
 
 def canonical(graph: Graph) -> Graph:
-    """Signs are moved only where the result has no more nodes than a graph may have: each can cost one."""
+    """The canonical form. Moving a sign can add a node; where that would be one too many, signs stay where they are."""
     return _built(graph, move_signs=True) or _built(graph, move_signs=False) or graph
 
 
 def _built(graph: Graph, *, move_signs: bool) -> Graph | None:
-    """None where it would have too many nodes."""
+    """The canonical graph, or None where it would have too many nodes."""
     builder = _Builder(move_signs)
     values: dict[int, int] = {}
     for index in sorted(graph.live):
@@ -41,7 +41,7 @@ def _built(graph: Graph, *, move_signs: bool) -> Graph | None:
 
 @dataclass
 class _Builder:
-    """Values by number, each structure once, rewritten as they are made; a value's inputs have lower numbers."""
+    """Values by number, each structure once and rewritten as it is added; a value's inputs have lower numbers."""
 
     move_signs: bool
     what: list[Leaf | Node] = field(default_factory=list)
@@ -56,7 +56,7 @@ class _Builder:
         return self._value(leaf, (rank, 0, leaf.name, leaf.value, structure))
 
     def node(self, op: str, inputs: tuple[int, ...]) -> int:
-        """The value of an operation on values, which may be a simpler one."""
+        """The number of an operation on values; a rewrite may give a simpler value."""
         row = PRIMITIVES[op]
         if op == "neg":
             return self._negative(inputs[0])
@@ -99,7 +99,7 @@ class _Builder:
         return self._value(Node("neg", (a,)), (_RANK_OF_NODES, 1 + self.keys[a][1], "neg", 0.0, structure))
 
     def _unsigned(self, a: int, without_abs: bool) -> int:
-        """Without the neg, the minus of a number, and perhaps the abs that is its last step."""
+        """The value without its last neg or a number's minus, and `without_abs` also without its last abs."""
         what = self.what[a]
         if isinstance(what, Leaf):
             return self._negative(a) if what.kind == "number" and what.value < 0.0 else a
@@ -144,7 +144,7 @@ class _Builder:
 
 
 def named_values(inputs: dict[int, tuple[int, ...]]) -> set[int]:
-    """The nodes that a formula gives a name: those used twice, and those that would nest too deep."""
+    """The nodes that a formula names: those used twice, and those that would nest too deep."""
     uses: dict[int, int] = {}
     for each in inputs.values():
         for i in each:
@@ -159,7 +159,7 @@ def named_values(inputs: dict[int, tuple[int, ...]]) -> set[int]:
 
 
 def _schedule(inputs: dict[int, tuple[int, ...]], output: int) -> Iterator[int]:
-    """The nodes in the order in which the formula's text mentions them: named values line by line, each depth first."""
+    """The nodes in the order of the formula's text: named values line by line, each line depth first."""
     named = named_values(inputs)
     done: set[int] = set()
 

@@ -14,10 +14,10 @@ NUMBER_MAX = 3e38  # float32 holds it
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A value that the graph is given: an input tensor, a number, or a learned parameter that starts at `value`."""
+    """A value given to the graph: an input tensor, a number, or a learned parameter that starts at `value`."""
 
     kind: str  # "input", "number", "vector" (C,) or "scalar" ()
-    name: str  # of an input or a parameter, its state_dict key; "" for a number
+    name: str  # input's name or parameter's state_dict key; "" for a number
     value: float = 0.0
 
     @property
@@ -44,7 +44,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Leaves, then nodes in topological order; `output` is the index of the value that the layer computes.
+    """Values numbered from 0: leaves, then nodes in topological order; `output` is the value that the layer computes.
 
     The five named leaves (x, y, zero, v0, v1) come first in every graph, then learned parameters, then numbers in
     ascending order. Raises ValueError when a node is malformed. Pickles as its text.
@@ -132,8 +132,10 @@ class Graph:
         return sum(index >= len(self.leaves) for index in self.live)
 
     def canonical(self) -> "Graph":
-        """The live part in one standard order: equal subexpressions merged, commutative inputs sorted, and rewritten
-        where that is exact in floating point (evonas.search_space.canonical)."""
+        """The live part in one standard order (evonas.search_space.canonical).
+
+        Equal subexpressions are merged, commutative inputs sorted, and rewrites made that floating point keeps exact.
+        """
         return self._canonical
 
     @cached_property

@@ -34,7 +34,7 @@ _PRINTED_NAME = re.compile(r"(n|k|running_)\d+")  # what formulas, exported sour
 
 
 def parse(text: str) -> Graph:
-    """Read a graph. Raises InputError with line and column, what was found, and the nearest valid name."""
+    """Read a graph. Raises InputError with the line and column, what stands there, and the nearest valid name."""
     if len(text) > LENGTH_MAX:
         raise InputError(f"graph text: {len(text)} characters; at most {LENGTH_MAX} are allowed")
     _check_nesting(text)
@@ -55,7 +55,7 @@ def parse(text: str) -> Graph:
 
 
 def _indent(lines: list[str], number: int) -> int:
-    """Of a line, from 1 on, which was read without it."""
+    """Leading whitespace of line `number` (1-based), stripped before parsing."""
     line = lines[number - 1] if number <= len(lines) else ""
     return len(line) - len(line.lstrip())
 
@@ -74,7 +74,7 @@ def _quoted(name: str) -> str:
 
 @dataclass
 class _Reader:
-    """Builds a graph with provisional value numbers: a leaf is itself, a node its position in `nodes`."""
+    """Builds a graph from `ast` nodes; meanwhile a leaf stands for itself, and a node is its position in `nodes`."""
 
     lines: list[str]
     written: set[str] = field(default_factory=set)  # every name in the text
@@ -169,10 +169,10 @@ class _Reader:
                     raise self._fail(node, f"{name} takes {arity} argument{'s' * (arity > 1)}, got {len(arguments)}")
                 return self._node(node, name, *(self._value(argument, depth + 1) for argument in arguments))
             case _:
-                found = type(getattr(node, "op", node)).__name__  # `Pow` says more than `BinOp`
+                syntax = type(getattr(node, "op", node)).__name__  # `Pow` says more than `BinOp`
                 raise self._fail(
                     node,
-                    f"{found} is not part of the language; expected names, numbers, + - * / and calls of primitives",
+                    f"{syntax} is not part of the language; expected names, numbers, + - * / and calls of primitives",
                 )
 
     def _node(self, at: ast.expr, op: str, *inputs: Leaf | int) -> int:
@@ -185,8 +185,8 @@ class _Reader:
         constant, sign = (node.operand, -1.0) if isinstance(node, ast.UnaryOp) else (node, 1.0)
         value = constant.value if isinstance(constant, ast.Constant) else None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            found = repr(value)[:40] if isinstance(constant, ast.Constant) else type(constant).__name__
-            raise self._fail(node, f"expected a number, got {found}")
+            written = repr(value)[:40] if isinstance(constant, ast.Constant) else type(constant).__name__
+            raise self._fail(node, f"expected a number, got {written}")
         try:
             number = sign * float(value)
         except OverflowError:
@@ -241,7 +241,7 @@ def print_genotype(graph: Graph) -> str:
 
 
 def print_formula(canonical: Graph) -> str:
-    """The expression of a canonical graph; values that are used twice get a line of their own."""
+    """The expression of a canonical graph; values used twice, and deep ones, get a line of their own."""
     return "\n".join(
         [
             *_definitions(canonical),

@@ -8,8 +8,8 @@ from evonas.search_space.graph import Graph, Leaf, Node
 from evonas.search_space.primitives import PRIMITIVES
 
 _SUM, _SIGNED, _PRODUCT, _TERM, _SYMBOL, _BRACKETS = range(6)  # how tightly an expression holds together
-_LEVELS = {"add": _SUM, "neg": _SIGNED, "mul": _PRODUCT}  # of what a primitive writes; else a term, such as a fraction
-_WANTED = {"add": (_SUM, _PRODUCT), "neg": (_PRODUCT,), "mul": (_PRODUCT, _TERM), "square": (_SYMBOL,)}  # of its inputs
+_LEVELS = {"add": _SUM, "neg": _SIGNED, "mul": _PRODUCT}  # of an expression; every other one is a term
+_WANTED = {"add": (_SUM, _PRODUCT), "neg": (_PRODUCT,), "mul": (_PRODUCT, _TERM), "square": (_SYMBOL,)}  # of each input
 
 Expression = tuple[str, int]  # LaTeX, and how tightly it holds together
 
@@ -27,7 +27,7 @@ def latex(graph: Graph) -> str:
 
 
 def latex_as_it_stands(graph: Graph) -> str:
-    """Of a graph without dead nodes."""
+    """The LaTeX of a graph without dead nodes, not brought into canonical form."""
     first = len(graph.leaves)
     named = named_values({first + i: node.inputs for i, node in enumerate(graph.nodes)})
     twice = {node.inputs[0] for node in graph.nodes if PRIMITIVES[node.op].latex.count("{0}") > 1}

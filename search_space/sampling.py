@@ -20,8 +20,8 @@ def random_graph(space: Space, rng: Random) -> Graph:
 def random_dependent_graph(space: Space, rng: Random) -> Graph:
     """A `random_graph` drawn until its output depends on x by analysis: the uniform distribution, conditioned on that.
 
-    In the paper's space 30 % pass. Of 20,000 such graphs 23 % had one live node, 34 % two, 23 % three, 12 % four, 7 %
-    more; of 20,000 of `random_graph` 28, 35, 22, 10 and 5 % (tests/benchmarks/identity.py, which prints both anew).
+    In the paper's space 30 % pass. Of 20,000 such graphs 23 % had one live node, 34 % two, 23 % three, 12 % four and
+    7 % more; of 20,000 graphs of `random_graph` 28, 35, 22, 10 and 5 % (tests/benchmarks/identity.py prints both).
     Every space has such graphs: the last node may always take x.
     """
     while not depends_on_x(graph := random_graph(space, rng)):
@@ -37,8 +37,10 @@ def random_node(space: Space, rng: Random, index: int) -> Node:
 
 
 def pad(graph: Graph, space: Space, rng: Random) -> Graph:
-    """A graph of the space's size that computes what `graph` does: random dead nodes stand before its canonical live
-    part, material for mutations. Raises InputError where it has more nodes than the space, or an op that it lacks."""
+    """The same function as a graph of the space's size: its live part after random dead nodes, material for mutations.
+
+    Raises InputError where the canonical graph has more nodes than the space, or an op that the space lacks.
+    """
     live = graph.canonical()
     missing = sorted({node.op for node in live.nodes} - set(space.ops))
     if missing:

@@ -28,7 +28,7 @@ class Space:
     leaves: tuple[str, ...] = PAPER_LEAVES
     ops: tuple[str, ...] = field(init=False)
     graph_leaves: tuple[Leaf, ...] = field(init=False)  # the leaves of every graph that is drawn
-    leaf_indices: tuple[int, ...] = field(init=False)  # of the five named ones those that nodes may take
+    leaf_indices: tuple[int, ...] = field(init=False)  # those of the five named leaves that nodes may take
 
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= NODES_MAX:
@@ -41,8 +41,8 @@ class Space:
             for name in chosen:
                 if name not in valid:
                     raise InputError(f"{what}: unknown name '{name}'{did_you_mean(name, valid)}")
-            _once(what, chosen)
-        _once("leaves", self.leaves)
+            _expect_once(what, chosen)
+        _expect_once("leaves", self.leaves)
         if "x" not in self.leaves:
             raise InputError(f"leaves: expected x among them, got {', '.join(self.leaves) or 'none'}")
         aggregations = [f"{name}_{axes}" for name in self.aggregations for axes in self.index_sets]
@@ -65,13 +65,13 @@ class Space:
         object.__setattr__(self, "leaf_indices", tuple(taken))
 
 
-def _once(what: str, chosen: tuple[str, ...]) -> None:
+def _expect_once(what: str, chosen: tuple[str, ...]) -> None:
     if len(set(chosen)) != len(chosen):
         raise InputError(f"{what}: a name stands twice in {', '.join(chosen)}")
 
 
 def _leaf(text: str) -> Leaf:
-    """The leaf that a text of the language stands for; a parameter without a name has the name ""."""
+    """The leaf written as `text`; a parameter without a name of its own is named ""."""
     name, assigned, _ = (part.strip() for part in text.partition("="))
     if not assigned and text.isidentifier() and text not in {leaf.name for leaf in BASE_LEAVES}:
         raise InputError(f"leaves: unknown name '{text}'{did_you_mean(text, (leaf.name for leaf in BASE_LEAVES))}")
