@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
 from evonas.store.reader import Reader
-from evonas.store.records import Cost, Purpose, Record
+from evonas.store.records import Cost, Pace, Record
 from evonas.workers.outcome import Fitness
 
 CHILD_COST = 0.14  # of a full evaluation, what the child of a survivor costs on average; the quickstart's. Ours
@@ -17,35 +17,36 @@ CHILDREN = 600
 def seconds_left(
     config: Config,
     costs: Mapping[bool, Cost],
-    full_seconds: float,
+    pace: Pace,
     *,
     births: int,
-    idle: float,
     retrainings: int,
     workers: float,
 ) -> float:
     """Seconds until a search ends.
 
-    A birth costs its evaluation on one of the workers, and `idle` seconds in which no worker is busy. Children of
-    survivors cost more than random graphs, and more the longer a search lasts: what `costs` tells of them (key True)
-    counts beside a share of a full evaluation that is known from finished searches.
+    A birth costs its evaluation on one of the workers, and the time in which none is busy. Children of survivors cost
+    more than random graphs, and more the longer a search lasts: their cost so far is averaged with CHILD_COST.
 
     Args:
         config: of the run.
-        costs: of the births so far, by whether they have a parent.
-        full_seconds: of a full evaluation.
+        costs: of the newest outcomes, by whether their candidate has a parent.
+        pace: since the driver started.
         births: to come.
-        idle: seconds a birth.
-        retrainings: to come, of the final table.
-        workers: how many.
+        retrainings: of the final table, to come.
+        workers: that are busy at once.
     """
     child, random = costs.get(True, Cost()), costs.get(False, Cost())
     random_share = config.evolution.random_share
     weight = min(CHILDREN, CHILD_COST_WEIGHT * config.evolution.births)
-    child_seconds = (child.seconds + weight * CHILD_COST * full_seconds) / (child.births + weight)
+    child_seconds = (child.seconds + weight * CHILD_COST * pace.full_seconds) / (child.births + weight)
     random_seconds = random.seconds / random.births if random.births else 0.0
-    a_birth = random_share * random_seconds + (1 - random_share) * child_seconds
-    return births * (a_birth / workers + idle) + retrainings * full_seconds / workers
+    evaluation = random_share * random_seconds + (1 - random_share) * child_seconds
+    idle = max(0.0, pace.seconds - pace.spent / workers) / pace.outcomes if pace.outcomes else 0.0
+    left = births * (evaluation / workers + idle)
+    if births and config.evolution.minutes is not None:
+        left = min(left, max(0.0, 60 * config.evolution.minutes - pace.since_start))
+    return left + retrainings * pace.full_seconds / workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +76,14 @@ def status(reader: Reader) -> Status:
     if not reader.finished:
         left = None
         if pace.outcomes:
-            busy = max(1.0, pace.spent / pace.seconds) if pace.seconds > 0 else 1.0
             left = seconds_left(
                 config,
                 reader.costs(),
-                pace.full_seconds,
+                pace,
                 births=(births if reader.evolved else config.evolution.births) - decided,
-                idle=max(0.0, pace.seconds - pace.spent / busy) / pace.outcomes,
                 retrainings=max(0, retrainings - retrained),
-                workers=busy,
+                workers=max(1.0, pace.spent / pace.seconds) if pace.seconds > 0 else 1.0,
             )
-            if config.evolution.minutes is not None and not reader.evolved:
-                left = min(left, max(0.0, 60 * config.evolution.minutes - pace.since_start))
     return Status(
         run=reader.name,
         finished=reader.finished,

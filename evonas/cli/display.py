@@ -21,6 +21,7 @@ from evonas.history import History
 from evonas.progress import Watcher
 from evonas.run import Run
 from evonas.search_space.graph import Graph
+from evonas.store.records import Pace
 from evonas.views import final_row, seconds_left
 
 LINE_EVERY_SECONDS = 20.0  # where there is no terminal
@@ -103,21 +104,22 @@ class Display(Watcher):
         history, config, (done, total) = self.history, self._config, self._rerank
         if config is None or history is None or not history.full_seconds:
             return None
-        passed = time.monotonic() - self._began
-        births, spent = history.outcomes - self._began_with, history.spent - self._had_spent
-        rerank = config.evolution.rerank
-        to_come = config.evolution.births - history.outcomes
-        left = seconds_left(
+        passed, rerank = time.monotonic() - self._began, config.evolution.rerank
+        pace = Pace(
+            seconds=passed,
+            outcomes=history.outcomes - self._began_with,
+            spent=history.spent - self._had_spent,
+            full_seconds=fmean(history.full_seconds),
+            since_start=passed,
+        )
+        return seconds_left(
             config,
             history.costs(),
-            fmean(history.full_seconds),
-            births=0 if total else to_come,
-            idle=max(0.0, passed - spent / self._workers) / births if births else 0.0,
+            pace,
+            births=0 if total else config.evolution.births - history.outcomes,
             retrainings=(total or (rerank.top + len(rerank.baselines)) * rerank.seeds) - done,
             workers=self._workers,
         )
-        minutes = config.evolution.minutes
-        return left if minutes is None or total else min(left, max(0.0, 60 * minutes - passed))
 
     def _left_text(self) -> str:
         left = self.seconds_left()

@@ -1,0 +1,143 @@
+"""The end of a search, and how its figures are preferred afterwards; with a pool that answers from a table."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evonas import driver
+from evonas.cli.display import conclusion
+from evonas.final import FinalRow, best_birth, contenders, final_table, rerank
+from evonas.run import Run, open_run
+from evonas.session import Session
+from evonas.store.database import Database
+from evonas.workers.outcome import Evaluation, Fitness
+from evonas.workers.protocol import Job
+from tests.evonas.search_cases import SMALL, FakePool, answer, configured, searched
+
+
+def retrained_answer(job: Job) -> Evaluation:
+    """As `answer` with the search's seed; with another one, everything is a little worse the longer its text is."""
+    found = answer(job)
+    if job.seed and isinstance(found.outcome, Fitness):
+        value = 0.9 - len(job.graph) / 1000 - job.seed / 100
+        return Evaluation(Fitness({"resnet": value, "mobilenet": value}))
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished search with its final table."""
+    from tests.conftest import TINY
+
+    folder = tmp_path_factory.mktemp("finished")
+    config = configured(TINY, births=60, space=SMALL, rerank={"top": 4, "seeds": 2})
+    searched(folder, config, FakePool(1))
+    database = Database.open(folder)
+    store = database.own()
+    rerank(Session(FakePool(2, retrained_answer), store), database.reader())
+    store.finish()
+    store.close()
+    return open_run(folder)
+
+
+def test_one_candidate_a_family_is_retrained_the_best_of_it(run: Run) -> None:
+    reader = run._reader
+    records = [each for each in reader.candidates() if each.advantage is not None and each.equal_to is None]
+    best: dict[str, float] = {}
+    for each in records:
+        best[each.family] = max(best.get(each.family, -1.0), each.advantage or 0.0)
+    leading = sorted(best.values(), reverse=True)[:4]
+    chosen = [run.candidate(each.birth) for each in contenders(reader) if each.birth]
+    assert len(best) > 4
+    assert len(records) > len(best)  # some families have several members
+    assert sorted((each.advantage or 0.0 for each in chosen), reverse=True) == leading
+    assert len({each.family for each in chosen}) == 4
+
+
+def test_top_lists_the_retrained_first_by_their_fresh_figures_then_the_best_of_the_other_families(run: Run) -> None:
+    table = [row for row in run.final_table() if row.birth]
+    records = run.top(12)
+    assert [each.birth for each in records[:4]] == [row.birth for row in table]
+    assert [each.retrained for each in records[:4]] == table
+    assert all(each.retrained is None for each in records[4:])
+    assert len({each.family for each in records}) == len(records)
+    assert all((a.advantage or 0) >= (b.advantage or 0) for a, b in pairwise(records[4:]))
+    assert run.top(2) == records[:2]
+
+
+def test_every_member_of_a_family_is_listed_when_asked_for(run: Run) -> None:
+    every = run.top(100, every=True)
+    assert len({each.family for each in every}) < len(every)
+    survivors = [e for e in run._reader.candidates() if e.advantage is not None and e.equal_to is None]
+    assert sorted(each.birth for each in every) == [each.birth for each in survivors]
+
+
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("by", [None, "mobilenet"])
+def test_pages_follow_each_other_without_a_gap(run: Run, every: bool, by: str | None) -> None:
+    whole, pages, after = run.top(100, by, every=every), [], None
+    while page := run.top(3, by, after=after, every=every):
+        pages += page
+        after = page[-1].birth
+    assert pages == whole
+    assert len(whole) > 6
+
+
+def test_a_table_has_the_baseline_of_the_same_seeds_above_each_kind(run: Run) -> None:
+    rows = run.rows(run.top(6))
+    assert [(row.birth is None, row.is_fresh) for row in rows] == [
+        *((birth is None, True) for birth in (None, 1, 1, 1, 1)),
+        *((birth is None, False) for birth in (None, 1, 1)),
+    ]
+    assert rows[0].accuracy["resnet"] == next(r.accuracy["resnet"] for r in run.final_table() if r.name == "BN-ReLU")
+    assert (rows[0].difference, rows[5].difference) == (0.0, 0.0)
+    assert rows[5].accuracy == {"resnet": (0.4, None), "mobilenet": (0.3, None)}
+
+
+def test_a_finished_run_is_resumed_without_a_worker_and_stays_finished(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(config: Any) -> Any:
+        raise AssertionError("a pool was opened")
+
+    monkeypatch.setattr(driver, "open_pool", refuse)
+    before = list(run.dump(logical=False))
+    assert driver.resume(run.folder).finished
+    assert list(open_run(run.folder).dump(logical=False)) == before
+
+
+def test_the_best_is_the_first_of_the_final_table(run: Run) -> None:
+    assert best_birth(run._reader) == next(row.birth for row in final_table(run._reader) if row.birth)
+
+
+@dataclass(frozen=True)
+class Said:
+    best: float
+    known: float
+    lines: tuple[str, ...]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Said(0.02, 0.01, ("Best: birth 7, +2.0 points against BN-ReLU; 2 seeds show a tendency, not a proof.",)),
+        Said(0.02, 0.03, ("Best: birth 7", "Of the known layers EvoNorm-B0 leads with +3.0 points.")),
+        Said(-0.01, -0.02, ("No layer beat BN-ReLU with fresh seeds.", "What next:", "  a longer search")),
+        Said(-0.01, 0.03, ("No layer beat", "Of the known layers EvoNorm-B0 leads", "What next:")),
+    ],
+)
+def test_the_end_says_what_was_found_and_what_to_do_next(said: Said) -> None:
+    def row(birth: int | None, name: str | None, difference: float) -> FinalRow:
+        figures = {"accuracy": {}, "difference": difference, "difference_spread": None, "failed": 0, "seeds": 2}
+        return FinalRow(birth=birth, name=name, formula="", parent=None, operator=None, **figures)
+
+    rows = [row(7, None, said.best), row(None, "EvoNorm-B0", said.known), row(None, "BN-ReLU", 0.0)]
+    rows.sort(key=lambda each: -(each.difference or 0.0))
+    lines = list(conclusion(rows, "results/a"))
+    assert len(lines) >= len(said.lines)
+    for line, start in zip(lines, said.lines, strict=False):
+        assert line.startswith(start)
+    assert any("evonas funnel results/a" in line for line in lines) == (said.best <= 0)

@@ -1,0 +1,69 @@
+"""Train these and record them, with a pool that answers from a table."""
+
+from typing import Any
+
+import pytest
+
+from evonas.search_space.catalog import LAYERS
+from evonas.session import Session, Stopped, Ticket
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.records import Purpose
+from evonas.store.writer import Writer
+from evonas.workers.outcome import Crash, Evaluation, Fitness
+from evonas.workers.protocol import Job
+from tests.evonas.search_cases import CRASHED, PASSED, FakePool, configured
+
+
+def tickets(tiny: dict[str, Any], *seeds: int) -> list[Ticket]:
+    protocol = configured(tiny).protocol
+    job = LAYERS["GN-ReLU"].text
+    return [Ticket(Purpose.RERANK, Job(graph=job, protocol=protocol, seed=seed), name="GN-ReLU") for seed in seeds]
+
+
+def by_seed(seeds: dict[int, list[Evaluation]]) -> Any:
+    return lambda job: seeds[job.seed].pop(0)
+
+
+def test_all_are_trained_and_recorded_as_many_at_once_as_the_pool_takes(tiny: dict[str, Any], store: Writer) -> None:
+    pool = FakePool(3, lambda job: Evaluation(Fitness({"resnet": job.seed / 10, "mobilenet": 0.5})))
+    done = list(Session(pool, store).train(tickets(tiny, *range(7))))
+    assert sorted(ticket.job.seed for ticket, _ in done) == list(range(7))
+    assert all(e.outcome.accuracy["resnet"] == t.job.seed / 10 for t, e in done if isinstance(e.outcome, Fitness))
+    assert pool.most == 3
+
+
+def test_each_is_recorded_beside_the_search_with_its_purpose_name_and_seed(
+    tiny: dict[str, Any], store: Writer, address: Address
+) -> None:
+    for _ in Session(FakePool(1, lambda job: PASSED), store).train(tickets(tiny, 4, 5)):
+        pass
+    (one, other) = Database(address).reader().evaluations(Purpose.RERANK)
+    assert [(each.name, each.birth, each.seed) for each in (one, other)] == [("GN-ReLU", None, 4), ("GN-ReLU", None, 5)]
+    assert one.formula == LAYERS["GN-ReLU"].graph.formula
+    assert one.evaluation.outcome == PASSED.outcome
+
+
+def test_what_crashes_is_tried_once_more(tiny: dict[str, Any]) -> None:
+    answers = {0: [CRASHED, PASSED], 1: [CRASHED, CRASHED], 2: [PASSED]}
+    done = list(Session(FakePool(2, by_seed(answers))).train(tickets(tiny, 0, 1, 2)))
+    ended = [(ticket.job.seed, isinstance(evaluation.outcome, Crash)) for ticket, evaluation in done]
+    assert sorted(ended) == [(0, False), (0, True), (1, True), (1, True), (2, False)]
+    assert not any(answers.values())
+
+
+def test_nothing_is_begun_once_it_was_asked_to_stop(tiny: dict[str, Any]) -> None:
+    pool = FakePool(2, lambda job: PASSED)
+    with pytest.raises(Stopped):
+        list(Session(pool, should_stop=lambda: True).train(tickets(tiny, 0, 1)))
+    assert not pool.running
+
+
+def test_a_pool_without_room_is_an_error(tiny: dict[str, Any]) -> None:
+    session = Session(FakePool(1))
+    first, second = tickets(tiny, 0, 1)
+    assert session.has_room
+    session.submit(first)
+    assert not session.has_room
+    with pytest.raises(AssertionError, match="more in flight than the pool holds"):
+        session.submit(second)
