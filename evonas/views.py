@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
 from evonas.store.reader import Reader
-from evonas.store.records import Cost, Pace, Record
+from evonas.store.records import Cost, Pace, Purpose, Record
 from evonas.workers.outcome import Fitness
 
 CHILD_COST = 0.14  # of a full evaluation, what the child of a survivor costs on average; the quickstart's. Ours
