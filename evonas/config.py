@@ -4,9 +4,7 @@ from functools import cached_property
 from random import Random
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import BeforeValidator, Field, field_validator, model_validator
-from torch import nn
 
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.catalog import LAYERS
@@ -15,10 +13,13 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.primitives import ELEMENTWISE
 from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
 from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
-from evonas.workers.architectures import build
-from evonas.workers.frozen import Count, Frozen, Positive, Share
+from evonas.workers.architectures import site_channels
+from evonas.workers.frozen import Count, Frozen, Name, Share, SmallCount, Text
 from evonas.workers.gates import AnyGate, check_order, from_text
 from evonas.workers.protocol import Data, Device, Execution, Protocol, Proxy, Recipe
+
+Names = Annotated[tuple[Name, ...], Field(max_length=100)]
+Layers = Annotated[tuple[Annotated[str, Field(max_length=4000)], ...], Field(max_length=100)]
 
 DRAWS_TO_FIND_ONE = 2000  # random graphs that meet the constraints of a space
 BASELINE = "BN-ReLU"  # what every layer is compared with
@@ -28,12 +29,10 @@ class SpaceConfig(Frozen):
     """Which graphs may be drawn: see evonas.search_space.space.Space."""
 
     nodes: Count = 10
-    primitives: Literal["paper"] | tuple[str, ...] = Field(
-        "paper", description="the elementwise ones, or paper for all 12"
-    )
-    aggregations: tuple[str, ...] = ("mean", "rms", "std")
-    index_sets: tuple[str, ...] = PAPER_INDEX_SETS
-    leaves: tuple[str, ...] = Field(
+    primitives: Literal["paper"] | Names = Field("paper", description="the elementwise ones, or paper for all 12")
+    aggregations: Names = ("mean", "rms", "std")
+    index_sets: Names = PAPER_INDEX_SETS
+    leaves: Names = Field(
         PAPER_LEAVES, description="x, zero, v0, v1; beyond the paper numbers, scalar(0.5), vector(0.9)"
     )
     sampler: Literal["uniform", "depends_on_x"] = Field(
@@ -88,9 +87,9 @@ def _layers_of_one_input(names: tuple[str, ...]) -> tuple[str, ...]:
 class Rerank(Frozen):
     """The end of a search: the best `top` and BN-ReLU are trained again, with `seeds` fresh seeds."""
 
-    top: Annotated[int, Field(ge=0)] = 5
-    seeds: Count = 2
-    baselines: tuple[str, ...] = Field((), description="more catalog layers for the final table")
+    top: Annotated[int, Field(ge=0, le=1000)] = 5
+    seeds: SmallCount = 2
+    baselines: Layers = Field((), description="more catalog layers for the final table")
 
     @field_validator("baselines")
     @classmethod
@@ -102,20 +101,20 @@ class Evolution(Frozen):
     """The asynchronous evolution of arXiv:2004.02967, section 4 (remembered but for the mutation and the selection)."""
 
     births: Count = Field(400, description="candidates to propose")
-    minutes: Positive | None = Field(
+    minutes: Annotated[float, Field(gt=0.0, le=1e7)] | None = Field(
         None, description="propose no more after so long, counted anew by a resume; such a run cannot be re-run exactly"
     )
-    population: Annotated[int, Field(ge=2)] = Field(
+    population: Annotated[int, Field(ge=2, le=10**9)] = Field(
         64, description="the newest survivors, from which parents are drawn"
     )
     initial: Count = Field(1, description="survivors to find among random graphs before the first tournament")
     tournament_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     random_share: Share = Field(0.5, description="of the births are fresh random graphs; 1.0 is random search")
-    mutations: Count = Field(2, description="applied to a tournament's winner")
+    mutations: SmallCount = Field(2, description="applied to a tournament's winner")
     selection: Literal["pareto", "average", "crowding"] = Field(
         "pareto", description="of a tournament: any of its front, the best mean, or of the front the most isolated"
     )
-    warm_start: tuple[str, ...] = Field((), description="catalog layers that are the first births")
+    warm_start: Layers = Field((), description="catalog layers that are the first births")
     patience: Count | None = Field(
         None, description="propose no more when so many outcomes in a row have brought no better survivor"
     )
@@ -136,13 +135,17 @@ class Workers(Frozen):
     """The processes that evaluate; `auto` takes as many as the machine or the cluster holds, also of nodes that
     join. With `cluster.address: in_process` it is one with one thread, without time limit and retries."""
 
-    count: Count | Literal["auto"] = "auto"
-    cpus: Count = Field(1, description="threads of a worker")
+    count: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
+    cpus: SmallCount = Field(1, description="threads of a worker")
     device: Device = Field("auto", description="auto: a GPU where the machine, or the cluster, has one")
-    gpus: Positive = Field(1.0, description="a worker's share of a GPU, such as 0.25, where it uses one")
-    memory_gb: Positive | None = Field(None, description="of a node's memory that Ray sets aside for a worker")
-    time_limit_seconds: Positive = Field(600.0, description="for one evaluation")
-    retries: Annotated[int, Field(ge=0)] = Field(
+    gpus: Annotated[float, Field(gt=0.0, le=1000.0)] = Field(
+        1.0, description="a worker's share of a GPU, such as 0.25, where it uses one"
+    )
+    memory_gb: Annotated[float, Field(gt=0.0, le=1e6)] | None = Field(
+        None, description="of a node's memory that Ray sets aside for a worker"
+    )
+    time_limit_seconds: Annotated[float, Field(gt=0.0, le=1e8)] = Field(600.0, description="for one evaluation")
+    retries: Annotated[int, Field(ge=0, le=1000)] = Field(
         1, description="further attempts where the machine may be the cause: a worker that died, memory that ran out"
     )
 
@@ -150,27 +153,28 @@ class Workers(Frozen):
 class Cluster(Frozen):
     """Where the workers run: `in_process` (one, for debugging), `local`, or the address of a Ray cluster."""
 
-    address: str = "local"
+    address: Text = "local"
 
 
 class StoreConfig(Frozen):
     """`null` is SQLite in the run's folder."""
 
-    url: Annotated[str, Field(min_length=1)] | None = None
+    url: Annotated[Text, Field(min_length=1)] | None = None
 
 
 class Config(Frozen):
     """The whole of a run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
     space: SpaceConfig = SpaceConfig()
     data: Data = Data()
     recipe: Recipe = Recipe()
-    proxies: dict[str, Proxy]
-    gates: tuple[Annotated[AnyGate, BeforeValidator(from_text)], ...] = ()
+    proxies: Annotated[dict[Name, Proxy], Field(max_length=100)]
+    gates: Annotated[tuple[Annotated[AnyGate, BeforeValidator(from_text)], ...], Field(max_length=100)] = ()
     objectives: tuple[Literal["accuracy", "step_time", "memory", "nodes"], ...] = Field(
         ("accuracy",),
+        max_length=4,
         description="the accuracy on each proxy; less is better of the others. A run with step_time cannot be re-run "
         "exactly",
     )
@@ -220,15 +224,7 @@ class Config(Frozen):
 
 def _check_groups(name: str, proxy: Any) -> None:
     """Every site has at least two groups of two channels; else ghw would silently be hw or chw."""
-    sites: set[int] = set()
-
-    def count(num_features: int, channel_dim: int = 1) -> nn.Module:
-        sites.add(num_features)
-        return nn.Identity()
-
-    with torch.device("meta"):  # sizes alone: no memory, no random numbers
-        build(proxy, count, 3, 10)
-    for channels in sorted(sites):
+    for channels in site_channels(proxy):
         groups = next(g for g in range(min(proxy.groups, channels), 0, -1) if channels % g == 0)
         if groups < 2 or channels // groups < 2:
             same = "chw" if groups < 2 else "hw"

@@ -56,7 +56,7 @@ def search(
         config = parse_config(dump_config(config), "config", settings)
     elif not isinstance(config, Config):
         config = load_config(config, settings)
-    if run is not None and Path(run).exists():
+    if run is not None and os.path.lexists(run):
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
     config = _from_anywhere(config)
     images = data.split_digest(config.data)
@@ -137,7 +137,7 @@ def _from_anywhere(config: Config) -> Config:
     """The config with absolute paths, so that the run can be read and resumed from any folder."""
     images, store = config.data, config.store
     if images.source != "embedded":
-        path = Path(images.path or data.TORCHVISION_FOLDER).expanduser().absolute()
+        path = data.folder_of(images).absolute()
         images = images.model_copy(update={"path": str(path)})
     if store.url is not None:
         store = store.model_copy(update={"url": Address.of_url(store.url, None).absolute_url})

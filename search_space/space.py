@@ -1,6 +1,7 @@
 """What a search may use: primitives, index sets, leaves and the number of nodes."""
 
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf
@@ -52,7 +53,7 @@ class Space:
         object.__setattr__(self, "ops", ops)
         chosen_leaves = [_leaf(text) for text in self.leaves]
         others = [leaf for leaf in chosen_leaves if leaf not in BASE_LEAVES]
-        free = (name for i in range(NODES_MAX) if (name := f"p{i}") not in {leaf.name for leaf in others})
+        free = (name for i in count() if (name := f"p{i}") not in {leaf.name for leaf in others})
         parameters = [leaf if leaf.name else replace(leaf, name=next(free)) for leaf in others if leaf.learned]
         numbers = sorted((leaf for leaf in others if not leaf.learned), key=lambda leaf: leaf.value)
         leaves = (*BASE_LEAVES, *parameters, *numbers) if others else BASE_LEAVES

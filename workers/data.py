@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -23,6 +25,9 @@ class Split:
 
     images: Tensor
     labels: Tensor
+
+    def to(self, device: str) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +63,39 @@ class Source:
 
 
 def load(data: Data, device: str = "cpu", judged_on: JudgedOn = "validation") -> Images:
-    """Read, split and resize, once a process. Raises InputError where the data are absent or too few."""
+    """Read, split and resize, once a process. Raises InputError where the data are absent, damaged or too few; memory
+    that runs out, or a GPU that fails, raises as it does elsewhere."""
     return _load(data, device, judged_on)  # one key for one meaning: a cache tells a default from the same one given
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """The door of data: what a library raises within is an InputError of one line."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # of a library that decodes, unpacks or downloads: not foreseeable
+        raise InputError(f"data: cannot be read ({type(error).__name__}: {_first_line(error)})") from error
 
 
 @lru_cache(maxsize=1)
 def _load(data: Data, device: str, judged_on: JudgedOn) -> Images:
-    source = open_source(data)
-    indices, validation = split(data, source)
-    train = _decoded(data, source, indices, device)
-    if judged_on == "validation":
-        judging = _decoded(data, source, validation, device)
-    else:
-        judging = _decoded(data, *_test(data, source), device)
+    with _readable():
+        source = open_source(data)
+        indices, validation = split(data, source)
+        train = _decoded(data, source, indices)
+        judging = _decoded(data, *((source, validation) if judged_on == "validation" else _test(data, source)))
+    train, judging = train.to(device), judging.to(device)
     values = train.images.float()
     mean, std = values.mean((0, 2, 3), keepdim=True), values.std((0, 2, 3), keepdim=True)
     return Images(train, judging, source.classes, mean, std.clamp_min(1e-3))
 
 
-def _decoded(data: Data, source: Source, indices: np.ndarray, device: str) -> Split:
+def _decoded(data: Data, source: Source, indices: np.ndarray) -> Split:
     images = torch.from_numpy(source.read(indices)).permute(0, 3, 1, 2).contiguous()
     labels = torch.from_numpy(source.labels[indices]).long()
-    return Split(_resize(images, data.image_size).to(device), labels.to(device))
+    return Split(_resize(images, data.image_size), labels)
 
 
 def _test(data: Data, source: Source) -> tuple[Source, np.ndarray]:
@@ -115,8 +131,9 @@ TORCHVISION_FOLDER = "data"  # where its data sets are kept unless the config sa
 def split_digest(data: Data) -> str:
     """Identifies which images are trained with and which validate: 16 hexadecimal digits of the labels, the names of
     the files and the split's indices. Raises InputError where the data are absent or too few."""
-    source = open_source(data)
-    digest = hashlib.sha256("\n".join(source.names).encode())
+    with _readable():
+        source = open_source(data)
+    digest = hashlib.sha256("\n".join(source.names).encode("utf-8", "surrogateescape"))
     for part in (source.labels, *split(data, source)):
         digest.update(np.array([len(part), *part], np.int64).tobytes())
     return digest.hexdigest()[:16]
@@ -130,9 +147,17 @@ def open_source(data: Data, *, test: bool = False) -> Source:
             images, labels = _embedded()
             return Source(labels, 10, 1, False, lambda indices: images[indices, :, :, None])
         case "folder":
-            return _folder(Path(str(data.path)).expanduser(), data.image_size, test)
+            return _folder(folder_of(data), data.image_size, test)
         case name:
-            return _torchvision(name, Path(data.path or TORCHVISION_FOLDER).expanduser(), test)
+            return _torchvision(name, folder_of(data), test)
+
+
+def folder_of(data: Data) -> Path:
+    """The folder of images, or of torchvision's data sets. Raises InputError for a `~` that is nobody's home."""
+    try:
+        return Path(data.path or TORCHVISION_FOLDER).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"data.path: '{data.path}': {_first_line(error)}") from None
 
 
 def _embedded() -> tuple[np.ndarray, np.ndarray]:
@@ -204,7 +229,7 @@ def _torchvision(name: str, path: Path, test: bool) -> Source:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    return str(error).partition("\n")[0][:200] or type(error).__name__
 
 
 def _resize(images: Tensor, size: int | None) -> Tensor:

@@ -2,11 +2,22 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Count = Annotated[int, Field(ge=1)]
+
+def _one_line(text: str) -> str:
+    if any(character < " " or character == "\x7f" for character in text):
+        raise ValueError(f"expected one line without control characters, got {text[:60]!r}")
+    return text
+
+
+# Everything has an upper limit, far above what a machine can do: a slip of the keyboard ends in one line.
+Count = Annotated[int, Field(ge=1, le=10**9)]
+SmallCount = Annotated[int, Field(ge=1, le=1000)]  # what is done so often one after the other, for each candidate
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[float, Field(gt=0.0, le=1e38)]  # float32's range
+Name = Annotated[str, Field(max_length=100), AfterValidator(_one_line)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_one_line)]  # a path, an address
 
 
 class Frozen(BaseModel):

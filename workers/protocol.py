@@ -4,23 +4,24 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from evonas.workers.frozen import Count, Frozen, Positive, Share
+from evonas.workers.frozen import Count, Frozen, Positive, Share, SmallCount, Text
 from evonas.workers.gates import AnyGate
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["float32", "bfloat16"]
 JudgedOn = Literal["validation", "test"]  # whose images give the accuracies
+Size = Annotated[int, Field(ge=4, le=4096)]  # of a square image
 
 
 class Data(Frozen):
     """Images and their fixed split. `embedded` is the 10,000-image part of Fashion-MNIST that evonas ships."""
 
     source: Literal["embedded", "folder", "CIFAR10", "CIFAR100", "SVHN", "FashionMNIST"] = "embedded"
-    path: str | None = Field(None, description="an image folder, or where torchvision keeps its data sets")
+    path: Text | None = Field(None, description="an image folder, or where torchvision keeps its data sets")
     train: Count = 8000
     validation: Count = 1000
-    test: Annotated[int, Field(ge=0)] = 1000
-    image_size: Annotated[int, Field(ge=4)] | None = Field(None, description="images are resized to this square, once")
+    test: Annotated[int, Field(ge=0, le=10**9)] = 1000
+    image_size: Size | None = Field(None, description="images are resized to this square, once")
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")
@@ -41,23 +42,27 @@ class Recipe(Frozen):
     momentum: Share = 0.9
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: Share = Field(0.0, description="the share of the steps over which the rate rises linearly, before the rest")
-    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
-    crop: Annotated[int, Field(ge=4)] | None = Field(None, description="training images are random crops of this size")
+    weight_decay: Annotated[float, Field(ge=0.0, le=1e38)] = 1e-4
+    crop: Size | None = Field(None, description="training images are random crops of this size")
     flip: bool = Field(False, description="training images are mirrored with probability 1/2")
-    seeds: Count = Field(
+    seeds: SmallCount = Field(
         1, description="trainings on each proxy, of which the accuracy is the mean; gates ask the first"
     )
 
 
-Groups = Annotated[int, Field(ge=2, description="of ghw; lowered at each site until it divides the channels")]
+Groups = Annotated[int, Field(ge=2, le=65536, description="of ghw; lowered at each site until it divides the channels")]
+
+
+Channels = Annotated[int, Field(ge=1, le=10**6)]
+Multiplier = Annotated[float, Field(gt=0.0, le=100.0)]
 
 
 class PreactResNet(Frozen):
     """Pre-activation ResNet (arXiv:1603.05027), 3x3 stem of stride 1; stages after the first halve the image."""
 
     architecture: Literal["preact_resnet"]
-    width: Count = Field(8, description="channels of the first stage; each later stage doubles them")
-    blocks: tuple[Count, ...] = Field((1, 1, 1), min_length=1, description="blocks of each stage")
+    width: Channels = Field(8, description="channels of the first stage; each later stage doubles them")
+    blocks: tuple[SmallCount, ...] = Field((1, 1, 1), min_length=1, max_length=8, description="blocks of each stage")
     bottleneck: bool = Field(False, description="1x1-3x3-1x1 blocks of four times the width, as in ResNet-50")
     groups: Groups = 4
 
@@ -65,9 +70,9 @@ class PreactResNet(Frozen):
 class Stage(Frozen):
     """One row of an inverted-bottleneck network: `blocks` blocks, of which the first has the stride."""
 
-    expand: Count
-    channels: Count
-    blocks: Count
+    expand: Annotated[int, Field(ge=1, le=100)]
+    channels: Channels
+    blocks: SmallCount
     stride: Literal[1, 2]
     kernel: Literal[3, 5] = 3
 
@@ -78,14 +83,14 @@ def _some_stage(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     return stages
 
 
-Stages = Annotated[tuple[Stage, ...], AfterValidator(_some_stage)]
+Stages = Annotated[tuple[Stage, ...], Field(max_length=100), AfterValidator(_some_stage)]
 
 
 class MobileNetV2(Frozen):
     """MobileNetV2 (arXiv:1801.04381); `stages: null` is the paper's table with its first two strides 2 set to 1."""
 
     architecture: Literal["mobilenet_v2"]
-    width: Positive = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
+    width: Multiplier = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
     stages: Stages | None = None
     groups: Groups = 4
 
@@ -94,7 +99,7 @@ class EfficientNet(Frozen):
     """EfficientNet (arXiv:1905.11946) with squeeze and excitation; `stages: null` is B0, two strides 2 set to 1."""
 
     architecture: Literal["efficientnet"]
-    width: Positive = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
+    width: Multiplier = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
     stages: Stages | None = None
     groups: Groups = 4
 

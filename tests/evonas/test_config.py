@@ -2,14 +2,18 @@
 
 import copy
 import json
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from evonas.config import Config
 from evonas.config_file import dump_config, load_config, parse_config
@@ -591,8 +595,49 @@ def test_impossible_settings_are_located_there(setting: str) -> None:
     assert set_complaint(setting).startswith(f"--set {setting.partition('=')[0]}")
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["recipe.steps=9"], "--set recipe.steps: gates: quality after 10 steps, but recipe.steps is 9"),
+        (
+            ["seed=5", "recipe.steps=9", "seed=4"],
+            "--set recipe.steps: gates: quality after 10 steps, but recipe.steps is 9",
+        ),
+        (["objectives=[nodes]"], "--set objectives: expected accuracy among them, got nodes"),
+        (
+            ["evolution.selection=average", "objectives=[accuracy, nodes]"],
+            "--set evolution.selection: average cannot weigh",
+        ),
+        (
+            ["proxies.small.width=7"],
+            "--set proxies.small.width: proxies.small.groups: with 4, a site of 7 channels has",
+        ),
+        (["data.image_size=12", "recipe.crop=16"], "--set recipe.crop: 16 is larger than data.image_size, 12"),
+        (["recipe.crop=8", "data.image_size=6"], "--set recipe.crop: 8 is larger than data.image_size, 6"),
+        (["proxies=null"], "--set proxies: should be an object, got None"),
+        (["births.x=3"], "--set births.x: births: unknown key"),
+    ],
+)
+def test_what_a_setting_breaks_is_told_of_the_setting(settings: list[str], message: str) -> None:
+    """The file alone is a config, so that no line of it is to blame."""
+    assert complaint(TEXT, *settings).startswith(message)
+
+
+def test_what_the_file_breaks_is_told_of_the_file() -> None:
+    assert complaint(changed("seed: 3", "sed: 3"), "evolution.births=20").startswith("run.yaml:3: sed: unknown key")
+    broken = changed("{steps: 10,", "{steps: 21,")
+    assert complaint(broken, "recipe.steps=19").startswith("--set recipe.steps: gates: quality after 21 steps, but")
+    assert complaint(broken, "seed=9").startswith("run.yaml:21: gates: quality after 21 steps")
+
+
+def test_a_setting_changes_its_own_place_alone() -> None:
+    """Two proxies that one anchor writes are two."""
+    text = changed("  small:", "  small: &small").replace("  rows:", "  other: *small\n  rows:")
+    config = parse_config(text, settings=["proxies.small.width=16"])
+    assert (config.proxies["small"].width, config.proxies["other"].width) == (16, 8)
+
+
 def test_settings_that_contradict_the_file() -> None:
-    assert "quality after 10 steps, but recipe.steps is 9" in set_complaint("recipe.steps=9")
     assert parse_config(TEXT, settings=["recipe.steps=9", "gates.2.quality.steps=9"]).recipe.steps == 9
 
 
@@ -648,3 +693,135 @@ def test_any_setting_is_a_config_or_one_line(key: str, more: str, value: str) ->
         parse_config(TEXT, "any.yaml", [f"{key}{more}={value}"])
     except InputError as error:
         assert "\n" not in str(error)
+
+
+# --------------------------------------------------------------------------- too much
+
+LAUGHS = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}' if i else 'ha'] * 9)}]\n" for i in range(12))
+NESTED = "".join(f"a{i}: &a{i} [{f'*a{i - 1}' if i else 'x'}]\n" for i in range(3000))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "run.yaml:5: more than 10,000 values; no config is"),
+        (LAUGHS + TEXT, "run.yaml:5: more than 10,000 values; no config is"),
+        ("a: &a [*a]\n", "run.yaml:1: contains itself"),
+        (NESTED, "run.yaml:20: nested deeper than 20; no config is"),
+        ("[" * 30 + "]" * 30, "run.yaml:1: nested deeper than 20; no config is"),
+        ("name: " + "x" * 5_000_000, "run.yaml: longer than 100,000 characters; a config is not"),
+        (changed("seed: 3", "seed: !!bool maybe"), "run.yaml:3: not YAML: 'maybe' is no bool"),
+        (changed("seed: 3", 'seed: !!float ""'), "run.yaml:3: not YAML: '' is no float"),
+        (changed("seed: 3", "seed: !!int abc"), "run.yaml:3: not YAML: 'abc' is no int"),
+    ],
+)
+def test_yaml_of_too_much_or_nothing_is_told_at_once(text: str, message: str) -> None:
+    assert complaint(text) == message
+
+
+@pytest.mark.parametrize(
+    "blocks", ["[1e30]", "[9223372036854775808]", "[100000]", "[1, 1001]", "[1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+)
+def test_a_network_of_too_many_blocks_is_refused(blocks: str) -> None:
+    assert complaint(changed("blocks: [1, 1]", f"blocks: {blocks}")).startswith("run.yaml:14: proxies.small.blocks")
+    assert complaint(changed("blocks: 1, stride", f"blocks: {blocks}, stride")).startswith("run.yaml:20: proxies.rows.")
+
+
+def test_the_sites_of_the_deepest_network_are_counted_at_once() -> None:
+    """Its blocks are alike from a stage's second on: 8 stages of 1,000 blocks take as long as 16 blocks."""
+    deep = changed("blocks: [1, 1]", f"blocks: {[1000] * 8}")
+    assert parse_config(deep).proxies["small"].blocks == (1000,) * 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "births: 10",
+            "population: 1e30",
+            "run.yaml:28: evolution.population: should be a valid integer, got 1e+30",
+        ),
+        (
+            "births: 10",
+            "population: 1000000000000000000000000000000",
+            "run.yaml:28: evolution.population: should be less than or equal to 1000000000, got 1" + "0" * 30,
+        ),
+        (
+            "image_size: 8",
+            'source: folder, path: "a\\0b"',
+            "run.yaml:5: data.path: expected one line without control characters, got 'a\\x00b'",
+        ),
+        (
+            "seed: 3",
+            'store: {url: "sqlite:///a\\0b.db"}',
+            "run.yaml:3: store.url: expected one line without control characters, got 'sqlite:///a\\x00b.db'",
+        ),
+        (
+            "name: table",
+            f"name: {'x' * 300}",
+            f"run.yaml:2: name: string should have at most 100 characters, got '{'x' * 56}...",
+        ),
+    ],
+)
+def test_numbers_and_texts_have_limits(old: str, new: str, message: str) -> None:
+    assert complaint(changed(old, new)) == message
+
+
+def test_a_space_may_have_many_learned_leaves() -> None:
+    leaves = ["x", *(f"scalar({i})" for i in range(99))]
+    assert len(parse_config(changed("{nodes: 6}", f"{{leaves: [{', '.join(leaves)}]}}")).space.leaves) == 100
+    leaves.append("scalar(99)")
+    assert "at most 100" in complaint(changed("{nodes: 6}", f"{{leaves: [{', '.join(leaves)}]}}"))
+
+
+@pytest.mark.parametrize("place", ["name: table", "seed: 3", "schedule: cosine", "- depends_on_x", "{nodes: 6}"])
+def test_a_long_value_is_not_echoed(place: str) -> None:
+    key = place.partition(":")[0]
+    assert len(complaint(changed(place, f"{key}: {'x' * 20_000}" if ":" in place else "x" * 20_000))) <= 500
+
+
+@pytest.mark.parametrize("name", ["\0", "x" * 300, "x" * 5000, "/dev/zero", "."])
+def test_a_file_that_cannot_be_is_one_short_line(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_config(name)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= 500
+
+
+def leaves_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """The plain types that a field's values are made of, with what limits them."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from leaves_of(annotation.__origin__, (*metadata, *annotation.__metadata__))
+    elif origin in (Union, UnionType):
+        for each in get_args(annotation):
+            yield from leaves_of(each, metadata)
+    elif origin in (tuple, dict):
+        yield origin, metadata
+        for each in get_args(annotation):
+            if each is not ...:
+                yield from leaves_of(each)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for field in annotation.model_fields.values():
+            yield from leaves_of(field.annotation, tuple(field.metadata))
+    elif origin is not Literal:
+        yield annotation, metadata
+
+
+def test_everything_that_a_config_may_ask_has_a_limit() -> None:
+    """A new field cannot do without."""
+    seen = Counter[Any]()
+    for kind, metadata in leaves_of(Config):
+        limits = {name for each in metadata for one in getattr(each, "metadata", [each]) for name in vars_of(one)}
+        if kind in (int, float):
+            assert limits & {"le", "lt"}, (kind, metadata)
+        elif kind in (str, tuple, dict):
+            assert "max_length" in limits, (kind, metadata)
+        else:
+            assert kind in (bool, NoneType), kind
+        seen[kind] += 1
+    assert min(seen[kind] for kind in (int, float, str, tuple, dict)) > 0
+
+
+def vars_of(constraint: Any) -> set[str]:
+    return {name for name in ("le", "lt", "max_length") if getattr(constraint, name, None) is not None}

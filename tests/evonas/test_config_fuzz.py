@@ -1,0 +1,25 @@
+"""Mutated configs: each is a config or one short line, at once. tests/benchmarks/fuzz_configs.py reads thousands."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.benchmarks.fuzz_configs import LIMIT_SECONDS, answer, stop
+from tests.evonas.config_fuzz import configs
+
+
+@pytest.fixture(autouse=True)
+def _time_limit() -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, stop)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_mutated_config_is_a_config_or_one_short_line() -> None:
+    answers = set()
+    for _, text, settings in configs(80, seed=1):
+        signal.alarm(LIMIT_SECONDS)
+        answers.add(answer(text, settings))
+    assert answers == {"config", "refused"}
