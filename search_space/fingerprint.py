@@ -219,8 +219,7 @@ def probe(graph: Graph) -> Probed:
     alone = _outputs(canonical, single, overs)
     normal, of_other, other = (outputs[row].numpy() for row in (_WIDE.index(_NORMAL), _WIDE.index(_OTHER), -1))
     of_passes = outputs[:-1]
-    family = _digest(_standardised(of_passes), _standardised(alone))
-    return Probed(_digest(of_passes, alone), family, _change(normal, other, of_other))
+    return Probed(_digest(of_passes, alone), _family(of_passes, alone), _change(normal, other, of_other))
 
 
 def _outputs(canonical: Graph, stack: _Stack, aggregations: dict[int, _OverPasses]) -> Tensor:
@@ -242,6 +241,18 @@ def _change(normal: np.ndarray, other: np.ndarray, of_other: np.ndarray) -> floa
     return float(np.abs(normal - other).max()) / scale if scale > 0 else 0.0
 
 
+def _family(wide: Tensor, single: Tensor) -> str:
+    parts = _standardised(wide), _standardised(single)
+    return _digest(*parts) if any(each.numpy().any() for each in parts) else _family_of_constants()
+
+
+@cache
+def _family_of_constants() -> str:
+    """The family of outputs that are finite and vary neither over examples nor over positions, and so of many graphs."""
+    wide, single = _stacks()
+    return _digest(torch.zeros_like(wide.x[:-1]), torch.zeros_like(single.x))
+
+
 def _standardised(outputs: Tensor) -> Tensor:
     """Each channel of each pass to mean 0 and standard deviation 1; a channel constant but for rounding becomes 0."""
     largest = np.abs(outputs.numpy()).max((1, 2, 3, 4), keepdims=True)
@@ -249,6 +260,8 @@ def _standardised(outputs: Tensor) -> Tensor:
     values = centred.numpy()  # the same memory; numpy's masks are quicker than torch's
     with np.errstate(all="ignore"):
         np.copyto(values, 0.0, where=np.abs(values) <= CANCELLED * largest)
+        if not values.any():
+            return centred
         deviation = centred.square().mean((1, 3, 4), keepdim=True).sqrt_().numpy()
         values /= np.where(deviation > 0, deviation, 1.0)
     return centred
