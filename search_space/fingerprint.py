@@ -248,7 +248,7 @@ def _family(wide: Tensor, single: Tensor) -> str:
 
 @cache
 def _family_of_constants() -> str:
-    """The family of outputs that are finite and vary neither over examples nor over positions, and so of many graphs."""
+    """The family of finite outputs that vary neither over examples nor over positions, and so of many graphs."""
     wide, single = _stacks()
     return _digest(torch.zeros_like(wide.x[:-1]), torch.zeros_like(single.x))
 
