@@ -10,9 +10,8 @@ from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
-from evonas.search_space.primitives import ELEMENTWISE
 from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
-from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
+from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
 from evonas.workers.architectures import site_channels
 from evonas.workers.frozen import Count, Frozen, Name, Share, SmallCount, Text
 from evonas.workers.gates import AnyGate, check_order, from_text
@@ -29,7 +28,9 @@ class SpaceConfig(Frozen):
     """Which graphs may be drawn: see evonas.search_space.space.Space."""
 
     nodes: Count = 10
-    primitives: Literal["paper"] | Names = Field("paper", description="the elementwise ones, or paper for all 12")
+    primitives: Literal["paper"] | Names = Field(
+        "paper", description="elementwise ones by name, or paper for its twelve"
+    )
     aggregations: Names = ("mean", "rms", "std")
     index_sets: Names = PAPER_INDEX_SETS
     leaves: Names = Field(
@@ -53,7 +54,7 @@ class SpaceConfig(Frozen):
 
     @model_validator(mode="after")
     def _valid(self) -> "SpaceConfig":
-        assert self.space.ops  # building it raises InputError, a ValueError
+        assert self.graphs.ops  # building it raises InputError, a ValueError
         rng = Random(0)
         if not any(self.allows(self.draw(rng)) for _ in range(DRAWS_TO_FIND_ONE)):
             raise ValueError(f"batch_dependent, live_nodes_max: none of {DRAWS_TO_FIND_ONE} random graphs meets them")
@@ -63,7 +64,7 @@ class SpaceConfig(Frozen):
 
     def draw(self, rng: Random) -> Graph:
         """A fresh random graph."""
-        return (random_dependent_graph if self.sampler == "depends_on_x" else random_graph)(self.space, rng)
+        return (random_dependent_graph if self.sampler == "depends_on_x" else random_graph)(self.graphs, rng)
 
     def allows(self, graph: Graph) -> bool:
         """Whether it meets the constraints; what does not is drawn anew."""
@@ -71,8 +72,9 @@ class SpaceConfig(Frozen):
         return few and (self.batch_dependent or not batch_dependent(graph))
 
     @cached_property
-    def space(self) -> Space:
-        primitives = ELEMENTWISE if self.primitives == "paper" else self.primitives
+    def graphs(self) -> Space:
+        """The space of graphs that these options span."""
+        primitives = PAPER_PRIMITIVES if self.primitives == "paper" else self.primitives
         return Space(self.nodes, primitives, self.aggregations, self.index_sets, self.leaves)
 
 
@@ -215,7 +217,7 @@ class Config(Frozen):
 
     def _check_warm_start(self, name: str) -> None:
         try:
-            graph = pad(LAYERS[name].graph, self.space.space, Random(0))
+            graph = pad(LAYERS[name].graph, self.space.graphs, Random(0))
         except InputError as error:
             raise ValueError(f"evolution.warm_start: {name}: {error}") from None
         if not self.space.allows(graph):

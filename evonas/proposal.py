@@ -34,7 +34,7 @@ def propose(config: Config, birth: int, history: History) -> Proposal:
     evolution = config.evolution
     winner: Survivor | None = None
     if birth <= len(evolution.warm_start):
-        operator, graph = Operator.CATALOG, pad(LAYERS[evolution.warm_start[birth - 1]].graph, config.space.space, rng)
+        operator, graph = Operator.CATALOG, pad(LAYERS[evolution.warm_start[birth - 1]].graph, config.space.graphs, rng)
         probed = probe(graph)
     else:
         if history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
@@ -71,7 +71,7 @@ def _draw(config: Config, base: Graph | None, rng: Random) -> Graph:
     """A mutation of `base`, or without one a random graph, that the constraints allow."""
     space = config.space
     while True:
-        graph = mutate(base, space.space, rng, config.evolution.mutations) if base else space.draw(rng)
+        graph = mutate(base, space.graphs, rng, config.evolution.mutations) if base else space.draw(rng)
         if space.allows(graph):
             return graph
 

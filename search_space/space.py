@@ -8,6 +8,9 @@ from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf
 from evonas.search_space.moments import INDEX_SETS
 from evonas.search_space.primitives import ELEMENTWISE, PRIMITIVES
 
+# arXiv:2004.02967, table 1 (remembered, and confirmed by an independent reimplementation); a new primitive is not there
+PAPER_PRIMITIVES = ("add", "mul", "div", "max", "neg", "sigmoid", "tanh", "exp", "log", "abs", "square", "sqrt")
+PAPER_AGGREGATIONS = ("mean", "rms", "std")  # the same table
 PAPER_LEAVES = ("x", "zero", "v0", "v1")  # arXiv:2004.02967, section 3 (the count of 4 was read, the rest remembered)
 PAPER_INDEX_SETS = ("bhw", "chw", "hw", "ghw")
 
@@ -23,8 +26,8 @@ class Space:
     """
 
     nodes: int = 10
-    primitives: tuple[str, ...] = ELEMENTWISE
-    aggregations: tuple[str, ...] = ("mean", "rms", "std")
+    primitives: tuple[str, ...] = PAPER_PRIMITIVES
+    aggregations: tuple[str, ...] = PAPER_AGGREGATIONS
     index_sets: tuple[str, ...] = PAPER_INDEX_SETS
     leaves: tuple[str, ...] = PAPER_LEAVES
     ops: tuple[str, ...] = field(init=False)

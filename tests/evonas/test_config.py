@@ -19,7 +19,7 @@ from evonas.config import Config
 from evonas.config_file import dump_config, load_config, parse_config
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import NODES_MAX
-from evonas.search_space.primitives import ELEMENTWISE
+from evonas.search_space.space import PAPER_PRIMITIVES
 from evonas.workers.gates.depends_on_x import DependsOnX
 from evonas.workers.gates.finite import Finite
 from evonas.workers.gates.quality import Quality
@@ -105,8 +105,8 @@ def test_the_table_is_read_as_it_stands() -> None:
     assert (config.name, config.seed, config.space.nodes, config.recipe.learning_rate) == ("table", 3, 6, 0.1)
     assert config.gates == (DependsOnX(), Finite(), Quality(steps=10, of_baseline=0.5), Stability(steps=5))
     assert config.proxies["small"] == PreactResNet(architecture="preact_resnet", width=8, blocks=(1, 1), groups=4)
-    assert config.space.space.nodes == 6
-    assert set(ELEMENTWISE) < set(config.space.space.ops)
+    assert config.space.graphs.nodes == 6
+    assert set(PAPER_PRIMITIVES) < set(config.space.graphs.ops)
 
 
 def test_the_protocol_is_the_configs_part_that_decides_an_outcome() -> None:

@@ -7,6 +7,7 @@ from random import Random
 import torch
 from torch.nn import functional
 
+from evonas.config import SpaceConfig
 from evonas.layers.source import layer_source
 from evonas.report.documents import primitives_page
 from evonas.report.picture import draw
@@ -16,7 +17,7 @@ from evonas.search_space.latex import latex
 from evonas.search_space.lowering import NormAct
 from evonas.search_space.mutation import mutate
 from evonas.search_space.sampling import random_graph
-from evonas.search_space.space import Space
+from evonas.search_space.space import PAPER_PRIMITIVES, Space
 
 folder = Path(sys.argv[1])
 graph = Graph.parse("softplus(v1 * x) / std_hw(x)")
@@ -32,7 +33,10 @@ namespace: dict[str, type[torch.nn.Module]] = {}
 exec(layer_source(graph), namespace)
 torch.testing.assert_close(namespace["EvolvedLayer"](8)(x), expected)
 
-space, rng = Space(), Random(0)
+assert "softplus" not in Space().ops  # the paper's space stays the paper's
+assert SpaceConfig(primitives="paper").graphs == SpaceConfig(primitives=PAPER_PRIMITIVES).graphs == Space()
+space, rng = SpaceConfig(primitives=(*PAPER_PRIMITIVES, "softplus")).graphs, Random(0)
+assert len(space.ops) == len(Space().ops) + 1
 drawn = [random_graph(space, rng) for _ in range(300)]
 assert any(node.op == "softplus" for each in drawn for node in each.nodes)
 children = [mutate(Graph.parse("tanh(x)"), space, rng) for _ in range(300)]
