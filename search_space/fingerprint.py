@@ -8,7 +8,6 @@ Keys do not depend on threads or processor, but for graphs that blow up what rou
 
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -18,11 +17,13 @@ from torch import Tensor
 
 from evonas.search_space.graph import Graph, Leaf
 from evonas.search_space.lowering import SECOND, evaluate, running_moments
-from evonas.search_space.moments import INDEX_SETS, Over
+from evonas.search_space.moments import Moment, over
+from evonas.search_space.primitives import Primitive
 
 VERSION = 3
 SHAPE = (4, 8, 3, 5)  # batch, channels, height, width: with 2 groups no two index sets coincide
 GROUPS = 2
+MOMENTUM, EPS = 0.1, 1e-5  # a layer's defaults
 TAILS = (10.0, -10.0, 40.0, -40.0)  # shows a clip that normal input does not reach, such as max(x, -5.75)
 NEAR_ZERO = 1e-5  # shows what a quotient does there, such as max(v1, 1e-5 / x)
 SMALL = 1e-3
@@ -158,51 +159,30 @@ def _leaf(leaf: Leaf, numbers: tuple[int, ...]) -> Tensor:
     return torch.stack(values).view(len(numbers), 1, size, 1, 1)
 
 
-class _OverPasses(Over):
-    """`Over` for values with an axis of passes in front of their own.
+class _OverBatch:
+    """An aggregation over the batch, of values with an axis of passes in front of their own.
 
-    Over the batch, a pass in training has its batch's moment and moves the running one; a pass in evaluation has the
-    running moment, which starts as `running`. `after_first` is the running moment after the first pass.
+    A pass in training has its batch's moment and moves the running one; a pass in evaluation has the running moment,
+    which starts as `running`. `after_first` is the running moment after the first pass.
     """
 
-    def __init__(self, index_set: str, training: tuple[bool, ...] = (), running: Tensor | None = None) -> None:
-        super().__init__(index_set, groups=GROUPS)
+    def __init__(self, training: tuple[bool, ...], running: Tensor) -> None:
         self.passes = training
         self.before = running
         self.after_first = running
 
-    def mean(self, a: Tensor) -> Tensor:
-        return self._of_passes(super().mean, a)
-
-    def mean_square(self, a: Tensor) -> Tensor:
-        return self._of_passes(super().mean_square, a)
-
-    def variance(self, a: Tensor) -> Tensor:
-        return self._of_passes(super().variance, a)
-
-    def _of_passes(self, moment: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
-        passes, samples, channels, *positions = a.shape
-        if self.before is None:
-            moments = moment(a.flatten(0, 1))
-            return moments.view(passes, -1, *moments.shape[1:])
-        by_pass = moment(a.transpose(0, 1).reshape(samples, passes * channels, *positions))
-        return self._run(by_pass.view(passes, channels).expand(len(self.passes), SHAPE[1]))
-
-    def _run(self, moments: Tensor) -> Tensor:
-        """(passes, channels) -> the batch's moments in training, the running ones between; the passes run in turn."""
-        assert self.before is not None
+    def __call__(self, moment: Moment, a: Tensor) -> Tensor:
+        by_pass = moment(a, [1, *range(3, a.ndim)]).view(a.shape[0], a.shape[2])
+        moments = by_pass.expand(len(self.passes), SHAPE[1])
         running = self.before
         used: list[Tensor] = []
-        for number, (training, moment) in enumerate(zip(self.passes, moments.unbind(), strict=True)):
+        for number, (training, of_pass) in enumerate(zip(self.passes, moments.unbind(), strict=True)):
             if training:
-                running = running.mul(1 - self.momentum).add_(moment, alpha=self.momentum)
-            used.append(moment if training else running)
+                running = running.mul(1 - MOMENTUM).add_(of_pass, alpha=MOMENTUM)
+            used.append(of_pass if training else running)
             if number == 0:
                 self.after_first = running
         return torch.stack(used).view(-1, 1, SHAPE[1], 1, 1)
-
-
-_OVER = {index_set: _OverPasses(index_set) for index_set in INDEX_SETS}
 
 
 @torch.no_grad()
@@ -211,25 +191,34 @@ def probe(graph: Graph) -> Probed:
     canonical = graph.canonical()
     wide, single = _stacks()
     overs = {
-        index: _OverPasses("bhw", wide.training, torch.full((SHAPE[1],), start, dtype=torch.float64))
+        index: _OverBatch(wide.training, torch.full((SHAPE[1],), start, dtype=torch.float64))
         for index, (_, start) in running_moments(canonical).items()
     }
     outputs = _outputs(canonical, wide, overs)
-    overs = {index: _OverPasses("bhw", single.training, over.after_first) for index, over in overs.items()}
+    overs = {index: _OverBatch(single.training, over.after_first) for index, over in overs.items()}
     alone = _outputs(canonical, single, overs)
     normal, of_other, other = (outputs[row].numpy() for row in (_WIDE.index(_NORMAL), _WIDE.index(_OTHER), -1))
     of_passes = outputs[:-1]
     return Probed(_digest(of_passes, alone), _family(of_passes, alone), _change(normal, other, of_other))
 
 
-def _outputs(canonical: Graph, stack: _Stack, aggregations: dict[int, _OverPasses]) -> Tensor:
+def _outputs(canonical: Graph, stack: _Stack, over_batch: dict[int, _OverBatch]) -> Tensor:
     leaves = []
     for index, leaf in enumerate(canonical.leaves):
         if leaf.kind == "input":
             leaves.append(stack.y if index == SECOND else stack.x)
         else:
             leaves.append(_leaf(leaf, stack.parameters))
-    output = evaluate(canonical, leaves, lambda index, index_set: aggregations.get(index, _OVER[index_set]))
+
+    def aggregate(index: int, row: Primitive, a: Tensor) -> Tensor:
+        if index in over_batch:
+            moments = over_batch[index](row.fn, a)
+        else:
+            moments = over(row.reduces or "", row.fn, a.flatten(0, 1), 1, GROUPS)
+            moments = moments.view(a.shape[0], -1, *moments.shape[1:])
+        return torch.sqrt(moments + EPS) if row.rooted else moments
+
+    output = evaluate(canonical, leaves, aggregate)
     return output.expand(stack.x.shape).contiguous()
 
 

@@ -252,13 +252,13 @@ def print_formula(canonical: Graph) -> str:
 
 def formula_lines(
     canonical: Graph,
-    write_aggregation: Callable[[Node, int, str], str] | None = None,
+    write_call: Callable[[Node, int, list[str]], str] | None = None,
     leaf_texts: list[str] | None = None,
 ) -> list[tuple[str, str]]:
     """(name, expression) of each line, the last with no name.
 
-    For exported source, `write_aggregation(node, index, input text)` writes the call of an aggregation, and
-    `leaf_texts` are other texts for the leaves.
+    For exported source, `write_call(node, index, operands)` writes the operations that are no operator, and
+    `leaf_texts` are other texts for the leaves, numbers included.
     """
     first = len(canonical.leaves)
     inputs = {first + i: node.inputs for i, node in enumerate(canonical.nodes)}
@@ -277,12 +277,12 @@ def formula_lines(
             and node.inputs[1] not in named
         ):
             subtracted = texts[right.inputs[0]]
-        if write_aggregation and PRIMITIVES[node.op].reduces:
-            text = (write_aggregation(node, index, operands[0][0]), 4)
+        if write_call and not PRIMITIVES[node.op].operator:
+            text = (write_call(node, index, [text for text, _ in operands]), 4)
         elif subtracted:
             text = (f"{_bracket(operands[0], 1)} - {_bracket(subtracted, 2)}", 1)
         else:
-            text = _write(node, operands, [_is_number(canonical, i) for i in node.inputs])
+            text = _write(node, operands, [not leaf_texts and _is_number(canonical, i) for i in node.inputs])
         if index in named and index != canonical.output:
             lines.append((f"n{written}", text[0]))
             text = (f"n{written}", 4)

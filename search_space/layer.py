@@ -1,7 +1,4 @@
-"""The base of every layer: its options, the affine, and what its graph is given.
-
-From `whole` on it is copied verbatim into every exported layer, after moments.py.
-"""
+"""The base of every layer: its options, the affine, and what its graph is given."""
 
 from numbers import Integral, Real
 from typing import Any
@@ -9,7 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evonas.search_space.moments import HALF, Over, distributed
+from evonas.search_space.moments import (
+    HALF,
+    SHARED,
+    Moment,
+    distributed,
+    full_precision,
+    over,
+    over_bhw,
+    per_channel,
+    sum_of_all,
+    variance,
+)
 
 
 def whole(name: str, value: Any, least: int | None = 1) -> int:
@@ -42,6 +50,8 @@ class Layer(nn.Module):
         the samples, where there is such a group.
     apply_act: False where a network has a norm without activation. Left is weight * x + bias, without other parameters
         and buffers, as in the official EvoNorm code (tensorflow/tpu, resnet_model.py).
+    upcast: half precision is computed in float32 throughout, under autocast too, and the result is rounded once. False:
+        statistics alone are; other steps overflow where float16 does (|x| = 256 squared), and the backward keeps less.
     device, dtype: of the parameters and buffers, as in torch's own layers. A layer makes what it adds with `new_full`.
 
     Raises ValueError where an option is out of range or the channels do not fit.
@@ -58,6 +68,7 @@ class Layer(nn.Module):
         unbiased_running_var: bool = False,
         synchronized: bool = False,
         apply_act: bool = True,
+        upcast: bool = True,
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -80,10 +91,26 @@ class Layer(nn.Module):
         self.unbiased_running_var = unbiased_running_var
         self.synchronized = synchronized
         self.apply_act = apply_act
+        self.upcast = upcast
         self.weight = nn.Parameter(torch.ones(self.num_features, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(self.num_features, device=device, dtype=dtype))
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        if isinstance(x, torch.fx.Proxy):  # a symbolic tracer, which takes torch's own layers alone for leaves
+            traced: Tensor = x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x, *others), {})
+            return traced
+        self.check(x, others)
+        wide = [full_precision(each) for each in (x, *others)] if self.upcast else [x, *others]
+        awaited = self.synchronized and self.training and distributed()  # its share, be it empty
+        result = self.transform(*wide) if self.apply_act and (x.numel() or awaited) else wide[0]
+        result = result * self.per_channel(self.weight, result) + self.per_channel(self.bias, result)
+        return result.expand(x.shape).to(x.dtype)
+
+    def transform(self, x: Tensor, *others: Tensor) -> Tensor:
+        raise NotImplementedError("a layer defines what its affine follows")
+
+    def check(self, x: Tensor, others: tuple[Tensor, ...]) -> None:
+        """Raises ValueError where the inputs do not fit the layer."""
         channel = self.channel_dim
         if x.ndim < 2 or not -x.ndim < channel < x.ndim or x.shape[channel] != len(self.weight):
             shape = tuple(x.shape)
@@ -96,43 +123,36 @@ class Layer(nn.Module):
             ):
                 shapes = f"{tuple(other.shape)} beside {tuple(x.shape)}"
                 raise ValueError(f"a second input has the axes of x, each of the same size or 1; got {shapes}")
-        awaited = self.synchronized and self.training and distributed()  # its share, be it empty
-        result = self.transform(x, *others) if self.apply_act and (x.numel() or awaited) else x
-        result = result * self.per_channel(self.weight, result) + self.per_channel(self.bias, result)
-        return result.expand(x.shape).to(x.dtype)
-
-    def transform(self, x: Tensor, *others: Tensor) -> Tensor:
-        raise NotImplementedError("a layer defines what its affine follows")
 
     def new_full(self, shape: tuple[int, ...], value: float) -> Tensor:
         """A tensor for a parameter or buffer, on the layer's device and of its type."""
         return self.weight.detach().new_full(shape, value)
 
     def per_channel(self, parameter: Tensor, x: Tensor) -> Tensor:
-        """A (C,) parameter (or a learned scalar) with x's number of axes, and in half precision where x is."""
-        shape = [1] * x.ndim
-        shape[self.channel_dim] = -1
-        return parameter.view(shape).to(x.dtype if x.dtype in HALF else parameter.dtype)
+        """A (C,) or (1,) parameter with x's number of axes, and in half precision where x is."""
+        wide = per_channel(parameter, x, self.channel_dim)
+        return wide.to(x.dtype) if x.dtype in HALF else wide
 
     def number(self, value: float, x: Tensor) -> Tensor:
         """A constant with x's number of axes, never of less than single precision."""
         return torch.full([1] * x.ndim, value, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
 
-    def over(self, index_set: str, running: Tensor | None = None) -> Over:
-        return Over(
-            index_set,
-            channel_dim=self.channel_dim,
-            groups=self.groups,
-            eps=self.eps,
-            running=running,
-            momentum=self.momentum,
-            training=self.training,
-            unbiased=self.unbiased_running_var,
-            synchronized=self.synchronized,
-        )
+    def over(self, index_set: str, moment: Moment, a: Tensor, running: Tensor | None = None) -> Tensor:
+        """The moment of `a`, in full precision, over an index set; over the batch with its running moment."""
+        if running is None:
+            return over(index_set, moment, a, self.channel_dim, self.groups)
+        shared = self.synchronized and self.training and distributed()
+        summed = SHARED[moment] if shared else moment
+        of_batch = over_bhw(summed, a, self.channel_dim, running, self.momentum, self.training)
+        if self.unbiased_running_var and self.training and moment is variance:
+            count = a.new_full((), a.numel() // of_batch.numel())
+            rest = of_batch.detach().flatten() / ((sum_of_all(count) if shared else count) - 1).clamp(min=1)
+            running.add_(rest.to(running.dtype), alpha=self.momentum)
+        return of_batch
 
     def extra_repr(self) -> str:
         words = [str(self.num_features), f"channel_dim={self.channel_dim}", f"groups={self.groups}"]
-        usual = {"momentum": 0.1, "eps": 1e-5, "unbiased_running_var": False, "synchronized": False, "apply_act": True}
+        usual = {"momentum": 0.1, "eps": 1e-5, "unbiased_running_var": False, "synchronized": False}
+        usual |= {"apply_act": True, "upcast": True}
         words += [f"{name}={value}" for name in usual if (value := getattr(self, name)) != usual[name]]
         return ", ".join(words)

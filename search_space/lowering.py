@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from evonas.search_space.graph import BASE_LEAVES, Graph
 from evonas.search_space.layer import Layer
-from evonas.search_space.moments import Over
-from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.moments import full_precision
+from evonas.search_space.primitives import PRIMITIVES, Primitive
 
 SECOND = next(i for i, leaf in enumerate(BASE_LEAVES) if leaf.name == "y")
 
@@ -31,7 +32,7 @@ class NormAct(Layer):
             return
         for index in sorted(self._live):
             if index < len(self.genotype.leaves) and (leaf := self.genotype.leaves[index]).learned:
-                shape = (self.num_features,) if leaf.kind == "vector" else ()
+                shape = (self.num_features,) if leaf.kind == "vector" else (1,)  # FSDP shards no scalar without axes
                 self.register_parameter(leaf.name, nn.Parameter(self.new_full(shape, leaf.value)))
         for name, start in self._running.values():
             self.register_buffer(name, self.new_full((self.num_features,), start))
@@ -51,28 +52,40 @@ class NormAct(Layer):
                 values.append(self.per_channel(getattr(self, leaf.name), x))
             else:
                 values.append(self.number(leaf.value, x))
-        return evaluate(genotype, values, self._over)
+        wide: dict[int, Tensor] = {}  # inputs of aggregations, each widened once
 
-    def _over(self, index: int, index_set: str) -> Over:
-        """The positions that the aggregation at value `index` reduces over, with its running moment if it has one."""
-        running = getattr(self, self._running[index][0]) if index in self._running else None
-        return self.over(index_set, running)
+        def aggregate(index: int, row: Primitive, a: Tensor) -> Tensor:
+            source = genotype.nodes[index - len(genotype.leaves)].inputs[0]
+            if source not in wide:
+                wide[source] = full_precision(a)
+            running = getattr(self, self._running[index][0]) if index in self._running else None
+            moment = self.over(row.reduces or "", row.fn, wide[source], running)
+            return torch.sqrt(moment + self.eps) if row.rooted else moment
+
+        return evaluate(genotype, values, aggregate)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Scalars had no axes until version 0.1."""
+        for name, parameter in self.named_parameters():
+            if (value := state_dict.get(prefix + name)) is not None and value.ndim == 0:
+                state_dict[prefix + name] = value.view(parameter.shape)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, formula={self.genotype.formula!r}"
 
 
-def evaluate(graph: Graph, leaves: Sequence[Tensor], over: Callable[[int, str], Over]) -> Tensor:
+def evaluate(graph: Graph, leaves: Sequence[Tensor], aggregate: Callable[[int, Primitive, Tensor], Tensor]) -> Tensor:
     """The output of a graph by the primitives' functions: of a layer's forward, and of the probe's passes at once.
 
     leaves: one value a leaf; those of dead leaves are never read.
-    over: for the aggregation at a value and its index set, what it reduces over.
+    aggregate: an aggregation, by its value's index, its row and its input.
     """
     values = list(leaves)
     for index, node in enumerate(graph.nodes, start=len(values)):
         row = PRIMITIVES[node.op]
         inputs = [values[i] for i in node.inputs]
-        values.append(row.fn(*inputs, over(index, row.reduces)) if row.reduces else row.fn(*inputs))
+        values.append(aggregate(index, row, *inputs) if row.reduces else row.fn(*inputs))
     return values[graph.output]
 
 

@@ -1,7 +1,6 @@
-"""Index sets, statistics, running moments and their synchronisation between processes.
+"""Statistics over index sets, running moments, and their synchronisation between processes.
 
-From HALF on it is copied verbatim into every exported layer, so it uses torch alone, and neither max nor abs: there
-they are primitives.
+An exported layer holds the functions that its graph needs, verbatim: they use torch and each other alone.
 """
 
 from collections.abc import Callable
@@ -9,69 +8,102 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
-INDEX_SETS = ("bhw", "chw", "hw", "ghw", "c")  # named by the axes that they reduce over
+Moment = Callable[[Tensor, list[int]], Tensor]  # over axes, which it keeps with size 1
+
 HALF = (torch.float16, torch.bfloat16)
 
 
 def full_precision(a: Tensor) -> Tensor:
-    return a.float() if a.dtype in HALF else a
+    return a.to(torch.promote_types(a.dtype, torch.float32))
 
 
-def average(a: Tensor, axes: list[int]) -> Tensor:
-    """The mean, also over no axes."""
-    a = full_precision(a)
-    return a.mean(axes, keepdim=True) if axes else a
+def per_channel(parameter: Tensor, x: Tensor, channel_dim: int) -> Tensor:
+    """A (C,) or (1,) parameter with x's number of axes, in full precision."""
+    return full_precision(parameter).view([-1 if axis == channel_dim % x.ndim else 1 for axis in range(x.ndim)])
 
 
-class Variance(torch.autograd.Function):
-    """The biased variance over axes, in full precision. For the backward it keeps its input alone; torch.var, which
-    does so too, takes 7 times as long on a CPU."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(a: Tensor, axes: list[int]) -> Tensor:
-        return average((a - average(a, axes)).square(), axes)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, list[int]], output: Tensor) -> None:
-        a, ctx.axes = inputs
-        ctx.save_for_backward(a)
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        (a,) = ctx.saved_tensors
-        gradient = (a - average(a, ctx.axes)) * (slope * (2 * slope.numel() / (a.numel() or 1)))
-        return gradient.to(a.dtype), None
+# --------------------------------------------------------------------------- moments
 
 
-class Maximum(torch.autograd.Function):
-    """The larger of two values; the gradient goes where it is, half of it to each where both are equal. As
-    torch.maximum's where it is finite, but by arithmetic alone: torch compares and masks, which takes 10 times as long
-    on a CPU."""
+def mean(a: Tensor, axes: list[int]) -> Tensor:
+    return a.mean(axes, keepdim=True)
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(a: Tensor, b: Tensor) -> Tensor:
-        return torch.maximum(a, b)
+def mean_square(a: Tensor, axes: list[int]) -> Tensor:
+    return (a * a).mean(axes, keepdim=True)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
 
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        a, b = ctx.saved_tensors
-        share = (torch.sign((a - b).detach()) + 1) * 0.5  # of a
-        from_a = slope * share
-        to_a = from_a.sum_to_size(a.shape).to(a.dtype) if ctx.needs_input_grad[0] else None
-        return to_a, (slope - from_a).sum_to_size(b.shape).to(b.dtype) if ctx.needs_input_grad[1] else None
+def variance(a: Tensor, axes: list[int]) -> Tensor:
+    """Biased. mean((a - s)^2) - (mean(a) - s)^2 is the same for every constant s: the backward keeps `a` alone."""
+    average = a.mean(axes, keepdim=True)
+    shift = average.detach()
+    squares = mse_loss(a, shift.expand_as(a), reduction="none").mean(axes, keepdim=True)
+    return squares - mse_loss(average, shift, reduction="none")
+
+
+# --------------------------------------------------------------------------- index sets, named by the axes they reduce
+
+
+def over_chw(moment: Moment, a: Tensor) -> Tensor:
+    return moment(a, list(range(1, a.ndim)))
+
+
+def over_c(moment: Moment, a: Tensor, channel_dim: int) -> Tensor:
+    return moment(a, [channel_dim])
+
+
+def over_hw(moment: Moment, a: Tensor, channel_dim: int) -> Tensor:
+    """Over all axes but batch and channel. A value without such axes has one position."""
+    if a.ndim == 2:
+        return moment(a.unsqueeze(2), [2]).squeeze(2)
+    return moment(a, [axis for axis in range(1, a.ndim) if axis != channel_dim % a.ndim])
+
+
+def over_ghw(moment: Moment, a: Tensor, channel_dim: int, groups: int) -> Tensor:
+    """Over the positions and channels of a group, spread back over its channels."""
+    channel = channel_dim % a.ndim
+    grouped = torch.unflatten(a, channel, (min(groups, a.shape[channel]), -1))
+    of_groups = moment(grouped, [axis for axis in range(1, grouped.ndim) if axis != channel])
+    sizes = [grouped.shape[axis] if axis == channel + 1 else -1 for axis in range(grouped.ndim)]
+    return of_groups.expand(sizes).flatten(channel, channel + 1)
+
+
+def over_bhw(moment: Moment, a: Tensor, channel_dim: int, running: Tensor, momentum: float, training: bool) -> Tensor:
+    """Over the batch and all positions. In training it moves `running` (C,) by `momentum`; in evaluation it is that."""
+    if not training:
+        return per_channel(running, a, channel_dim)
+    of_batch = moment(a, [axis for axis in range(a.ndim) if axis != channel_dim % a.ndim])
+    running.mul_(1 - momentum).add_(of_batch.detach().flatten().to(running.dtype), alpha=momentum)
+    return of_batch
+
+
+def over(index_set: str, moment: Moment, a: Tensor, channel_dim: int, groups: int) -> Tensor:
+    """Over any index set within a sample."""
+    match index_set:
+        case "chw":
+            return over_chw(moment, a)
+        case "hw":
+            return over_hw(moment, a, channel_dim)
+        case "ghw":
+            return over_ghw(moment, a, channel_dim, groups)
+        case "c":
+            return over_c(moment, a, channel_dim)
+    raise ValueError(f"index set '{index_set}' is unknown, or not within a sample")
+
+
+INDEX_SETS = ("bhw", "chw", "hw", "ghw", "c")
+
+
+# --------------------------------------------------------------------------- the batch of all processes
 
 
 class SumOfAll(torch.autograd.Function):
-    """The sum over the processes of torch.distributed's default group; so is its gradient."""
+    """The sum over the processes of torch.distributed's default group; so is its gradient.
+
+    It has no `jvp`, for torch.compile takes no function that has one.
+    """
 
     @staticmethod
     def forward(a: Tensor) -> Tensor:
@@ -85,110 +117,27 @@ class SumOfAll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
-        total: Tensor = SumOfAll.apply(slope)
-        return total
+        return sum_of_all(slope)
+
+
+def sum_of_all(a: Tensor) -> Tensor:
+    total: Tensor = SumOfAll.apply(a)
+    return total
 
 
 def distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-class Over:
-    """The positions that one aggregation reduces over; "hw" stands for all axes but batch and channel.
+def shared_mean(a: Tensor, axes: list[int]) -> Tensor:
+    """The mean over the samples of all processes, however they share them."""
+    total = a.sum(axes, keepdim=True)
+    of_all = sum_of_all(torch.cat([total.flatten(), a.new_tensor([a.numel() // total.numel()])]))
+    return (of_all[:-1] / of_all[-1]).view_as(total)
 
-    Statistics keep the number of axes (reduced ones have size 1; the groups of "ghw" are spread back over their
-    channels), are computed in float32 when the values are of half precision, and reducing an axis over which a value
-    does not vary is the identity for the mean. Over "bhw" the moment of the batch is used in training, where it also
-    moves `running` (shape (C,)) by `momentum`; in evaluation `running` is used instead. `synchronized`: the batch is
-    that of all processes. `unbiased`: of n values, `running` gets their variance times n / (n - 1).
-    """
 
-    def __init__(
-        self,
-        index_set: str,
-        *,
-        channel_dim: int = 1,
-        groups: int = 32,
-        eps: float = 1e-5,
-        running: Tensor | None = None,
-        momentum: float = 0.1,
-        training: bool = True,
-        unbiased: bool = False,
-        synchronized: bool = False,
-    ) -> None:
-        self.index_set = index_set
-        self.channel_dim = channel_dim
-        self.groups = groups
-        self.eps = eps
-        self.running = running
-        self.momentum = momentum
-        self.training = training
-        self.unbiased = unbiased
-        self.shared = synchronized and training and "b" in index_set and distributed()
-
-    def mean(self, a: Tensor) -> Tensor:
-        if self.running is not None and not self.training:
-            return self._stored(self.running, a)
-        return self._tracked(self._average(a))
-
-    def mean_square(self, a: Tensor) -> Tensor:
-        if self.running is not None and not self.training:
-            return self._stored(self.running, a)
-        a = full_precision(a)
-        return self._tracked(self._average(a * a))
-
-    def variance(self, a: Tensor) -> Tensor:
-        """The biased variance."""
-        if self.running is not None and not self.training:
-            return self._stored(self.running, a)
-        if self.shared:
-            variance = self._average((a - self._average(a)).square())
-        else:
-            variance = self._reduced(a, Variance.apply)
-        correction: Tensor | float = 1.0
-        if self.unbiased and self.running is not None:
-            correction = self._correction(a.numel() // variance.numel(), variance)
-        return self._tracked(variance, correction)
-
-    def _average(self, a: Tensor) -> Tensor:
-        if not self.shared:
-            return self._reduced(a, average)
-        a = full_precision(a)
-        total = self._reduced(a, lambda a, axes: a.sum(axes, keepdim=True))
-        of_all = SumOfAll.apply(torch.cat([total.flatten(), a.new_tensor([a.numel() // total.numel()])]))
-        mean: Tensor = (of_all[:-1] / of_all[-1]).view_as(total)
-        return mean
-
-    def _reduced(self, a: Tensor, reduction: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
-        channel = self.channel_dim % a.ndim
-        axes = [] if self.index_set == "c" else [axis for axis in range(1, a.ndim) if axis != channel]
-        if self.index_set == "ghw" and a.shape[channel] > 1:
-            grouped = a.unflatten(channel, (self.groups, -1))
-            moments = reduction(grouped, [channel + 1] + [axis + (axis > channel) for axis in axes])
-            sizes = [-1] * moments.ndim
-            sizes[channel + 1] = grouped.shape[channel + 1]
-            return moments.expand(sizes).flatten(channel, channel + 1)
-        if "b" in self.index_set:
-            axes = [0, *axes]
-        if "c" in self.index_set:
-            axes = [*axes, channel]
-        return reduction(a, axes)
-
-    def _correction(self, count: int, a: Tensor) -> Tensor | float:
-        """n / (n - 1), or 1 where n = 1."""
-        if not self.shared:
-            return count / (count - 1) if count > 1 else 1.0
-        of_all: Tensor = SumOfAll.apply(a.new_tensor([count]))
-        return of_all / (of_all - 1).clamp(min=1)
-
-    def _stored(self, running: Tensor, a: Tensor) -> Tensor:
-        shape = [1] * a.ndim
-        shape[self.channel_dim] = -1
-        return running.view(shape)
-
-    def _tracked(self, moment: Tensor, correction: Tensor | float = 1.0) -> Tensor:
-        if self.running is not None:
-            with torch.no_grad():
-                batch = (moment.detach().flatten() * correction).to(self.running.dtype)
-                self.running.mul_(1 - self.momentum).add_(batch, alpha=self.momentum)
-        return moment
+SHARED: dict[Moment, Moment] = {
+    mean: shared_mean,
+    mean_square: lambda a, axes: shared_mean(a * a, axes),
+    variance: lambda a, axes: shared_mean((a - shared_mean(a, axes)).square(), axes),
+}

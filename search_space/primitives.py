@@ -1,84 +1,75 @@
 """The one table of primitive operations: parser, sampler, module, exported source and documentation derive from it.
 
-Adding a primitive is one row here. Its function uses torch alone and is copied verbatim into exported layers.
+Adding a primitive is one row here. Its function is torch's own, or uses torch alone and is copied verbatim into the
+exported layers that call it.
 The elementwise primitives and the aggregations are the paper's (arXiv:2004.02967, table 1; remembered, and confirmed
 by an independent reimplementation). sqrt and log keep the sign, and eps inside keeps values and gradients finite at 0.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from evonas.search_space.moments import INDEX_SETS, Maximum, Over
+from evonas.search_space.moments import INDEX_SETS, mean, mean_square, variance
 
 EPS = 1e-5  # inside the square roots: tensorflow/tpu resnet_model.py; inside the logarithm: ours
 
 
-def add(a: Tensor, b: Tensor) -> Tensor:
-    return a + b
+class Maximum(torch.autograd.Function):
+    """The larger of two values; the gradient goes where it is, half of it to each where both are equal. As
+    torch.maximum's where it is finite, but by arithmetic alone: torch compares and masks, which takes 10 times as long
+    on a CPU."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        return torch.maximum(a, b)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        from_a = slope * share_of_first(a, b)
+        to_a = from_a.sum_to_size(a.shape).to(a.dtype) if ctx.needs_input_grad[0] else None
+        return to_a, (slope - from_a).sum_to_size(b.shape).to(b.dtype) if ctx.needs_input_grad[1] else None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent_a: Tensor, tangent_b: Tensor) -> Tensor:
+        share = share_of_first(*ctx.saved_tensors)
+        return tangent_a * share + tangent_b * (1 - share)
 
 
-def mul(a: Tensor, b: Tensor) -> Tensor:
-    return a * b
-
-
-def div(a: Tensor, b: Tensor) -> Tensor:
-    return a / b
+def share_of_first(a: Tensor, b: Tensor) -> Tensor:
+    """1 where a > b, 0 where a < b, 0.5 where they are equal."""
+    return (a - b).detach().sign_().add_(1).mul_(0.5)
 
 
 def max(a: Tensor, b: Tensor) -> Tensor:
+    """torch.maximum where a compiler or exporter fuses it, and where no autograd.Function can be saved."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return torch.maximum(a, b)
     return Maximum.apply(a, b)  # type: ignore[no-any-return]
-
-
-def neg(a: Tensor) -> Tensor:
-    return -a
-
-
-def sigmoid(a: Tensor) -> Tensor:
-    return torch.sigmoid(a)
-
-
-def tanh(a: Tensor) -> Tensor:
-    return torch.tanh(a)
-
-
-def exp(a: Tensor) -> Tensor:
-    return torch.exp(a)
 
 
 def log(a: Tensor) -> Tensor:
     return torch.sign(a) * torch.log(torch.abs(a) + EPS)
 
 
-def abs(a: Tensor) -> Tensor:
-    return torch.abs(a)
-
-
-def square(a: Tensor) -> Tensor:
-    return torch.square(a)
-
-
 def sqrt(a: Tensor) -> Tensor:
     return torch.sign(a) * torch.sqrt(torch.abs(a) + EPS)
 
 
-def mean(a: Tensor, over: Over) -> Tensor:
-    return over.mean(a)
-
-
-def rms(a: Tensor, over: Over) -> Tensor:
-    return torch.sqrt(over.mean_square(a) + over.eps)
-
-
-def std(a: Tensor, over: Over) -> Tensor:
-    return torch.sqrt(over.variance(a) + over.eps)
-
-
 @dataclass(frozen=True, slots=True)
 class Primitive:
-    """One operation: `fn` takes `arity` tensors (an aggregation: one, and what it reduces over)."""
+    """One operation: `fn` takes `arity` tensors; that of an aggregation is a moment, of one tensor over axes."""
 
     name: str
     arity: int
@@ -86,6 +77,7 @@ class Primitive:
     latex: str  # with {0} and {1} for the inputs
     commutative: bool = False
     reduces: str | None = None  # the index set of an aggregation
+    rooted: bool = False  # an aggregation that is the square root of its moment + eps
     operator: str | None = None  # how the language writes it, where that is not a call
     # Exact in floating point, for the canonical form: what becomes of the sign of an input ("out": f(-a, b) = -f(a, b),
     # "lost": f(-a) = f(a)), whether f(|a|) = f(a), f >= 0, f(a, a) = a, and the b of f(a, b) = a.
@@ -99,28 +91,38 @@ class Primitive:
 
 
 _ELEMENTWISE = (
-    Primitive("add", 2, add, r"{0} + {1}", commutative=True, operator="+"),
-    Primitive("mul", 2, mul, r"{0} \cdot {1}", commutative=True, operator="*", sign="out", unit=1.0),
-    Primitive("div", 2, div, r"\frac{{{0}}}{{{1}}}", operator="/", sign="out", unit=1.0),
+    Primitive("add", 2, torch.add, r"{0} + {1}", commutative=True, operator="+"),
+    Primitive("mul", 2, torch.mul, r"{0} \cdot {1}", commutative=True, operator="*", sign="out", unit=1.0),
+    Primitive("div", 2, torch.div, r"\frac{{{0}}}{{{1}}}", operator="/", sign="out", unit=1.0),
     Primitive("max", 2, max, r"\max\left({0}, {1}\right)", commutative=True, idempotent=True),
-    Primitive("neg", 1, neg, r"-{0}", operator="-"),
-    Primitive("sigmoid", 1, sigmoid, r"\sigma\left({0}\right)", nonnegative=True),
-    Primitive("tanh", 1, tanh, r"\tanh\left({0}\right)"),
-    Primitive("exp", 1, exp, r"e^{{{0}}}", nonnegative=True),
+    Primitive("neg", 1, torch.neg, r"-{0}", operator="-"),
+    Primitive("sigmoid", 1, torch.sigmoid, r"\sigma\left({0}\right)", nonnegative=True),
+    Primitive("tanh", 1, torch.tanh, r"\tanh\left({0}\right)"),
+    Primitive("exp", 1, torch.exp, r"e^{{{0}}}", nonnegative=True),
     Primitive("log", 1, log, r"\operatorname{{sgn}}\left({0}\right) \ln\left(\left|{0}\right| + \varepsilon\right)"),
-    Primitive("abs", 1, abs, r"\left|{0}\right|", sign="lost", ignores_abs=True, nonnegative=True),
-    Primitive("square", 1, square, r"{0}^2", sign="lost", ignores_abs=True),
+    Primitive("abs", 1, torch.abs, r"\left|{0}\right|", sign="lost", ignores_abs=True, nonnegative=True),
+    Primitive("square", 1, torch.square, r"{0}^2", sign="lost", ignores_abs=True),
     Primitive("sqrt", 1, sqrt, r"\operatorname{{sgn}}\left({0}\right) \sqrt{{\left|{0}\right| + \varepsilon}}"),
 )
 
+_ROOT: dict[str, Any] = {"rooted": True, "nonnegative": True}
 _BEYOND = "ours, beyond the paper: layer normalization of tokens"
 
 _AGGREGATIONS = tuple(
     replace(row, name=f"{row.name}_{index_set}", reduces=index_set, cite=_BEYOND if index_set == "c" else row.cite)
     for row in (
         Primitive("mean", 1, mean, r"\mu_{{{1}}}\left({0}\right)", running_start=0.0),
-        Primitive("rms", 1, rms, r"r_{{{1}}}\left({0}\right)", sign="lost", ignores_abs=True, nonnegative=True),
-        Primitive("std", 1, std, r"s_{{{1}}}\left({0}\right)", sign="lost", nonnegative=True),
+        Primitive(
+            "rms",
+            1,
+            mean_square,
+            r"r_{{{1}}}\left({0}\right)",
+            rooted=True,
+            sign="lost",
+            ignores_abs=True,
+            nonnegative=True,
+        ),
+        Primitive("std", 1, variance, r"s_{{{1}}}\left({0}\right)", rooted=True, sign="lost", nonnegative=True),
     )
     for index_set in INDEX_SETS
 )

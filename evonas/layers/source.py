@@ -1,109 +1,238 @@
-"""A layer as a Python file that imports torch alone: the primitives' own source, and the graph's own text."""
+"""A layer as a Python file that imports torch alone: the graph's own text, and verbatim the functions that it calls."""
 
+import ast
 import inspect
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from evonas.search_space import layer, moments
-from evonas.search_space.graph import Graph, Node
+import torch
+
+from evonas.search_space import moments, primitives
+from evonas.search_space.graph import Graph, Leaf, Node
 from evonas.search_space.language import formula_lines
 from evonas.search_space.lowering import running_moments
-from evonas.search_space.primitives import EPS, PRIMITIVES
+from evonas.search_space.primitives import PRIMITIVES
 
 _FILE = '''"""{title}
 
 {formula}
 
 {about}
-
-    >>> layer = EvolvedLayer(64)          # for (N, 64, ...); channel_dim=-1 for (N, ..., 64)
-    >>> layer(torch.randn(8, 64, 32, 32)).shape
-    torch.Size([8, 64, 32, 32])
+{note}
 """
 
-from collections.abc import Callable
-from numbers import Integral, Real
-from typing import Any
-
-import torch
+{imports}import torch
 from torch import Tensor, nn
-
-EPS = {eps!r}
-{moments}
-
+{functional}{constants}
 
 {functions}
 
 
-class EvolvedLayer(Layer):
-    """y = weight * graph(x) + bias, with graph(x) =
+class EvolvedLayer(nn.Module):
+    """y = weight * transform(x) + bias, for x of shape (N, ..., C, ...) with C = num_features at axis channel_dim."""
 
-    {indented_formula}
-    """
+{buffers}    def __init__(
+        self,
+        num_features: int,
+        apply_act: bool = True,
+        *,
+{arguments}
+    ) -> None:
+        super().__init__()
+{settings}
 
-    def __init__(self, num_features: int, *, groups: int = {groups}, **options: Any) -> None:
-        super().__init__(num_features, groups=groups, **options)
-{parameters}
-    def transform(self, x: Tensor{second}) -> Tensor:
+    def forward(self, {inputs}) -> Tensor:
+        result = full_precision(x)
+        if self.apply_act and x.numel():
+            result = self.transform({wide})
+        result = result * per_channel(self.weight, x, self.channel_dim) + per_channel(self.bias, x, self.channel_dim)
+        return result.expand(x.shape).to(x.dtype)
+
+    def transform(self, {inputs}) -> Tensor:
 {body}
-'''
-
-_SOURCE = inspect.getsource(moments)
-_LAYER = inspect.getsource(layer)
+{aggregations}'''
+_NOTE = "apply_act=False leaves weight * x + bias. Half precision is computed in float32, and rounded once."
+_BATCH_NOTE = "\nBatch statistics are those of this process; in evaluation, running moments replace them."
+_ABOUT = "The affine (weight, bias) is part of the layer; so are the running moments, if it has any."
+_IMPORTS = {"Callable": "from collections.abc import Callable", "Any": "from typing import Any"}
+_GROUPS = "next(n for n in range(min(groups, num_features), 0, -1) if num_features % n == 0)"  # as `Layer` lowers them
 
 
 def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about: str = "", groups: int = 32) -> str:
-    """The text of a module with the class `EvolvedLayer`, whose state_dict is that of `evonas.layer(graph, ...)`."""
+    """The text of a module with the class `EvolvedLayer`, whose state_dict is that of `evonas.layer(graph, ...)`.
+
+    groups: the default of the option `groups`, which the class has where the graph has groups.
+    """
     canonical = graph.canonical()
-    running = running_moments(canonical)
-    parameters, body, second = [], [], ""
-    texts: list[str] = []
-    for index, leaf in enumerate(canonical.leaves):
-        texts.append(leaf.name or f"k{index}")
-        if index not in canonical.live:
-            continue
-        if leaf.learned:
-            shape = "(self.num_features,)" if leaf.kind == "vector" else "()"
-            parameters.append(f"self.{leaf.name} = nn.Parameter(self.new_full({shape}, {leaf.value!r}))")
-            body.append(f"{leaf.name} = self.per_channel(self.{leaf.name}, x)")
-        elif leaf.kind == "number":
-            body.append(f"{texts[-1]} = self.number({leaf.value!r}, x)")
-        elif leaf.name == "y":
-            second = ", y: Tensor"
-    for name, start in running.values():
-        parameters.append(f'self.register_buffer("{name}", self.new_full((self.num_features,), {start!r}))')
-
-    def aggregation(node: Node, index: int, text: str) -> str:
-        row = PRIMITIVES[node.op]
-        moment = f", self.{running[index][0]}" if index in running else ""
-        return f'{row.fn.__name__}({text}, self.over("{row.reduces}"{moment}))'
-
-    for name, expression in formula_lines(canonical, aggregation, texts):
-        body.append(f"{name} = {expression}" if name else f"return {expression}")
-    called = [PRIMITIVES[op].fn for op in sorted({node.op for node in canonical.nodes})]
-    functions = {fn.__name__: inspect.getsource(fn).strip() for fn in called}
+    functions = _with_what_they_use(_called(canonical))
+    constants = [source for source in functions.values() if not source.startswith(("def", "class"))]
+    used = set().union(*map(_names, functions.values()))
+    imports = [line for name, line in _IMPORTS.items() if name in used]
+    options = _options(canonical, groups)
+    buffers = [name for name, _ in running_moments(canonical).values()]
+    inputs = ["x", "y"] if any(leaf.name == "y" for leaf in _live_leaves(canonical)) else ["x"]
     return _FILE.format(
         title=_escape(title),
-        formula=_indent(graph.formula, 4),
-        about=_escape(about)
-        or "The affine (weight, bias) is part of the layer; so are the running moments, if it has any.",
-        eps=EPS,
-        functions="\n\n\n".join(functions.values()),
-        moments=_SOURCE[_SOURCE.index("HALF =") :] + "\n\n" + _LAYER[_LAYER.index("def whole(") :].rstrip(),
-        indented_formula=_indent(graph.formula, 4).strip(),
-        groups=groups,
-        parameters="".join(f"{' ' * 8}{line}\n" for line in _unless_affine(parameters)),
-        second=second,
-        body="\n".join(f"        {line}" for line in body),
+        formula=_lines(graph.formula.splitlines(), 4),
+        about=_escape(about) or _ABOUT,
+        imports="".join(f"{line}\n" for line in [*imports, ""] if imports),
+        functional="from torch.nn.functional import mse_loss\n" if "mse_loss" in used else "",
+        constants="".join(f"{source}\n" for source in ["", *constants] if constants),
+        functions="\n\n\n".join(source for source in functions.values() if source not in constants),
+        note=_NOTE + _BATCH_NOTE * bool(buffers),
+        buffers="".join(f"    {name}: Tensor\n" for name in buffers) + "\n" * bool(buffers),
+        arguments=_lines((f"{name}: {what}," for name, what in options.items()), 8),
+        settings=_lines([*_settings(options), *_state(canonical)], 8),
+        inputs=", ".join(f"{name}: Tensor" for name in inputs),
+        wide=", ".join(["result", "full_precision(y)"][: len(inputs)]),
+        body=_lines(_body(canonical, set(functions)), 8),
+        aggregations="".join(f"{_lines([line], 4)}\n" for line in _aggregations(canonical)),
     )
 
 
-def write_layer(path: Path, graph: Graph, **options: object) -> None:
+def write_layer(path: Path, graph: Graph, **options: Any) -> None:
     """`layer_source` into a file."""
-    path.write_text(layer_source(graph, **options), encoding="utf-8")  # type: ignore[arg-type]
+    path.write_text(layer_source(graph, **options), encoding="utf-8")
 
 
-def _unless_affine(parameters: list[str]) -> list[str]:
-    return ["if self.apply_act:", *(f"    {line}" for line in parameters)] if parameters else []
+# --------------------------------------------------------------------------- the functions
+
+
+def _called(canonical: Graph) -> list[Callable[..., Any]]:
+    """The functions that the file calls by name."""
+    rows = [PRIMITIVES[node.op] for node in canonical.nodes]
+    over = [getattr(moments, f"over_{index_set}") for index_set in sorted({row.reduces for row in rows if row.reduces})]
+    own = [row.fn for row in rows if not row.operator and not _is_torchs(row.fn)]
+    return [moments.full_precision, moments.per_channel, *own, *over]
+
+
+def _is_torchs(fn: Callable[..., Any]) -> bool:
+    return getattr(torch, fn.__name__, None) is fn
+
+
+def _with_what_they_use(functions: Iterable[Callable[..., Any]]) -> dict[str, str]:
+    """Name -> source of functions, and of the functions, classes and constants that they use, each before its users."""
+    statements = dict(_statements(moments)) | dict(_statements(primitives))
+    needed: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        if name in statements and name not in needed:
+            source = statements[name]
+            for other in sorted(_names(source) - {name}):
+                add(other)
+            needed[name] = source
+
+    for function in functions:
+        add(function.__name__)
+    return needed
+
+
+def _statements(module: ModuleType) -> Iterator[tuple[str, str]]:
+    """Name and source of each function, class and constant of a module, with the comment behind it."""
+    source = inspect.getsource(module)
+    for node in ast.parse(source).body:
+        text = "\n".join(source.splitlines()[node.lineno - 1 : node.end_lineno])
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name, text
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, text
+
+
+def _names(source: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+
+
+# --------------------------------------------------------------------------- the class
+
+
+def _live_leaves(canonical: Graph) -> list[Leaf]:
+    return [leaf for index, leaf in enumerate(canonical.leaves) if index in canonical.live]
+
+
+def _options(canonical: Graph, groups: int) -> dict[str, str]:
+    """Name -> type and default of the options that the graph needs, after num_features and apply_act."""
+    rows = [PRIMITIVES[node.op] for node in canonical.nodes]
+    options = {"groups": f"int = {groups}"} if any(row.reduces == "ghw" for row in rows) else {}
+    options |= {"momentum": "float = 0.1"} if any(row.reduces == "bhw" for row in rows) else {}
+    options |= {"eps": "float = 1e-5"} if any(row.rooted for row in rows) else {}
+    options["channel_dim"] = "int = 1"
+    return options | {"device": "torch.device | str | None = None", "dtype": "torch.dtype | None = None"}
+
+
+def _settings(options: dict[str, str]) -> list[str]:
+    kept = [name for name in options if name in ("momentum", "eps", "channel_dim")]
+    lines = [f"self.apply_act, {', '.join(f'self.{name}' for name in kept)} = apply_act, {', '.join(kept)}"]
+    if "groups" in options:
+        lines.append(f"self.groups = {_GROUPS}")
+    return [
+        *lines,
+        "self.weight = nn.Parameter(torch.ones(num_features, device=device, dtype=dtype))",
+        "self.bias = nn.Parameter(torch.zeros(num_features, device=device, dtype=dtype))",
+    ]
+
+
+def _state(canonical: Graph) -> list[str]:
+    """Lines that make the learned leaves and the running moments."""
+    lines = []
+    for leaf in _live_leaves(canonical):
+        if leaf.learned:
+            start = f"torch.full_like(self.weight, {leaf.value!r})"
+            if leaf.kind == "scalar":
+                start = f"self.weight.new_full((1,), {leaf.value!r})"
+            lines.append(f"self.{leaf.name} = nn.Parameter({start})")
+    for name, start_value in running_moments(canonical).values():
+        lines.append(f'self.register_buffer("{name}", torch.full_like(self.weight, {start_value!r}))')
+    return ["if apply_act:", *(f"    {line}" for line in lines)] if lines else []
+
+
+def _body(canonical: Graph, taken: set[str]) -> list[str]:
+    """The lines of `transform`. A local name that is `taken` has an underscore."""
+    running = running_moments(canonical)
+    lines, texts = [], []
+    for index, leaf in enumerate(canonical.leaves):
+        name = leaf.name or f"k{index}"
+        while name in taken | {"Tensor", "nn"}:
+            name += "_"
+        texts.append(name)
+        if index in canonical.live and leaf.learned:
+            lines.append(f"{name} = per_channel(self.{leaf.name}, x, self.channel_dim)")
+        elif index in canonical.live and leaf.kind == "number":
+            lines.append(f"{name} = x.new_full([1] * x.ndim, {leaf.value!r})")
+
+    def write_call(node: Node, index: int, operands: list[str]) -> str:
+        row = PRIMITIVES[node.op]
+        if row.reduces:
+            moment = [f"self.{running[index][0]}"] if index in running else []
+            return f"self.{row.name}({', '.join([*operands, *moment])})"
+        return f"{'torch.' * _is_torchs(row.fn)}{row.fn.__name__}({', '.join(operands)})"
+
+    for name, expression in formula_lines(canonical, write_call, texts):
+        lines.append(f"{name} = {expression}" if name else f"return {expression}")
+    return lines
+
+
+def _aggregations(canonical: Graph) -> list[str]:
+    """A method for each aggregation of the graph."""
+    lines = []
+    for name in sorted({node.op for node in canonical.nodes if PRIMITIVES[node.op].reduces}):
+        row = PRIMITIVES[name]
+        parameters, arguments = "a: Tensor", [row.fn.__name__, "a"]
+        if row.reduces != "chw":
+            arguments.append("self.channel_dim")
+        if row.reduces == "ghw":
+            arguments.append("self.groups")
+        if row.reduces == "bhw":
+            parameters += ", running: Tensor"
+            arguments += ["running", "self.momentum", "self.training"]
+        moment = f"over_{row.reduces}({', '.join(arguments)})"
+        lines += ["", f"def {name}(self, {parameters}) -> Tensor:"]
+        lines.append(f"    return torch.sqrt({moment} + self.eps)" if row.rooted else f"    return {moment}")
+    return lines
+
+
+# --------------------------------------------------------------------------- text
 
 
 def _escape(text: str) -> str:
@@ -111,5 +240,5 @@ def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _indent(text: str, spaces: int) -> str:
-    return "\n".join(" " * spaces + line for line in text.splitlines())
+def _lines(lines: Iterable[str], indent: int) -> str:
+    return "\n".join(" " * indent + line if line else "" for line in lines)

@@ -1,10 +1,11 @@
 """What a user of an exported file does, in a process that cannot import evonas. Uses torch alone.
 
 Run as `python exported_process.py FOLDER`: trains and evaluates each `EvolvedLayer` of FOLDER/<case>.py with the
-options of FOLDER/cases.pt, and writes what came out, or the traceback, to FOLDER/results.pt.
+options of FOLDER/cases.pt that its class has, and writes what came out, or the traceback, to FOLDER/results.pt.
 """
 
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Sequence
@@ -66,7 +67,9 @@ def main(folder: Path) -> None:
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             channels = shape[options.get("channel_dim", 1)]
-            results[case] = exercise(module.EvolvedLayer(channels, **options), shape, inputs)
+            known = inspect.signature(module.EvolvedLayer).parameters
+            layer = module.EvolvedLayer(channels, **{name: options[name] for name in options if name in known})
+            results[case] = exercise(layer, shape, inputs)
         except Exception:
             results[case] = traceback.format_exc()
     torch.save(results, folder / "results.pt")

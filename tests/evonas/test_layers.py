@@ -92,7 +92,7 @@ def cases() -> dict[str, Case]:
         except InputError:
             assert name.startswith("named_"), f"{text!r} must be a graph"  # a name may be refused, not miscompiled
     found["stateful_last"] = Case(found["stateful"].graph, LAST, last)
-    options = {"groups": 4, "momentum": 0.3, "eps": 0.01, "unbiased_running_var": True}
+    options = {"groups": 4, "momentum": 0.3, "eps": 0.01}
     found["stateful_options"] = Case(found["stateful"].graph, SHAPE, options)
     found["stateful_affine"] = Case(found["stateful"].graph, SHAPE, {"apply_act": False})
     found["one_group_left"] = Case(Graph.parse("x / std_ghw(x)"), (4, 7, 3), {"groups": 4})

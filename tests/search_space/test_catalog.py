@@ -131,7 +131,9 @@ def test_a_graph_is_its_text_with_its_parameters(name: str) -> None:
     assert Graph.parse(row.text) == row.graph == LAYERS.graphs[name]
     layer = NormAct(row.graph, CHANNELS)
     learned = {each.name: (each.kind == "vector", each.value) for each in row.parameters}
-    found = {name: (each.ndim == 1, round(each.flatten()[0].item(), 6)) for name, each in layer.named_parameters()}
+    found = {
+        name: (each.shape == (CHANNELS,), round(each.flatten()[0].item(), 6)) for name, each in layer.named_parameters()
+    }
     assert learned == found
 
 

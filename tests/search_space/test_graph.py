@@ -132,7 +132,7 @@ def bits(graph: Graph, dtype: torch.dtype) -> list[Tensor]:
     layer.genotype, layer._live, layer._running = graph, graph.live, running_moments(graph)
     for leaf in graph.leaves:
         if leaf.learned:
-            shape = (8,) if leaf.kind == "vector" else ()
+            shape = (8,) if leaf.kind == "vector" else (1,)
             layer.register_parameter(leaf.name, nn.Parameter(torch.full(shape, leaf.value, dtype=dtype)))
     for name, start in running_moments(graph).values():
         layer.register_buffer(name, torch.full((8,), start, dtype=dtype))

@@ -161,7 +161,7 @@ def test_parameters_start_at_their_values() -> None:
         "bias": [0.0] * 3,
         "v0": [0.0] * 3,
         "v1": [1.0] * 3,
-        "a": 0.5,
+        "a": [0.5],
         "b": [-2.0] * 3,
     }
     assert {name: value.tolist() for name, value in state.items()} == expected
@@ -172,7 +172,7 @@ def test_a_shared_parameter_is_one_parameter() -> None:
     x = normal(2, 3, 4)
     layer(x).sum().backward()
     torch.testing.assert_close(layer(x), 4 * x)
-    torch.testing.assert_close(layer.get_parameter("a").grad, (4 * x).sum())
+    torch.testing.assert_close(layer.get_parameter("a").grad, (4 * x).sum().view(1))
 
 
 @pytest.mark.parametrize("name", ["genotype", "graph", "forward", "weight", "running_0", "n0", "x", "tanh", "groups"])

@@ -11,7 +11,7 @@ from torch import Tensor
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
-from evonas.search_space.moments import INDEX_SETS, Over
+from evonas.search_space.moments import INDEX_SETS, mean, mean_square, variance
 from evonas.search_space.primitives import PRIMITIVES
 from tests.search_space import reference
 
@@ -210,8 +210,10 @@ OFFSET = 64.0  # a bfloat16 has 8 bits: the variance of 64 + noise is lost in it
 def test_statistics_of_half_precision_are_float32(index_set: str, dtype: torch.dtype) -> None:
     x = (normal(4, CHANNELS, 8, 8) + OFFSET).to(dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        over = Over(index_set, groups=GROUPS)
-        moments = {"mean": over.mean(x), "rms": over.mean_square(x), "std": over.variance(x)}
+        layer, running = NormAct(Graph.parse("x"), CHANNELS, groups=GROUPS), torch.ones(CHANNELS)
+        tracked = running if index_set == "bhw" else None
+        rows = {"mean": mean, "rms": mean_square, "std": variance}
+        moments = {name: layer.over(index_set, moment, x.float(), tracked) for name, moment in rows.items()}
     exact = reference.flat(x.double().numpy(), 1)
     for name, moment in moments.items():
         expected = reference.aggregate(f"{name}_{index_set}", exact, GROUPS)

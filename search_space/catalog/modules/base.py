@@ -27,6 +27,7 @@ class ReferenceModule(Layer):
     batch_dependent: ClassVar[bool]  # whether a sample's output depends on other samples in training
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        self.check(x, others)
         wide = full_precision(x)
         result = super().forward(wide, *others)
         return (self.finish(result, wide) if x.numel() else result).to(x.dtype)
