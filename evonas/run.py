@@ -121,12 +121,6 @@ class Run:
 
         return replay(self._reader)
 
-    def validate(self, births: Sequence[int] = (), *, seeds: int = 3) -> list[FinalRow]:
-        """Test accuracy of a finished search's best, or of `births`: see `evonas.validate`."""
-        from evonas.studies.validate import validate
-
-        return validate(self.reference, births, seeds=seeds)
-
     def validated(self) -> set[int]:
         """The births that the test images have judged."""
         return {each.birth for each in self._reader.evaluations(Purpose.VALIDATE) if each.birth}

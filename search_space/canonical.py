@@ -11,9 +11,12 @@ torch.maximum chooses either, whatever their order. Rewrites that are exact in r
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node
 from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.structure import BASE_LEAVES, NODES_MAX, Leaf, Node, Structure
+
+G = TypeVar("G", bound=Structure)
 
 LINE_HEIGHT_MAX = 12  # the formula names an intermediate value rather than nest deeper
 _ZERO = next(leaf for leaf in BASE_LEAVES if leaf.name == "zero")
@@ -21,12 +24,12 @@ _RANKS = {"number": 0, "scalar": 0, "vector": 0, "input": 1}  # so that formulas
 _RANK_OF_NODES, _RANK_OF_ZERO = 2, 3  # and `max(f(x), zero)`
 
 
-def canonical(graph: Graph) -> Graph:
+def canonical(graph: G) -> G:
     """The canonical form. Moving a sign can add a node; where that would be one too many, signs stay where they are."""
     return _built(graph, move_signs=True) or _built(graph, move_signs=False) or graph
 
 
-def _built(graph: Graph, *, move_signs: bool) -> Graph | None:
+def _built(graph: G, *, move_signs: bool) -> G | None:
     """The canonical graph, or None where it would have too many nodes."""
     builder = _Builder(move_signs)
     values: dict[int, int] = {}
@@ -36,7 +39,7 @@ def _built(graph: Graph, *, move_signs: bool) -> Graph | None:
             values[index] = builder.leaf(graph.leaves[index])
         else:
             values[index] = builder.node(node.op, tuple(values[i] for i in node.inputs))
-    return builder.graph(values[graph.output])
+    return builder.graph(values[graph.output], type(graph))
 
 
 @dataclass
@@ -117,7 +120,7 @@ class _Builder:
             return what.kind == "number" and what.value >= 0.0
         return PRIMITIVES[what.op].nonnegative
 
-    def graph(self, output: int) -> Graph | None:
+    def graph(self, output: int, kind: type[G]) -> G | None:
         inputs: dict[int, tuple[int, ...]] = {}
         leaves: set[int] = set()
         waiting = [output]
@@ -140,7 +143,7 @@ class _Builder:
             assert isinstance(what, Node)
             places[index] = len(all_leaves) + len(nodes)
             nodes.append(Node(what.op, tuple(places[i] for i in what.inputs)))
-        return Graph(all_leaves, tuple(nodes), places[output])
+        return kind(all_leaves, tuple(nodes), places[output])
 
 
 def named_values(inputs: dict[int, tuple[int, ...]]) -> set[int]:

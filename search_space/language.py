@@ -15,12 +15,15 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from evonas.search_space.canonical import named_values
 from evonas.search_space.errors import InputError, did_you_mean
-from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Graph, Leaf, Node
 from evonas.search_space.layer import Layer
 from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.structure import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Leaf, Node, Structure
+
+G = TypeVar("G", bound=Structure)
 
 LENGTH_MAX = 4_000  # characters
 NESTING_MAX = 50
@@ -33,7 +36,7 @@ _LAYER_NAMES |= {"graph"}  # torch.onnx.export takes a module with this attribut
 _PRINTED_NAME = re.compile(r"(n|k|running_)\d+")  # what formulas, exported source and buffers are named
 
 
-def parse(text: str) -> Graph:
+def parse(text: str, kind: type[G]) -> G:
     """Read a graph. Raises InputError with the line and column, what stands there, and the nearest valid name."""
     if len(text) > LENGTH_MAX:
         raise InputError(f"graph text: {len(text)} characters; at most {LENGTH_MAX} are allowed")
@@ -51,7 +54,7 @@ def parse(text: str) -> Graph:
         raise InputError(f"graph text: cannot be read ({error or type(error).__name__})") from None
     if not module.body:
         raise InputError("graph text: empty; expected an expression such as max(x, zero)")
-    return _Reader(lines).read(module)
+    return _Reader(lines).read(module, kind)
 
 
 def _indent(lines: list[str], number: int) -> int:
@@ -83,7 +86,7 @@ class _Reader:
     numbers: set[float] = field(default_factory=set)
     nodes: list[tuple[str, tuple["Leaf | int", ...]]] = field(default_factory=list)
 
-    def read(self, module: ast.Module) -> Graph:
+    def read(self, module: ast.Module, kind: type[G]) -> G:
         *assignments, last = module.body
         self.written = {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
         for statement in assignments:
@@ -99,7 +102,7 @@ class _Reader:
 
         nodes = tuple(Node(op, tuple(place(value) for value in inputs)) for op, inputs in self.nodes)
         try:
-            graph = Graph(leaves, nodes, place(output))
+            graph = kind(leaves, nodes, place(output))
         except ValueError as error:
             raise InputError(f"graph text: {error}") from None
         if len(print_genotype(graph)) > LENGTH_MAX:
@@ -224,7 +227,7 @@ class _Reader:
 _LEVELS = {"add": 1, "mul": 2, "div": 2, "neg": 3}  # how tightly the operators bind; 4 is a name or a call
 
 
-def print_genotype(graph: Graph) -> str:
+def print_genotype(graph: Structure) -> str:
     """Every node, dead ones included, one a line."""
     names = _leaf_texts(graph)
     lines = _definitions(graph)
@@ -240,7 +243,7 @@ def print_genotype(graph: Graph) -> str:
     return "\n".join(lines)
 
 
-def print_formula(canonical: Graph) -> str:
+def print_formula(canonical: Structure) -> str:
     """The expression of a canonical graph; values used twice, and deep ones, get a line of their own."""
     return "\n".join(
         [
@@ -251,7 +254,7 @@ def print_formula(canonical: Graph) -> str:
 
 
 def formula_lines(
-    canonical: Graph,
+    canonical: Structure,
     write_call: Callable[[Node, int, list[str]], str] | None = None,
     leaf_texts: list[str] | None = None,
 ) -> list[tuple[str, str]]:
@@ -308,7 +311,7 @@ def _bracket(operand: tuple[str, int], level: int) -> str:
     return text if own >= level else f"({text})"
 
 
-def _is_number(graph: Graph, index: int) -> bool:
+def _is_number(graph: Structure, index: int) -> bool:
     return index < len(graph.leaves) and graph.leaves[index].kind == "number" and not graph.leaves[index].name
 
 
@@ -316,16 +319,16 @@ def _number(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 1e6 else repr(value)
 
 
-def _leaf_texts(graph: Graph) -> list[str]:
+def _leaf_texts(graph: Structure) -> list[str]:
     return [leaf.name or _number(leaf.value) for leaf in graph.leaves]
 
 
-def _definitions(graph: Graph) -> list[str]:
+def _definitions(graph: Structure) -> list[str]:
     extras = graph.leaves[len(BASE_LEAVES) :]
     return [f"{leaf.name} = {leaf.kind}({_number(leaf.value)})" for leaf in extras if leaf.learned]
 
 
-def _dead_numbers(graph: Graph) -> list[tuple[str, Leaf]]:
+def _dead_numbers(graph: Structure) -> list[tuple[str, Leaf]]:
     used = {i for node in graph.nodes for i in node.inputs} | {graph.output}
     taken = {leaf.name for leaf in graph.leaves}
     dead = [
