@@ -15,8 +15,7 @@ LANGUAGE_VERSION = 2  # 2: the canonical form moves signs, and drops a neg, abs,
 
 @dataclass(frozen=True)
 class Graph(Structure):
-    """A structure with a text (`str(g)`, `Graph.parse`), a canonical form, and a digest that identifies that. Pickles as
-    its text."""
+    """A structure with a text (`str(g)`, `Graph.parse`), a canonical form and a digest. Pickles as its text."""
 
     @classmethod
     def parse(cls, text: str) -> "Graph":
