@@ -150,6 +150,13 @@ class Layer(nn.Module):
             running.add_(rest.to(running.dtype), alpha=self.momentum)
         return of_batch
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Scalars had no axes until version 0.1."""
+        for name, parameter in self.named_parameters():
+            if (value := state_dict.get(prefix + name)) is not None and value.ndim == 0:
+                state_dict[prefix + name] = value.view(parameter.shape)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def extra_repr(self) -> str:
         words = [str(self.num_features), f"channel_dim={self.channel_dim}", f"groups={self.groups}"]
         usual = {"momentum": 0.1, "eps": 1e-5, "unbiased_running_var": False, "synchronized": False}

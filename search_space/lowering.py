@@ -64,13 +64,6 @@ class NormAct(Layer):
 
         return evaluate(genotype, values, aggregate)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Scalars had no axes until version 0.1."""
-        for name, parameter in self.named_parameters():
-            if (value := state_dict.get(prefix + name)) is not None and value.ndim == 0:
-                state_dict[prefix + name] = value.view(parameter.shape)
-        super()._load_from_state_dict(state_dict, prefix, *others)
-
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, formula={self.genotype.formula!r}"
 

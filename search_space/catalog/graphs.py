@@ -125,8 +125,7 @@ _NORMS = (
         source="third-party code and the text of arXiv:2503.21708",
         label="remembered",
         note=(
-            "takes the place of a norm, also called ELN; the paper's factor sqrt(C) is left to weight; keep beta > 0; "
-            "a float16 x of 256 and more overflows in its square"
+            "takes the place of a norm, also called ELN; the paper's factor sqrt(C) is left to weight; keep beta > 0"
         ),
     ),
     GraphLayer(

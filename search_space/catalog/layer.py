@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Label = Literal["verified", "remembered"]
 
 _CHANNELS = 64  # of the reference module whose parameters are looked at
-_KINDS = {(): "scalar", (_CHANNELS,): "vector", (32,): "group"}  # 32 groups
+_KINDS: dict[tuple[int, ...], str] = {(1,): "scalar", (_CHANNELS,): "vector", (32,): "group"}  # 32 groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -322,6 +322,21 @@ def test_an_exported_program_is_saved_and_loaded(name: str, training: bool) -> N
     torch.testing.assert_close(torch.export.load(file).module()(x), module(x))
 
 
+@cases
+def test_a_symbolic_tracer_takes_a_module_for_a_leaf(name: str) -> None:
+    network = nn.Sequential(nn.ReLU(), trained(name)).eval()
+    traced, x = torch.fx.symbolic_trace(network), CASES[name].x(60)
+    assert "1" in {node.target for node in traced.graph.nodes if node.op == "call_module"}
+    assert torch.equal(traced(x), network(x))
+
+
+def test_a_scalar_that_was_saved_without_axes_is_loaded() -> None:
+    module = CASES["PRepBN"].build()
+    saved = {key: value.squeeze() if key == "eta" else value for key, value in module.state_dict().items()}
+    CASES["PRepBN"].build().load_state_dict(saved)
+    assert module.eta.ndim == 1  # FSDP shards no scalar without axes
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")  # torch's own use of it
 @cases
 def test_forward_mode_differentiates_the_evaluation(name: str) -> None:

@@ -31,7 +31,7 @@ class PRepBN(BatchNormalized):
         eps: ε of both parts, 1e-5.
         device, dtype: of parameters and state, as in torch's own layers.
 
-    Parameters: weight, bias, layer_weight and layer_bias (C,), eta () with the start value 1.
+    Parameters: weight, bias, layer_weight and layer_bias (C,), eta (1,) with the start value 1.
     State: running_mean (0) and running_var (1), each (C,); step, the number of training steps so far.
     Raises: ValueError where an option is out of range or the channels do not fit, as `Layer` does.
     Not covered: padding masks, statistics shared between processes.
@@ -67,7 +67,7 @@ class PRepBN(BatchNormalized):
         self.total_steps = whole("total_steps", total_steps)
         self.warmup = whole("warmup", warmup, 0)
         self.start = expect_share("start", start)
-        self.eta = nn.Parameter(self.new_full((), 1.0))
+        self.eta = nn.Parameter(self.new_full((1,), 1.0))
         self.layer_weight = nn.Parameter(self.new_full((self.num_features,), 1.0))
         self.layer_bias = nn.Parameter(self.new_full((self.num_features,), 0.0))
         self.register_buffer("step", torch.zeros((), device=device, dtype=torch.long))
