@@ -4,9 +4,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import select
-
-from evonas.store import tables
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose, Trained, columns, verdict_of
 from evonas.workers.outcome import Crash, Fitness, Rejection
@@ -32,13 +29,8 @@ def dump(reader: Reader, logical_only: bool = True) -> Iterator[dict[str, Any]]:
         ]
         yield from sorted(rows, key=lambda row: (row["birth"] or 0, row["name"] or "", row["seed"]))
     if not logical_only:
-        e = tables.event.c
-        with reader.engine.connect() as connection:
-            query = select(e.kind, e.message, e.epoch, e.at).where(e.run == reader.run).order_by(e.id)
-            yield from (
-                {"event": kind, "message": message, "epoch": epoch, "at": at}
-                for kind, message, epoch, at in connection.execute(query)
-            )
+        for each in reader.events():
+            yield {"event": each.kind, "message": each.message, "epoch": each.epoch, "at": each.at}
 
 
 def _evaluation(trained: Trained, logical_only: bool) -> dict[str, Any]:

@@ -172,3 +172,14 @@ event = Table(
     Column("kind", String, nullable=False),  # started | resumed | stopped | evolved | finished | validating | crash
     Column("message", Text, nullable=False),
 )
+
+# The advantage of retrainings: mean over proxies of accuracy minus BN-ReLU's of the same purpose and seed.
+SET_ADVANTAGE = """
+UPDATE evaluation SET advantage = (
+    SELECT avg(s.value - b.value) FROM score s
+    JOIN evaluation r ON r.run = s.run AND r.purpose = :purpose AND r.seed = :seed AND r.name = :baseline
+        AND r.verdict = 'fitness'
+    JOIN score b ON b.run = r.run AND b.evaluation = r.id AND b.proxy = s.proxy AND b.objective = 'accuracy'
+    WHERE s.run = evaluation.run AND s.evaluation = evaluation.id AND s.objective = 'accuracy'
+) WHERE run = :run AND purpose = :purpose AND seed = :seed AND verdict = 'fitness' AND advantage IS NULL
+"""

@@ -27,17 +27,6 @@ Rows = defaultdict[Table, list[dict[str, Any]]]
 _log = logging.getLogger("evonas")
 
 
-_ADVANTAGE = """
-UPDATE evaluation SET advantage = (
-    SELECT avg(s.value - b.value) FROM score s
-    JOIN evaluation r ON r.run = s.run AND r.purpose = :purpose AND r.seed = :seed AND r.name = :baseline
-        AND r.verdict = 'fitness'
-    JOIN score b ON b.run = r.run AND b.evaluation = r.id AND b.proxy = s.proxy AND b.objective = 'accuracy'
-    WHERE s.run = evaluation.run AND s.evaluation = evaluation.id AND s.objective = 'accuracy'
-) WHERE run = :run AND purpose = :purpose AND seed = :seed AND verdict = 'fitness' AND advantage IS NULL
-"""
-
-
 class StoreError(Exception):
     """The run cannot be written any more: the disk is full, the file is gone. What was recorded stays."""
 
@@ -210,7 +199,7 @@ class Writer:
         for purpose, seed in {(row["purpose"], row["seed"]) for row in rows[tables.evaluation]}:
             if purpose in RETRAINING:
                 these = {"run": self.run, "purpose": purpose, "seed": seed, "baseline": BASELINE}
-                connection.execute(text(_ADVANTAGE), these)
+                connection.execute(text(tables.SET_ADVANTAGE), these)
         if decided:
             c = tables.candidate.c
             this = (c.run == self.run) & (c.birth == bindparam("of"))

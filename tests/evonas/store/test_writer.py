@@ -98,6 +98,42 @@ def test_an_evaluation_beside_the_search_is_no_outcome_of_it(store: Writer, addr
     assert [(each.name, each.formula) for each in reader.evaluations("baseline")] == [("ReLU", "max(x, zero)")]
 
 
+@pytest.mark.parametrize("baseline_first", [False, True])
+@pytest.mark.parametrize("purpose", [Purpose.RERANK, Purpose.VALIDATE])
+def test_a_retraining_has_its_advantage_over_bn_relu_of_the_same_purpose_and_seed(
+    store: Writer, address: Address, purpose: Purpose, baseline_first: bool
+) -> None:
+    def fit(resnet: float, mobilenet: float) -> Evaluation:
+        return Evaluation(Fitness({"resnet": resnet, "mobilenet": mobilenet}))
+
+    propose(store, 1)
+    baselines = [(5, fit(0.5, 0.25)), (6, fit(0.25, 0.25))]
+    for seed, evaluation in baselines if baseline_first else ():
+        store.record_beside(purpose, "x", seed, evaluation, name="BN-ReLU")
+    store.record_beside(purpose, S0, 5, fit(0.75, 0.5), birth=1)  # +0.25 on both
+    store.record_beside(purpose, S0, 6, fit(0.25, 0.5), birth=1)  # 0 and +0.25
+    store.record_beside(purpose, S0, 7, fit(0.25, 0.5), birth=1)  # no BN-ReLU with this seed
+    store.record_beside(purpose, S0, 6, REJECTED, name="GN-ReLU")
+    other = Purpose.RERANK if purpose is Purpose.VALIDATE else Purpose.VALIDATE
+    store.record_beside(other, "x", 7, fit(0.0, 0.0), name="BN-ReLU")
+    for seed, evaluation in () if baseline_first else baselines:
+        store.record_beside(purpose, "x", seed, evaluation, name="BN-ReLU")
+    evaluations = Database(address).reader().evaluations(purpose)
+    by_layer = {(each.birth, each.name, each.seed): each.advantage for each in evaluations}
+    assert by_layer == {
+        (1, None, 5): 0.25,
+        (1, None, 6): 0.125,
+        (1, None, 7): None,
+        (None, "GN-ReLU", 6): None,
+        (None, "BN-ReLU", 5): 0.0,
+        (None, "BN-ReLU", 6): 0.0,
+    }
+    with store.engine.connect() as connection:
+        view = text("SELECT birth, seeds, failed, advantage FROM retrained WHERE purpose = :p AND birth = 1")
+        assert connection.execute(view, {"p": purpose}).all() == [(1, 3, 1, None)]
+        connection.execute(text("SELECT advantage, spread FROM retrained")).all()
+
+
 def test_infinity_survives(store: Writer, address: Address) -> None:
     measured = Measurement("finite", "", math.inf, 3.4e38, 0, False, 0.0)
     endless = Evaluation(

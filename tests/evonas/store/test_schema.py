@@ -1,5 +1,7 @@
 """The schema: migrations, databases of earlier versions, and what is none of evonas'."""
 
+import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -15,13 +17,16 @@ from sqlalchemy import MetaData
 
 import evonas
 from evonas.config import Config
+from evonas.final import table
 from evonas.run import open_run
 from evonas.search_space.errors import InputError
 from evonas.selection import Survivor, pareto_front
 from evonas.store import schema, tables
 from evonas.store.address import Address
 from evonas.store.database import Database
+from evonas.store.dump import dump, jsonable
 from evonas.store.ownership import own
+from evonas.store.records import Purpose
 from evonas.store.writer import Writer
 from evonas.studies.replay import replay
 from tests.evonas.store_cases import files
@@ -37,10 +42,10 @@ def test_migrations_build_exactly_the_tables(store: Writer) -> None:
         assert len(compare_metadata(context, MetaData())) >= len(tables.metadata.tables)
 
 
-DATABASES = Path(__file__).parent / "databases"  # as earlier versions of evonas left them, of one config
+DATABASES = Path(__file__).parents[1] / "databases"  # as earlier versions of evonas left them, of one config
 
 
-@pytest.fixture(params=["0001", "0002"])
+@pytest.fixture(params=["0001", "0002", "0003"])
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path(shutil.copy(DATABASES / f"{request.param}.db", tmp_path / "run.db"))
 
@@ -78,6 +83,37 @@ def test_an_older_database_is_upgraded_after_saying_so_and_keeps_its_records(
     caplog.clear()
     Database.open(old).reader()
     assert caplog.text == ""  # once
+
+
+# Of the logical dumps, as the versions that wrote the databases printed them.
+DUMPS = {
+    "0001": "628cd0ac3d12935aeb92d985fafddda96aed0e77c375c15514aa73137cdee9ad",
+    "0002": "ca260c7dd726aa804ed5da96966358a564ff0f098f621e9caa6bd497c0bf85eb",
+    "0003": "35d19a54450f5baf4141290c42f980b8a4e90ec3ecae4b5b8df2d9d3f3ef55fc",
+}
+
+
+def test_the_logical_dump_of_an_older_database_is_unchanged(old: Path) -> None:
+    version = _schema(old)
+    rows = dump(Database.open(old).reader())
+    text = "\n".join(json.dumps(jsonable(row), sort_keys=True) for row in rows)
+    assert hashlib.sha256(text.encode()).hexdigest() == DUMPS[version]
+
+
+def test_sql_knows_the_retrained_figures_of_an_older_database(old: Path) -> None:
+    """The view's means and spreads are those that the final table computes from the scores."""
+    reader = Database.open(old).reader()
+    with closing(sqlite3.connect(old)) as connection:
+        query = "SELECT birth, name, seeds, failed, advantage, spread FROM retrained WHERE purpose = 'rerank'"
+        view = {(birth, name): tuple(figures) for birth, name, *figures in connection.execute(query)}
+    rows = table(reader, reader.evaluations(Purpose.RERANK))
+    assert view.keys() == {(row.birth, row.name) for row in rows}
+    assert view
+    for row in rows:
+        seeds, failed, advantage, spread = view[row.birth, row.name]
+        assert (seeds, failed) == (row.seeds, row.failed)
+        assert advantage == pytest.approx(row.difference)
+        assert spread == (None if seeds < 2 else pytest.approx(row.difference_spread))
 
 
 def test_an_upgraded_run_is_resumed_and_follows_from_its_records(old: Path) -> None:

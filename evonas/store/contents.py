@@ -1,0 +1,186 @@
+"""The records of one run, row by row, in the order in which they were made."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Row, func, select
+
+from evonas.config import Config
+from evonas.search_space.errors import InputError
+from evonas.store import loading, tables
+from evonas.store.address import Address
+from evonas.store.loading import Loader
+from evonas.store.records import Candidate, Event, Purpose, Record, Recorded, Trained
+from evonas.store.stored import Door, StoredRun
+from evonas.workers.outcome import Evaluation, Outcome
+
+
+class Contents:
+    """What a run holds. Everything is read read-only, and never blocks its writer."""
+
+    def __init__(self, engine: Engine, address: Address, run: StoredRun) -> None:
+        self.engine = engine
+        self.address = address
+        self._stored = run
+        self._door = Door(address.where, address.is_file)
+        self.run: int = run.id
+        self.name: str = run.name
+        found_by_database = not address.is_file or address.folder == address.path.parent
+        if found_by_database and self._door.is_shared(run) and (made_in := _folder(run.versions.get("folder"))):
+            self.address = replace(address, folder=made_in)
+
+    @cached_property
+    def config(self) -> Config:
+        """Raises InputError where another version of evonas wrote what this one cannot read."""
+        return self._door.parse_config(self._stored)
+
+    @cached_property
+    def _load(self) -> Loader:
+        return Loader(self.run, replace(self._door, config=self.config))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return self._stored.versions
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended; it is asked anew."""
+        query = select(tables.run.c.finished).where(tables.run.c.id == self.run)
+        with self.engine.connect() as connection:
+            return connection.execute(query).scalar() is not None
+
+    @property
+    def evolved(self) -> bool:
+        """Whether all candidates are proposed and judged, so that only the retraining may be missing."""
+        e = tables.event.c
+        with self.engine.connect() as connection:
+            query = select(e.id).where(e.run == self.run, e.kind == Event.EVOLVED)
+            return connection.execute(query).first() is not None
+
+    def candidate(self, birth: int) -> Record:
+        """Raises InputError when there is no such birth."""
+        with self.engine.connect() as connection:
+            is_integer = 0 < birth < 2**63  # of a database
+            records = list(self._load.records(connection, tables.candidate.c.birth == birth)) if is_integer else []
+            if records:
+                return records[0]
+            last = connection.execute(
+                select(func.max(tables.candidate.c.birth)).where(tables.candidate.c.run == self.run)
+            ).scalar()
+        raise InputError(f"{self.name}: no birth {birth}; expected 1 to {last or 0}")
+
+    def candidates(self) -> list[Record]:
+        """All of them, by birth."""
+        with self.engine.connect() as connection:
+            return list(self._load.records(connection))
+
+    def searched(self) -> Iterator[tuple[Record, Trained | None]]:
+        """All candidates by birth, each with everything that the search measured of it; read in portions."""
+        c, e, last = tables.candidate.c, tables.evaluation.c, 0
+        while True:
+            births = last + 1, last + loading.PORTION
+            with self.engine.connect() as connection:
+                records = list(self._load.records(connection, c.birth.between(*births)))
+                of_search = e.purpose == Purpose.SEARCH, e.birth.between(*births)
+                trained = {each.birth: each for each in self._load.trained(connection, *of_search)}
+            if not records:
+                return
+            yield from ((record, trained.get(record.birth)) for record in records)
+            last += loading.PORTION
+
+    def proposals(self) -> Iterator[Candidate]:
+        """All candidates by birth, without their outcomes; read in portions. Births have no gap, and `seen` never falls
+        nor exceeds the outcomes that are there."""
+        c, e, door = tables.candidate.c, tables.evaluation.c, self._load.door
+        recorded = select(func.max(e.seq)).where(e.run == self.run)
+        birth, seen = 0, 0
+        while True:
+            query = select(tables.candidate).where(c.run == self.run, c.birth > birth)
+            with self.engine.connect() as connection:
+                rows = connection.execute(query.order_by(c.birth).limit(loading.PORTION)).all()
+                last = connection.execute(recorded).scalar()
+            outcomes = last if isinstance(last, int) else 0
+            if not rows:
+                return
+            for row in rows:
+                candidate = door.proposal(row)
+                if candidate.birth != birth + 1:
+                    door.refuse(f"birth {candidate.birth}", f"it follows birth {birth}")
+                if not seen <= candidate.seen <= outcomes:
+                    door.refuse(f"birth {candidate.birth}", f"it was proposed after {candidate.seen} outcomes")
+                yield candidate
+                birth, seen = candidate.birth, candidate.seen
+
+    def outcomes(self) -> Iterator[Recorded]:
+        """All outcomes of the search in their order; read in portions. Each is that of another candidate, which was
+        proposed before."""
+        c, e, door = tables.candidate.c, tables.evaluation.c, self._load.door
+        seq, judged = 0, bytearray()
+        while True:
+            query = select(tables.evaluation).where(e.run == self.run, e.seq > seq).order_by(e.seq)
+            with self.engine.connect() as connection:
+                rows = connection.execute(query.limit(loading.PORTION)).all()
+                parts = self._load.parts(connection, rows, (tables.score, tables.measurement))
+                births = [row.birth for row in rows]
+                seen_by = select(c.birth, c.seen).where(c.run == self.run, c.birth.in_(births))
+                seen = {row.birth: row.seen for row in connection.execute(seen_by)}
+            if not rows:
+                return
+            for row in rows:
+                here = f"evaluation {row.id}"
+                if row.seq != seq + 1 or row.purpose != Purpose.SEARCH:
+                    door.refuse(here, f"outcome {row.seq} of purpose '{row.purpose:.40}' follows outcome {seq}")
+                if seen.get(row.birth, row.seq) >= row.seq:
+                    door.refuse(here, f"birth {row.birth} was not proposed before outcome {row.seq}")
+                judged.extend(bytes(max(0, row.birth + 1 - len(judged))))
+                if judged[row.birth]:
+                    door.refuse(here, f"birth {row.birth} has two outcomes")
+                judged[row.birth], seq = 1, row.seq
+                evaluation = door.evaluation(row, parts[row.id])
+                yield Recorded(row.birth, row.seed, evaluation.outcome, evaluation.measurements, evaluation.seconds)
+
+    def outcome(self, birth: int) -> Outcome:
+        """The outcome of a birth that has one."""
+        evaluation = self.evaluation_of(birth)
+        if evaluation is None:
+            self._door.refuse(f"birth {birth}", "its outcome is inherited, and it is not there")
+        return evaluation.outcome
+
+    def evaluations(self, purpose: Purpose) -> list[Trained]:
+        """All evaluations of a purpose, in the order of their recording."""
+        with self.engine.connect() as connection:
+            return self._load.trained(connection, tables.evaluation.c.purpose == purpose)
+
+    def evaluation_of(self, birth: int) -> Evaluation | None:
+        """Everything that the search measured of a candidate."""
+        e = tables.evaluation.c
+        query = select(tables.evaluation).where(e.run == self.run, e.birth == birth, e.purpose == Purpose.SEARCH)
+        with self.engine.connect() as connection:
+            row = connection.execute(query).first()
+            return self._load.door.evaluation(row, self._load.parts(connection, [row])[row.id]) if row else None
+
+    def events(self) -> list[Row[Any]]:
+        """What happened to the run besides its records, in order: rows of the table."""
+        e = tables.event
+        with self.engine.connect() as connection:
+            rows = connection.execute(select(e).where(e.c.run == self.run).order_by(e.c.id)).all()
+        for row in rows:
+            self._door.check(e, row)
+        return list(rows)
+
+    def _number(self, value: object) -> float:
+        """A time that the database has computed."""
+        if not isinstance(value, int | float):
+            self._door.refuse(f"run {self.run}", "a time of its records is no number")
+        return float(value)
+
+
+def _folder(path: str | None) -> Path | None:
+    """The folder that a run says it was made in, if it is there."""
+    try:
+        return Path(path) if path and Path(path).is_dir() else None
+    except (OSError, ValueError):  # no path at all
+        return None

@@ -1,0 +1,193 @@
+"""Databases that a bad disk, another program or a person has damaged, and the commands that must survive them.
+
+    python -m tests.evonas.store.damage [--every N] [--only TEXT]
+
+damages the committed database in every way, and runs every reading command on each: it must end within seconds, with
+exit code 0, or with one line and exit code 2.
+"""
+
+import argparse
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from click.testing import CliRunner
+
+from evonas.cli.main import app
+from evonas.history import rebuild
+from evonas.search_space.errors import InputError
+from evonas.store import tables
+from evonas.store.database import Database
+
+WHOLE = Path(__file__).parents[1] / "databases" / "0003.db"
+SECONDS_MAX = 10.0
+BIRTH = "4"  # one of the final table
+VALUES = {
+    "null": "NULL",
+    "text": "'fitnes'",
+    "empty": "''",
+    "blob": "x'00ff80'",
+    "no utf-8": "CAST(x'ff80' AS TEXT)",
+    "nul": "CAST(x'61006200' AS TEXT)",
+    "negative": "-1",
+    "huge": "9223372036854775807",
+    "infinite": "9e999",
+    "nested": f"'{'[' * 20000}'",
+    "an object": """'{"evonas": 7, "store": [], "folder": {}}'""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    name: str
+    apply: Callable[[Path], None]
+
+
+def damages() -> Iterator[Damage]:
+    """Each column with each value, columns renamed, tables dropped, lineages in a circle, files cut and flipped."""
+    for table in tables.metadata.sorted_tables:
+        for column in table.columns:
+            for name, value in VALUES.items():
+                yield Damage(f"{table.name}.{column.name} {name}", _set(table.name, column.name, value))
+            rename = f'ALTER TABLE "{table.name}" RENAME COLUMN "{column.name}" TO "renamed"'
+            yield Damage(f"{table.name}.{column.name} renamed", _execute(rename))
+        yield Damage(f"{table.name} dropped", _execute(f'DROP TABLE "{table.name}"'))
+        yield Damage(f"{table.name} empty", _execute(f'DELETE FROM "{table.name}"'))
+    yield Damage("version dropped", _execute(f"DROP TABLE {tables.VERSION_TABLE}"))
+    yield Damage("version of tomorrow", _execute(f"UPDATE {tables.VERSION_TABLE} SET version_num = '9999'"))
+    for name, change in {
+        "own parent": "UPDATE candidate SET parent = birth WHERE birth = 4",
+        "circle of parents": "UPDATE candidate SET parent = 9 - birth WHERE birth IN (4, 5)",
+        "later parent": "UPDATE candidate SET parent = 20 WHERE birth = 4",
+        "own equal": "UPDATE candidate SET equal_to = birth WHERE birth = 4",
+        "proposed late": "UPDATE candidate SET seen = 1000 WHERE birth = 4",
+        "two outcomes": "UPDATE evaluation SET birth = 5 WHERE birth = 4 AND purpose = 'search'",
+        "outcomes swapped": "UPDATE evaluation SET seq = 31 - seq WHERE purpose = 'search'",
+        "births with a gap": "DELETE FROM candidate WHERE birth = 4",
+        "many graphs": "UPDATE candidate SET graph = 'x +', formula = 'y('",
+        "unknown operation": "UPDATE candidate SET graph = 'tann(x)'",
+    }.items():
+        yield Damage(name, _execute(change))
+    for share in (0, 1, 3, 7, 9):
+        yield Damage(f"cut to {share} tenths", _cut(share / 10))
+    for seed in range(60):
+        yield Damage(f"flipped bytes {seed}", _flip(seed))
+
+
+def _execute(statement: str) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP VIEW IF EXISTS retrained")
+            connection.execute(statement)
+            connection.commit()
+
+    return apply
+
+
+def _set(table: str, column: str, value: str) -> Callable[[Path], None]:
+    """In the middle row, of a copy of the table that has no constraints."""
+
+    def apply(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP VIEW IF EXISTS retrained")
+            connection.execute(f'CREATE TABLE copied AS SELECT * FROM "{table}"')
+            connection.execute(f'DROP TABLE "{table}"')
+            connection.execute(f'ALTER TABLE copied RENAME TO "{table}"')
+            middle = f'(SELECT (count(*) + 1) / 2 FROM "{table}")'
+            connection.execute(f'UPDATE "{table}" SET "{column}" = {value} WHERE rowid = {middle}')
+            connection.commit()
+
+    return apply
+
+
+def _cut(share: float) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+
+    return apply
+
+
+def _flip(seed: int) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        rng, content = Random(seed), bytearray(path.read_bytes())
+        for _ in range(20):
+            content[rng.randrange(100 if seed % 3 == 0 else 0, len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+
+    return apply
+
+
+COMMANDS = (
+    *(("status", "RUN"), ("top", "RUN"), ("top", "RUN", "--by", "resnet"), ("top", "RUN", "--front")),
+    *(("show", "RUN", BIRTH), ("find", "RUN", "--uses", "sqrt"), ("lineage", "RUN", BIRTH), ("funnel", "RUN")),
+    *(("dump", "RUN"), ("dump", "RUN", "--logical"), ("replay", "RUN"), ("export", "RUN", BIRTH, "-o", "OUT")),
+    ("rebuild", "RUN"),
+)
+
+
+def prepared(folder: Path) -> Path:
+    """The committed database, of the newest schema."""
+    path = Path(shutil.copy(WHOLE, folder / "run.db"))
+    Database.open(path).close()
+    return path
+
+
+def fault(command: tuple[str, ...], run: Path) -> str | None:
+    """What is wrong with how a command ends, if anything."""
+    began = time.monotonic()
+    try:
+        if command[0] == "rebuild":
+            rebuild(Database.open(run).reader())
+        else:
+            given = {"RUN": str(run), "OUT": str(run.with_name("layer.py"))}
+            result = CliRunner().invoke(app, [given.get(word, word) for word in command])
+            if isinstance(result.exception, Exception):
+                raise result.exception
+            if result.exit_code not in ((0, 1, 2) if command[0] == "replay" else (0, 2)):  # 1: it tells differences
+                return f"exit code {result.exit_code}"
+    except InputError as error:
+        if "\n" in str(error) or len(str(error)) > 1000:
+            return f"not one short line: {str(error)[:2000]}"
+    except Exception:
+        return "\n".join(traceback.format_exc().splitlines()[-5:])
+    seconds = time.monotonic() - began
+    return f"{seconds:.1f} s" if seconds > SECONDS_MAX else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--only", default="")
+    arguments = parser.parse_args()
+    faults = tried = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        whole = prepared(folder).read_bytes()
+        for number, damage in enumerate(damages()):
+            if number % arguments.every or arguments.only not in damage.name:
+                continue
+            path = folder / str(number) / "run.db"
+            path.parent.mkdir()
+            path.write_bytes(whole)
+            damage.apply(path)
+            for command in COMMANDS:
+                tried += 1
+                if found := fault(command, path):
+                    faults += 1
+                    print(f"{damage.name}: {' '.join(command)}\n{found}\n", flush=True)
+            shutil.rmtree(path.parent)
+    print(f"{tried} commands, {faults} faults")
+    sys.exit(faults > 0)
+
+
+if __name__ == "__main__":
+    main()
