@@ -1,4 +1,4 @@
-"""The functions that a search has met, by their fingerprints, in a few bytes each."""
+"""The set of functions that a search has met, by fingerprint, in a few bytes each."""
 
 from array import array
 from hashlib import blake2b
@@ -26,7 +26,7 @@ class Functions:
         return self._births[self._place(_key(fingerprint))] or None
 
     def add(self, fingerprint: str, inheritable: int = 0) -> None:
-        """Know it; of several births that may be inherited the first counts."""
+        """Add a fingerprint; of several births whose outcome may be inherited the first counts."""
         key = _key(fingerprint)
         place = self._place(key)
         if not self._keys[place]:

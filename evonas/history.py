@@ -1,5 +1,5 @@
-"""What the loop remembers of a run. All of it stands in the store, and is rebuilt from there by the same two steps,
-`propose` and `record`, in the same order. A birth adds 50 to 100 bytes."""
+"""What the loop remembers of a run. The store holds all of it: the same steps, `propose` and `record`, in the same order
+build it again. A birth adds 50 to 100 bytes."""
 
 from array import array
 from bisect import insort
@@ -22,25 +22,6 @@ from evonas.workers.protocol import BaselinePoint, Threshold
 
 REMEASURE_AFTER = 10  # uses of an inherited fitness
 REMEASURE_SEEDS = 1_000_000  # beyond the run's seed: none that the final table or the validation uses
-
-
-class Proposed(Protocol):
-    """What the loop keeps of a candidate."""
-
-    @property
-    def birth(self) -> int: ...
-    @property
-    def graph(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def equal_to(self) -> int | None: ...
-    @property
-    def live_nodes(self) -> int: ...
-    @property
-    def parent(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +59,7 @@ class Shared:
 
 @dataclass
 class History:
-    """What the store holds, as the loop needs it; rebuilt from the store at a resume."""
+    """The state of the loop."""
 
     config: Config
     births: int = 0
@@ -106,8 +87,8 @@ class History:
     def __post_init__(self) -> None:
         self.population = deque(maxlen=self.config.evolution.population)
 
-    def propose(self, candidate: Proposed) -> Pending:
-        """One more birth."""
+    def propose(self, candidate: Candidate) -> Pending:
+        """Count a birth, and settle the seed and the thresholds that its outcome will depend on."""
         seed = self.config.seed
         shared = self.shared.get(candidate.equal_to or 0)
         if candidate.equal_to is not None and shared is not None:
@@ -129,32 +110,32 @@ class History:
     def record(
         self, birth: int, outcome: Outcome, measurements: Sequence[Measurement], seconds: float = 0.0
     ) -> Pending:
-        """The next outcome, and what its evaluation took; what the pending candidate was."""
-        known = self.pending.pop(birth)
+        """Count an outcome and the seconds of its evaluation; returns what was pending."""
+        pending = self.pending.pop(birth)
         self.outcomes += 1
-        self.newest.append((known.has_parent, seconds))
+        self.newest.append((pending.has_parent, seconds))
         self.spent += seconds
         ranked = isinstance(outcome, Rejection) and is_ranked(outcome.gate)  # by a threshold of this candidate's own
         if not isinstance(outcome, Crash) and not ranked:
-            self.functions.add(known.fingerprint, inheritable=birth)
+            self.functions.add(pending.fingerprint, inheritable=birth)
         match outcome:
             case Fitness():
-                self._survive(birth, known, outcome)
+                self._survive(birth, pending, outcome)
             case Rejection():
                 self.stopped_by[outcome.gate] = self.stopped_by.get(outcome.gate, 0) + 1
-                if known.equal_to is None:
+                if pending.equal_to is None:
                     self.rejected_by[outcome.gate] = self.rejected_by.get(outcome.gate, 0) + 1
             case Crash():
                 self.stopped_by[outcome.kind] = self.stopped_by.get(outcome.kind, 0) + 1
-        if not self.inherits(known):
+        if not self.inherits(pending):
             if isinstance(outcome, Fitness):
                 self.full_seconds.append(seconds)
             for each in measurements:
                 if is_ranked(each.gate):
                     insort(self.ranked.setdefault((each.gate, each.step), array("d")), each.value)
-        if known.equal_to is None and self.is_audited(birth, outcome):
-            self.audits[birth] = known.graph
-        return known
+        if pending.equal_to is None and self.is_audited(birth, outcome):
+            self.audits[birth] = pending.graph
+        return pending
 
     def is_audited(self, birth: int, outcome: Outcome) -> bool:
         """Whether to train a rejected candidate to the full budget all the same, to see whether its gate was right.
@@ -187,27 +168,27 @@ class History:
         return costs
 
     def inherits(self, pending: Pending) -> bool:
-        """Whether its outcome is an equal candidate's; else it is measured, perhaps with a seed of its own."""
+        """Whether a candidate gets the outcome of an equal one; else it is measured, perhaps with a seed of its own."""
         return pending.equal_to is not None and pending.seed == self.config.seed
 
-    def _survive(self, birth: int, known: Pending, outcome: Fitness) -> None:
+    def _survive(self, birth: int, pending: Pending, outcome: Fitness) -> None:
         fitness = outcome
-        if known.equal_to is not None:
-            shared = self.shared.get(known.equal_to) or Shared(1, 1, outcome)
-            if not self.inherits(known):
+        if pending.equal_to is not None:
+            shared = self.shared.get(pending.equal_to) or Shared(1, 1, outcome)
+            if not self.inherits(pending):
                 shared = _measured_again(shared, outcome)
-            self.shared[known.equal_to] = shared
+            self.shared[pending.equal_to] = shared
             fitness = shared.fitness
-        survivor = Survivor(birth, known.graph, known.fingerprint, self.objectives(fitness, known.live_nodes))
+        survivor = Survivor(birth, pending.graph, pending.fingerprint, self.objectives(fitness, pending.live_nodes))
         self.population.append(survivor)
         self.survivors += 1
-        self.inherited += self.inherits(known)
-        if known.equal_to is not None:
+        self.inherited += self.inherits(pending)
+        if pending.equal_to is not None:
             return
         self.front = front_with(self.front, survivor)
         advantage = self.advantage(outcome)
         if advantage is not None and (self.best is None or advantage > self.best.advantage):
-            self.best = Best(birth, self.outcomes, advantage, known.graph, outcome.accuracy)
+            self.best = Best(birth, self.outcomes, advantage, pending.graph, outcome.accuracy)
 
     def thresholds(self) -> tuple[Threshold, ...]:
         """What ranked gates ask of the next candidate."""
@@ -220,18 +201,18 @@ class History:
     def objectives(self, fitness: Fitness, live_nodes: int) -> tuple[float, ...]:
         """The accuracy on each proxy and what else is asked, negated: mean seconds of a training step, MiB kept for the
         backward, live nodes."""
-        found: list[float] = []
+        objectives: list[float] = []
         for name in self.config.objectives:
             match name:
                 case "accuracy":
-                    found += fitness.accuracy.values()
+                    objectives += fitness.accuracy.values()
                 case "step_time":
-                    found.append(-fmean(fitness.step_seconds.values()))
+                    objectives.append(-fmean(fitness.step_seconds.values()))
                 case "memory":
-                    found.append(-fmean(fitness.saved_mb.values()))
+                    objectives.append(-fmean(fitness.saved_mb.values()))
                 case "nodes":
-                    found.append(-float(live_nodes))
-        return tuple(found)
+                    objectives.append(-float(live_nodes))
+        return tuple(objectives)
 
     def advantage(self, outcome: Outcome) -> float | None:
         """Mean over proxies of accuracy minus BN-ReLU's on the same proxy and seed."""
@@ -281,7 +262,7 @@ def rebuild(records: Records) -> History:
     history = History(records.config)
     for each in records.evaluations(Purpose.BASELINE):
         history.set_baseline(each.evaluation)
-    for _ in retold(records, history):
+    for _ in replayed(records, history):
         pass
     for each in records.evaluations(Purpose.AUDIT):
         if not isinstance(each.evaluation.outcome, Crash):
@@ -289,13 +270,13 @@ def rebuild(records: Records) -> History:
     return history
 
 
-def retold(
+def replayed(
     records: Records,
     history: History,
-    on_outcome: Callable[[Pending, Recorded], None] = lambda known, recorded: None,
+    on_outcome: Callable[[Pending, Recorded], None] = lambda pending, recorded: None,
 ) -> Iterator[Candidate]:
-    """A run as it happened, one candidate after the other. Each is told before `history` knows of it, when `history` is
-    as it was when the candidate was proposed."""
+    """Take `history` through a run as it happened. Yields each candidate before `history` counts it, when `history` is
+    as it was when the candidate was proposed; `on_outcome` is called after each outcome."""
     outcomes = records.outcomes()
 
     def record() -> None:

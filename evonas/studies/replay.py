@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from evonas.history import History, Pending, retold
+from evonas.history import History, Pending, replayed
 from evonas.proposal import propose
 from evonas.store.reader import Reader
 from evonas.store.records import Candidate, Purpose, Recorded
@@ -28,25 +28,25 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
     There is none in a run that this version of evonas wrote, however often it was killed, resumed and on how many
     workers; a run of another version of the fingerprint or of the sampler differs. Nothing is trained.
     """
-    history, found = History(reader.config), list[Difference]()
+    history, differences = History(reader.config), list[Difference]()
     for each in reader.evaluations(Purpose.BASELINE):
         history.set_baseline(each.evaluation)
 
     def compare(birth: int, field: str, stored: Any, derived: Any) -> None:
         if stored != derived:
-            found.append(Difference(birth, field, stored, derived))
+            differences.append(Difference(birth, field, stored, derived))
 
-    def compare_outcome(known: Pending, recorded: Recorded) -> None:
-        if history.inherits(known):
+    def compare_outcome(pending: Pending, recorded: Recorded) -> None:
+        if history.inherits(pending):
             return
-        compare(recorded.birth, "seed", recorded.seed, known.seed)
-        expected = {(each.gate, each.steps): each.value for each in known.thresholds}
+        compare(recorded.birth, "seed", recorded.seed, pending.seed)
+        expected = {(each.gate, each.steps): each.value for each in pending.thresholds}
         for measured in recorded.measurements:
             if is_ranked(measured.gate):
                 threshold = expected.get((measured.gate, measured.step), 0.0)
                 compare(recorded.birth, f"{measured.gate} {measured.step}", measured.threshold, threshold)
 
-    for candidate in retold(reader, history, compare_outcome):
+    for candidate in replayed(reader, history, compare_outcome):
         derived = propose(reader.config, history.births + 1, history).candidate
         for name in Candidate.__slots__:
             if name != "amplification" or candidate.amplification is not None:  # an older version measured none
@@ -55,5 +55,5 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
     front = sorted(each.birth for each in reader.front())
     derived_front = sorted(each.birth for each in history.front)
     if front != derived_front:
-        found.append(Difference(0, "front", front, derived_front))
-    return found
+        differences.append(Difference(0, "front", front, derived_front))
+    return differences

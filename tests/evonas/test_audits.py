@@ -10,7 +10,7 @@ import pytest
 from evonas.config import BASELINE
 from evonas.config_file import parse_config
 from evonas.evolution import Search
-from evonas.history import History, rebuild, retold
+from evonas.history import History, rebuild, replayed
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.session import Stopped
@@ -49,7 +49,7 @@ def test_the_thresholds_are_those_of_the_outcomes_seen(tmp_path: Path, tiny: dic
     _, reader = searched(tmp_path, config, FakePool(capacity, rung_answer))
     again = History(config)
     thresholds = []
-    for record in retold(reader, again):
+    for record in replayed(reader, again):
         evaluation = reader.evaluation_of(record.birth)
         rungs = [m for m in evaluation.measurements if m.gate == "rung"] if evaluation else []
         if not rungs:
