@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from evonas.search_space import canonical, language
+from evonas.search_space import canonical, language, printing
 from evonas.search_space.structure import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Leaf, Node, Structure
 
 __all__ = ["BASE_LEAVES", "LANGUAGE_VERSION", "NODES_MAX", "NUMBER_MAX", "Graph", "Leaf", "Node"]
@@ -24,12 +24,12 @@ class Graph(Structure):
 
     def __str__(self) -> str:
         """The whole genotype, dead nodes included, one node a line: `Graph.parse(str(g)) == g`."""
-        return language.print_genotype(self)
+        return printing.print_genotype(self)
 
     @cached_property
     def formula(self) -> str:
         """The live canonical expression: `Graph.parse(g.formula) == g.canonical()`."""
-        return language.print_formula(self.canonical())
+        return printing.print_formula(self.canonical())
 
     def __reduce__(self) -> tuple[Callable[[str], "Graph"], tuple[str]]:
         return Graph.parse, (str(self),)

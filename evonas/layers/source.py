@@ -11,9 +11,9 @@ import torch
 
 from evonas.search_space import moments, primitives
 from evonas.search_space.graph import Graph, Leaf, Node
-from evonas.search_space.language import formula_lines
 from evonas.search_space.lowering import running_moments
 from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.printing import formula_lines
 
 _FILE = '''"""{title}
 
