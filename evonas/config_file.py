@@ -23,6 +23,20 @@ MESSAGE_MAX = 500  # characters of what is said of a config
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's plain values: `1e8` is a number, `2026-11-22` a text, `yes` a text."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Raises ComposerError at once where there is more than a config has: pyyaml takes seconds for deep nesting."""
+        self._nodes, self._depth = self._nodes + 1, self._depth + 1
+        if self._nodes > VALUES_MAX or self._depth > DEPTH_MAX:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, _too_much(self._depth), mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Raises ConstructorError, which knows its line, where a value does not fit its tag (`!!bool maybe`)."""
         try:
@@ -179,12 +193,15 @@ def _refuse_what_is_too_much(root: yaml.Node, where: str) -> None:
         inner = [measure(each) for each in _children(node)]
         values, depth = 1 + sum(count for count, _ in inner), 1 + max((depth for _, depth in inner), default=0)
         if values > VALUES_MAX or depth > DEPTH_MAX:
-            what = f"more than {VALUES_MAX:,} values" if depth <= DEPTH_MAX else f"nested deeper than {DEPTH_MAX}"
-            raise InputError(f"{where}:{node.start_mark.line + 1}: {what}; no config is")
+            raise InputError(f"{where}:{node.start_mark.line + 1}: {_too_much(depth)}")
         measured[id(node)] = values, depth
         return values, depth
 
     measure(root)
+
+
+def _too_much(depth: int) -> str:
+    return f"nested deeper than {DEPTH_MAX}" if depth > DEPTH_MAX else f"more than {VALUES_MAX:,} values"
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:

@@ -1,6 +1,8 @@
 """Data: what is read, how it is split, and what is never read."""
 
+import os
 import urllib.error
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -382,3 +384,51 @@ def test_images_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "open_source", open_and_count)
     assert load(Data(train=20, validation=10), "cpu") is load(Data(train=20, validation=10), "cpu")
     assert len(opened) == 1
+
+
+# --------------------------------------------------------------------------- what libraries raise
+
+
+@pytest.mark.parametrize(
+    "raised", [EOFError(), KeyError("data"), ValueError("a\nb"), zlib.error("x" * 5000), RuntimeError("no")]
+)
+def test_what_a_library_raises_is_one_short_line(monkeypatch: pytest.MonkeyPatch, raised: Exception) -> None:
+    def broken(*_: Any, **__: Any) -> data.Source:
+        raise raised
+
+    monkeypatch.setattr(data, "_embedded", broken)
+    for ask in (load, split_digest):
+        with pytest.raises(InputError) as caught:
+            ask(Data(train=10, validation=10, test=0))
+        assert str(caught.value).startswith(f"data: cannot be read ({type(raised).__name__}: ")
+        assert len(str(caught.value)) < 300
+        assert "\n" not in str(caught.value)
+
+
+def test_memory_that_runs_out_is_the_machines_doing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the evaluation is tried again."""
+
+    def broken() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(data, "_embedded", broken)
+    with pytest.raises(MemoryError):
+        load(Data(train=10, validation=10, test=0))
+
+
+@pytest.mark.parametrize("path", ["~no-such-user-of-this-machine/images", "x" * 300])
+def test_a_folder_that_cannot_be_is_one_line(path: str) -> None:
+    for ask in (one_line, split_digest_line):
+        assert ask(Data(source="folder", path=path)).startswith("data")
+
+
+def split_digest_line(asked: Data) -> str:
+    with pytest.raises(InputError) as caught:
+        split_digest(asked)
+    return str(caught.value)
+
+
+def test_a_file_whose_name_is_no_text_is_an_image_too(tmp_path: Path) -> None:
+    paint(tmp_path)
+    Path(tmp_path, "apple", "0.png").rename(os.fsdecode(bytes(tmp_path) + b"/apple/\xff.png"))
+    assert len(split_digest(Data(source="folder", path=str(tmp_path), train=6, validation=3, test=3))) == 16
