@@ -1,5 +1,5 @@
-"""What the loop remembers of a run. The store holds all of it: the same steps, `propose` and `record`, in the same order
-build it again. A birth adds 50 to 100 bytes."""
+"""What the loop remembers of a run. The store holds all of it: the same steps, `propose` and `record`, in the same
+order build it again. A birth adds 50 to 100 bytes."""
 
 from array import array
 from bisect import insort
@@ -15,7 +15,7 @@ from evonas.config import Config
 from evonas.functions import Functions
 from evonas.selection import Survivor, front_with
 from evonas.store.records import RECENT, Candidate, Cost, Purpose, Recorded, Trained
-from evonas.workers.gates import is_ranked
+from evonas.workers.gates import ranked
 from evonas.workers.gates.base import RankedGate, TrainingGate
 from evonas.workers.outcome import DIVERGED, Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from evonas.workers.protocol import BaselinePoint, Threshold
@@ -115,8 +115,8 @@ class History:
         self.outcomes += 1
         self.newest.append((pending.has_parent, seconds))
         self.spent += seconds
-        ranked = isinstance(outcome, Rejection) and is_ranked(outcome.gate)  # by a threshold of this candidate's own
-        if not isinstance(outcome, Crash) and not ranked:
+        own = isinstance(outcome, Rejection) and ranked(outcome.gate)  # by a threshold of this candidate's own
+        if not isinstance(outcome, Crash) and not own:
             self.functions.add(pending.fingerprint, inheritable=birth)
         match outcome:
             case Fitness():
@@ -131,7 +131,7 @@ class History:
             if isinstance(outcome, Fitness):
                 self.full_seconds.append(seconds)
             for each in measurements:
-                if is_ranked(each.gate):
+                if ranked(each.gate):
                     insort(self.ranked.setdefault((each.gate, each.step), array("d")), each.value)
         if pending.equal_to is None and self.is_audited(birth, outcome):
             self.audits[birth] = pending.graph

@@ -145,9 +145,9 @@ class Judged:
         points = self.job.baseline
         return next((each.accuracy for each in points if (each.proxy, each.step) == (proxy, step)), None)
 
-    def threshold(self, gate: RankedGate) -> float | None:
+    def threshold(self, gate: RankedGate) -> float:
         key = gate.gate, gate.steps
-        return next((each.value for each in self.job.thresholds if (each.gate, each.steps) == key), None)
+        return next((each.value for each in self.job.thresholds if (each.gate, each.steps) == key), gate.no_threshold)
 
     def _validate(self, proxy: str, until: int, repeat: int = 0) -> Point:
         """The point of the learning curve at a step; two gates may ask for one."""

@@ -1,14 +1,20 @@
-"""The tables of primitives and known layers as pages of Markdown.
+"""The tables of primitives, known layers and gates as pages of Markdown.
 
 python -m evonas.report.documents primitives > docs/primitives.md
 python -m evonas.report.documents catalog > docs/catalog.md
+python -m evonas.report.documents gates > docs/gates.md
 """
 
 import sys
+from inspect import getdoc
 from textwrap import fill
+
+from pydantic.fields import FieldInfo
 
 from evonas.search_space.catalog import LAYERS, KnownLayer, ListedLayer
 from evonas.search_space.primitives import PRIMITIVES, Primitive
+from evonas.workers.gates import GATES
+from evonas.workers.gates.base import Gate
 
 _PRIMITIVES = (
     r"Made by `python -m evonas.report.documents primitives > docs/primitives.md`. An aggregation reduces over the "
@@ -24,6 +30,15 @@ _CATALOG = (
     "it comes the affine `weight * graph + bias`; a *module* is in `evonas.search_space.catalog.modules`; what is "
     "*listed* is no drop-in layer, for the reason given. *Verified*: official or named third-party code was read; "
     "*remembered*: a summary, or memory. `evonas catalog show NAME` tells the rest."
+)
+_GATES = (
+    "Made by `python -m evonas.report.documents gates > docs/gates.md`. A config lists its gates by name, those with "
+    "options as a mapping; see `configs/quickstart.yaml`. They are asked in that order, and the first that a candidate "
+    "fails stops it. Neighbours that share their work (`signal` and `gradient`, or several of one kind) are asked "
+    "proxy by proxy. A gate that needs the *layer* alone takes milliseconds; the driver asks it before any worker, so "
+    "it comes before the others. One that needs a *network* makes some passes over a batch of training images with "
+    "each proxy at its initial weights. One that needs the *training* looks at the candidate's own after so many "
+    "steps, and these steps never fall."
 )
 _DEPENDS = {True: "yes", False: "no", None: ""}
 
@@ -43,6 +58,12 @@ def catalog_page() -> str:
     rows = sorted(LAYERS.values(), key=lambda row: row.survey_number or 0)
     titles = ("", "name", "paper", "year", "kind", "formula", "batch", "source")
     return _page("The known layers", _CATALOG, titles, [_known_layer(row) for row in rows])
+
+
+def gates_page() -> str:
+    """The table of gates with their options; docs/gates.md is this."""
+    columns = ("gate", "needs", "a candidate passes if", "options")
+    return _page("The gates", _GATES, columns, [_gate(name, kind) for name, kind in GATES.items()])
 
 
 def _page(title: str, about: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -73,5 +94,22 @@ def _known_layer(row: KnownLayer) -> tuple[str, ...]:
     return tuple(cell.replace("|", r"\|") for cell in cells)
 
 
+def _gate(name: str, kind: type[Gate]) -> tuple[str, ...]:
+    options = [_option(each, field) for each, field in kind.model_fields.items() if each != "gate"]
+    return f"`{name}`", kind.needs, " ".join((getdoc(kind) or "").split()), "<br>".join(options)
+
+
+def _option(name: str, field: FieldInfo) -> str:
+    default = (
+        "null"
+        if field.default is None
+        else f"{field.default:g}"
+        if isinstance(field.default, float)
+        else str(field.default)
+    )
+    written = f"`{name}`" if field.is_required() else f"`{name}: {default}`"
+    return f"{written} {field.description}" if field.description else written
+
+
 if __name__ == "__main__":
-    print({"primitives": primitives_page, "catalog": catalog_page}[sys.argv[1]](), end="")
+    print({"primitives": primitives_page, "catalog": catalog_page, "gates": gates_page}[sys.argv[1]](), end="")

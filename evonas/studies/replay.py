@@ -8,7 +8,7 @@ from evonas.history import History, Pending, replayed
 from evonas.proposal import propose
 from evonas.store.reader import Reader
 from evonas.store.records import Candidate, Purpose, Recorded
-from evonas.workers.gates import is_ranked
+from evonas.workers.gates import ranked
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
         compare(recorded.birth, "seed", recorded.seed, pending.seed)
         expected = {(each.gate, each.steps): each.value for each in pending.thresholds}
         for measured in recorded.measurements:
-            if is_ranked(measured.gate):
-                threshold = expected.get((measured.gate, measured.step), 0.0)
+            if kind := ranked(measured.gate):
+                threshold = expected.get((measured.gate, measured.step), kind.no_threshold)
                 compare(recorded.birth, f"{measured.gate} {measured.step}", measured.threshold, threshold)
 
     for candidate in replayed(reader, history, compare_outcome):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from evonas.report.documents import catalog_page, primitives_page
+from evonas.report.documents import catalog_page, gates_page, primitives_page
 
 ROOT = Path(__file__).parents[2]
 FUNCTION = "def softplus(a: Tensor) -> Tensor:\n    return torch.nn.functional.softplus(a)\n\n\n"
@@ -32,3 +32,4 @@ def test_a_primitive_is_one_row(tmp_path: Path) -> None:
 def test_the_documented_tables_are_the_tables() -> None:
     assert (ROOT / "docs" / "primitives.md").read_text(encoding="utf-8") == primitives_page()
     assert (ROOT / "docs" / "catalog.md").read_text(encoding="utf-8") == catalog_page()
+    assert (ROOT / "docs" / "gates.md").read_text(encoding="utf-8") == gates_page()

@@ -15,7 +15,7 @@ from evonas.config_file import load_config
 from evonas.workers.data import load
 from evonas.workers.gates.fit import Fit, fit
 from evonas.workers.gates.stability import Stability, ascend
-from evonas.workers.gradients import InitialPass
+from evonas.workers.gradients import InitialPass, norm
 from evonas.workers.protocol import Recipe
 from evonas.workers.training import build_model, sgd
 from tests.workers.conftest import STABLE, graph
@@ -95,6 +95,17 @@ def test_a_layer_with_poles_is_steeper_than_known_layers_by_orders_of_magnitude(
     assert climb("x / mean_hw(x)", "resnet", steep) > 1e3
 
 
+@pytest.mark.parametrize("text", ["1e-3 * x", "mean_ghw(x) * std_hw(v1)"])
+def test_tiny_gradients_are_climbed(text: str) -> None:
+    """Their squares vanish in float32."""
+    assert 1e-9 < climb(text, "mobilenet") < 1e-3
+
+
+def test_what_underflows_does_not_pass() -> None:
+    """A gradient of 0 in float32, that on the way up overflows float64."""
+    assert climb("square(square(mean_ghw(x)))", "resnet") == math.inf
+
+
 # --------------------------------------------------------------------------- the ascent
 
 
@@ -117,6 +128,37 @@ def test_one_step_is_the_gradients_of_the_norm(tiny_model: Tiny) -> None:
     assert (largest, step) == (pytest.approx(second.item(), rel=1e-4), 1)
     torch.testing.assert_close(tiny_model.conv.weight, expected.conv.weight)
     torch.testing.assert_close(tiny_model.second.weight, expected.second.weight)
+
+
+class Faint(Tiny):
+    """So small a share of the logits that the loss is linear in it: so are the norms, and the way up is the same."""
+
+    share = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.share
+
+
+def faint(share: float) -> Faint:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Faint()
+    model.share = share
+    return model
+
+
+@pytest.mark.parametrize("share", [1e-10, 1e-25, 1e-60, 1e-200])
+def test_a_norm_of_any_size_is_climbed_alike(share: float) -> None:
+    """In float32 the squares of the first vanish, the gradient of the others; in float64 the squares of the last."""
+    gate = Stability(steps=3, step_size=0.02)
+    images, labels = batch()
+    expected, step = ascend(faint(1e-6).double(), images.double(), labels, gate)
+    assert ascend(faint(share), *batch(), gate) == (pytest.approx(expected * share / 1e-6, rel=1e-4), step)
+    assert step == 3
+
+
+def test_what_float64_loses_too_is_unknown() -> None:
+    assert ascend(faint(1e-310), *batch(), Stability(steps=3)) == (math.inf, 0)
 
 
 def test_more_steps_climb_higher(tiny_model: Tiny) -> None:
@@ -233,6 +275,19 @@ def test_the_gate_is_the_same_twice() -> None:
     assert climb("EvoNorm-S0", PROXIES[0], short) == climb("EvoNorm-S0", PROXIES[0], short)
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e-170, 1e-30, 1.0, 1e200])
+def test_a_norm_neither_underflows_nor_overflows(size: float) -> None:
+    tensors = [torch.tensor([3.0, 0.0], dtype=torch.float64) * size, torch.tensor([[4.0]], dtype=torch.float64) * size]
+    assert norm(tensors) == pytest.approx(5 * size, rel=1e-15)
+    assert norm([torch.tensor([3e-30]), torch.tensor([4e-30])]) == pytest.approx(5e-30, rel=1e-6)  # float32
+
+
+def test_a_norm_is_zero_infinite_or_no_number_where_its_values_are() -> None:
+    assert norm([]) == norm([torch.zeros(3)]) == 0.0
+    assert norm([torch.tensor([1.0, -math.inf])]) == math.inf
+    assert math.isnan(norm([torch.tensor([1.0, math.nan]), torch.tensor([math.inf])]))
+
+
 # --------------------------------------------------------------------------- one pass at the initial weights
 
 
@@ -257,6 +312,13 @@ def test_logits_that_are_the_same_for_every_image_do_not_spread(tiny_model: Tiny
     found = InitialPass(Blind(), *batch())
     assert found.logits_std < 1e-6
     assert found.gradient_norm > 0  # which is why the gradient alone does not tell
+
+
+def test_logits_of_any_size_spread() -> None:
+    """The squares of 1e-30 vanish in float32, those of 1e30 overflow."""
+    expected = InitialPass(faint(1.0), *batch()).logits_std
+    for share in (1e-30, 1e30):
+        assert InitialPass(faint(share), *batch()).logits_std == pytest.approx(expected * share, rel=1e-5)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

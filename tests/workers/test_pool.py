@@ -1,5 +1,6 @@
 """Pools: one contract for both, and what only separate processes can promise."""
 
+import errno
 import os
 import signal
 import socket
@@ -13,10 +14,10 @@ import torch
 
 from evonas.search_space.errors import InputError
 from evonas.workers.evaluation import evaluate
-from evonas.workers.outcome import Crash, Evaluation, Fitness, Rejection
+from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness, Rejection
 from evonas.workers.pool import InProcessPool, Pool
 from evonas.workers.protocol import Job
-from evonas.workers.ray_pool import RayPool
+from evonas.workers.ray_pool import RayPool, _Worker
 from tests.workers.conftest import graph, protocol
 
 PROTOCOL = protocol()
@@ -30,6 +31,16 @@ def job(text: str = "BN-ReLU", seed: int = 0, **changes: Any) -> Job:
 
 def endless() -> Job:
     return job(recipe={"steps": FOREVER})
+
+
+FULL = "OSError: [Errno 28] No space left on device"
+
+
+class FullDisk(_Worker):
+    """A worker whose machine has no space left."""
+
+    def evaluate(self, job: Job) -> Evaluation:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def answer(pool: Pool) -> tuple[int, Evaluation]:
@@ -97,6 +108,24 @@ def test_a_compiler_asked_for_and_absent_is_bad_input(alone: None, monkeypatch: 
     ):
         InProcessPool(compiling)
     InProcessPool(protocol(execution={"compile_from_steps": 7}))  # of 6 steps
+
+
+@pytest.mark.parametrize("faults", [1, 2])
+def test_a_fault_of_the_machine_is_tried_again_in_this_process(monkeypatch: pytest.MonkeyPatch, faults: int) -> None:
+    attempts = []
+
+    def failing(job: Job, device: str) -> Evaluation:
+        attempts.append(job)
+        if len(attempts) <= faults:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return evaluate(job, device)
+
+    monkeypatch.setattr("evonas.workers.pool.evaluate", failing)
+    pool = InProcessPool(PROTOCOL)
+    pool.submit(1, job())
+    _, evaluation = answer(pool)
+    assert (len(attempts), evaluation.attempts) == (2, 2)
+    assert evaluation.outcome == (evaluate(job()).outcome if faults == 1 else Crash(CrashKind.MACHINE, FULL))
 
 
 # --------------------------------------------------------------------------- the contract
@@ -256,6 +285,17 @@ class TestRayPool(PoolContract):
             key, evaluation = answer(pool)
             assert (key, evaluation.attempts) == (2, 2)
             assert evaluation.outcome == evaluate(job(recipe={"steps": 200})).outcome
+        finally:
+            pool.close()
+
+    def test_a_fault_of_the_machine_is_tried_again(self, cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("evonas.workers.ray_pool._Worker", FullDisk)
+        pool = RayPool(PROTOCOL, count=1, retries=1)
+        try:
+            pool.submit(1, job())
+            key, evaluation = answer(pool)
+            assert (key, evaluation.attempts) == (1, 2)
+            assert crash(evaluation) == Crash(CrashKind.MACHINE, FULL)
         finally:
             pool.close()
 

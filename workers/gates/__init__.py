@@ -47,9 +47,7 @@ def check_kind(kind: type[Gate]) -> None:
     """Raises TypeError for a gate that validates and that nobody would ask."""
     if not issubclass(kind, ASKED) or isabstract(kind):
         names = ", ".join(each.__name__ for each in ASKED)
-        raise TypeError(
-            f"{kind.__name__}: expected a gate that derives from one of {names} and defines what is abstract"
-        )
+        raise TypeError(f"{kind.__name__}: expected a class that derives from one of {names} and defines `measure`")
 
 
 GATES = _table()
@@ -110,6 +108,7 @@ def needs_training(measurement: Measurement) -> bool:
     return issubclass(GATES[measurement.gate], TrainingGate)
 
 
-def is_ranked(gate: str) -> bool:
-    """Whether a gate of this name compares candidates with earlier ones."""
-    return gate in GATES and issubclass(GATES[gate], RankedGate)
+def ranked(gate: str) -> type[RankedGate] | None:
+    """The gate of this name, if it compares candidates with earlier ones."""
+    kind = GATES.get(gate)
+    return kind if kind and issubclass(kind, RankedGate) else None

@@ -93,8 +93,8 @@ class Trainings(Protocol):
     def baseline_accuracy(self, proxy: str, step: int) -> float | None:
         """BN-ReLU's validation accuracy then; None where the job does not tell it."""
 
-    def threshold(self, gate: "RankedGate") -> float | None:
-        """What the driver derived from earlier candidates; None where the job has no threshold for this gate."""
+    def threshold(self, gate: "RankedGate") -> float:
+        """What the driver derived from earlier candidates, or else the gate's `no_threshold`."""
 
 
 class TrainingGate(Gate):
@@ -117,6 +117,8 @@ class TrainingGate(Gate):
 class RankedGate(TrainingGate):
     """Compares a candidate with earlier ones: the driver keeps what this gate measured, and puts a threshold into each
     job. The threshold is the candidate's own, so a rejection by it is never inherited."""
+
+    no_threshold: ClassVar[float] = 0.0  # stops nobody
 
     @abstractmethod
     def threshold(self, earlier: Sequence[float]) -> float | None:

@@ -30,5 +30,5 @@ class Rung(RankedGate):
 
     def measure(self, trainings: Trainings, proxy: str) -> Measurement:
         mean = fmean([trainings.accuracy(each, self.steps) for each in trainings.proxies])
-        threshold = trainings.threshold(self) or 0.0
+        threshold = trainings.threshold(self)
         return self.measured(mean, threshold, passed=mean >= threshold, step=self.steps)

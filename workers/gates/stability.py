@@ -51,9 +51,11 @@ def ascend(model: nn.Module, images: Tensor, labels: Tensor, gate: Stability) ->
         slopes = torch.autograd.grad(loss, theta, create_graph=True, allow_unused=True)
         gradient = [each for each in slopes if each is not None]
         size = norm(gradient)
-        ascent = _ascent(gradient, size, theta) if step < gate.steps and size <= gate.gradient_norm_max else []
+        lost = LOST[images.dtype]
+        climbs = step < gate.steps and lost <= size <= gate.gradient_norm_max
+        ascent = _ascent(gradient, size, theta) if climbs else []
         length = norm([direction for _, direction in ascent])
-        if (gradient and size < LOST[images.dtype]) or (ascent and length < LOST[images.dtype]):
+        if (gradient and size < lost) or (ascent and length < lost):
             if images.dtype is torch.float64:
                 return (largest, at) if step else (math.inf, 0)
             model.double()

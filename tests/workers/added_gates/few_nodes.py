@@ -1,0 +1,21 @@
+"""Gate `few_nodes`: is the formula short?"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from evonas.search_space.fingerprint import Probed
+from evonas.search_space.graph import Graph
+from evonas.workers.frozen import Count
+from evonas.workers.gates.base import LayerGate
+from evonas.workers.outcome import Measurement
+
+
+class FewNodes(LayerGate):
+    """The live nodes are few."""
+
+    gate: Literal["few_nodes"] = "few_nodes"
+    most: Count = Field(5, description="live nodes")
+
+    def measure(self, graph: Graph, probed: Probed) -> Measurement:
+        return self.measured(graph.live_nodes, self.most, passed=graph.live_nodes <= self.most)
