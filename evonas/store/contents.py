@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Engine, Row, func, select
 
@@ -170,6 +170,10 @@ class Contents:
         for row in rows:
             self._door.check(e, row)
         return list(rows)
+
+    def refuse(self, row: str, reason: str) -> NoReturn:
+        """Raises InputError: what a row of this run says cannot be."""
+        self._door.refuse(row, reason)
 
     def _number(self, value: object) -> float:
         """A time that the database has computed."""

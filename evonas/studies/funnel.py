@@ -10,7 +10,6 @@ from statistics import fmean
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose
 from evonas.workers.gates import needs_training
-from evonas.workers.gates.base import Gate
 from evonas.workers.outcome import DIVERGED, Crash, Fitness, Measurement, Outcome, Rejection
 
 WITHIN = 0.02  # of BN-ReLU's accuracy: what comes so near should not have been stopped
@@ -65,7 +64,7 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
             inherited += record.equal_to is not None
             continue
         evaluation, outcome = trained.evaluation, trained.evaluation.outcome
-        met = list(zip(_labels(reader.config.gates, evaluation.measurements), evaluation.measurements, strict=True))
+        met = list(zip(_labels(reader, record.birth, evaluation.measurements), evaluation.measurements, strict=True))
         for name in {name for name, _ in met}:
             rows[name].asked += 1
         for name, measured in met:
@@ -78,6 +77,8 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
             continue
         if isinstance(outcome, Crash):
             continue
+        if stopped_by is None and not met:
+            reader.refuse(f"birth {record.birth}", f"gate '{outcome.gate}' stopped it and measured nothing")
         row = stopped_by or rows[met[-1][0]]
         if row is diverged:
             row.spent += max(0.0, evaluation.seconds - sum(measured.seconds for _, measured in met))
@@ -97,10 +98,12 @@ def _mean_accuracy(outcome: Outcome) -> float:
     return fmean(outcome.accuracy.values()) if isinstance(outcome, Fitness) else -math.inf
 
 
-def _labels(gates: tuple[Gate, ...], measurements: tuple[Measurement, ...]) -> Iterator[str]:
+def _labels(reader: Reader, birth: int, measurements: tuple[Measurement, ...]) -> Iterator[str]:
     """The k-th measurement of a kind on a proxy is that of the k-th gate of this kind."""
     seen: Counter[tuple[str, str]] = Counter()
     for each in measurements:
-        same = [gate for gate in gates if gate.gate == each.gate]
+        same = [gate for gate in reader.config.gates if gate.gate == each.gate]
+        if seen[each.gate, each.proxy] == len(same):
+            reader.refuse(f"birth {birth}", f"gate '{each.gate:.40}' measured more often than the config asks it")
         yield same[seen[each.gate, each.proxy]].label
         seen[each.gate, each.proxy] += 1
