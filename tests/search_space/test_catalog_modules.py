@@ -322,6 +322,15 @@ def test_an_exported_program_is_saved_and_loaded(name: str, training: bool) -> N
     torch.testing.assert_close(torch.export.load(file).module()(x), module(x))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit", "ignore::torch.jit.TracerWarning")
+@cases
+def test_a_trace_of_the_evaluation_is_saved_and_loaded(name: str) -> None:
+    module, x = trained(name).eval(), CASES[name].x(60)
+    torch.jit.save(torch.jit.trace(module, x), file := io.BytesIO())
+    file.seek(0)
+    torch.testing.assert_close(torch.jit.load(file)(x), module(x))
+
+
 @cases
 def test_a_symbolic_tracer_takes_a_module_for_a_leaf(name: str) -> None:
     network = nn.Sequential(nn.ReLU(), trained(name)).eval()

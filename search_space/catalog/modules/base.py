@@ -22,6 +22,7 @@ class ReferenceModule(Layer):
     is recomputed for the backward (`torch.utils.checkpoint`) moves the state twice. Cast to half precision, a module
     computes in float32 all the same, but keeps its state in half: mean squares beyond 65,504 are infinite in float16.
     `torch.func.jvp` works in evaluation; in training it refuses the moved state, as it does with torch.nn.BatchNorm2d.
+    A trace by torch.jit is saved in evaluation; in training it is refused where a module writes its own backward.
     """
 
     batch_dependent: ClassVar[bool]  # whether a sample's output depends on other samples in training
