@@ -1,4 +1,4 @@
-"""What a person typed is wrong: one clear line that says where, what was found, and the nearest valid name."""
+"""Errors in what a person typed: one clear line that says where, what stands there, and the nearest valid name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -36,7 +36,7 @@ def real(name: str, value: Any) -> float:
 
 
 class Layer(nn.Module):
-    """What every layer has beside its graph: y = weight * graph(x) + bias, in any layout.
+    """The part of every layer beside its graph: y = weight * graph(x) + bias, in any layout.
 
     `x` has shape (N, ..., C, ...) with C = `num_features` at `channel_dim` (1, or -1 for tokens and channels-last data)
     and any number of other axes; the result has x's shape and dtype. Empty input moves no running moment.

@@ -1,4 +1,4 @@
-"""What a search may use: primitives, index sets, leaves and the number of nodes."""
+"""The space of a search: its primitives, index sets, leaves and number of nodes."""
 
 from dataclasses import dataclass, field, replace
 from itertools import count

@@ -1,4 +1,4 @@
-"""What a graph is made of: leaves, nodes, and which of them the output depends on."""
+"""The structure of a graph: leaves, nodes, and which of them the output depends on."""
 
 from dataclasses import dataclass
 from functools import cached_property

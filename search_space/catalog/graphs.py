@@ -12,7 +12,7 @@ _IN = "(x - mean_hw(x)) / std_hw(x)"
 
 
 def _norm(layer: GraphLayer) -> GraphLayer:
-    """A layer without an activation, or one that takes the place of such a layer: all of it is left without one."""
+    """The row of a norm, or of a layer in a norm's place: where a network wants no activation, all of it is left."""
     return replace(layer, norm=layer.text)
 
 

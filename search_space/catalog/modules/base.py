@@ -1,4 +1,4 @@
-"""What the reference modules share: a layer whose formula sees (samples, channels, positions) in full precision."""
+"""The base of the reference modules: a layer whose formula sees (samples, channels, positions) in full precision."""
 
 from typing import Any, ClassVar
 
@@ -42,7 +42,7 @@ class ReferenceModule(Layer):
         raise NotImplementedError("a reference module defines its formula")
 
     def finish(self, y: Tensor, x: Tensor) -> Tensor:
-        """What comes after the affine."""
+        """The output: the affine's result `y`, and what the formula makes of it."""
         return y
 
     def rows(self, x: Tensor) -> Tensor:
