@@ -1,14 +1,18 @@
 """What can be measured of a layer alone, without training: pure functions of the graph."""
 
 import math
+from functools import cache
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from evonas.search_space.analysis import depends_on_x
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
-from evonas.search_space.lowering import NormAct
+from evonas.search_space.lowering import NormAct, evaluate
+from evonas.search_space.moments import over
+from evonas.search_space.primitives import EPS, Primitive
 
 CHANGE_MIN = 1e-6  # relative; less is rounding. Ours
 FLOAT32_MAX = torch.finfo(torch.float32).max
@@ -50,22 +54,35 @@ def largest_value(graph: Graph) -> float:
 @torch.no_grad()
 def amplification(graph: Graph, at: Degenerate = "position") -> float:
     """By how much the layer, at its initial parameters and in training, multiplies input over which some of its
-    statistics vanish: rms(output) / rms(input), inf where that is not finite.
+    statistics vanish: rms(output) / rms(input) in float64, to 4 digits; inf where that is not finite.
 
     `position`: normal input of one position a channel, as in the last stage of a network on small images. Over it every
     std_hw is sqrt(eps): `x / std_hw(x)` has 316, EvoNorm-B0 0.9. `sample`: normal input of one sample. `constant`: 1
     everywhere or -1 everywhere, the larger figure. Over it every std is sqrt(eps): most EvoNorms, too, have 231 to 316.
     """
+    canonical = graph.canonical()
+    return max(_ratio(canonical, x) for x in _degenerate(at))
+
+
+@cache
+def _degenerate(at: Degenerate) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
-    inputs = {
-        "position": lambda: [torch.randn(8, CHANNELS, 1, 1, generator=generator)],
-        "sample": lambda: [torch.randn(1, CHANNELS, 8, 8, generator=generator)],
-        "constant": lambda: [torch.full((8, CHANNELS, 8, 8), value) for value in (1.0, -1.0)],
-    }
-    layer = NormAct(graph, CHANNELS, groups=GROUPS).double()
-    ratios = [_rms(layer(x)) / _rms(x) for x in (each.double() for each in inputs[at]())]
-    return max(ratio if math.isfinite(ratio) else math.inf for ratio in ratios)
+    match at:
+        case "position":
+            return (torch.randn(8, CHANNELS, 1, 1, generator=generator).double(),)
+        case "sample":
+            return (torch.randn(1, CHANNELS, 8, 8, generator=generator).double(),)
+        case "constant":
+            return tuple(torch.full((8, CHANNELS, 8, 8), value, dtype=torch.float64) for value in (1.0, -1.0))
 
 
-def _rms(a: torch.Tensor) -> float:
-    return float(a.square().mean().sqrt())
+def _ratio(canonical: Graph, x: Tensor) -> float:
+    def aggregate(index: int, row: Primitive, a: Tensor) -> Tensor:
+        moment = row.fn(a, [0, 2, 3]) if row.reduces == "bhw" else over(row.reduces or "", row.fn, a, 1, GROUPS)
+        return torch.sqrt(moment + EPS) if row.rooted else moment
+
+    constants = [torch.full((1, CHANNELS, 1, 1), leaf.value, dtype=torch.float64) for leaf in canonical.leaves]
+    leaves = [x if leaf.kind == "input" else value for leaf, value in zip(canonical.leaves, constants, strict=True)]
+    output = evaluate(canonical, leaves, aggregate).expand(x.shape)
+    ratio = float(output.square().mean().sqrt() / x.square().mean().sqrt())
+    return float(f"{ratio:.4g}") if math.isfinite(ratio) else math.inf

@@ -4,12 +4,15 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from evonas.search_space.screening import CHANGE_MIN, DEGENERATE, Degenerate, amplification, change, largest_value
+from tests.conftest import graphs
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS.graphs if LAYERS[name].inputs == 1])
@@ -141,3 +144,16 @@ def test_known_layers_do_not_amplify_a_position_or_a_sample(name: str) -> None:
     for at in ("position", "sample"):
         assert amplification(LAYERS[name].graph, at) < 2.0
     assert amplification(LAYERS["EvoNorm-B0"].graph) == pytest.approx(0.87, abs=0.05)
+
+
+@given(graphs(), st.sampled_from(DEGENERATE))
+def test_the_amplification_is_the_layers(graph: Graph, at: Degenerate) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, 16, 8, 8) if at == "sample" else (8, 16, 1, 1)
+    inputs = [torch.randn(shape, generator=generator).double()]
+    if at == "constant":
+        inputs = [torch.ones(8, 16, 8, 8).double(), -torch.ones(8, 16, 8, 8).double()]
+    layer = NormAct(graph, 16, groups=4).double()
+    ratios = [float(layer(x).detach().square().mean().sqrt() / x.square().mean().sqrt()) for x in inputs]
+    expected = max(ratio if math.isfinite(ratio) else math.inf for ratio in ratios)
+    assert amplification(graph, at) == pytest.approx(expected, rel=1e-3)
