@@ -11,9 +11,10 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
+from evonas.search_space.screening import amplification
 from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
 from evonas.workers.architectures import site_channels
-from evonas.workers.frozen import Count, Frozen, Name, Share, SmallCount, Text
+from evonas.workers.frozen import Count, Frozen, Name, Positive, Share, SmallCount, Text
 from evonas.workers.gates import AnyGate, check_order, from_text
 from evonas.workers.protocol import Data, Device, Execution, Protocol, Proxy, Recipe
 
@@ -42,6 +43,9 @@ class SpaceConfig(Frozen):
 
     batch_dependent: bool = Field(True, description="false: no layer that depends on the other images of its batch")
     live_nodes_max: Count | None = Field(None, description="of those that the output depends on")
+    amplification_max: Positive | None = Field(
+        None, description="by how much a layer may multiply input of one position a channel: x / std_hw(x) has 316"
+    )
 
     @field_validator("leaves", mode="before")
     @classmethod
@@ -57,7 +61,8 @@ class SpaceConfig(Frozen):
         assert self.graphs.ops  # building it raises InputError, a ValueError
         rng = Random(0)
         if not any(self.allows(self.draw(rng)) for _ in range(DRAWS_TO_FIND_ONE)):
-            raise ValueError(f"batch_dependent, live_nodes_max: none of {DRAWS_TO_FIND_ONE} random graphs meets them")
+            names = "batch_dependent, live_nodes_max, amplification_max"
+            raise ValueError(f"{names}: none of {DRAWS_TO_FIND_ONE} random graphs meets them")
         if "y" in self.leaves:
             raise ValueError("leaves: y: the proxies give a layer one input, x; graphs with y are written by hand")
         return self
@@ -68,8 +73,11 @@ class SpaceConfig(Frozen):
 
     def allows(self, graph: Graph) -> bool:
         """Whether it meets the constraints; what does not is drawn anew."""
-        few = self.live_nodes_max is None or graph.live_nodes <= self.live_nodes_max
-        return few and (self.batch_dependent or not batch_dependent(graph))
+        if self.live_nodes_max is not None and graph.live_nodes > self.live_nodes_max:
+            return False
+        if not self.batch_dependent and batch_dependent(graph):
+            return False
+        return self.amplification_max is None or amplification(graph) <= self.amplification_max
 
     @cached_property
     def graphs(self) -> Space:

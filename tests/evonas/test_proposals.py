@@ -17,6 +17,7 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import random_graph
+from evonas.search_space.screening import amplification
 from evonas.search_space.space import Space
 from evonas.workers.outcome import Fitness, Rejection
 from tests.evonas.search_cases import (
@@ -170,11 +171,12 @@ def test_a_warm_start_is_the_first_births_padded_with_dead_nodes(tmp_path: Path,
 
 
 def test_constraints_hold_for_every_candidate(tmp_path: Path, tiny: dict[str, Any]) -> None:
-    space = {"nodes": 8, "batch_dependent": False, "live_nodes_max": 4}
+    space = {"nodes": 8, "batch_dependent": False, "live_nodes_max": 4, "amplification_max": 2.0}
     _, reader = searched(tmp_path, configured(tiny, births=80, random_share=0.3, space=space), FakePool(2))
     records = reader.candidates()
     assert not any(each.batch_dependent for each in records)
     assert max(each.live_nodes for each in records) == 4
+    assert max(amplification(Graph.parse(each.graph)) for each in records) <= 2.0
     assert {each.operator for each in records} == {"random", "mutation"}
 
 
@@ -186,6 +188,10 @@ def test_constraints_hold_for_every_candidate(tmp_path: Path, tiny: dict[str, An
         ({"warm_start": ["EvoNorm-B0"], "space": {"nodes": 2}}, "the space 2"),
         ({"warm_start": ["BN-ReLU"], "space": {"nodes": 10, "batch_dependent": False}}, "do not allow it"),
         ({"space": {**ONLY_BATCH, "batch_dependent": False}}, "none of 2000 random graphs meets them"),
+        (
+            {"space": {"nodes": 1, "primitives": ["exp"], "aggregations": [], "amplification_max": 0.5}},
+            "none of 2000 random graphs",
+        ),
     ],
 )
 def test_what_no_graph_of_the_space_can_be_is_bad_input(
