@@ -13,6 +13,8 @@ import traceback
 from collections import Counter
 from types import FrameType
 
+import torchvision.ops  # noqa: F401  EfficientNet loads it, in seconds that are no config's
+
 from evonas.config_file import parse_config
 from evonas.search_space.errors import InputError
 from evonas.workers import data
