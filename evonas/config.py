@@ -38,11 +38,11 @@ class SpaceConfig(Frozen):
         PAPER_LEAVES, description="x, zero, v0, v1; beyond the paper numbers, scalar(0.5), vector(0.9)"
     )
     sampler: Literal["uniform", "depends_on_x"] = Field(
-        "uniform", description="of random graphs: the paper's, or the same redrawn until the output depends on x"
+        "uniform", description="how random graphs are drawn: uniformly, or redrawn until the output depends on x"
     )
 
     batch_dependent: bool = Field(True, description="false: no layer that depends on the other images of its batch")
-    live_nodes_max: Count | None = Field(None, description="of those that the output depends on")
+    live_nodes_max: Count | None = Field(None, description="most nodes that the output depends on")
     amplification_max: Positive | None = Field(
         None, description="by how much a layer may multiply input of one position a channel: x / std_hw(x) has 316"
     )
@@ -72,7 +72,7 @@ class SpaceConfig(Frozen):
         return (random_dependent_graph if self.sampler == "depends_on_x" else random_graph)(self.graphs, rng)
 
     def allows(self, graph: Graph) -> bool:
-        """Whether it meets the constraints; what does not is drawn anew."""
+        """Whether a graph meets the constraints; one that does not is drawn anew."""
         if self.live_nodes_max is not None and graph.live_nodes > self.live_nodes_max:
             return False
         if not self.batch_dependent and batch_dependent(graph):
@@ -112,26 +112,28 @@ class Evolution(Frozen):
 
     births: Count = Field(400, description="candidates to propose")
     minutes: Annotated[float, Field(gt=0.0, le=1e7)] | None = Field(
-        None, description="propose no more after so long, counted anew by a resume; such a run cannot be re-run exactly"
+        None,
+        description="stop proposing after this long, counted anew by a resume; such a run cannot be re-run exactly",
     )
     population: Annotated[int, Field(ge=2, le=10**9)] = Field(
         64, description="the newest survivors, from which parents are drawn"
     )
     initial: Count = Field(1, description="survivors to find among random graphs before the first tournament")
     tournament_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
-    random_share: Share = Field(0.5, description="of the births are fresh random graphs; 1.0 is random search")
-    mutations: SmallCount = Field(2, description="applied to a tournament's winner")
+    random_share: Share = Field(0.5, description="share of births that are fresh random graphs; 1.0 is random search")
+    mutations: SmallCount = Field(2, description="mutations of a tournament's winner")
     selection: Literal["pareto", "average", "crowding"] = Field(
-        "pareto", description="of a tournament: any of its front, the best mean, or of the front the most isolated"
+        "pareto",
+        description="a tournament's winner: any of its Pareto front, the best mean, or the most isolated of the front",
     )
     warm_start: Layers = Field((), description="catalog layers that are the first births")
     patience: Count | None = Field(
-        None, description="propose no more when so many outcomes in a row have brought no better survivor"
+        None, description="stop proposing after this many outcomes in a row without a better survivor"
     )
     duplicates: Literal["mutate_again", "inherit", "evaluate"] = "mutate_again"
     audit_share: Share = Field(
         0.0,
-        description="of the rejected candidates are trained all the same, outside the population: see evonas funnel",
+        description="share of rejected candidates trained all the same, outside the population: see evonas funnel",
     )
     rerank: Rerank = Rerank()
 
@@ -152,7 +154,7 @@ class Workers(Frozen):
         1.0, description="a worker's share of a GPU, such as 0.25, where it uses one"
     )
     memory_gb: Annotated[float, Field(gt=0.0, le=1e6)] | None = Field(
-        None, description="of a node's memory that Ray sets aside for a worker"
+        None, description="memory that Ray sets aside on a node for each worker"
     )
     time_limit_seconds: Annotated[float, Field(gt=0.0, le=1e8)] = Field(600.0, description="for one evaluation")
     retries: Annotated[int, Field(ge=0, le=1000)] = Field(
@@ -185,7 +187,7 @@ class Config(Frozen):
     objectives: tuple[Literal["accuracy", "step_time", "memory", "nodes"], ...] = Field(
         ("accuracy",),
         max_length=4,
-        description="the accuracy on each proxy; less is better of the others. A run with step_time cannot be re-run "
+        description="accuracy on each proxy is maximised, the others minimised. A run with step_time cannot be re-run "
         "exactly",
     )
     evolution: Evolution = Evolution()

@@ -9,7 +9,7 @@ from random import Random
 
 @dataclass(frozen=True, slots=True)
 class Survivor:
-    """A candidate that was trained to the full budget; each objective is to be large."""
+    """A candidate that was trained to the full budget; every objective is maximised."""
 
     birth: int
     graph: str
@@ -33,7 +33,7 @@ def tournament(population: Sequence[Survivor], share: float, selection: str, rng
 
 
 def pareto_front(survivors: Sequence[Survivor]) -> list[Survivor]:
-    """Those that no other one dominates, in the given order."""
+    """The survivors that no other one dominates, in the given order."""
     front: list[tuple[float, ...]] = []
     for mine in sorted({each.objectives for each in survivors}, reverse=True):  # what dominates it comes before it
         for other in front:
@@ -46,7 +46,7 @@ def pareto_front(survivors: Sequence[Survivor]) -> list[Survivor]:
 
 
 def front_with(front: Sequence[Survivor], new: Survivor) -> list[Survivor]:
-    """The Pareto front of a front and one more; of those with equal objectives the first."""
+    """Add a survivor to a Pareto front. Of survivors with equal objectives the first stays."""
     if any(dominates(each, new) or each.objectives == new.objectives for each in front):
         return list(front)
     return [*(each for each in front if not dominates(new, each)), new]
@@ -59,8 +59,8 @@ def dominates(a: Survivor, b: Survivor) -> bool:
 
 
 def crowding_distances(front: Sequence[Survivor]) -> list[float]:
-    """Of each member: the sum over objectives of the gap between its two neighbours, as a share of the objective's
-    range on the front; infinite at the ends (NSGA-II, Deb et al. 2002, section III B)."""
+    """Crowding distance of each member: the gap between its two neighbours as a share of the objective's range on the
+    front, summed over objectives; infinite at the ends (NSGA-II, Deb et al. 2002, section III B)."""
     distances = [0.0] * len(front)
     for of in range(len(front[0].objectives)):
         order = sorted(range(len(front)), key=lambda i: (front[i].objectives[of], front[i].birth))

@@ -58,8 +58,8 @@ class Source:
     channels: int
     has_test_part: bool
     read: Any
-    names: tuple[str, ...] = ()  # of the files, where each image is one
-    names_of_classes: tuple[str, ...] = ()  # where they have names
+    names: tuple[str, ...] = ()  # file names, if each image is a file
+    names_of_classes: tuple[str, ...] = ()
 
 
 def load(data: Data, device: str = "cpu", judged_on: JudgedOn = "validation") -> Images:
@@ -70,12 +70,12 @@ def load(data: Data, device: str = "cpu", judged_on: JudgedOn = "validation") ->
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """The door of data: what a library raises within is an InputError of one line."""
+    """Turn what a library raises into an InputError of one line."""
     try:
         yield
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # of a library that decodes, unpacks or downloads: not foreseeable
+    except Exception as error:  # decoders, archives and downloads raise what cannot be listed
         raise InputError(f"data: cannot be read ({type(error).__name__}: {_first_line(error)})") from error
 
 
@@ -99,7 +99,7 @@ def _decoded(data: Data, source: Source, indices: np.ndarray) -> Split:
 
 
 def _test(data: Data, source: Source) -> tuple[Source, np.ndarray]:
-    """Where the test images are: the source's own test part, or what the split set aside."""
+    """The source and the indices of the test images: the source's own test part, or what the split set aside."""
     if not source.has_test_part:
         if not data.test:
             raise InputError("data.test: 0; no test images were set aside")
@@ -140,7 +140,7 @@ def split_digest(data: Data) -> str:
 
 
 def open_source(data: Data, *, test: bool = False) -> Source:
-    """Find the data set, or the test part that it has. Raises InputError where it is absent and cannot be
+    """Find the data set, or its own test part. Raises InputError where it is absent and cannot be
     downloaded."""
     match data.source:
         case "embedded":
@@ -186,7 +186,7 @@ def _folder(path: Path, image_size: int | None, test: bool) -> Source:
     if len(folder.classes) < 2:
         raise InputError(f"data.path: '{path}': expected at least 2 folders of classes, found {len(folder.classes)}")
 
-    shape: tuple[int, ...] | None = None  # of the first image
+    shape: tuple[int, ...] | None = None  # the first image's
 
     def read(indices: np.ndarray) -> np.ndarray:
         nonlocal shape

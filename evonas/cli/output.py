@@ -1,4 +1,4 @@
-"""The one door of what is printed: a closed pipe, a full device, no output at all, an output of ASCII alone."""
+"""Standard output and error for every command, whether they are a closed pipe, a full device, closed, or ASCII."""
 
 import codecs
 import io

@@ -51,7 +51,7 @@ class TextTable:
         self.rows.append((cells, style))
 
     def lines(self, width: int | None) -> Iterator[tuple[str, str]]:
-        """Each line with its style; without a width as in a pipe."""
+        """Lines with their styles; without a width, one line a row."""
         for number, part in enumerate(self._parts(width)):
             if number:
                 yield "", ""
@@ -63,7 +63,7 @@ class TextTable:
                     yield line, style
 
     def _parts(self, width: int | None) -> list[list[tuple[int, int]]]:
-        """The columns of each part by their numbers, with their widths."""
+        """Column numbers and widths of each part."""
         cells = [max((len(row[i]) for row, _ in self.rows), default=0) for i in range(len(self.columns))]
         wide = [max(size, len(column.title)) for size, column in zip(cells, self.columns, strict=True)]
         if width is None:

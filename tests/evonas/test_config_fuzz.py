@@ -11,15 +11,15 @@ from tests.evonas.config_fuzz import configs
 
 @pytest.fixture(autouse=True)
 def _time_limit() -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGPROF, stop)
     yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, before)
 
 
 def test_a_mutated_config_is_a_config_or_one_short_line() -> None:
     answers = set()
     for _, text, settings in configs(80, seed=1):
-        signal.alarm(LIMIT_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, LIMIT_SECONDS)
         answers.add(answer(text, settings))
     assert answers == {"config", "refused"}
