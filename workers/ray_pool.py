@@ -8,25 +8,22 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-import torch
-
 from evonas.search_space.errors import InputError
-from evonas.workers.data import load
 from evonas.workers.machine import crash, peak_mb
 from evonas.workers.outcome import Crash, CrashKind, Evaluation
-from evonas.workers.pool import RETRIED, T, evaluate_safely
+from evonas.workers.pool import RETRIED, T
 from evonas.workers.protocol import Device, Job, Protocol
-from evonas.workers.training import check_compiler, compiles
+from evonas.workers.ray_worker import Slot, Waiting, Worker
 
 CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 5.0  # between two looks at what the cluster holds
-HEAD_SECONDS = 30.0  # that the cluster's head may not answer; after 60 Ray ends the process. Ours
-START_SECONDS = 600.0  # for a worker to be placed and to load its data; then it is tried with another. Ours
-STARTS_MAX = 12  # workers that fail to start, LOOK_SECONDS apart, before that is a job's answer. Ours
-PLACE_SECONDS = 30.0  # that a job waits for a worker before that is told. Ours
+HEAD_SECONDS = 30.0  # silence of the cluster's head before it counts as lost; after 60 Ray ends the process. Ours
+START_SECONDS = 600.0  # for a worker to be placed and to load its data; then it is replaced. Ours
+STARTS_MAX = 12  # failed starts in a row, LOOK_SECONDS apart, before a job is answered with a crash. Ours
+PLACE_SECONDS = 30.0  # wait of a job for a worker before a warning. Ours
 _log = logging.getLogger("evonas")
 
 
@@ -51,65 +48,12 @@ def _connect(address: str) -> None:
     socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
-class _Worker:
-    """The body of a Ray actor: one process that evaluates job after job."""
-
-    def __init__(self, protocol: Protocol, device: str, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self._device = device
-        self._bad_input: InputError | None = None
-        try:
-            load(protocol.data, device)
-            if compiles(protocol):
-                check_compiler(device)
-        except InputError as error:  # raised by `ready`: an actor that fails in its constructor only dies
-            self._bad_input = error
-
-    def ready(self) -> tuple[str, int]:
-        if self._bad_input:
-            raise self._bad_input
-        return platform.node(), os.getpid()
-
-    def evaluate(self, job: Job) -> Evaluation:
-        return evaluate_safely(job, self._device)
-
-
-@dataclass
-class _Slot:
-    actor: Any
-    ready: Any  # reference that resolves once the worker has started; when it has a job, just before that begins
-    started: bool = False
-    host: str = ""  # where the worker is
-    process: int | None = None  # its number, on this machine
-    key: int | None = None
-    job: Job | None = None
-    attempt: int = 0
-    spent: float = 0.0  # seconds of the earlier attempts
-    result: Any = None
-    since: float = field(default_factory=time.monotonic)  # seconds; when the job, or else the worker, was begun
-    peak_mb: float = 0.0  # seen from outside: a worker that dies does not tell
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A job without a worker."""
-
-    key: int
-    job: Job
-    attempt: int = 1  # which this will be
-    spent: float = 0.0
-    since: float = field(default_factory=time.monotonic)
-
-
-def _is_at_work(slot: _Slot) -> bool:
-    """It starts, or it has a job."""
-    return not slot.started or slot.key is not None
-
-
 class RayPool:
-    """Ray actors, one process each; they outlive their jobs, and are replaced when they die or hang. Without a `count`
-    there are as many as the cluster holds at the moment: nodes may join and leave. With a `count` a cluster that grows
-    by itself is asked for what it does not hold yet."""
+    """Ray actors, one process each. They outlive their jobs, and are replaced when they die or hang.
+
+    Without a `count` there are as many workers as the cluster holds at the moment: nodes may join and leave. With a
+    `count`, an autoscaling cluster is asked for that many.
+    """
 
     def __init__(
         self,
@@ -157,14 +101,14 @@ class RayPool:
             _log.warning("%s now; the others are waited for", found)
         self._arguments = (protocol, "cuda" if uses_gpu else "cpu", cpus)
         options = {"num_cpus": cpus, "num_gpus": gpus if uses_gpu else 0, "memory": self._wanted.get("memory")}
-        actor: Any = ray.remote(_Worker).options(**options, max_restarts=0, max_task_retries=0)
+        actor: Any = ray.remote(Worker).options(**options, max_restarts=0, max_task_retries=0)
         self._new_actor = actor.remote
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._answers: deque[tuple[int, Evaluation]] = deque()
         self._told = False  # that a job waits
         self._failed_starts, self._why = 0, ""  # in a row, and why the last did
         self._start_at = 0.0  # monotonic seconds: a node that is gone is noticed after a while
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._grow()
 
     @property
@@ -175,7 +119,7 @@ class RayPool:
         return self._room
 
     def _look_if_due(self) -> None:
-        """At the head and, if it is there, at the nodes. Raises ClusterLost."""
+        """Ask the head whether it is alive, then count the workers that the nodes hold. Raises ClusterLost."""
         if time.monotonic() - self._looked <= LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -189,7 +133,7 @@ class RayPool:
         self._answered, self.holds = self._looked, self._fit()
 
     def _fit(self) -> int:
-        """The workers that the nodes hold; none is spread over two."""
+        """The workers that the nodes hold. A worker is never spread over two nodes."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         return sum(
             min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in self._wanted.items()) for node in nodes
@@ -199,16 +143,16 @@ class RayPool:
         """Start as many workers as there is room for."""
         while len(self._slots) < self.capacity and time.monotonic() >= self._start_at:
             actor = self._new_actor(*self._arguments)
-            self._slots.append(_Slot(actor, actor.ready.remote()))
+            self._slots.append(Slot(actor, actor.ready.remote()))
 
     def submit(self, key: int, job: Job) -> None:
         if len(self._waiting) + sum(slot.key is not None for slot in self._slots) >= self._room:
             raise RuntimeError("the pool is full")
-        self._waiting.append(_Waiting(key, job))
+        self._waiting.append(Waiting(key, job))
         self._place()
 
     def _place(self) -> None:
-        """Give the jobs that wait to idle workers; say so where one waits long, and answer it where none can start."""
+        """Give waiting jobs to idle workers. Warns of a long wait; answers with a crash where no worker can start."""
         idle = [slot for slot in self._slots if slot.started and slot.key is None]
         while self._waiting and idle:
             slot, job = idle.pop(), self._waiting.popleft()
@@ -232,7 +176,7 @@ class RayPool:
             self._look_if_due()
             self._grow()
             self._place()
-            at_work = {(slot.result if slot.started else slot.ready): slot for slot in self._slots if _is_at_work(slot)}
+            at_work = {(slot.result if slot.started else slot.ready): slot for slot in self._slots if slot.is_busy}
             left = max(0.0, deadline - time.monotonic())
             if at_work:
                 self._ray.wait(list(at_work), timeout=min(left, 0.2))
@@ -248,8 +192,8 @@ class RayPool:
                 break
         return self._answers.popleft() if self._answers else None
 
-    def _hear(self, slot: _Slot) -> None:
-        """What a worker answered: that it has started, or its job's evaluation."""
+    def _hear(self, slot: Slot) -> None:
+        """Take a worker's answer: it has started, or its job has an evaluation."""
         if slot.started:
             self._answer(slot, self._get(slot.result))
             return
@@ -266,32 +210,32 @@ class RayPool:
         slot.host = found[0]
         slot.process = found[1] if slot.host == platform.node() else None
 
-    def _watch(self, slot: _Slot) -> None:
-        """The time limits, and a busy worker's memory."""
+    def _watch(self, slot: Slot) -> None:
+        """Enforce the time limits, and follow a busy worker's memory."""
         seconds = time.monotonic() - slot.since
         if not slot.started:
             if seconds > START_SECONDS:
                 self._replace(slot)
             return
-        if slot.process and self._arguments[1] == "cpu":  # of a GPU's memory only its own process knows
+        if slot.process and self._arguments[1] == "cpu":  # only the process itself can read its GPU memory
             slot.peak_mb = max(slot.peak_mb, peak_mb(process=slot.process))
         if seconds > self._time_limit:
             limit = self._time_limit
             self._answer(slot, Evaluation(Crash(CrashKind.TIME_LIMIT, f"no answer within {limit:g} s"), seconds=limit))
 
-    def _replace(self, slot: _Slot) -> None:
+    def _replace(self, slot: Slot) -> None:
         self._ray.kill(slot.actor, no_restart=True)
         self._slots.remove(slot)
         self._looked = -math.inf  # its node may be gone
         self._grow()
 
-    def _had_begun(self, slot: _Slot) -> bool:
-        """Whether a worker that died was still there when its job was sent."""
+    def _had_begun(self, slot: Slot) -> bool:
+        """Whether a worker that died was alive when its job was sent. A worker that never started has not tried it."""
         done, _ = self._ray.wait([slot.ready], timeout=LOOK_SECONDS)
         return bool(done) and not isinstance(self._get(slot.ready), Evaluation)
 
     def _get(self, reference: Any) -> Any:
-        """What a worker answered, or a Crash in its place; bad input found on the worker is raised here."""
+        """The value of a reference, or an evaluation that crashed. Raises InputError where the worker met one."""
         errors = self._ray.exceptions
         try:
             return self._ray.get(reference)
@@ -305,22 +249,22 @@ class RayPool:
         except errors.RayError as error:
             return Evaluation(Crash(CrashKind.WORKER_DIED, " ".join(str(error).split())[:300]))
 
-    def _answer(self, slot: _Slot, found: Evaluation) -> None:
-        """Free the worker, or replace it; the job is answered, or tried once more."""
+    def _answer(self, slot: Slot, found: Evaluation) -> None:
+        """Answer the job or try it again; free the worker, or replace it after a crash."""
         key, job, attempt = slot.key, slot.job, slot.attempt
         assert key is not None
         assert job is not None
-        crash = found.outcome if isinstance(found.outcome, Crash) else None
+        failure = found.outcome if isinstance(found.outcome, Crash) else None
         spent = slot.spent + (found.seconds or time.monotonic() - slot.since)
         slot.key = slot.job = slot.result = None
-        if crash:  # the worker is dead, hung, or in a state that nobody knows
-            if crash.kind in RETRIED and not self._had_begun(slot):
-                self._waiting.append(_Waiting(key, job, attempt, slot.spent))
+        if failure:  # the worker is dead, hung, or in an unknown state
+            if failure.kind in RETRIED and not self._had_begun(slot):
+                self._waiting.append(Waiting(key, job, attempt, slot.spent))
                 self._replace(slot)
                 return
             self._replace(slot)
-            if crash.kind in RETRIED and attempt <= self._retries:
-                self._waiting.append(_Waiting(key, job, attempt + 1, spent))
+            if failure.kind in RETRIED and attempt <= self._retries:
+                self._waiting.append(Waiting(key, job, attempt + 1, spent))
                 return
         memory_mb, host = found.memory_mb or slot.peak_mb, found.host or slot.host
         answer = replace(found, attempts=attempt, seconds=spent, memory_mb=memory_mb, host=host)

@@ -216,7 +216,7 @@ def worker_processes(driver: int, doing: str = "") -> list[psutil.Process]:
     found = []
     for each in psutil.Process(driver).children(recursive=True):
         with suppress(psutil.Error):
-            if f"ray::_Worker{doing}" in " ".join(each.cmdline()) and each.status() != psutil.STATUS_STOPPED:
+            if f"ray::Worker{doing}" in " ".join(each.cmdline()) and each.status() != psutil.STATUS_STOPPED:
                 found.append(each)
     return found
 

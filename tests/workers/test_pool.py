@@ -17,7 +17,8 @@ from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness, Rejection
 from evonas.workers.pool import InProcessPool, Pool
 from evonas.workers.protocol import Job
-from evonas.workers.ray_pool import RayPool, _Worker
+from evonas.workers.ray_pool import RayPool
+from evonas.workers.ray_worker import Worker
 from tests.workers.conftest import graph, protocol
 
 PROTOCOL = protocol()
@@ -36,7 +37,7 @@ def endless() -> Job:
 FULL = "OSError: [Errno 28] No space left on device"
 
 
-class FullDisk(_Worker):
+class FullDisk(Worker):
     """A worker whose machine has no space left."""
 
     def evaluate(self, job: Job) -> Evaluation:
@@ -289,7 +290,7 @@ class TestRayPool(PoolContract):
             pool.close()
 
     def test_a_fault_of_the_machine_is_tried_again(self, cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("evonas.workers.ray_pool._Worker", FullDisk)
+        monkeypatch.setattr("evonas.workers.ray_pool.Worker", FullDisk)
         pool = RayPool(PROTOCOL, count=1, retries=1)
         try:
             pool.submit(1, job())
