@@ -1,1 +1,1 @@
-"""One evaluation, anywhere: a candidate is trained and judged. `evaluation.evaluate` is the only door."""
+"""One evaluation, anywhere: a candidate is judged by gates and trained. `evaluation.evaluate` does it; pools run it."""

@@ -22,14 +22,14 @@ RETRIED = (CrashKind.WORKER_DIED, CrashKind.OUT_OF_MEMORY, CrashKind.MACHINE)
 
 
 class Pool(Interface):
-    """Accepts at most `capacity` jobs at once and answers each exactly once, in any order; `capacity` may change, never
-    below 1: a job waits for its worker.
+    """Accepts at most `capacity` jobs at once and answers each exactly once, in any order.
 
-    A worker that dies, or is still busy after the time limit, is replaced, and its job is answered with a Crash; where
-    the machine may be the cause, after some more attempts. One that does not start has not tried it.
+    `capacity` may change, but never falls below 1: a job waits for its worker. A worker that dies, or is busy beyond
+    the time limit, is replaced; its job is answered with a Crash, after further attempts where the machine may be the
+    cause. A worker that never started does not count as an attempt.
     """
 
-    holds: int  # workers that there is room for now
+    holds: int  # workers that fit now
 
     @property
     def capacity(self) -> int: ...
@@ -41,10 +41,10 @@ class Pool(Interface):
         """The next finished job, or None after `timeout` seconds."""
 
     def on_every_node(self, look: Callable[..., T], *arguments: Any) -> list[T | str]:
-        """What a function answers on each machine of the pool, or in one line why it cannot."""
+        """A function's result on each machine of the pool, or one line that says why there is none."""
 
     def close(self) -> None:
-        """Stop the workers; unfinished jobs are forgotten."""
+        """Stop the workers. Unfinished jobs are dropped."""
 
 
 class InProcessPool:
@@ -85,11 +85,11 @@ class InProcessPool:
 
 
 def evaluate_safely(job: Job, device: str) -> Evaluation:
-    """`evaluate`, with a failure of the program or the machine as a Crash: one candidate's price, not the search's."""
+    """`evaluate`, with errors of the program and the machine as a Crash: one candidate is lost, not the search."""
     started = time.perf_counter()
     try:
         return evaluate(job, device)
     except InputError:
         raise
-    except Exception as error:  # what a worker meets in a week is not foreseeable; the driver stops when it repeats
+    except Exception as error:  # unforeseeable over a week; the driver stops when crashes repeat
         return Evaluation(crash(error), seconds=time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""The protocol: all that decides an outcome, besides the layer and the seed. Frozen, validated, JSON both ways."""
+"""The protocol: everything but the layer and the seed that decides an outcome. Frozen, validated, JSON both ways."""
 
 from typing import Annotated, Literal
 
@@ -68,7 +68,7 @@ class PreactResNet(Frozen):
 
 
 class Stage(Frozen):
-    """One row of an inverted-bottleneck network: `blocks` blocks, of which the first has the stride."""
+    """One row of an inverted-bottleneck network: `blocks` blocks, the first of them with the stride."""
 
     expand: Annotated[int, Field(ge=1, le=100)]
     channels: Channels
@@ -108,7 +108,7 @@ Proxy = Annotated[PreactResNet | MobileNetV2 | EfficientNet, Field(discriminator
 
 
 class Execution(Frozen):
-    """How the training runs. It changes bits, so it is part of the protocol."""
+    """How the training runs. Part of the protocol, since it changes bits."""
 
     compile_from_steps: Count | Literal["never"] = Field(
         "never",
@@ -146,7 +146,7 @@ class BaselinePoint(Frozen):
 
 
 class Threshold(Frozen):
-    """What a ranked gate asks of a candidate after so many steps, by the measurements of earlier candidates."""
+    """The threshold of a ranked gate after so many steps, derived from earlier candidates' measurements."""
 
     gate: str
     steps: int
@@ -154,7 +154,7 @@ class Threshold(Frozen):
 
 
 class Job(Frozen):
-    """What a worker gets: an outcome is a function of this alone.
+    """A worker's input. The outcome is a function of it alone.
 
     A gate that compares with BN-ReLU or with earlier candidates only measures where `baseline` or `thresholds` have no
     entry for it. `evonas validate` alone sends jobs that are judged on the test images.

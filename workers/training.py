@@ -1,4 +1,4 @@
-"""One network with a candidate's layers, trained step by step: gates look at it on the way to the full budget."""
+"""One network with a candidate's layers, trained step by step; gates look at it on the way to the full budget."""
 
 import hashlib
 import math
@@ -21,10 +21,10 @@ from evonas.workers.protocol import Protocol, Recipe
 
 LOSS_CHECK_EVERY = 10  # steps; each check waits for the device
 EARLY_LOSS_CHECKS = (1, 2, 3, 5)  # where most of those diverge that do
-COMPILE = {  # one compilation serves sites of other widths and sizes: each costs seconds
+COMPILE = {  # a compilation costs seconds, so one serves sites of all widths and sizes
     "force_parameter_static_shapes": False,
     "force_nn_module_property_static_shapes": False,
-    # of those that remain torch would silently give up after a few, which share their code
+    # torch would silently stop after a few recompilations of shared code
     "recompile_limit": 1000,
     "accumulated_recompile_limit": 1000,
     "fail_on_recompile_limit_hit": True,
@@ -62,15 +62,14 @@ def build_model(graph: Graph, protocol: Protocol, proxy: str, images: Images, se
 
 
 def compiles(protocol: Protocol, steps: int | None = None) -> bool:
-    """Whether the layers are compiled to train so many steps at a stretch, by default the full budget: where these are
-    enough to pay for it."""
+    """Whether to compile the layers for so many steps at a stretch, by default the full budget."""
     least = protocol.execution.compile_from_steps
     return least != "never" and (protocol.recipe.steps if steps is None else steps) >= least
 
 
 @contextmanager
 def _compiling() -> Iterator[None]:
-    """With compilations in this process, not in a pool of processes beside every worker."""
+    """Compile in this process, not in a pool of processes beside every worker."""
     with (
         torch._dynamo.config.patch(COMPILE),
         torch._inductor.config.patch(compile_threads=1),
@@ -83,7 +82,7 @@ def _compiling() -> Iterator[None]:
 def check_compiler(device: str) -> None:
     """Raises InputError where torch.compile does not work, as without a C++ compiler."""
     try:
-        with _compiling(), torch._inductor.config.patch(fx_graph_cache=False):  # one from the disk would prove nothing
+        with _compiling(), torch._inductor.config.patch(fx_graph_cache=False):  # a cached result would prove nothing
             torch.compile(lambda a: a.sin() + 1)(torch.ones(8, device=device))
     except Exception as error:  # torch wraps what went wrong in errors of its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -95,10 +94,10 @@ def check_compiler(device: str) -> None:
 
 
 class Training:
-    """Trains one proxy: `run(until)` goes on to a step, `validate()` measures. (seed, proxy) fix the batch order.
+    """Trains one proxy: `run(until)` trains up to a step, `validate()` measures. (seed, proxy) fix the batch order.
 
-    `run` raises Diverged when the loss stops being finite. The first of its stretches that is long enough compiles the
-    layers; so what an early gate stops never does.
+    `run` raises Diverged once the loss is not finite. The first stretch that is long enough compiles the layers, so a
+    candidate that an early gate stops is never compiled.
     """
 
     def __init__(self, graph: Graph, protocol: Protocol, proxy: str, images: Images, seed: int) -> None:
@@ -119,8 +118,8 @@ class Training:
         self.step = 0
         self.losses = torch.zeros(self.recipe.steps, device=self.device)  # of each step
         self.validated_at = 0
-        self.seconds, self.timed = 0.0, 0  # of how many steps: of the eager or, once it compiles, the compiled ones
-        self.cold = True  # the next step warms up, or compiles, and is not timed
+        self.seconds, self.timed = 0.0, 0  # over `timed` steps: the eager ones, or the compiled ones once there are any
+        self.cold = True  # the next step warms up or compiles, so it is not timed
 
     def run(self, until: int) -> None:
         if not self.compiled and compiles(self.protocol, until - self.step):
@@ -156,17 +155,20 @@ class Training:
 
     @property
     def step_seconds(self) -> float:
-        """The mean over the timed steps."""
+        """Mean seconds of the timed steps."""
         return self.seconds / max(1, self.timed)
 
     def mean_loss(self, begin: int, end: int) -> float:
-        """Of the training loss over steps begin + 1 to end."""
+        """Mean training loss of steps begin + 1 to end."""
         return float(self.losses[begin:end].mean()) if end > begin else 0.0
 
     @torch.no_grad()
     def validate(self) -> Point:
-        """Accuracy on the whole validation images, uncropped, with the running moments; in the first steps with moments
-        that are recomputed for this look alone. Never compiled: each site would be once more."""
+        """Accuracy on the whole, uncropped validation images, with the running moments.
+
+        In the first steps the moments are recomputed for this validation alone. Never compiled: that would compile every
+        site once more.
+        """
         moments = {name: each.clone() for name, each in self.model.named_buffers()}
         with torch.compiler.set_stance("force_eager"):
             if self.step < EARLY:
@@ -192,10 +194,10 @@ class Training:
         return Point(self.proxy, self.step, int(correct) / len(split.labels), loss)
 
     def saved_mb(self) -> float:
-        """MiB of activations that a training step keeps for its backward, without what torch.compile saves; each
-        storage counts once, the model's own do not."""
+        """MiB of activations that an eager training step keeps for its backward. Each storage counts once; parameters
+        and buffers do not count."""
         own = {each.untyped_storage().data_ptr() for each in (*self.model.parameters(), *self.model.buffers())}
-        kept_storages: dict[int, torch.UntypedStorage] = {}  # alive, so that no address comes twice
+        kept_storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is reused
 
         def pack(kept: Tensor) -> Tensor:
             storage = kept.untyped_storage()
@@ -236,8 +238,10 @@ class Training:
 
 
 def _batches(images: Images, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Training batches without end. An epoch's order, crops and mirrorings are drawn at once and lie on the device; the
-    images that are left over at its end are not trained with. The same on every device."""
+    """Endless training batches, the same on every device.
+
+    An epoch's order, crops and mirrorings are drawn at once and lie on the device. An incomplete last batch is dropped.
+    """
     split, device = images.train, images.train.images.device
     count, (height, width) = len(split.labels), split.images.shape[-2:]
     size = min(recipe.batch_size, count)
@@ -261,7 +265,7 @@ def _batches(images: Images, recipe: Recipe, generator: torch.Generator) -> Iter
 
 
 def crop(images: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
-    """The square of each image "n c h w" that begins at its row "n 1" and column "n 1"."""
+    """A square of each image "n c h w", from its own row "n 1" and column "n 1" on."""
     along = torch.arange(size, device=images.device)
     each = torch.arange(len(images), device=images.device)[:, None, None]
     found = images.permute(0, 2, 3, 1)[each, (rows + along)[:, :, None], (columns + along)[:, None, :]]
@@ -269,7 +273,7 @@ def crop(images: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Of the step after `step` steps: a linear rise over the warm-up, then constant, or half a cosine down to 0."""
+    """The rate after `step` steps: a linear rise over the warm-up, then constant, or half a cosine down to 0."""
     warmup = round(recipe.warmup * recipe.steps)
     if step < warmup:
         return recipe.learning_rate * (step + 1) / warmup
@@ -279,7 +283,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """With Nesterov momentum; weight decay on the weights of convolutions and linear layers alone."""
+    """SGD with Nesterov momentum; weight decay on the weights of convolutions and linear layers alone."""
     decayed = [m.weight for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     chosen = {id(p) for p in decayed}
     others = [p for p in model.parameters() if id(p) not in chosen]

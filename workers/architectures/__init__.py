@@ -26,8 +26,11 @@ def build(proxy: Architecture, norm_act: NormActFactory, channels: int, classes:
 
 
 def site_channels(proxy: Architecture) -> list[int]:
-    """The different numbers of channels that the network's layers have, ascending. Costs neither memory nor random
-    numbers, and no more for deep networks: from the second block of a stage on its blocks are alike."""
+    """The distinct channel counts of the network's layers, ascending.
+
+    Costs neither memory nor random numbers. Deep networks cost no more: the blocks of a stage are alike from the second
+    on.
+    """
     channels: set[int] = set()
 
     def count(num_features: int, channel_dim: int = 1) -> nn.Module:
