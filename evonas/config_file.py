@@ -14,6 +14,8 @@ from evonas.config import Config
 from evonas.config_errors import place_and_reason
 from evonas.plain_yaml import CHARACTERS_MAX, DEPTH_MAX, Dumper, line_of, read
 from evonas.search_space.errors import InputError, did_you_mean
+from evonas.store.address import Address
+from evonas.workers.data import TORCHVISION_FOLDER
 
 MESSAGE_MAX = 500  # characters of what is said of a config
 
@@ -49,17 +51,37 @@ def dump_config(config: Config | Mapping[str, Any]) -> str:
 def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
     """Read and validate a YAML file, with `key.key=value` settings laid over it. Raises InputError alone, in one line
     that says where, what was found and what was expected."""
+    return parse_config(_text(path), str(path), settings)
+
+
+def launched(config: Config | Mapping[str, Any] | str | Path, settings: Sequence[str] = ()) -> Config:
+    """The config of a search from a YAML file, a mapping or a Config, with settings laid over it and absolute paths, so
+    that the run can be read and resumed from any folder. Raises InputError as `load_config` does."""
+    if isinstance(config, Config | Mapping):
+        text, where = dump_config(config), "config"
+    else:
+        text, where = _text(config), str(config)
+    config = parse_config(text, where, settings)
+    images, store = config.data, config.store
+    if images.source != "embedded":
+        path = Path(images.path or TORCHVISION_FOLDER).expanduser().absolute()
+        images = images.model_copy(update={"path": str(path)})
+    if store.url is not None:
+        store = store.model_copy(update={"url": Address.of_url(store.url, None).absolute_url})
+    return config.model_copy(update={"data": images, "store": store})
+
+
+def _text(path: str | Path) -> str:
     with _one_line(str(path)):
         path = Path(path)
         try:
             with path.open(encoding="utf-8") as file:
-                text = file.read(CHARACTERS_MAX + 1)
+                return file.read(CHARACTERS_MAX + 1)
         except FileNotFoundError:
             beside = [str(each) for each in path.parent.glob("[!.]*.y*ml")] if path.parent.is_dir() else []
             raise InputError(f"{path}: no such file{did_you_mean(str(path), beside) if beside else ''}") from None
         except (OSError, ValueError) as error:  # a ValueError: a name with a null byte, or bytes that are not UTF-8
             raise InputError(f"{path}: cannot be read ({error})") from None
-        return parse_config(text, str(path), settings)
 
 
 def parse_config(text: str, where: str = "config", settings: Sequence[str] = ()) -> Config:

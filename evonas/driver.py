@@ -13,7 +13,7 @@ import torch
 
 from evonas.cluster import open_pool
 from evonas.config import Config
-from evonas.config_file import dump_config, load_config, parse_config
+from evonas.config_file import launched
 from evonas.evolution import Search
 from evonas.final import best_birth, contenders, fresh_seeds, missing, rerank
 from evonas.history import History, rebuild
@@ -23,7 +23,6 @@ from evonas.search_space import fingerprint
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import LANGUAGE_VERSION
 from evonas.session import Session, Stopped, stop_signals
-from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address
 from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import Event, Purpose
@@ -52,32 +51,23 @@ def search(
     Raises InputError for bad input before anything is written, and Stopped on Ctrl-C or SIGTERM, after which `resume`
     goes on.
     """
-    if isinstance(config, Mapping) or (isinstance(config, Config) and settings):
-        config = parse_config(dump_config(config), "config", settings)
-    elif not isinstance(config, Config):
-        config = load_config(config, settings)
     if run is not None and os.path.lexists(run):
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
-    config = _from_anywhere(config)
-    images = data.split_digest(config.data)
-    history = History(config)
+    config = launched(config, settings)
+    split = data.split_digest(config.data)
     with open_pool(config) as pool, stop_signals() as should_stop:
-        folder = _new_folder(config, run)
-        database, store = Database(_address(config, folder)), None
+        folder = Path(run) if run is not None else None
+        database, writer = Database.begin(config, folder, {**versions(), "split": split})
+        session, history, folder = Session(pool, writer, should_stop), History(config), database.address.folder
         try:
-            store = database.create(config, {**_versions(folder), "split": images})
-            (folder / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
-            session = Session(pool, store, should_stop)
             return _drive(session, database.reader(), history, folder, watcher or _bar(progress))
         except InputError:
             if not history.baseline:  # nothing is lost: there was nothing
-                if store is not None:
-                    store.discard()
+                writer.discard()
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
-            if store is not None:
-                store.close()
+            writer.close()
 
 
 def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = None) -> Run:
@@ -133,42 +123,8 @@ def check_images(reader: Reader) -> None:
         raise InputError("data: the images, or their order, are not those that the run was begun with")
 
 
-def _from_anywhere(config: Config) -> Config:
-    """The config with absolute paths, so that the run can be read and resumed from any folder."""
-    images, store = config.data, config.store
-    if images.source != "embedded":
-        path = data.folder_of(images).absolute()
-        images = images.model_copy(update={"path": str(path)})
-    if store.url is not None:
-        store = store.model_copy(update={"url": Address.of_url(store.url, None).absolute_url})
-    return config.model_copy(update={"data": images, "store": store})
-
-
-def _address(config: Config, folder: Path) -> Address:
-    if config.store.url is None:
-        return Address.of_file(folder / DATABASE_FILE, None, folder)
-    return Address.of_url(config.store.url, folder.name, folder)
-
-
-def _new_folder(config: Config, run: str | Path | None) -> Path:
-    """The folder that was asked for, or the next one whose name is free, in a shared database too."""
-    number = 0
-    while True:
-        folder = Path(run) if run is not None else Path("results") / f"{config.name}-{number:03d}"
-        try:
-            if run is not None or not Database(_address(config, folder)).has_run(folder.name):
-                folder.mkdir(parents=True)
-                return folder
-        except FileExistsError as error:
-            if run is not None or not os.path.lexists(folder):  # then it is a parent that is no folder
-                raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
-        number += 1
-
-
-def _versions(folder: Path) -> dict[str, str]:
-    """What the run is made with, and where."""
+def versions() -> dict[str, str]:
+    """What a run is made with."""
     try:
         own = version("evonas")
     except PackageNotFoundError:
@@ -181,5 +137,4 @@ def _versions(folder: Path) -> dict[str, str]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "time_zone": time.tzname[0],
-        "folder": str(folder.absolute()),
     }

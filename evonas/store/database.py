@@ -1,22 +1,30 @@
 """A database of runs, opened once and passed on."""
 
+import os
+import shutil
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 
-from sqlalchemy import Engine, inspect, select
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from evonas.config import Config
+from evonas.config_file import dump_config, load_config
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.store import tables
-from evonas.store.address import Address, locate
+from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line, short
 from evonas.store.engines import open_reader, open_writer
 from evonas.store.ownership import own
 from evonas.store.reader import Reader
 from evonas.store.records import Event
-from evonas.store.schema import build_file, build_schema, check_schema, schema_of
+from evonas.store.schema import check_schema, prepare
 from evonas.store.stored import Door, StoredRun
 from evonas.store.writer import Writer
+
+
+class RunExists(InputError):
+    """The database holds a run of this name."""
 
 
 class Database:
@@ -26,6 +34,30 @@ class Database:
 
     def __init__(self, address: Address) -> None:
         self.address = address
+
+    @classmethod
+    def begin(cls, config: Config, folder: Path | None, versions: dict[str, str]) -> tuple["Database", Writer]:
+        """Make a run's folder, by default the next free `results/<name>-<nnn>`, and begin the run there, or where
+        `store.url` says. Raises InputError where that cannot be; then no folder stays."""
+        for number in count():
+            made = Path("results") / f"{config.name}-{number:03d}" if folder is None else folder
+            try:
+                made.mkdir(parents=True)
+            except OSError as error:
+                if isinstance(error, FileExistsError) and folder is None and os.path.lexists(made):
+                    continue  # otherwise a parent is no folder
+                raise InputError(f"{made}: cannot be made ({error.strerror})") from None
+            try:
+                database = cls(Address.of_run(made, config.store.url))
+                writer = database.create(config, {**versions, "folder": str(made.absolute())})
+            except BaseException as error:
+                shutil.rmtree(made, ignore_errors=True)
+                if isinstance(error, RunExists) and folder is None:
+                    continue
+                raise
+            (made / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
+            return database, writer
+        raise AssertionError("numbers have no end")
 
     @classmethod
     def open(cls, reference: str | Path | Address) -> "Database":
@@ -48,34 +80,22 @@ class Database:
         with self.engine.connect() as connection:
             return [door.run(row) for row in connection.execute(select(tables.run).order_by(tables.run.c.id))]
 
-    def has_run(self, name: str) -> bool:
-        """Whether the database is there and holds a run of this name."""
-        if self.address.is_file and not self.address.path.exists():
-            return False
-        if not self.address.is_file and schema_of(open_reader(self.address), self.address.where) is None:
-            return False
-        c = tables.run.c
-        with self.engine.connect() as connection:
-            return connection.execute(select(c.id).where(c.name == name)).first() is not None
-
     def reader(self, run: str | None = None) -> Reader:
         """Queries on a run: the one that is named, that of the address, or the only one."""
         return Reader(self.engine, self.address, self._find(run or self.address.run))
 
     def create(self, config: Config, versions: dict[str, str]) -> Writer:
-        """Begin a run under the address's name, in a database that is new or evonas' own, and drive it."""
+        """Begin a run under the address's name, in a database that is new or evonas' own, and drive it. Raises
+        RunExists where it holds a run of this name."""
         address, name = self.address, self.address.run or self.address.folder.name
-        if self.has_run(name):
-            raise InputError(f"{address.where}#{name}: this run exists; resume it, or choose another name")
-        lock = own(address, name)
+        engine = open_writer(address)
+        lock = own(address, name, engine)
         try:
-            if address.is_file and not address.path.exists():
-                build_file(address.path)
-            engine = open_writer(address)
-            if not address.is_file and not inspect(engine).has_table(tables.VERSION_TABLE):
-                build_schema(engine)
-            assert self.engine  # checks the schema
+            prepare(address, engine)
             return Writer.begin(engine, lock, name, config, versions)
+        except IntegrityError:
+            lock.release()
+            raise RunExists(f"{address.where}#{name}: this run exists; resume it, or choose another name") from None
         except DatabaseError as error:
             lock.release(remove=True)
             raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
@@ -86,10 +106,10 @@ class Database:
     def own(self, purpose: Event = Event.RESUMED) -> Writer:
         """Drive an existing run: go on with it, or (Event.VALIDATING) record beside it. Raises InputError with host and
         process of the driver that owns it now."""
-        run = self._find(self.address.run)
-        lock = own(self.address, run.name)
+        run, engine = self._find(self.address.run), open_writer(self.address)
+        lock = own(self.address, run.name, engine)
         try:
-            return Writer.take_over(open_writer(self.address), lock, run.id, purpose)
+            return Writer.take_over(engine, lock, run.id, purpose)
         except DatabaseError as error:
             lock.release()
             raise InputError(f"{self.address.where}: cannot be written ({error.orig})") from None
@@ -115,3 +135,23 @@ class Database:
             if run.name == name:
                 return run
         raise InputError(f"{where}: no run '{name}'{did_you_mean(name, names)}")
+
+
+def locate(reference: str | Path) -> Address:
+    """RUN as a person writes it: a run's folder, a .db file, or URL#run. Raises InputError where nothing is there."""
+    reference = str(reference)
+    with in_one_line(reference):
+        if "://" in reference:
+            database, _, name = reference.partition("#")
+            return Address.of_url(database, name or None)
+        path = Path(reference)
+        if path.is_file():
+            return Address.of_file(path, None, path.parent)
+        if (path / DATABASE_FILE).is_file():
+            return Address.of_file(path / DATABASE_FILE, None, path)
+        if (path / CONFIG_FILE).is_file() and (url := load_config(path / CONFIG_FILE).store.url):
+            return Address.of_url(url, path.name, path)
+        if path.is_dir():
+            raise InputError(f"{reference}: no {DATABASE_FILE} in it; expected a run's folder, a .db file or URL#run")
+        beside = [str(each.parent) for each in path.parent.glob(f"*/{DATABASE_FILE}")] if path.parent.is_dir() else []
+        raise InputError(f"{short(reference)}: no such run{did_you_mean(str(path), beside)}")

@@ -14,7 +14,6 @@ from sqlalchemy.exc import DBAPIError
 from evonas.search_space.errors import InputError
 from evonas.store import tables
 from evonas.store.address import Address
-from evonas.store.engines import open_writer
 from evonas.store.records import OPENING
 
 
@@ -32,9 +31,10 @@ def this_driver() -> str:
     return f"process {os.getpid()} on {platform.node()}"
 
 
-def own(address: Address, run: str) -> Lock:
-    """Raises InputError with host and process of the driver that owns the run now."""
-    return _FileLock(address, run) if address.is_file else _ServerLock(address, run)
+def own(address: Address, run: str, engine: Engine) -> Lock:
+    """The right to write a run through an engine, which outlives it. Raises InputError with host and process of the
+    driver that owns the run now."""
+    return _FileLock(address, run) if address.is_file else _ServerLock(address, run, engine)
 
 
 class _FileLock:
@@ -77,8 +77,8 @@ class _FileLock:
 class _ServerLock:
     """PostgreSQL's advisory lock, held by a session that lives as long as the driver."""
 
-    def __init__(self, address: Address, run: str) -> None:
-        self._engine: Engine = open_writer(address)
+    def __init__(self, address: Address, run: str, engine: Engine) -> None:
+        self._engine = engine
         self._key = int.from_bytes(hashlib.sha256(f"evonas {run}".encode()).digest()[:8], signed=True)
         self._session: Connection | None = None
         try:
@@ -86,9 +86,7 @@ class _ServerLock:
         except DBAPIError as error:
             raise InputError(f"{address.where}: does not answer ({_one_line(error)})") from None
         if not held:
-            owner = _last_driver(self._engine, run)
-            self._engine.dispose()
-            raise InputError(f"{address.where}: the run is driven by {owner}")
+            raise InputError(f"{address.where}: the run is driven by {_last_driver(engine, run)}")
 
     def renew(self) -> bool:
         if self._session is not None:
@@ -113,7 +111,6 @@ class _ServerLock:
             self._session.invalidate()  # closed, not returned to a pool: with the session goes the lock
             self._session.close()
             self._session = None
-        self._engine.dispose()
 
 
 def _last_driver(engine: Engine, run: str) -> str:

@@ -63,9 +63,11 @@ def check_schema(address: Address, reader: Engine) -> None:
     with reader.connect() as connection:
         runs = [str(name) for name in connection.execute(text("SELECT name FROM run")).scalars()]
     with ExitStack() as locks:
+        engine = open_writer(address)
+        locks.callback(engine.dispose)
         for run in runs:
             try:
-                lock = own(address, run)
+                lock = own(address, run, engine)
             except InputError as error:
                 raise InputError(f"{error}; its schema {version} is upgraded when that ends") from None
             locks.callback(lock.release, remove=True)
@@ -74,13 +76,20 @@ def check_schema(address: Address, reader: Engine) -> None:
         if address.is_file:
             _upgrade_file(address, version)
             return
-        engine = open_writer(address)
         try:
             build_schema(engine)
         except (DatabaseError, ValueError) as error:
             raise InputError(_failed(address, version, error)) from None
-        finally:
-            engine.dispose()
+
+
+def prepare(address: Address, writer: Engine) -> None:
+    """Build the schema of a database that is new, and check that of an older one, as `check_schema` does."""
+    if address.is_file and not address.path.exists():
+        _build_file(address.path)
+    elif not address.is_file and not inspect(writer).has_table(tables.VERSION_TABLE):
+        build_schema(writer)
+    else:
+        check_schema(address, open_reader(address))
 
 
 def build_schema(engine: Engine) -> None:
@@ -93,7 +102,7 @@ def build_schema(engine: Engine) -> None:
         connection.commit()
 
 
-def build_file(path: Path) -> None:
+def _build_file(path: Path) -> None:
     """A new SQLite database, which appears once it is whole: a reader never meets a part of the schema."""
     path = path.resolve()
     new = path.with_name(f".{path.name}.{os.getpid()}")

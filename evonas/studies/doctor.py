@@ -14,8 +14,9 @@ from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
-from evonas.store.address import DATABASE_FILE, Address
+from evonas.store.address import Address
 from evonas.store.database import Database
+from evonas.store.engines import open_writer
 from evonas.store.ownership import own
 from evonas.store.writer import StoreError
 from evonas.workers import data
@@ -88,15 +89,14 @@ def _store(config: Config, folder: Path) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(prefix=".evonas-doctor-", dir=folder) as temporary:
             own_folder = Path(temporary)
             url, name = config.store.url, own_folder.name
-            address = (
-                Address.of_url(url, name) if url else Address.of_file(own_folder / DATABASE_FILE, name, own_folder)
-            )
-            store = Database(address).create(config, {})
+            address = Address.of_run(own_folder, url)
+            store, second = Database(address).create(config, {}), open_writer(address)
             try:
-                own(address, name).release()
+                own(address, name, second).release()
                 yield Finding("store", "failed", f"{address.where}: a lock does not keep a second driver out")
             except InputError:
                 yield Finding("store", "ok", f"{address.where if url else folder}: written and locked")
+            second.dispose()
             store.discard()
     except (InputError, OSError, StoreError) as error:
         yield Finding("store", "failed", " ".join(str(error).split()))

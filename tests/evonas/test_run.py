@@ -21,7 +21,8 @@ import torch
 from PIL import Image
 
 import evonas
-from evonas.driver import BEST_LAYER, _from_anywhere
+from evonas.config_file import launched
+from evonas.driver import BEST_LAYER
 from evonas.final import contenders, fresh_seeds
 from evonas.history import History
 from evonas.progress import Watcher
@@ -275,7 +276,7 @@ def test_data_sets_are_looked_for_where_the_search_was_launched(
     monkeypatch.chdir(tmp_path)
     tiny["data"] = {"source": source}
     config = evonas.config_file.parse_config(json.dumps(tiny))
-    assert _from_anywhere(config).data.path == str(tmp_path / "data")
+    assert launched(config).data.path == str(tmp_path / "data")
 
 
 # --------------------------------------------------------------------------- bad input

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from evonas.search_space.errors import InputError
-from evonas.store.address import Address, locate
-from evonas.store.database import Database
+from evonas.store.address import Address
+from evonas.store.database import Database, locate
 
 BAD = (
     "",

@@ -26,6 +26,7 @@ from evonas.store import engines, tables
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.dump import dump
+from evonas.store.engines import open_writer
 from evonas.store.ownership import own
 from evonas.store.records import Event, Purpose
 from evonas.store.writer import StoreError, TakenOver, Writer
@@ -361,10 +362,10 @@ def test_a_lock_whose_file_its_last_owner_removed_is_none(address: Address, monk
         flock(file, operation)
 
     monkeypatch.setattr("evonas.store.ownership.fcntl.flock", late)
-    lock = own(address, "run")
+    lock = own(address, "run", open_writer(address))
     assert len(opened) == 2
     with pytest.raises(InputError, match="the run is driven by process"):
-        own(address, "run")
+        own(address, "run", open_writer(address))
     lock.release()
 
 
