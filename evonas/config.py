@@ -25,6 +25,10 @@ DRAWS_TO_FIND_ONE = 2000  # random graphs that meet the constraints of a space
 BASELINE = "BN-ReLU"  # what every layer is compared with
 
 
+def is_none(value: Any) -> bool:
+    return value is None
+
+
 class SpaceConfig(Frozen):
     """Which graphs may be drawn: see evonas.search_space.space.Space."""
 
@@ -44,7 +48,9 @@ class SpaceConfig(Frozen):
     batch_dependent: bool = Field(True, description="false: no layer that depends on the other images of its batch")
     live_nodes_max: Count | None = Field(None, description="most nodes that the output depends on")
     amplification_max: Positive | None = Field(
-        None, description="by how much a layer may multiply input of one position a channel: x / std_hw(x) has 316"
+        None,
+        exclude_if=is_none,  # dumps of runs from before it stay as they were
+        description="by how much a layer may multiply input of one position a channel: x / std_hw(x) has 316",
     )
 
     @field_validator("leaves", mode="before")

@@ -166,8 +166,8 @@ class Training:
     def validate(self) -> Point:
         """Accuracy on the whole, uncropped validation images, with the running moments.
 
-        In the first steps the moments are recomputed for this validation alone. Never compiled: that would compile every
-        site once more.
+        In the first steps the moments are recomputed for this validation alone. Never compiled: that would compile
+        every site once more.
         """
         moments = {name: each.clone() for name, each in self.model.named_buffers()}
         with torch.compiler.set_stance("force_eager"):

@@ -25,6 +25,7 @@ from evonas.store import schema, tables
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.dump import dump, jsonable
+from evonas.store.engines import open_writer
 from evonas.store.ownership import own
 from evonas.store.records import Purpose
 from evonas.store.writer import Writer
@@ -166,7 +167,8 @@ def test_an_older_database_in_a_read_only_folder_says_what_to_do(old: Path, monk
 
 
 def test_a_database_whose_run_is_driven_is_upgraded_later(old: Path) -> None:
-    lock = own(Address.of_file(old, None, old.parent), f"schema-{_schema(old)}")
+    address = Address.of_file(old, None, old.parent)
+    lock = own(address, f"schema-{_schema(old)}", open_writer(address))
     with pytest.raises(InputError, match=r"is driven by .*; its schema 000. is upgraded when that ends"):
         Database.open(old).reader()
     lock.release(remove=True)
