@@ -1,5 +1,6 @@
 """The records of one run, row by row, in the order in which they were made."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -118,7 +119,8 @@ class Contents:
         """All outcomes of the search in their order; read in portions. Each is that of another candidate, which was
         proposed before."""
         c, e, door = tables.candidate.c, tables.evaluation.c, self._load.door
-        seq, judged = 0, bytearray()
+        seq = 0
+        judged: dict[int, bytearray] = defaultdict(lambda: bytearray(1024))  # a byte a birth, wherever births are
         while True:
             query = select(tables.evaluation).where(e.run == self.run, e.seq > seq).order_by(e.seq)
             with self.engine.connect() as connection:
@@ -130,17 +132,18 @@ class Contents:
             if not rows:
                 return
             for row in rows:
-                here = f"evaluation {row.id}"
+                birth, number = row.birth, row.id
                 if row.seq != seq + 1 or row.purpose != Purpose.SEARCH:
-                    door.refuse(here, f"outcome {row.seq} of purpose '{row.purpose:.40}' follows outcome {seq}")
-                if seen.get(row.birth, row.seq) >= row.seq:
-                    door.refuse(here, f"birth {row.birth} was not proposed before outcome {row.seq}")
-                judged.extend(bytes(max(0, row.birth + 1 - len(judged))))
-                if judged[row.birth]:
-                    door.refuse(here, f"birth {row.birth} has two outcomes")
-                judged[row.birth], seq = 1, row.seq
-                evaluation = door.evaluation(row, parts[row.id])
-                yield Recorded(row.birth, row.seed, evaluation.outcome, evaluation.measurements, evaluation.seconds)
+                    door.refuse(f"evaluation {number}", f"it is outcome {row.seq}, and follows outcome {seq}")
+                seq += 1
+                if seen.get(birth, seq) >= seq:
+                    door.refuse(f"evaluation {number}", f"birth {birth} was not proposed before outcome {seq}")
+                block, place = judged[birth >> 10], birth & 1023
+                if block[place]:
+                    door.refuse(f"evaluation {number}", f"birth {birth} has two outcomes")
+                block[place] = 1
+                evaluation = door.evaluation(row, parts[number])
+                yield Recorded(birth, row.seed, evaluation.outcome, evaluation.measurements, evaluation.seconds)
 
     def outcome(self, birth: int) -> Outcome:
         """The outcome of a birth that has one."""

@@ -107,5 +107,5 @@ class Loader:
             for row in connection.execute(select(table).where(table.c.run == self.run, some)):
                 self.door.check(table, row)
                 if row.proxy or table is not tables.measurement:  # some gates measure on no proxy
-                    self.door.check_proxy(f"evaluation {row.evaluation}", row.proxy)
+                    self.door.check_proxy(row.evaluation, row.proxy)
                 yield row

@@ -70,16 +70,19 @@ class Door:
                     self.refuse(_name(table, row), f"{column.name} is {kind}, not {_kind(column)}")
             self._signatures[table].add(signature)
 
-    def one_of(self, kind: type[E], value: str, row: str) -> E:
+    def one_of(self, kind: type[E], value: str, row: str, key: int | str = "") -> E:
         try:
             return kind(value)
         except ValueError:
-            self.refuse(row, f"{kind.__name__.lower()} '{value:.40}' is unknown{did_you_mean(value, list(kind))}")
+            self.refuse(
+                f"{row} {key}".rstrip(),
+                f"{kind.__name__.lower()} '{value:.40}' is unknown{did_you_mean(value, list(kind))}",
+            )
 
     def run(self, row: Row[Any]) -> StoredRun:
         self.check(tables.run, row)
         here = f"run {row.id}"
-        if not row.name or "/" in row.name or "\0" in row.name:
+        if not 0 < len(row.name) < 256 or "/" in row.name or "\0" in row.name:
             self.refuse(here, f"its name is {row.name!r:.40}, which no folder has")
         versions = self._mapping(row.versions, here, "versions")
         return StoredRun(
@@ -124,15 +127,15 @@ class Door:
         self.check(tables.candidate, row)
         values = dict(zip(_CANDIDATE, row, strict=True))
         del values["run"]
-        birth, here = values["birth"], f"birth {values['birth']}"
+        birth = values["birth"]
         for name in ("parent", "equal_to"):
             older = values[name]
             if older is not None and not 0 < older < birth:
-                self.refuse(here, f"{name} is birth {older}, which is not older")
+                self.refuse(f"birth {birth}", f"{name} is birth {older}, which is not older")
         if not 0 <= values["seen"] < birth:
-            self.refuse(here, f"it was proposed after {values['seen']} outcomes, and fewer candidates")
-        values["operator"] = self.one_of(Operator, values["operator"], here)
-        values["state"] = self.one_of(State, values["state"], here)
+            self.refuse(f"birth {birth}", f"it was proposed after {values['seen']} outcomes, and fewer candidates")
+        values["operator"] = self.one_of(Operator, values["operator"], "birth", birth)
+        values["state"] = self.one_of(State, values["state"], "birth", birth)
         return values
 
     def proposal(self, row: Sequence[Any]) -> Candidate:
@@ -142,50 +145,47 @@ class Door:
 
     def outcome(self, row: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> Outcome:
         """The outcome of an evaluation whose row was checked."""
-        here = f"evaluation {row['id']}"
-        verdict = self.one_of(Verdict, row["verdict"], here)
+        verdict = self.one_of(Verdict, row["verdict"], "evaluation", row["id"])
         needed = _NEEDED[verdict]
         for name in needed:
             if row[name] is None:
-                self.refuse(here, f"{name} of a {verdict} is NULL")
+                self.refuse(f"evaluation {row['id']}", f"{name} of a {verdict} is NULL")
         match verdict:
             case Verdict.FITNESS:
-                self._check_scores(here, scores)
+                self._check_scores(f"evaluation {row['id']}", scores)
                 return Fitness(**{name: dict(values) for name, values in scores.items()})
             case Verdict.REJECTION:
                 if row["gate"] != DIVERGED and row["gate"] not in self._gates:
-                    self.refuse(here, f"gate '{row['gate']:.40}' is none of the config's")
+                    self.refuse(f"evaluation {row['id']}", f"gate '{row['gate']:.40}' is none of the config's")
                 if row["proxy"]:
-                    self.check_proxy(here, row["proxy"])
+                    self.check_proxy(row["id"], row["proxy"])
                 return Rejection(*(row[name] for name in needed))
             case Verdict.CRASH:
-                return Crash(self.one_of(CrashKind, row["gate"], here), row["message"])
+                return Crash(self.one_of(CrashKind, row["gate"], "evaluation", row["id"]), row["message"])
 
     def evaluation(self, row: Row[Any], parts: Mapping[str, Sequence[Any]]) -> Evaluation:
         """An evaluation with its rows of other tables, all of them checked."""
         scores: dict[str, dict[str, float]] = defaultdict(dict)
-        for each in parts["score"]:
-            scores[each.objective][each.proxy] = each.value
+        for _, _, proxy, objective, value in parts["score"]:
+            scores[objective][proxy] = value
+        values = dict(zip(_EVALUATION, row, strict=True))
         return Evaluation(
-            self.outcome(row._asdict(), scores),
-            tuple(
-                Measurement(m.gate, m.proxy, m.value, m.threshold, m.step, m.passed, m.seconds)
-                for m in parts["measurement"]
-            ),
-            tuple(Point(p.proxy, p.step, p.accuracy, p.loss, p.repeat) for p in parts["point"]),
-            row.seconds,
-            row.memory_mb,
-            row.host,
-            row.conditions or "",
-            row.attempts,
+            self.outcome(values, scores),
+            tuple(Measurement(*each[3:]) for each in parts["measurement"]),  # what follows run, evaluation, position
+            tuple(Point(proxy, step, accuracy, loss, n) for _, _, proxy, n, step, accuracy, loss in parts["point"]),
+            values["seconds"],
+            values["memory_mb"],
+            values["host"],
+            values["conditions"] or "",
+            values["attempts"],
         )
 
     def purpose(self, row: Row[Any]) -> Purpose:
-        return self.one_of(Purpose, row.purpose, f"evaluation {row.id}")
+        return self.one_of(Purpose, row.purpose, "evaluation", row.id)
 
-    def check_proxy(self, row: str, proxy: str) -> None:
+    def check_proxy(self, evaluation: int, proxy: str) -> None:
         if proxy not in self.proxies:
-            self.refuse(row, f"proxy '{proxy:.40}' is none of the config's")
+            self.refuse(f"evaluation {evaluation}", f"proxy '{proxy:.40}' is none of the config's")
 
     @cached_property
     def proxies(self) -> dict[str, int]:
@@ -209,6 +209,7 @@ class Door:
 
 
 _CANDIDATE = tuple(column.name for column in tables.candidate.columns)
+_EVALUATION = tuple(column.name for column in tables.evaluation.columns)
 _NEEDED = {
     Verdict.FITNESS: (),
     Verdict.REJECTION: ("gate", "proxy", "value", "threshold", "step"),

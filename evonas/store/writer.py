@@ -36,9 +36,8 @@ class TakenOver(StoreError):
 
 
 class Writer:
-    """Writes a run as its one driver; `Database.create` and `Database.own` make it. It holds a lock that the system
-    releases when the process dies. Every write checks that the run's epoch is still this driver's, and raises TakenOver
-    otherwise.
+    """Writes a run as its one driver, under a lock that the system releases when the process dies. Every write checks
+    that the run's epoch is still this driver's, and raises TakenOver otherwise.
 
     Proposals and outcomes are gathered, and written by `flush` in one transaction, in which each is whole or absent.
     """
@@ -273,8 +272,7 @@ class Writer:
                     connection.execute(insert(table), renumbered)
 
     def discard(self) -> None:
-        """Forget a run that has neither a baseline nor a candidate, and let it go. The database stays: another driver
-        may be about to use it."""
+        """Forget a run without a baseline or candidate. The database stays: another driver may be about to use it."""
         with self.engine.begin() as connection:
             connection.execute(delete(tables.event).where(tables.event.c.run == self.run))
             connection.execute(delete(tables.run).where(tables.run.c.id == self.run))
