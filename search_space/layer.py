@@ -104,7 +104,7 @@ class Layer(nn.Module):
         awaited = self.synchronized and self.training and distributed()  # its share, be it empty
         result = self.transform(*wide) if self.apply_act and (x.numel() or awaited) else wide[0]
         result = result * self.per_channel(self.weight, result) + self.per_channel(self.bias, result)
-        return result.expand(x.shape).to(x.dtype)
+        return (result if result.shape == x.shape else result.expand(x.shape)).to(x.dtype)
 
     def transform(self, x: Tensor, *others: Tensor) -> Tensor:
         raise NotImplementedError("a layer defines what its affine follows")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from evonas.search_space import moments, primitives
+from evonas.search_space.analysis import analyse
 from evonas.search_space.graph import Graph, Leaf, Node
 from evonas.search_space.lowering import running_moments
 from evonas.search_space.primitives import PRIMITIVES
@@ -48,7 +49,7 @@ class EvolvedLayer(nn.Module):
         if self.apply_act and x.numel():
             result = self.transform({wide})
         result = result * per_channel(self.weight, x, self.channel_dim) + per_channel(self.bias, x, self.channel_dim)
-        return result.expand(x.shape).to(x.dtype)
+        return result{expanded}.to(x.dtype)
 
     def transform(self, {inputs}) -> Tensor:
 {body}
@@ -86,6 +87,7 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
         arguments=_lines((f"{name}: {what}," for name, what in options.items()), 8),
         settings=_lines([*_settings(options), *_state(canonical)], 8),
         inputs=", ".join(f"{name}: Tensor" for name in inputs),
+        expanded=".expand(x.shape)" * _may_be_smaller(canonical),
         wide=", ".join(["result", "full_precision(y)"][: len(inputs)]),
         body=_lines(_body(canonical, set(functions)), 8),
         aggregations="".join(f"{_lines([line], 4)}\n" for line in _aggregations(canonical)),
@@ -149,6 +151,13 @@ def _names(source: str) -> set[str]:
 
 def _live_leaves(canonical: Graph) -> list[Leaf]:
     return [leaf for index, leaf in enumerate(canonical.leaves) if index in canonical.live]
+
+
+def _may_be_smaller(canonical: Graph) -> bool:
+    """Whether the output may have size 1 along an axis where x has more."""
+    dependences = analyse(canonical)
+    on_y = any(dependence.on_y for dependence in dependences)
+    return on_y or dependences[canonical.output].axes != frozenset({"b", "c", "hw"})
 
 
 def _options(canonical: Graph, groups: int) -> dict[str, str]:
