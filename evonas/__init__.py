@@ -6,6 +6,7 @@ evonas.open_run(run)              query one: .top(n), .candidate(birth), .final_
 evonas.validate(run)              judge its best on the test images, once it has ended
 evonas.Graph.parse(text)          read a graph
 evonas.layer(graph, features)     a graph, its text or a catalog name as a torch module
+evonas.norm_layer(graph)          the same for `norm_layer=` of timm and torchvision
 evonas.catalog                    known layers
 
 Each is imported when it is first used, so that `import evonas` and the packages below do not wait for what they do not
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from evonas.config import Config
     from evonas.config_file import load_config
     from evonas.driver import resume, search
-    from evonas.layers import layer
+    from evonas.layers import layer, norm_layer
     from evonas.run import Run, open_run
     from evonas.search_space.catalog import LAYERS
     from evonas.search_space.errors import InputError
@@ -38,6 +39,7 @@ __all__ = [
     "catalog",
     "layer",
     "load_config",
+    "norm_layer",
     "open_run",
     "resume",
     "search",
@@ -53,6 +55,7 @@ _MODULES = {
     "Stopped": "evonas.session",
     "catalog": "evonas.search_space.catalog:LAYERS",
     "layer": "evonas.layers",
+    "norm_layer": "evonas.layers",
     "load_config": "evonas.config_file",
     "open_run": "evonas.run",
     "resume": "evonas.driver",

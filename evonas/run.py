@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.final import FinalRow, final_table
-from evonas.layers.provenance import provenance
+from evonas.layers.provenance import judged_groups, provenance
 from evonas.layers.source import write_layer
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
@@ -133,9 +133,9 @@ class Run:
         """Write a candidate as a file that imports torch alone. Raises InputError where it cannot be written."""
         record = self.candidate(birth)
         about = provenance(self.name, record)
-        title = "A normalization-activation layer found by evonas."
+        title, groups = "A normalization-activation layer found by evonas.", judged_groups(self.config)
         try:
-            write_layer(Path(path), Graph.parse(record.graph), title=title, about=about)
+            write_layer(Path(path), Graph.parse(record.graph), title=title, about=about, groups=groups)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -1,8 +1,11 @@
 """A layer leaves: as a module of this process, or as source that needs torch alone."""
 
 import re
+from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any
+
+from torch import nn
 
 from evonas.search_space.catalog import LAYERS, GraphLayer, ModuleLayer
 from evonas.search_space.errors import InputError, did_you_mean
@@ -46,6 +49,29 @@ def _expect_options(options: dict[str, Any], of_class: type[Layer]) -> None:
     for name in options:
         if name not in accepted:
             raise InputError(f"unknown option '{name}'{did_you_mean(name, accepted)}")
+
+
+def norm_layer(kind: Graph | str | type[nn.Module], **options: Any) -> Callable[..., nn.Module]:
+    """A function that makes the layer for a number of features, as timm and torchvision want it for `norm_layer=`.
+
+    `kind` is what `layer` takes, or the class of an exported file; `options` are the layer's. timm adds `apply_act`,
+    `device` and `dtype`; its `inplace` and `act_kwargs` are for an activation that the layer has itself. timm forgets
+    what `functools.partial` holds by position, and many of its networks refuse classes that they do not know.
+    Raises InputError for a malformed text, an unknown option, and a row that is no layer.
+
+    >>> timm.create_model("resnetv2_50", norm_layer=norm_layer("EvoNorm-S0", groups=8))
+    >>> torchvision.models.resnet18(norm_layer=norm_layer("x / std_hw(v1 * x)"))
+    """
+    if not isinstance(kind, type):
+        layer(kind, 1, **options)
+
+    def norm_act(
+        num_features: int, apply_act: bool = True, *, inplace: bool = False, act_kwargs: object = None, **added: Any
+    ) -> nn.Module:
+        chosen = {"apply_act": apply_act, **options, **added}
+        return kind(num_features, **chosen) if isinstance(kind, type) else layer(kind, num_features, **chosen)
+
+    return norm_act
 
 
 def _parse(text: str) -> Graph:

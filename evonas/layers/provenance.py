@@ -1,6 +1,8 @@
-"""Where an exported layer comes from, as a sentence for its file."""
+"""Where an exported layer comes from: a sentence for its file, and the groups that it was judged with."""
 
-from evonas.config import BASELINE
+from collections import Counter
+
+from evonas.config import BASELINE, Config
 from evonas.store.records import Record
 from evonas.workers.outcome import Fitness
 
@@ -19,3 +21,8 @@ def provenance(run: str, record: Record) -> str:
             f"{about}; {record.advantage * 100:+.2f} points of accuracy against {BASELINE} with the search's one seed."
         )
     return f"{about}; it was not trained to the full budget."
+
+
+def judged_groups(config: Config) -> int:
+    """The `groups` of most of the proxies."""
+    return Counter(proxy.groups for proxy in config.proxies.values()).most_common(1)[0][0]

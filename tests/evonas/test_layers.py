@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 import evonas
+from evonas.config_file import load_config
+from evonas.layers.provenance import judged_groups
 from evonas.layers.source import layer_source, write_layer
 from evonas.search_space.analysis import depends_on_x
 from evonas.search_space.catalog import LAYERS
@@ -198,6 +200,48 @@ def test_groups_of_the_file_are_its_default(tmp_path: Path) -> None:
     evolved = namespace["EvolvedLayer"]
     assert isinstance(evolved, type)
     assert evolved(10).groups == 5
+
+
+def test_a_file_has_the_groups_that_most_proxies_had() -> None:
+    settings = ["proxies.resnet.groups=2", "proxies.mobilenet.groups=2"]
+    assert judged_groups(load_config("configs/quickstart.yaml", settings)) == 2
+
+
+def test_a_file_holds_what_its_graph_needs() -> None:
+    source = layer_source(LAYERS["EvoNorm-S0"].graph)
+    assert len(source.splitlines()) <= 80
+    assert len([line for line in source.splitlines() if line.strip()]) <= 60
+    defined = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)}
+    named = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    attributes = {node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
+    assert defined - named - attributes == {"forward"}
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("tanh(x)", set()),
+        ("x - mean_hw(x)", set()),
+        ("x / std_ghw(x)", {"groups", "eps"}),
+        ("x - mean_bhw(x)", {"momentum"}),
+    ],
+)
+def test_a_class_has_the_options_that_its_graph_needs(text: str, options: set[str]) -> None:
+    tree = ast.parse(layer_source(Graph.parse(text)))
+    init = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+    usual = {"channel_dim", "device", "dtype"}
+    assert [each.arg for each in init.args.args] == ["self", "num_features", "apply_act"]
+    assert {each.arg for each in init.args.kwonlyargs} == options | usual
+
+
+def test_a_parameter_may_be_named_as_a_function_of_the_file() -> None:
+    graph = Graph.parse("variance = scalar(0.5)\nfull_precision = vector(2)\nvariance * full_precision * x / std_hw(x)")
+    namespace: dict[str, Any] = {}
+    exec(layer_source(graph), namespace)
+    x = torch.randn(2, 8, 3)
+    evolved, layer = namespace["EvolvedLayer"](8), NormAct(graph, 8)
+    assert list(evolved.state_dict()) == list(layer.state_dict())
+    assert torch.equal(evolved(x), layer(x))
 
 
 def test_the_example_of_the_file_runs() -> None:
