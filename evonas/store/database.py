@@ -15,7 +15,7 @@ from evonas.search_space.errors import InputError, did_you_mean
 from evonas.store import tables
 from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line, short
 from evonas.store.engines import open_reader, open_writer
-from evonas.store.ownership import own
+from evonas.store.ownership import Lock, own
 from evonas.store.reader import Reader
 from evonas.store.records import Event
 from evonas.store.schema import check_schema, prepare
@@ -50,7 +50,7 @@ class Database:
             try:
                 database = cls(Address.of_run(made, config.store.url))
                 writer = database.create(config, {**versions, "folder": str(made.absolute())})
-            except BaseException as error:
+            except Exception as error:  # a death is none: what it has begun is resumed
                 shutil.rmtree(made, ignore_errors=True)
                 if isinstance(error, RunExists) and folder is None:
                     continue
@@ -89,32 +89,37 @@ class Database:
         RunExists where it holds a run of this name."""
         address, name = self.address, self.address.run or self.address.folder.name
         engine = open_writer(address)
-        lock = own(address, name, engine)
+        lock = _own(address, name, engine)
         try:
             prepare(address, engine)
             return Writer.begin(engine, lock, name, config, versions)
         except IntegrityError:
             lock.release()
+            engine.dispose()
             raise RunExists(f"{address.where}#{name}: this run exists; resume it, or choose another name") from None
         except DatabaseError as error:
             lock.release(remove=True)
+            engine.dispose()
             raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
         except BaseException:
             lock.release(remove=True)
+            engine.dispose()
             raise
 
     def own(self, purpose: Event = Event.RESUMED) -> Writer:
         """Drive an existing run: go on with it, or (Event.VALIDATING) record beside it. Raises InputError with host and
         process of the driver that owns it now."""
         run, engine = self._find(self.address.run), open_writer(self.address)
-        lock = own(self.address, run.name, engine)
+        lock = _own(self.address, run.name, engine)
         try:
             return Writer.take_over(engine, lock, run.id, purpose)
         except DatabaseError as error:
             lock.release()
+            engine.dispose()
             raise InputError(f"{self.address.where}: cannot be written ({error.orig})") from None
         except BaseException:
             lock.release()
+            engine.dispose()
             raise
 
     def close(self) -> None:
@@ -135,6 +140,15 @@ class Database:
             if run.name == name:
                 return run
         raise InputError(f"{where}: no run '{name}'{did_you_mean(name, names)}")
+
+
+def _own(address: Address, run: str, engine: Engine) -> Lock:
+    """The right to write a run. Where it is refused, the engine is closed."""
+    try:
+        return own(address, run, engine)
+    except InputError:
+        engine.dispose()
+        raise
 
 
 def locate(reference: str | Path) -> Address:

@@ -242,7 +242,7 @@ def test_a_search_that_failed_at_once_leaves_no_run_in_a_new_database(tmp_path: 
     with pytest.raises(InputError, match="the protocol rejects"):
         evonas.search(tiny, tmp_path / "run")
     assert [each.name for each in tmp_path.iterdir()] == ["new.db"]
-    with pytest.raises(InputError, match="0 runs"):
+    with pytest.raises(InputError, match="holds no run"):
         evonas.open_run(tiny["store"]["url"])
 
 
