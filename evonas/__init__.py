@@ -3,9 +3,12 @@
 evonas.search(config)             launch a search
 evonas.resume(run)                go on with one
 evonas.open_run(run)              query one: .top(n), .candidate(birth), .final_table()
+evonas.runs(folder)               the runs of a folder or a database
 evonas.validate(run)              judge its best on the test images, once it has ended
+evonas.evaluate(layer, config)    train a layer of your own on a config's proxies
+evonas.export(layer, path)        write a layer as a file that needs torch alone
 evonas.Graph.parse(text)          read a graph
-evonas.layer(graph, features)     a graph, its text or a catalog name as a torch module
+evonas.layer(graph, features)     a layer as a torch module: a graph, its text, a catalog name, or RUN#BIRTH
 evonas.norm_layer(graph)          the same for `norm_layer=` of timm and torchvision
 evonas.catalog                    known layers
 
@@ -18,14 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evonas.config import Config
-    from evonas.config_file import load_config
+    from evonas.config_input import load_config
     from evonas.driver import resume, search
     from evonas.layers import layer, norm_layer
+    from evonas.layers.export import export
     from evonas.run import Run, open_run
+    from evonas.run_list import runs
     from evonas.search_space.catalog import LAYERS
     from evonas.search_space.errors import InputError
     from evonas.search_space.graph import Graph
     from evonas.session import Stopped
+    from evonas.studies.evaluate import evaluate
     from evonas.studies.validate import validate
 
     catalog = LAYERS
@@ -37,11 +43,14 @@ __all__ = [
     "Run",
     "Stopped",
     "catalog",
+    "evaluate",
+    "export",
     "layer",
     "load_config",
     "norm_layer",
     "open_run",
     "resume",
+    "runs",
     "search",
     "validate",
 ]
@@ -54,11 +63,14 @@ _MODULES = {
     "Run": "evonas.run",
     "Stopped": "evonas.session",
     "catalog": "evonas.search_space.catalog:LAYERS",
+    "evaluate": "evonas.studies.evaluate",
+    "export": "evonas.layers.export",
     "layer": "evonas.layers",
     "norm_layer": "evonas.layers",
-    "load_config": "evonas.config_file",
+    "load_config": "evonas.config_input",
     "open_run": "evonas.run",
     "resume": "evonas.driver",
+    "runs": "evonas.run_list",
     "search": "evonas.driver",
     "validate": "evonas.studies.validate",
 }

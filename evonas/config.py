@@ -4,10 +4,10 @@ from functools import cached_property
 from random import Random
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from evonas.search_space.analysis import batch_dependent
-from evonas.search_space.catalog import LAYERS
+from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
@@ -92,12 +92,11 @@ class SpaceConfig(Frozen):
         return Space(self.nodes, primitives, self.aggregations, self.index_sets, self.leaves)
 
 
-def _layers_of_one_input(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        row = LAYERS[name]
-        if row.graph and row.inputs > 1:
-            raise ValueError(f"{name} takes two inputs, x and y; the proxies give a layer one")
-    return names
+def _resolved(layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Layers as a config keeps them: each a name of the catalog, or a formula. Whoever loads a config may `resolve`
+    what is neither (in the context)."""
+    resolve = (info.context or {}).get("resolve", named_graph)
+    return tuple(resolve(layer).of_one_input().name for layer in layers)
 
 
 class Rerank(Frozen):
@@ -105,12 +104,14 @@ class Rerank(Frozen):
 
     top: Annotated[int, Field(ge=0, le=1000)] = 5
     seeds: SmallCount = 2
-    baselines: Layers = Field((), description="more catalog layers for the final table")
+    baselines: Layers = Field(
+        (), description="more layers for the final table: names of the catalog, texts, or RUN#BIRTH"
+    )
 
     @field_validator("baselines")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _layers_of_one_input(names)
+    def _resolve(cls, layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return _resolved(layers, info)
 
 
 class Evolution(Frozen):
@@ -132,7 +133,9 @@ class Evolution(Frozen):
         "pareto",
         description="a tournament's winner: any of its Pareto front, the best mean, or the most isolated of the front",
     )
-    warm_start: Layers = Field((), description="catalog layers that are the first births")
+    warm_start: Layers = Field(
+        (), description="layers that are the first births: names of the catalog, texts, or RUN#BIRTH"
+    )
     patience: Count | None = Field(
         None, description="stop proposing after this many outcomes in a row without a better survivor"
     )
@@ -145,8 +148,8 @@ class Evolution(Frozen):
 
     @field_validator("warm_start")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _layers_of_one_input(names)
+    def _resolve(cls, layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return _resolved(layers, info)
 
 
 class Workers(Frozen):
@@ -233,7 +236,7 @@ class Config(Frozen):
 
     def _check_warm_start(self, name: str) -> None:
         try:
-            graph = pad(LAYERS[name].graph, self.space.graphs, Random(0))
+            graph = pad(named_graph(name).graph, self.space.graphs, Random(0))
         except InputError as error:
             raise ValueError(f"evolution.warm_start: {name}: {error}") from None
         if not self.space.allows(graph):

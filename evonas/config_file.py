@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from pydantic import ValidationError
 from evonas.config import Config
 from evonas.config_errors import place_and_reason
 from evonas.plain_yaml import CHARACTERS_MAX, DEPTH_MAX, Dumper, line_of, read
+from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.store.address import Address
 from evonas.workers.data import TORCHVISION_FOLDER
+
+Resolve = Callable[[str], NamedGraph]  # how a layer is read: a name, a text, and perhaps RUN#BIRTH
 
 MESSAGE_MAX = 500  # characters of what is said of a config
 
@@ -48,20 +51,22 @@ def dump_config(config: Config | Mapping[str, Any]) -> str:
             raise InputError(f"config: not plain values: {str(error.args[-1]).splitlines()[0]}") from None
 
 
-def load_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path, settings: Sequence[str] = (), resolve: Resolve = named_graph) -> Config:
     """Read and validate a YAML file, with `key.key=value` settings laid over it. Raises InputError alone, in one line
     that says where, what was found and what was expected."""
-    return parse_config(_text(path), str(path), settings)
+    return parse_config(_text(path), str(path), settings, resolve)
 
 
-def launched(config: Config | Mapping[str, Any] | str | Path, settings: Sequence[str] = ()) -> Config:
+def launched(
+    config: Config | Mapping[str, Any] | str | Path, settings: Sequence[str] = (), resolve: Resolve = named_graph
+) -> Config:
     """The config of a search from a YAML file, a mapping or a Config, with settings laid over it and absolute paths, so
     that the run can be read and resumed from any folder. Raises InputError as `load_config` does."""
     if isinstance(config, Config | Mapping):
         text, where = dump_config(config), "config"
     else:
         text, where = _text(config), str(config)
-    config = parse_config(text, where, settings)
+    config = parse_config(text, where, settings, resolve)
     images, store = config.data, config.store
     if images.source != "embedded":
         path = Path(images.path or TORCHVISION_FOLDER).expanduser().absolute()
@@ -84,7 +89,9 @@ def _text(path: str | Path) -> str:
             raise InputError(f"{path}: cannot be read ({error})") from None
 
 
-def parse_config(text: str, where: str = "config", settings: Sequence[str] = ()) -> Config:
+def parse_config(
+    text: str, where: str = "config", settings: Sequence[str] = (), resolve: Resolve = named_graph
+) -> Config:
     """Validate YAML text as `load_config` does; `where` names it in messages.
 
     An error is told of the setting that brought it: of the key that was set, or, where the setting contradicts another
@@ -99,7 +106,7 @@ def parse_config(text: str, where: str = "config", settings: Sequence[str] = ())
             laid = copy.deepcopy(stages[-1])
             keys.append(_lay_over(laid, setting))
             stages.append(laid)
-        checked = _checked(stages[-1])
+        checked = _checked(stages[-1], resolve)
         if isinstance(checked, Config):
             return checked
         path, reason = checked
@@ -107,15 +114,15 @@ def parse_config(text: str, where: str = "config", settings: Sequence[str] = ())
         if any(f"{dotted}.".startswith(f"{key}.") for key in keys):
             raise InputError(f"--set {dotted}: {reason}")
         for key, before in zip(reversed(keys), reversed(stages[:-1]), strict=True):
-            if _checked(before) != checked:
+            if _checked(before, resolve) != checked:
                 raise InputError(f"{f'--set {key}: {dotted}'.rstrip(': ')}: {reason}")
         raise InputError(f"{f'{where}:{line_of(root, path)}: {dotted}'.rstrip(': ')}: {reason}")
 
 
-def _checked(raw: dict[str, Any]) -> Config | tuple[list[str | int], str]:
+def _checked(raw: dict[str, Any], resolve: Resolve) -> Config | tuple[list[str | int], str]:
     """The config, or the place and the reason of its first error."""
     try:
-        return Config.model_validate_json(json.dumps(raw))
+        return Config.model_validate_json(json.dumps(raw), context={"resolve": resolve})
     except ValidationError as error:
         return place_and_reason(error, raw)
 

@@ -17,6 +17,7 @@ from evonas.config_file import launched
 from evonas.evolution import Search
 from evonas.final import best_birth, contenders, fresh_seeds, missing, rerank
 from evonas.history import History, rebuild
+from evonas.layers.resolve import resolve
 from evonas.progress import ProgressBar, Watcher
 from evonas.run import Run
 from evonas.search_space import fingerprint
@@ -53,7 +54,7 @@ def search(
     """
     if run is not None and os.path.lexists(run):
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
-    config = launched(config, settings)
+    config = launched(config, settings, resolve)
     split = data.split_digest(config.data)
     with open_pool(config) as pool, stop_signals() as should_stop:
         folder = Path(run) if run is not None else None

@@ -56,22 +56,7 @@ class Search:
             self.store.event(Event.EVOLVED, f"{self.history.births} births")
 
     def evaluate_baseline(self) -> None:
-        """BN-ReLU under the protocol, unless it is known. Raises InputError where the protocol rejects it."""
-        if self.history.baseline:
-            return
-        job = Job(graph=LAYERS[BASELINE].text, protocol=self.config.protocol, seed=self.config.seed)
-        self.session.submit(Ticket(Purpose.BASELINE, job, name=BASELINE))
-        ticket, evaluation = self.session.next()
-        match evaluation.outcome:
-            case Fitness():
-                self.session.record(ticket, evaluation)
-                self.history.set_baseline(evaluation)
-            case Rejection(gate, proxy, value, threshold):
-                raise InputError(
-                    f"the protocol rejects {BASELINE}: {gate} on {proxy} measured {value:g}, threshold {threshold:g}"
-                )
-            case Crash(kind, message):
-                raise InputError(f"{BASELINE} cannot be trained: {kind}: {message}")
+        evaluate_baseline(self.config, self.session, self.history)
 
     def _fill_slots(self) -> None:
         while self.session.has_room:
@@ -181,3 +166,22 @@ class Search:
             raise InputError(
                 f"{CRASHES_MAX} candidates in a row crashed, the last with {outcome.kind}: {outcome.message}"
             )
+
+
+def evaluate_baseline(config: Config, session: Session, history: History) -> None:
+    """Train BN-ReLU under the protocol, unless `history` has it. Raises InputError where the protocol rejects it."""
+    if history.baseline:
+        return
+    job = Job(graph=LAYERS[BASELINE].text, protocol=config.protocol, seed=config.seed)
+    session.submit(Ticket(Purpose.BASELINE, job, name=BASELINE))
+    ticket, evaluation = session.next()
+    match evaluation.outcome:
+        case Fitness():
+            session.record(ticket, evaluation)
+            history.set_baseline(evaluation)
+        case Rejection(gate, proxy, value, threshold):
+            raise InputError(
+                f"the protocol rejects {BASELINE}: {gate} on {proxy} measured {value:g}, threshold {threshold:g}"
+            )
+        case Crash(kind, message):
+            raise InputError(f"{BASELINE} cannot be trained: {kind}: {message}")

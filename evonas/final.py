@@ -3,20 +3,21 @@
 A maximum over hundreds of single-seed accuracies is a noise winner; only the figures of this table are quoted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
-from evonas.search_space.catalog import LAYERS
+from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Ticket
 from evonas.store.reader import Reader
-from evonas.store.records import Figures, Purpose, Trained
-from evonas.workers.outcome import Crash, Fitness
-from evonas.workers.protocol import Job, JudgedOn
+from evonas.store.records import Figures, Purpose, Trained, columns
+from evonas.workers.outcome import Crash, Fitness, Outcome
+from evonas.workers.protocol import Job, JudgedOn, Protocol
 
 Progress = Callable[[int, int], None]  # of how many trainings
+BySeed = Mapping[int, dict[str, float] | None]  # seed -> proxy -> accuracy; None where the training failed
 
 
 def quiet(done: int, total: int) -> None:
@@ -25,7 +26,7 @@ def quiet(done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A candidate by its birth, or a layer of the catalog by its name."""
+    """A candidate by its birth, or another layer by its name: the catalog's, or a formula."""
 
     birth: int | None
     name: str | None
@@ -54,19 +55,25 @@ def contenders(reader: Reader) -> list[Contender]:
 
 
 def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
-    return Graph.parse(reader.candidate(birth).graph) if birth is not None else LAYERS[str(name)].graph
+    return Graph.parse(reader.candidate(birth).graph) if birth is not None else named_graph(str(name)).graph
 
 
 def baselines(config: Config) -> list[Contender]:
     """BN-ReLU, and what the config names."""
     names = dict.fromkeys((BASELINE, *config.evolution.rerank.baselines))
-    return [Contender(None, name, LAYERS[name].graph) for name in names]
+    return [Contender(None, name, named_graph(name).graph) for name in names]
 
 
-def fresh_seeds(config: Config) -> range:
-    """Seeds that the search did not use."""
+def fresh_seeds(config: Config, count: int | None = None) -> range:
+    """Seeds that the search did not use; by default as many as its final table takes."""
     first = config.seed + config.recipe.seeds
-    return range(first, first + config.evolution.rerank.seeds)
+    return range(first, first + (config.evolution.rerank.seeds if count is None else count))
+
+
+def retraining(config: Config) -> Protocol:
+    """The protocol without gates, in which each seed is an evaluation of its own."""
+    recipe = config.recipe.model_copy(update={"seeds": 1})
+    return config.protocol.model_copy(update={"gates": (), "recipe": recipe})
 
 
 def rerank(session: Session, reader: Reader, on_progress: Progress = quiet, *, only_baseline: bool = False) -> None:
@@ -105,8 +112,7 @@ def missing(
     judged_on: JudgedOn = "validation",
 ) -> list[Ticket]:
     """The trainings that the store holds no outcome of, or only crashes."""
-    recipe = reader.config.recipe.model_copy(update={"seeds": 1})  # each seed is an evaluation of its own
-    protocol = reader.config.protocol.model_copy(update={"gates": (), "recipe": recipe})
+    protocol = retraining(reader.config)
     done = {
         (each.birth, each.name, each.seed)
         for each in reader.evaluations(purpose)
@@ -144,21 +150,14 @@ def best_birth(reader: Reader) -> int | None:
 
 def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
     """One row for each candidate or baseline that was trained, by the mean difference to BN-ReLU, best first."""
-    config = reader.config
     accuracies: dict[tuple[int | None, str | None], dict[int, dict[str, float] | None]] = {}
     formulas: dict[tuple[int | None, str | None], str] = {}
-    for each in evaluations:
-        outcome = each.evaluation.outcome
-        found = outcome.accuracy if isinstance(outcome, Fitness) else None
-        accuracies.setdefault((each.birth, each.name), {})[each.seed] = found  # of a crash and its repetition the last
+    for each in evaluations:  # of a crash and its repetition, the last counts
+        accuracies.setdefault((each.birth, each.name), {})[each.seed] = accuracy_of(each.evaluation.outcome)
         formulas[each.birth, each.name] = each.formula
     baseline = accuracies.get((None, BASELINE), {})
     rows = []
     for (birth, name), by_seed in accuracies.items():
-        scores = [found for found in by_seed.values() if found]
-        pairs = [(found, baseline.get(seed)) for seed, found in by_seed.items()]
-        differences = [fmean(a[p] - b[p] for p in config.proxies) for a, b in pairs if a and b]
-        complete = len(scores) == len(by_seed) and bool(differences)
         record = reader.candidate(birth) if birth else None
         rows.append(
             FinalRow(
@@ -167,14 +166,29 @@ def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
                 formula=formulas[birth, name],
                 parent=record.parent if record else None,
                 operator=record.operator if record else None,
-                seeds=len(by_seed),
-                failed=len(by_seed) - len(scores),
-                accuracy={p: _mean_and_spread([each[p] for each in scores]) for p in config.proxies},
-                difference=fmean(differences) if complete else None,
-                difference_spread=stdev(differences) if complete and len(differences) > 1 else None,
+                **columns(figures(by_seed, baseline, reader.config.proxies)),
             )
         )
     return sorted(rows, key=lambda row: (row.difference is None, -(row.difference or 0.0), row.birth or 0))
+
+
+def accuracy_of(outcome: Outcome) -> dict[str, float] | None:
+    return outcome.accuracy if isinstance(outcome, Fitness) else None
+
+
+def figures(by_seed: BySeed, baseline: BySeed, proxies: Iterable[str]) -> Figures:
+    """Mean and spread of a layer over its seeds, on each proxy and against BN-ReLU with the same seeds."""
+    proxies, scores = tuple(proxies), [each for each in by_seed.values() if each]
+    pairs = [(mine, baseline.get(seed)) for seed, mine in by_seed.items()]
+    differences = [fmean(a[p] - b[p] for p in proxies) for a, b in pairs if a and b]
+    complete = len(scores) == len(by_seed) and bool(differences)
+    return Figures(
+        seeds=len(by_seed),
+        failed=len(by_seed) - len(scores),
+        accuracy={p: _mean_and_spread([each[p] for each in scores]) for p in proxies},
+        difference=fmean(differences) if complete else None,
+        difference_spread=stdev(differences) if complete and len(differences) > 1 else None,
+    )
 
 
 def _mean_and_spread(values: list[float]) -> tuple[float, float | None] | None:

@@ -6,7 +6,7 @@ from random import Random
 
 from evonas.config import Config
 from evonas.history import History
-from evonas.search_space.catalog import LAYERS
+from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.fingerprint import Probed, probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import mutate
@@ -34,7 +34,9 @@ def propose(config: Config, birth: int, history: History) -> Proposal:
     evolution = config.evolution
     winner: Survivor | None = None
     if birth <= len(evolution.warm_start):
-        operator, graph = Operator.CATALOG, pad(LAYERS[evolution.warm_start[birth - 1]].graph, config.space.graphs, rng)
+        first = named_graph(evolution.warm_start[birth - 1])
+        operator = Operator.CATALOG if first.is_known else Operator.TEXT
+        graph = pad(first.graph, config.space.graphs, rng)
         probed = probe(graph)
     else:
         if history.survivors >= evolution.initial and rng.random() >= evolution.random_share:

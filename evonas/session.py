@@ -33,7 +33,7 @@ class Ticket:
     purpose: Purpose
     job: Job
     birth: int | None = None  # of a candidate of the run
-    name: str | None = None  # of a layer of the catalog
+    name: str | None = None  # of a layer that is no candidate: the catalog's, or its formula
 
 
 def never() -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
 from evonas.store.reader import Reader
-from evonas.store.records import Cost, Pace, Purpose, Record
+from evonas.store.records import Cost, Figures, Pace, Purpose, Record
 from evonas.workers.outcome import Fitness
 
 CHILD_COST = 0.14  # of a full evaluation, what the child of a survivor costs on average; the quickstart's. Ours
@@ -102,7 +102,7 @@ class LayerRow:
     """A layer's line in a table: a candidate, or a layer of the catalog beside it."""
 
     birth: int | None
-    what: str  # formula, or name in the catalog
+    what: str  # name in the catalog, or formula
     accuracy: dict[str, tuple[float, float | None] | None]  # proxy -> mean, spread over seeds
     difference: float | None  # to BN-ReLU with the same seeds
     difference_spread: float | None
@@ -114,8 +114,12 @@ class LayerRow:
 
 def final_row(row: FinalRow) -> LayerRow:
     origin = "" if row.birth is None else str(row.parent or row.operator)
-    figures = row.accuracy, row.difference, row.difference_spread, row.seeds, row.failed
-    return LayerRow(row.birth, row.name or row.formula, *figures, True, origin)
+    return layer_row(row.name or row.formula, row, row.birth, origin)
+
+
+def layer_row(what: str, f: Figures, birth: int | None = None, origin: str = "") -> LayerRow:
+    """The line of figures with fresh seeds."""
+    return LayerRow(birth, what, f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed, True, origin)
 
 
 def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalRow]) -> list[LayerRow]:
@@ -149,9 +153,7 @@ def _baseline_rows(reader: Reader, final: Sequence[FinalRow], is_fresh: bool) ->
 def _record_row(record: Record) -> LayerRow:
     origin = str(record.parent or record.operator)
     if record.retrained is not None:
-        f = record.retrained
-        figures = f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed
-        return LayerRow(record.birth, record.formula, *figures, True, origin)
+        return layer_row(record.formula, record.retrained, record.birth, origin)
     seeds = 1 if record.accuracy else None
     return LayerRow(
         record.birth, record.formula, _one_seed(record.accuracy), record.advantage, None, seeds, 0, False, origin

@@ -1,31 +1,55 @@
 """Tables of layers: candidates and known layers with their accuracies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from evonas.cli.tables import Column, TextTable, accuracy_text, one_line
 
 if TYPE_CHECKING:
     from evonas.views import LayerRow
+    from evonas.workers.outcome import Measurement
 
 
-def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable:
-    """One layer a line: birth, accuracy on each proxy, difference to BN-ReLU in points, seeds, parent, formula."""
+def layer_table(
+    rows: "Sequence[LayerRow]", proxies: Sequence[str], more: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> TextTable:
+    """One layer a line: birth and parent where some row is a candidate, accuracy on each proxy, difference to BN-ReLU
+    in points, seeds, and columns of one's own (title -> a cell a row)."""
     from evonas.config import BASELINE
 
+    candidates = any(row.birth is not None for row in rows) or not rows
     table = TextTable(
-        Column("birth", is_number=True, is_key=True),
+        *([Column("birth", is_number=True, is_key=True)] if candidates else []),
         *(Column(proxy, is_number=True) for proxy in proxies),
         Column(f"to {BASELINE}", is_number=True),
         Column("seeds", is_number=True),
-        Column("parent", is_number=True),
+        *(Column(title, is_number=True) for title in more),
+        *([Column("parent", is_number=True)] if candidates else []),
         Column("formula", folds=True),
     )
-    for row in rows:
-        accuracies = [accuracy_text(row.accuracy.get(proxy)) for proxy in proxies]
+    for number, row in enumerate(rows):
+        cells = [accuracy_text(row.accuracy.get(proxy)) for proxy in proxies]
         seeds = "" if row.seeds is None else f"{row.seeds} fresh" if row.is_fresh else str(row.seeds)
-        cells = (str(row.birth or ""), *accuracies, points(row), seeds, row.origin, one_line(row.what))
-        table.add(*cells, style="dim" if row.birth is None else "")
+        cells += [points(row), seeds, *(column[number] for column in more.values())]
+        if candidates:
+            cells = [str(row.birth or ""), *cells, row.origin]
+        table.add(*cells, one_line(row.what), style="dim" if candidates and row.birth is None else "")
+    return table
+
+
+def gate_table(measurements: "Sequence[Measurement]") -> TextTable:
+    """What gates measured of a layer, one answer a line."""
+    numbers = ("measured", "threshold", "step")
+    table = TextTable(
+        *(Column(title, is_key=True) for title in ("gate", "proxy")),
+        *(Column(title, is_number=True) for title in numbers),
+        Column("passed"),
+        Column("seconds", is_number=True),
+    )
+    for m in measurements:
+        values = (f"{m.value:.4g}", f"{m.threshold:.4g}", str(m.step))
+        table.add(m.gate, m.proxy or "-", *values, "yes" if m.passed else "no", f"{m.seconds:.3f}")
     return table
 
 

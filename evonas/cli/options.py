@@ -1,9 +1,28 @@
 """Arguments and options that several commands share."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from evonas.search_space.catalog.named import NamedGraph
+
+
+class LayerType(click.ParamType["NamedGraph"]):
+    """A layer that the proxies can train: a name of the catalog, a text, or RUN#BIRTH."""
+
+    name = "layer"
+
+    def convert(
+        self, value: "str | NamedGraph", param: click.Parameter | None, ctx: click.Context | None
+    ) -> "NamedGraph":
+        from evonas.layers.resolve import resolve
+
+        return resolve(value).of_one_input() if isinstance(value, str) else value
+
+
+LAYER = LayerType()
 RUN = click.argument("run")
 BIRTH = click.argument("birth", type=int)
 CONFIG = click.argument("config", type=click.Path(path_type=Path))

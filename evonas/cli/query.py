@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from evonas.cli.layers import layer_table, points
+from evonas.cli.layers import gate_table, layer_table, points
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
 from evonas.cli.tables import accuracy_text, duration, terminal
 from evonas.search_space.errors import InputError
@@ -169,14 +169,8 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     console.print("\ngenotype", style="bold")
     console.print(indent(record.graph), soft_wrap=True)
     if evaluation and evaluation.measurements:
-        table = Table(box=None, padding=(0, 1, 0, 1), show_edge=False)
-        for column in ("gate", "proxy", "measured", "threshold", "step", "passed", "seconds"):
-            table.add_column(column, justify="left" if column in ("gate", "proxy", "passed") else "right")
-        for m in evaluation.measurements:
-            values = (f"{m.value:.4g}", f"{m.threshold:.4g}", str(m.step))
-            table.add_row(m.gate, m.proxy or "-", *values, "yes" if m.passed else "no", f"{m.seconds:.3f}")
-        console.print("\ngates", style="bold")
-        console.print(table)
+        console.print()
+        console.print(gate_table(evaluation.measurements))
     if picture:
         console.print(f"\nWrote {picture}.", soft_wrap=True)
 
@@ -198,20 +192,21 @@ def dump(run: str, logical: bool) -> None:
 
 
 @click.command()
-@RUN
-@BIRTH
+@click.argument("layer")
+@click.argument("birth", type=int, required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The Python file to write.")
-def export(run: str, birth: int, output: Path) -> None:
-    """Write a layer as a Python file.
+def export(layer: str, birth: int | None, output: Path) -> None:
+    """Write LAYER as a Python file that imports torch alone and defines EvolvedLayer(num_features).
 
-    It imports torch alone and defines EvolvedLayer(num_features).
+    LAYER is a run with the BIRTH of a candidate, RUN#BIRTH, a name of evonas catalog, or a text.
 
     \b
     Example: evonas export results/quickstart-000 17 -o layer.py
+    Example: evonas export "x / rms_hw(x)" -o layer.py
     """
-    from evonas.run import open_run
+    from evonas.layers.export import export as write
 
-    open_run(run).export(birth, output)
+    write(layer if birth is None else f"{layer}#{birth}", output)
     print(f"Wrote {output}: class EvolvedLayer(num_features), torch alone.")
 
 

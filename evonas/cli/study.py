@@ -10,12 +10,14 @@ import click
 
 import evonas
 from evonas.cli.layers import layer_table
-from evonas.cli.options import CONFIG, JSON, RUN, SET
+from evonas.cli.options import CONFIG, JSON, LAYER, RUN, SET
 from evonas.cli.query import print_json
+from evonas.cli.status import trainings
 from evonas.cli.tables import Column, TextTable, duration, terminal
 from evonas.search_space.errors import InputError
 
 if TYPE_CHECKING:
+    from evonas.search_space.catalog.named import NamedGraph
     from evonas.studies.funnel import FunnelRow
 
 Command = Callable[..., None]
@@ -23,8 +25,8 @@ Command = Callable[..., None]
 
 def _layers(*default: str) -> Callable[[Command], Command]:
     return click.option(
-        "--layer", "layers", metavar="NAME", multiple=True, default=default, show_default=True,
-        help="A layer of evonas catalog; repeatable.",
+        "--layer", "layers", metavar="LAYER", type=LAYER, multiple=True, default=default, show_default=True,
+        help="A name of evonas catalog, a text such as 'x / rms_hw(x)', or RUN#BIRTH; repeatable.",
     )  # fmt: skip
 
 
@@ -112,15 +114,8 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
     from evonas.views import final_row
 
     console = terminal()
-    with console.status("starting the workers") as status:
-
-        def progress(done: int, total: int) -> None:
-            status.update(f"{done} of {total} trainings")
-
-        try:
-            rows = evonas.validate(run, births, seeds=seeds, on_progress=progress)
-        except (evonas.Stopped, KeyboardInterrupt):
-            raise click.Abort from None
+    with trainings() as progress:
+        rows = evonas.validate(run, births, seeds=seeds, on_progress=progress)
     if as_json:
         print_json([columns(row) for row in rows])
         return
@@ -147,7 +142,7 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
 @_layers()
 @SET
 @JSON
-def noise(config: Path, seeds: int, layers: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
+def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: tuple[str, ...], as_json: bool) -> None:
     """How far the accuracy of one layer spreads over seeds, on each proxy of CONFIG at its full budget.
 
     BN-ReLU, and each --layer, is trained with several seeds. Differences between layers are paired: the same seeds.
@@ -157,18 +152,12 @@ def noise(config: Path, seeds: int, layers: tuple[str, ...], settings: tuple[str
     """
     from evonas.cluster import open_pool
     from evonas.config import BASELINE
-    from evonas.session import Session
+    from evonas.session import Session, stop_signals
     from evonas.studies.noise import measure_noise
 
-    loaded = evonas.load_config(config, settings)
-    known = tuple(_known(name) for name in layers)
-    console = terminal()
-    with open_pool(loaded) as pool, console.status("starting the workers") as status:
-
-        def progress(done: int, total: int) -> None:
-            status.update(f"{done} of {total} trainings")
-
-        rows = measure_noise(loaded, Session(pool), known, seeds, progress)
+    loaded, console = evonas.load_config(config, settings), terminal()
+    with open_pool(loaded) as pool, stop_signals() as should_stop, trainings() as progress:
+        rows = measure_noise(loaded, Session(pool, should_stop=should_stop), layers, seeds, progress)
     if as_json:
         names = ("layer", "proxy", "accuracies", "failed", "mean", "spread", "interval", "difference_spread")
         print_json([{name: getattr(row, name) for name in names} for row in rows])
@@ -190,13 +179,6 @@ def noise(config: Path, seeds: int, layers: tuple[str, ...], settings: tuple[str
     )
 
 
-def _known(name: str) -> str:
-    row = evonas.catalog[name]
-    if row.kind != "graph" or row.inputs > 1:
-        raise InputError(f"--layer {name}: expected a layer of one input that is a graph")
-    return name
-
-
 @click.command()
 @CONFIG
 @click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Steps that are timed.")
@@ -206,7 +188,7 @@ def _known(name: str) -> str:
 @SET
 @JSON
 def bench(
-    config: Path, steps: int, layers: tuple[str, ...], compiled: bool, device: str, settings: tuple[str, ...],
+    config: Path, steps: int, layers: "tuple[NamedGraph, ...]", compiled: bool, device: str, settings: tuple[str, ...],
     as_json: bool,
 ) -> None:  # fmt: skip
     """Which way to run pays on this machine for CONFIG, and from how many steps on.
@@ -225,7 +207,9 @@ def bench(
     from evonas.workers.training import check_compiler
 
     loaded = evonas.load_config(config, settings)
-    known = tuple(_known(name) for name in layers)
+    timed = {each.name: each for each in layers if each.name != IDENTITY}
+    if not timed:
+        raise InputError("--layer: expected a layer beside the identity, which is timed in any case")
     torch.set_num_threads(loaded.workers.cpus)
     has_gpu = torch.cuda.is_available()
     device = device or loaded.workers.device
@@ -236,7 +220,7 @@ def bench(
         check_compiler(device)
     console, began, rows = terminal(), time.monotonic(), []
     with console.status("timing") as status:
-        for row in time_steps(loaded, known, steps, device, compiled):
+        for row in time_steps(loaded, list(timed.values()), steps, device, compiled):
             rows.append(row)
             status.update(f"{len(rows)} timings, {duration(time.monotonic() - began)}")
     execution, from_steps, totals = best_execution(rows, loaded.recipe.steps)
@@ -246,7 +230,7 @@ def bench(
         print_json({"timings": told, "best": best, "compiling_pays_from": from_steps, "seconds": totals})
         return
     titles = []
-    for layer in (IDENTITY, *known):
+    for layer in (IDENTITY, *timed):
         titles.append(f"{'identity' if layer == IDENTITY else layer}, ms a step")
         if compiled and layer != IDENTITY:
             titles += [f"{layer} compiled", f"{layer} to compile"]
@@ -259,7 +243,7 @@ def bench(
     by_key = {(row.proxy, row.dtype, row.channels_last, row.layer, row.compiled): row for row in rows}
     for proxy, dtype, last in keys:
         cells = []
-        for layer in (IDENTITY, *known):
+        for layer in (IDENTITY, *timed):
             cells.append(f"{1000 * by_key[proxy, dtype, last, layer, False].step_seconds:.1f}")
             if compiled and layer != IDENTITY:
                 row = by_key[proxy, dtype, last, layer, True]
@@ -270,7 +254,7 @@ def bench(
         f"\nOne evaluation at the full budget, {loaded.recipe.steps} steps on every proxy, mean over the layers:"
     )
     for name, total in sorted(totals.items(), key=lambda item: item[1]):
-        console.print(f"  {total / len(known):8.1f} s  {name}")
+        console.print(f"  {total / len(timed):8.1f} s  {name}")
     if compiled:
         pays = f"from {math.ceil(from_steps)} steps on" if math.isfinite(from_steps) else "at no number of steps"
         console.print(f"\nCompiling pays {pays}, in the best format.")

@@ -1,12 +1,12 @@
 """A layer leaves: as a module of this process, or as source that needs torch alone."""
 
-import re
 from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import Any
 
 from torch import nn
 
+from evonas.layers.resolve import resolve
 from evonas.search_space.catalog import LAYERS, GraphLayer, ModuleLayer
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
@@ -15,7 +15,7 @@ from evonas.search_space.lowering import NormAct
 
 
 def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **options: Any) -> Layer:
-    """The layer of a graph, a graph's text, or a name of the catalog, as an `nn.Module`.
+    """The layer of a graph, a graph's text, a name of the catalog, or RUN#BIRTH, as an `nn.Module`.
 
     `options`: `channel_dim` (1, or -1 for (N, ..., C)), `groups` of ghw (32, lowered until it divides `num_features`),
     `momentum` (0.1), `eps` (1e-5), `unbiased_running_var` (False), `synchronized` (False: batch statistics are those of
@@ -26,6 +26,7 @@ def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **op
     >>> layer("x * sigmoid(v1 * x) / std_ghw(x)", 64, groups=8)
     >>> layer("EvoNorm-B0", 64)
     >>> layer("BN-SiLU", 64, apply_act=False)  # BN
+    >>> layer("results/quickstart-000#17", 64)
     """
     if isinstance(layer, str) and layer in LAYERS:
         row = LAYERS[layer]
@@ -34,12 +35,10 @@ def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **op
             return row.module_class(num_features, **options)
         if isinstance(row, GraphLayer) and row.norm and not apply_act:
             layer, apply_act = Graph.parse(row.norm), True
-        else:
-            layer = row.graph
     if isinstance(layer, str):
-        layer = _parse(layer)
+        layer = resolve(layer).graph
     if not isinstance(layer, Graph):
-        raise InputError(f"expected a Graph, a graph's text or a name of the catalog, got {layer!r:.80}")
+        raise InputError(f"expected a Graph, a graph's text, a name of the catalog or RUN#BIRTH, got {layer!r:.80}")
     _expect_options(options, Layer)
     return NormAct(layer, num_features, apply_act=apply_act, **options)
 
@@ -72,13 +71,3 @@ def norm_layer(kind: Graph | str | type[nn.Module], **options: Any) -> Callable[
         return kind(num_features, **chosen) if isinstance(kind, type) else layer(kind, num_features, **chosen)
 
     return norm_act
-
-
-def _parse(text: str) -> Graph:
-    try:
-        return Graph.parse(text)
-    except InputError as error:
-        if re.fullmatch(r"[\w.+-]+", text):  # looks like a name
-            hint = did_you_mean(text, LAYERS)
-            raise InputError(f"'{text}' is neither a known layer nor a graph ({error}){hint}") from None
-        raise

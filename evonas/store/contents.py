@@ -1,7 +1,7 @@
 """The records of one run, row by row, in the order in which they were made."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from evonas.search_space.errors import InputError
 from evonas.store import loading, tables
 from evonas.store.address import Address
 from evonas.store.loading import Loader
+from evonas.store.ownership import driver
 from evonas.store.records import Candidate, Event, Purpose, Record, Recorded, Trained
 from evonas.store.stored import Door, StoredRun
 from evonas.workers.outcome import Evaluation, Outcome
@@ -47,6 +48,11 @@ class Contents:
         return self._stored.versions
 
     @property
+    def created(self) -> float:
+        """Unix seconds of the run's begin."""
+        return self._stored.created
+
+    @property
     def finished(self) -> bool:
         """Whether the run has ended; it is asked anew."""
         query = select(tables.run.c.finished).where(tables.run.c.id == self.run)
@@ -60,6 +66,18 @@ class Contents:
         with self.engine.connect() as connection:
             query = select(e.id).where(e.run == self.run, e.kind == Event.EVOLVED)
             return connection.execute(query).first() is not None
+
+    def last_event(self, kinds: Sequence[Event]) -> Event | None:
+        """The newest event of some kinds."""
+        e = tables.event.c
+        query = select(e.kind).where(e.run == self.run, e.kind.in_(kinds)).order_by(e.id.desc())
+        with self.engine.connect() as connection:
+            kind = connection.execute(query).scalars().first()
+        return Event(kind) if kind is not None else None
+
+    def driver(self) -> str | None:
+        """The host and process that own the run now; None where nobody does."""
+        return driver(self.address, self.engine, self.name)
 
     def candidate(self, birth: int) -> Record:
         """Raises InputError when there is no such birth."""

@@ -37,15 +37,51 @@ def own(address: Address, run: str, engine: Engine) -> Lock:
     return _FileLock(address, run) if address.is_file else _ServerLock(address, run, engine)
 
 
+def driver(address: Address, engine: Engine, run: str) -> str | None:
+    """The driver that owns a run now; None where nobody does. Its lock is not taken: a file's is shared for an
+    instant, a server's is looked up."""
+    if not address.is_file:
+        return _last_driver(engine, run) if _is_held(engine, run) else None
+    try:
+        with _lock_path(address, run).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another driver"
+    except OSError:  # nobody ever owned it from here
+        pass
+    return None
+
+
+def _lock_path(address: Address, run: str) -> Path:
+    database = address.path.resolve()  # a link to the database leads to the same lock
+    return database.parent / f".{database.name}.{run}.lock"
+
+
+def _key(run: str) -> int:
+    """The number of a run's advisory lock."""
+    return int.from_bytes(hashlib.sha256(f"evonas {run}".encode()).digest()[:8], signed=True)
+
+
+def _is_held(engine: Engine, run: str) -> bool:
+    key = _key(run) % 2**64  # PostgreSQL shows a lock's number as two halves
+    query = text(
+        "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND "
+        "classid::bigint = :high AND objid::bigint = :low AND "
+        "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with engine.connect() as connection:
+        return connection.execute(query, {"high": key >> 32, "low": key % 2**32}).first() is not None
+
+
 class _FileLock:
     """`flock` on a file beside the database."""
 
     def __init__(self, address: Address, run: str) -> None:
-        database = address.path.resolve()  # a link to the database leads to the same lock
-        path = database.parent / f".{database.name}.{run}.lock"
+        path = _lock_path(address, run)
         while True:
             try:
-                database.parent.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 self.file: IO[str] = path.open("a+")
             except OSError as error:
                 where, reason = address.where, f"{error.strerror}: {error.filename}"
@@ -79,7 +115,7 @@ class _ServerLock:
 
     def __init__(self, address: Address, run: str, engine: Engine) -> None:
         self._engine = engine
-        self._key = int.from_bytes(hashlib.sha256(f"evonas {run}".encode()).digest()[:8], signed=True)
+        self._key = _key(run)
         self._session: Connection | None = None
         try:
             held = self.renew()

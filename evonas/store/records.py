@@ -32,7 +32,8 @@ class State(StrEnum):
 class Operator(StrEnum):
     """The origin of a candidate."""
 
-    CATALOG = "catalog"  # warm start
+    CATALOG = "catalog"  # warm start, by a name
+    TEXT = "text"  # warm start, by a text
     RANDOM = "random"
     MUTATION = "mutation"
 
@@ -153,11 +154,11 @@ class Record(Candidate):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """One evaluation, of a candidate or of a layer of the catalog."""
+    """One evaluation, of a candidate or of another layer."""
 
     purpose: Purpose
     birth: int | None
-    name: str | None  # of a layer of the catalog
+    name: str | None  # of a layer that is no candidate: the catalog's, or its formula
     formula: str
     seed: int
     evaluation: Evaluation

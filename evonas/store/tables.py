@@ -45,7 +45,7 @@ candidate = Table(
     Column("fingerprint", String, nullable=False),
     Column("family", String, nullable=False),
     Column("parent", Integer),  # birth
-    Column("operator", String, nullable=False),  # catalog | random | mutation
+    Column("operator", String, nullable=False),  # catalog | text | random | mutation
     Column("equal_to", Integer),  # birth of the candidate whose outcome it inherits
     Column("seen", Integer, nullable=False),  # outcomes recorded when it was proposed
     Column("batch_dependent", Boolean, nullable=False),
@@ -90,8 +90,8 @@ evaluation = Table(
     Column("run", ForeignKey("run.id"), primary_key=True),
     Column("id", Integer, primary_key=True, autoincrement=False),  # counted by the run's driver; below zero: superseded
     Column("layer", Text, nullable=False),  # formula
-    Column("birth", Integer),  # NULL for a layer of the catalog
-    Column("name", String),  # of a layer of the catalog
+    Column("birth", Integer),  # NULL for a layer that is no candidate
+    Column("name", String),  # of a layer that is no candidate: the catalog's, or its formula
     Column("purpose", String, nullable=False),  # search | baseline | audit | rerank | validate | superseded
     Column("seed", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="1"),  # the row is that of the last one

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
@@ -11,7 +11,7 @@ from typing import get_args
 import torch
 
 from evonas.config import Config
-from evonas.search_space.catalog import LAYERS
+from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.graph import Graph
 from evonas.workers import data
 from evonas.workers.protocol import DType, Execution, Protocol, Recipe
@@ -19,7 +19,7 @@ from evonas.workers.training import Diverged, Training
 
 Way = tuple[bool, DType, bool]  # channels last, dtype, compiled
 DTYPES: tuple[DType, ...] = get_args(DType)
-IDENTITY = "x"  # a layer that is its affine alone: what the network costs without it
+IDENTITY = "x"  # the layer that is its affine alone: what the network costs without it
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class BenchRow:
 
 
 def bench(
-    config: Config, layers: tuple[str, ...], steps: int, device: str, compiled: bool = True
+    config: Config, layers: Sequence[NamedGraph], steps: int, device: str, compiled: bool = True
 ) -> Iterator[BenchRow]:
     """Times each layer, and the identity, on each proxy: every memory format and number format, eager and compiled.
     `steps` are timed after a first one. As in an evaluation, a layer is compiled from scratch for the first proxy, and
@@ -47,13 +47,13 @@ def bench(
     images = data.load(config.data, device)
     recipe = timed_recipe(config, steps)
     ways = product((False, True), DTYPES, (False, True) if compiled else (False,))
-    for (channels_last, dtype, compiles), layer in product(ways, (IDENTITY, *layers)):
+    timed = (NamedGraph(IDENTITY, Graph.parse(IDENTITY)), *layers)
+    for (channels_last, dtype, compiles), layer in product(ways, timed):
         execution = Execution(compile_from_steps=1 if compiles else "never", channels_last=channels_last, dtype=dtype)
         protocol = config.protocol.model_copy(update={"recipe": recipe, "execution": execution})
-        graph = LAYERS[layer].graph if layer in LAYERS else Graph.parse(layer)
         for proxy in config.proxies:
-            first, each = time_training(graph, protocol, proxy, images, config.seed)
-            yield BenchRow(layer, proxy, channels_last, dtype, compiles, each, max(0.0, first - each) * compiles)
+            first, each = time_training(layer.graph, protocol, proxy, images, config.seed)
+            yield BenchRow(layer.name, proxy, channels_last, dtype, compiles, each, max(0.0, first - each) * compiles)
         if compiles:
             torch.compiler.reset()
 

@@ -1,12 +1,13 @@
 """How far the accuracies of one layer spread over seeds: what a difference between two layers has to exceed."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
-from evonas.search_space.catalog import LAYERS
+from evonas.final import Progress, quiet, retraining
+from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.session import Session, Ticket
 from evonas.store.records import Purpose
 from evonas.workers.outcome import Fitness, Outcome
@@ -46,25 +47,24 @@ class NoiseRow:
 def measure_noise(
     config: Config,
     session: Session,
-    layers: tuple[str, ...],
+    layers: Sequence[NamedGraph],
     seeds: int,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Progress = quiet,
 ) -> list[NoiseRow]:
-    """Train known layers to the full budget with the config's seed and those after it; BN-ReLU too, asked or not."""
-    recipe = config.recipe.model_copy(update={"seeds": 1})
-    protocol = config.protocol.model_copy(update={"gates": (), "recipe": recipe})
-    names = tuple(dict.fromkeys((BASELINE, *layers)))
+    """Train layers to the full budget with the config's seed and those after it; BN-ReLU too, asked or not. Raises
+    Stopped when asked to stop."""
+    graphs = {each.name: each.graph for each in (named_graph(BASELINE), *layers)}
     tickets = [
-        Ticket(Purpose.NOISE, Job(graph=LAYERS[name].text, protocol=protocol, seed=config.seed + n), name=name)
+        Ticket(Purpose.NOISE, Job(graph=str(graph), protocol=retraining(config), seed=config.seed + n), name=name)
         for n in range(seeds)
-        for name in names
+        for name, graph in graphs.items()
     ]
     outcomes: dict[tuple[str, int], Outcome] = {}
     on_progress(0, len(tickets))
     for ticket, evaluation in session.train(tickets):
         outcomes[str(ticket.name), ticket.job.seed] = evaluation.outcome
         on_progress(len(outcomes), len(tickets))
-    return [row for name in names for row in _rows(config, name, outcomes)]
+    return [row for name in graphs for row in _rows(config, name, outcomes)]
 
 
 def _rows(config: Config, name: str, outcomes: dict[tuple[str, int], Outcome]) -> list[NoiseRow]:

@@ -1,0 +1,88 @@
+"""evonas evaluate: layers of one's own on the proxies of a config."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import evonas
+from evonas.cli.layers import gate_table, layer_table
+from evonas.cli.options import CONFIG, JSON, LAYER, SET
+from evonas.cli.query import outcome_text, print_json
+from evonas.cli.status import trainings
+from evonas.cli.tables import TextTable, one_line, terminal
+from evonas.search_space.errors import InputError
+from evonas.workers.outcome import Crash, Rejection
+
+if TYPE_CHECKING:
+    from evonas.search_space.catalog.named import NamedGraph
+    from evonas.studies.evaluate import Judgement
+
+
+@click.command()
+@click.argument("layers", metavar="LAYER...", type=LAYER, nargs=-1)
+@CONFIG
+@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Fresh seeds.")
+@SET
+@JSON
+def evaluate(
+    layers: "tuple[NamedGraph, ...]", config: Path, seeds: int, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """How good layers are on the proxies of CONFIG. No run is written.
+
+    LAYER is a text, a name of evonas catalog, or RUN#BIRTH. The gates of CONFIG say what they would stop; whatever they
+    say, each layer is trained to the full budget on every proxy with fresh seeds, beside BN-ReLU and the baselines of
+    CONFIG with the same seeds.
+
+    \b
+    Example: evonas evaluate "x / rms_hw(x)" quickstart.yaml
+    """
+    if not layers:
+        raise InputError(f"expected a layer and a config, got '{config}' alone")
+    loaded = evonas.load_config(config, settings)
+    with trainings() as progress:
+        judgements = evonas.evaluate([each.name for each in layers], loaded, seeds=seeds, on_progress=progress)
+    if as_json:
+        print_json([_as_json(each) for each in judgements])
+        return
+    console = terminal()
+    for each in judgements:
+        if each.outcome is not None:
+            console.print(f"{one_line(each.name)}: {outcome_text(each.outcome)}", soft_wrap=True, style="bold")
+            console.print(gate_table(each.measurements))
+            console.print()
+    plural = "s" * (seeds > 1)
+    console.print(
+        f"Trained without gates with {seeds} fresh seed{plural}: validation accuracy, mean ± standard deviation over "
+        f"seeds; difference in points of accuracy, mean over proxies\n",
+    )
+    console.print(_table(judgements, list(loaded.proxies)))
+
+
+def _table(judgements: "Sequence[Judgement]", proxies: Sequence[str]) -> TextTable:
+    from evonas.views import layer_row
+
+    more = {
+        "amplification at 1x1": [f"{each.amplification:.3g}" for each in judgements],
+        "batch dependent": ["yes" if each.batch_dependent else "no" for each in judgements],
+        "live nodes": [str(each.live_nodes) for each in judgements],
+    }
+    return layer_table([layer_row(each.name, each.figures) for each in judgements], proxies, more)
+
+
+def _as_json(judgement: "Judgement") -> dict[str, Any]:
+    from evonas.store.records import columns
+
+    outcome = judgement.outcome
+    return {
+        "layer": judgement.name,
+        "formula": judgement.graph.formula,
+        **columns(judgement.figures),
+        "amplification": judgement.amplification,
+        "batch_dependent": judgement.batch_dependent,
+        "live_nodes": judgement.live_nodes,
+        "verdict": None if outcome is None else type(outcome).__name__.lower(),
+        "stopped_by": columns(outcome) if isinstance(outcome, Rejection | Crash) else None,
+        "measurements": [columns(each) for each in judgement.measurements],
+    }

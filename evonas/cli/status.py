@@ -1,0 +1,31 @@
+"""How far a study's trainings are, on the error output: what is piped stays clean."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+
+from evonas.cli.tables import duration
+
+
+@contextmanager
+def trainings() -> Iterator[Callable[[int, int], None]]:
+    """Shows how many trainings are done and the time left, where a terminal is. Ctrl-C is a quiet end."""
+    from evonas.session import Stopped
+
+    began = 0.0
+    with Console(stderr=True, highlight=False).status("starting the workers") as status:
+
+        def progress(done: int, total: int) -> None:
+            nonlocal began
+            now = time.monotonic()
+            began = began or now
+            left = f", about {duration((now - began) / done * (total - done))} left" if done else ""
+            status.update(f"{done} of {total} trainings{left}")
+
+        try:
+            yield progress
+        except (Stopped, KeyboardInterrupt):
+            raise click.Abort from None

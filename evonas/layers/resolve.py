@@ -1,0 +1,42 @@
+"""Every way to write a layer: a name of the catalog, a text, or RUN#BIRTH."""
+
+import os
+import re
+
+from evonas.search_space.catalog.named import NamedGraph, named_graph
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+
+_CANDIDATE = re.compile(r"(.*\S)#([0-9]{1,99})")  # `x  # 1` is a text with a comment
+
+
+def resolve(text: str) -> NamedGraph:
+    """The layer that a person names. Raises InputError with the nearest name, the column of the text, or what is wrong
+    with the run.
+
+    >>> resolve("EvoNorm-B0")
+    >>> resolve("x / std_hw(x)")
+    >>> resolve("results/quickstart-000#17")  # or URL#run#17
+    """
+    reference = candidate_reference(text)
+    if reference is None:
+        return _named(text)
+    from evonas.run import open_run  # the database's libraries take a second, which names and texts save
+
+    run, birth = reference
+    return NamedGraph.of_text(Graph.parse(open_run(run).candidate(birth).graph))
+
+
+def _named(text: str) -> NamedGraph:
+    try:
+        return named_graph(text)
+    except InputError:
+        if "://" in text or os.path.exists(text):  # noqa: PTH110 (unlike Path.exists it takes any text)
+            raise InputError(f"{text[:200]}: expected one of its candidates, as {text[:200]}#BIRTH") from None
+        raise
+
+
+def candidate_reference(text: str) -> tuple[str, int] | None:
+    """The run and the birth of RUN#BIRTH; None for a name or a text."""
+    match = _CANDIDATE.fullmatch(text)
+    return (match[1], int(match[2])) if match else None

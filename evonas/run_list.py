@@ -1,0 +1,136 @@
+"""The runs of a folder or a database, a line each."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from evonas.config_file import load_config
+from evonas.final import final_table
+from evonas.search_space.errors import InputError
+from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address
+from evonas.store.database import Database
+from evonas.store.reader import Reader
+from evonas.store.records import OPENING, Event, State
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    FINISHED = "finished"
+    RUNNING = "running"  # a driver owns it
+    STOPPED = "stopped"  # by Ctrl-C or SIGTERM
+    DEAD = "dead"  # its driver ended without a word: killed, or an error
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """What a list says of a run. The figures are those of the database when the list was made."""
+
+    run: str  # as commands take it
+    name: str
+    state: RunState
+    births: int = 0
+    trained: int = 0  # candidates with a fitness
+    best: float | None = None  # difference to BN-ReLU with fresh seeds, of the best candidate of the final table
+    best_birth: int | None = None
+    started: float | None = None  # Unix seconds
+    error: str = ""  # of an unreadable one
+
+
+def runs(place: str | Path = "results") -> list[RunLine]:
+    """The runs of a folder, a .db file or a database's URL, in the order in which they began.
+
+    A folder is looked through one level deep, for run folders and .db files. A run that cannot be read is a line, too.
+    Raises InputError for a place that is not there.
+    """
+    text, path = str(place), Path(place)
+    if "://" in text:
+        url = text.partition("#")[0]
+        lines = _of_database(Address.of_url(url, None), url)
+    elif path.is_file():
+        lines = _of_file(path)
+    elif not path.is_dir():
+        raise InputError(f"{path}: no such folder, .db file or URL of a database")
+    elif _is_run(path):
+        lines = _of_folder(path)
+    else:
+        lines = {}
+        for each in path.glob("*.db"):
+            lines |= _of_file(each)
+        for each in path.iterdir():
+            if _is_run(each):  # by its folder rather than by the database that it shares
+                lines |= _of_folder(each)
+    return sorted(lines.values(), key=lambda line: (line.started or math.inf, line.run))
+
+
+Lines = dict[tuple[str, str], RunLine]  # by database and name: each run once
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, with a database of its own or a shared one."""
+    if (folder / DATABASE_FILE).is_file():
+        return True
+    try:
+        return (folder / CONFIG_FILE).is_file() and load_config(folder / CONFIG_FILE).store.url is not None
+    except InputError:
+        return False
+
+
+def _of_folder(folder: Path) -> Lines:
+    try:
+        reader = Database.open(folder).reader()
+    except InputError as error:
+        return _unreadable(str(folder), folder.name, error)
+    return {_key(reader): _line(reader, str(folder))}
+
+
+def _of_file(file: Path) -> Lines:
+    return _of_database(Address.of_file(file, None, file.parent), f"sqlite:///{file}")
+
+
+def _of_database(address: Address, url: str) -> Lines:
+    try:
+        database = Database.open(address)
+        readers = [database.reader(run.name) for run in database.runs()]
+    except InputError as error:
+        return _unreadable(url, "", error)
+    return {_key(reader): _line(reader, f"{url}#{reader.name}") for reader in readers}
+
+
+def _key(reader: Reader) -> tuple[str, str]:
+    address = reader.address
+    return str(address.path.resolve()) if address.is_file else address.where, reader.name
+
+
+def _unreadable(reference: str, name: str, error: InputError) -> Lines:
+    return {(reference, name): RunLine(reference, name, RunState.UNREADABLE, error=str(error))}
+
+
+def _line(reader: Reader, reference: str) -> RunLine:
+    try:
+        states, _ = reader.counts()
+        finished = reader.finished
+        rows = final_table(reader) if finished else []
+        best = next((row for row in rows if row.birth and row.difference is not None), None)
+        return RunLine(
+            reference,
+            reader.name,
+            _state(reader, finished),
+            births=sum(states.values()),
+            trained=states.get(State.EVALUATED, 0),
+            best=best.difference if best else None,
+            best_birth=best.birth if best else None,
+            started=reader.created,
+        )
+    except InputError as error:
+        return RunLine(reference, reader.name, RunState.UNREADABLE, started=reader.created, error=str(error))
+
+
+def _state(reader: Reader, finished: bool) -> RunState:
+    if reader.driver() is not None:
+        return RunState.RUNNING
+    if finished:
+        return RunState.FINISHED
+    return RunState.STOPPED if reader.last_event((*OPENING, Event.STOPPED)) == Event.STOPPED else RunState.DEAD

@@ -1,0 +1,151 @@
+"""How good layers of one's own are on the proxies of a config: what its gates say, and trainings with fresh seeds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evonas.cluster import open_pool
+from evonas.config import BASELINE, Config
+from evonas.config_input import load_config
+from evonas.evolution import evaluate_baseline
+from evonas.final import Progress, accuracy_of, baselines, figures, fresh_seeds, quiet, retraining
+from evonas.history import History
+from evonas.layers.resolve import resolve
+from evonas.search_space.analysis import batch_dependent
+from evonas.search_space.catalog.named import NamedGraph
+from evonas.search_space.fingerprint import probe
+from evonas.search_space.graph import Graph
+from evonas.search_space.screening import amplification
+from evonas.session import Session, Ticket, stop_signals
+from evonas.store.records import Figures, Purpose
+from evonas.workers.gates import screen
+from evonas.workers.outcome import Evaluation, Measurement, Outcome, Rejection
+from evonas.workers.protocol import Job
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Judgement:
+    """One layer on the proxies of a config."""
+
+    name: str  # of the catalog, or the formula
+    graph: Graph
+    figures: Figures
+    amplification: float  # over input of one position
+    measurements: tuple[Measurement, ...] = ()  # of the gates that were asked
+    outcome: Outcome | None = None  # in a search, with the config's seed; None for the baselines, which are not judged
+
+    @property
+    def batch_dependent(self) -> bool:
+        return batch_dependent(self.graph)
+
+    @property
+    def live_nodes(self) -> int:
+        return self.graph.live_nodes
+
+    def __repr__(self) -> str:
+        difference, spread = self.figures.difference, self.figures.difference_spread
+        points = "failed" if difference is None else f"{difference * 100:+.1f}"
+        points += "" if spread is None else f" ±{spread * 100:.1f}"
+        seeds = f"{self.figures.seeds} fresh seed{'s' * (self.figures.seeds > 1)}"
+        stopped = f", stopped by {self.outcome.gate}" if isinstance(self.outcome, Rejection) else ""
+        return f"<{'; '.join(self.name.splitlines())}: {points} points with {seeds}{stopped}>"
+
+
+def evaluate(
+    layers: Graph | str | Sequence[Graph | str],
+    config: Config | Mapping[str, Any] | str | Path,
+    *,
+    seeds: int = 3,
+    settings: Sequence[str] = (),
+    on_progress: Progress = quiet,
+) -> list[Judgement]:
+    """Take layers through the gates of a config and, whatever these say, train them to the full budget on every proxy
+    with fresh seeds, beside BN-ReLU and the baselines that the config names. No run is written.
+
+    Args:
+        layers: one or several: graphs, texts, names of the catalog, or RUN#BIRTH.
+        config: a YAML file, a mapping or a Config.
+        seeds: how many fresh seeds; differences to BN-ReLU are paired.
+        settings: laid over the config, such as "recipe.steps=100".
+        on_progress: told how many trainings are done, of how many.
+
+    Returns the layers and baselines, the best first. Raises InputError for bad input, and Stopped on Ctrl-C or SIGTERM.
+
+    >>> evonas.evaluate("x / rms_hw(x)", "quickstart.yaml")
+    """
+    loaded = load_config(config, settings)
+    several = [layers] if isinstance(layers, Graph | str) else layers
+    asked = [resolve(each) if isinstance(each, str) else NamedGraph.of_text(each) for each in several]
+    with open_pool(loaded) as pool, stop_signals() as should_stop:
+        return judge(loaded, Session(pool, should_stop=should_stop), asked, seeds, on_progress)
+
+
+def judge(
+    config: Config, session: Session, asked: Sequence[NamedGraph], seeds: int, on_progress: Progress = quiet
+) -> list[Judgement]:
+    """`evaluate`, on the workers of a session."""
+    mine = {each.name: each.of_one_input().graph for each in asked}
+    graphs = {str(each.name): each.graph for each in baselines(config)} | mine
+    fresh = [
+        Ticket(Purpose.RERANK, Job(graph=str(graph), protocol=retraining(config), seed=seed), name=name)
+        for seed in fresh_seeds(config, seeds)
+        for name, graph in graphs.items()
+    ]
+    screened = {name: screen(config.gates, graph, probe(graph)) for name, graph in mine.items()}
+    passing = [name for name, measured in screened.items() if all(each.passed for each in measured)]
+    total = 1 + len(passing) + len(fresh)
+    on_progress(0, total)
+    history = History(config)
+    evaluate_baseline(config, session, history)
+    on_progress(1, total)
+    gated = [
+        Ticket(
+            Purpose.SEARCH,
+            Job(
+                graph=str(mine[name]),
+                protocol=config.protocol,
+                seed=config.seed,
+                baseline=history.baseline_points,
+            ),
+            name=name,
+        )
+        for name in passing
+    ]
+    evaluations: dict[Ticket, Evaluation] = {}
+    for ticket, evaluation in session.train([*gated, *fresh]):
+        evaluations[ticket] = evaluation
+        on_progress(1 + len(evaluations), total)
+    judged = {str(ticket.name): evaluations[ticket] for ticket in gated}
+    by_seed: dict[str, dict[int, dict[str, float] | None]] = {name: {} for name in graphs}
+    for ticket in fresh:
+        by_seed[str(ticket.name)][ticket.job.seed] = accuracy_of(evaluations[ticket].outcome)
+    judgements = [
+        Judgement(
+            name,
+            graph,
+            figures(by_seed[name], by_seed[BASELINE], config.proxies),
+            amplification(graph),
+            *_gates(screened.get(name, ()), judged.get(name)),
+        )
+        for name, graph in graphs.items()
+    ]
+    return sorted(judgements, key=lambda each: -_difference(each))
+
+
+def _gates(
+    screened: tuple[Measurement, ...], evaluation: Evaluation | None
+) -> tuple[tuple[Measurement, ...], Outcome | None]:
+    """All that the gates measured, and the outcome of the evaluation in a search."""
+    if evaluation is not None:
+        return (*screened, *evaluation.measurements), evaluation.outcome
+    if not screened:
+        return (), None
+    last = screened[-1]
+    return screened, Rejection(last.gate, last.proxy, last.value, last.threshold, last.step)
+
+
+def _difference(judgement: Judgement) -> float:
+    difference = judgement.figures.difference
+    return -math.inf if difference is None else difference

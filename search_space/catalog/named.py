@@ -1,0 +1,46 @@
+"""A layer by its name in the catalog, or by its text: what configs and commands take."""
+
+import re
+from dataclasses import dataclass
+
+from evonas.search_space.catalog import LAYERS
+from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class NamedGraph:
+    """A graph under the name that tables and the store give it: the catalog's, or its formula. `named_graph(name)` is
+    the same graph again."""
+
+    name: str
+    graph: Graph
+
+    @classmethod
+    def of_text(cls, graph: Graph) -> "NamedGraph":
+        return cls(graph.formula, graph)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the name is one of the catalog."""
+        return self.name in LAYERS
+
+    def of_one_input(self) -> "NamedGraph":
+        """Itself. Raises InputError for a graph of x and y, which no proxy can train."""
+        if any(leaf.name == "y" and i in self.graph.live for i, leaf in enumerate(self.graph.leaves)):
+            raise InputError(f"{self.name} takes two inputs, x and y; the proxies give a layer one")
+        return self
+
+
+def named_graph(text: str) -> NamedGraph:
+    """The graph that a name of the catalog or a text stands for. Raises InputError with the nearest name, or with the
+    column of the text."""
+    if text in LAYERS:
+        return NamedGraph(text, LAYERS[text].graph)
+    try:
+        return NamedGraph.of_text(Graph.parse(text))
+    except InputError as error:
+        if re.fullmatch(r"[\w.+-]+", text):  # looks like a name
+            hint = did_you_mean(text, LAYERS)
+            raise InputError(f"'{text[:100]}' is neither a known layer nor a graph ({error}){hint}") from None
+        raise
