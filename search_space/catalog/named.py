@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from evonas.search_space.catalog import LAYERS
+from evonas.search_space.catalog import LAYERS, UnknownLayer
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
 
@@ -40,7 +40,9 @@ def named_graph(text: str) -> NamedGraph:
     try:
         return NamedGraph.of_text(Graph.parse(text))
     except InputError as error:
-        if re.fullmatch(r"[\w.+-]+", text):  # looks like a name
-            hint = did_you_mean(text, LAYERS)
-            raise InputError(f"'{text[:100]}' is neither a known layer nor a graph ({error}){hint}") from None
-        raise
+        if not re.fullmatch(r"[\w.+-]{1,100}", text):
+            raise
+        hint = did_you_mean(text, LAYERS)
+        if hint.startswith("; did you mean"):
+            raise UnknownLayer(f"unknown layer '{text}'{hint}") from None
+        raise UnknownLayer(f"'{text}' is neither a known layer nor a graph ({error})") from None

@@ -26,6 +26,7 @@ from tests.evonas.store_cases import FIT, REJECTED, propose_and_record
 PRINTS = {
     "init": ["-o", "{folder}/new.yaml"],
     "search": ["{folder}/tiny.yaml", "--set", "evolution={births: 1, rerank: {top: 0}}", "--run", "{folder}/searched"],
+    "runs": ["{run}"],
     "status": ["{run}"],
     "top": ["{run}"],
     "show": ["{run}", "1"],
@@ -37,7 +38,15 @@ PRINTS = {
     "funnel": ["{run}"],
     "catalog": [],
 }
-HELP_ALONE = {"resume", "validate", "noise", "bench", "doctor", "submit"}  # what they print costs trainings or clusters
+HELP_ALONE = {
+    "resume",
+    "validate",
+    "evaluate",
+    "noise",
+    "bench",
+    "doctor",
+    "submit",
+}  # what they print costs trainings or clusters
 PRINTING = [
     *([name, *words] for name, words in PRINTS.items()),
     *([name, "--help"] for name in COMMANDS),

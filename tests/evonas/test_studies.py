@@ -11,6 +11,7 @@ from scipy.stats import beta
 from evonas.config import Config
 from evonas.config_file import parse_config
 from evonas.search_space.catalog import LAYERS
+from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.session import Session
@@ -115,7 +116,7 @@ class TablePool(InProcessPool):
         key, job = self._waiting.popleft()
         base = 0.5 + job.seed / 10
         outcome: Outcome = Fitness({"resnet": base, "mobilenet": 0.5})
-        if job.graph != LAYERS["BN-ReLU"].text:
+        if Graph.parse(job.graph).digest != LAYERS["BN-ReLU"].graph.digest:
             outcome = Fitness({"resnet": base + 0.1, "mobilenet": 0.5 + base / 10})
             outcome = Crash("error", "no") if job.seed == 2 else outcome
         assert (job.protocol.gates, job.protocol.recipe.seeds) == ((), 1)
@@ -125,7 +126,7 @@ class TablePool(InProcessPool):
 def test_noise_is_the_spread_over_seeds_and_of_paired_differences(config: Config) -> None:
     rows = {
         (row.layer, row.proxy): row
-        for row in measure_noise(config, Session(TablePool(config.protocol)), ("GN-ReLU",), 3)
+        for row in measure_noise(config, Session(TablePool(config.protocol)), [named_graph("GN-ReLU")], 3)
     }
     assert list(rows) == [(n, p) for n in ("BN-ReLU", "GN-ReLU") for p in ("resnet", "mobilenet", "mean")]
     bn, gn = rows["BN-ReLU", "resnet"], rows["GN-ReLU", "resnet"]
@@ -153,7 +154,7 @@ def test_noise_trains_as_a_search_does(config: Config) -> None:
 
 
 def test_bench_times_every_way_to_run(config: Config) -> None:
-    rows = list(bench(config, ("BN-ReLU",), 2, "cpu", compiled=False))
+    rows = list(bench(config, [named_graph("BN-ReLU")], 2, "cpu", compiled=False))
     ways = {(r.proxy, r.layer, r.channels_last, r.dtype, r.compiled) for r in rows}
     assert len(ways) == len(rows) == 2 * 2 * 2 * 2
     assert {r.layer for r in rows} == {IDENTITY, "BN-ReLU"}
