@@ -18,8 +18,13 @@ class LayerType(click.ParamType["NamedGraph"]):
         self, value: "str | NamedGraph", param: click.Parameter | None, ctx: click.Context | None
     ) -> "NamedGraph":
         from evonas.layers.resolve import resolve
+        from evonas.search_space.errors import InputError
 
-        return resolve(value).of_one_input() if isinstance(value, str) else value
+        try:
+            return resolve(value).of_one_input() if isinstance(value, str) else value
+        except InputError as error:
+            place = f"{param.opts[0]} " if isinstance(param, click.Option) else ""
+            raise InputError(f"{place}{error}") from None
 
 
 LAYER = LayerType()
