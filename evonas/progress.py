@@ -1,33 +1,68 @@
 """What a search tells while it runs, and the bar that `evonas.search` shows to a person in Python."""
 
 import sys
-from dataclasses import dataclass
+import time
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from evonas.config import Config
 from evonas.history import History
+from evonas.store.records import Pace
+from evonas.views import seconds_left
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 
-@dataclass
 class Watcher:
     """Told of a search while it runs; the command line's display is one."""
 
-    history: History | None = None
+    def __init__(self) -> None:
+        self.history: History | None = None
+        self.began = time.monotonic()
+        self.retrained = (0, 0)  # trainings of the final table, done and of how many
+        self._workers = 1
+        self._had_outcomes, self._had_spent = 0, 0.0  # of a resumed run: its outcomes and their seconds
 
     def started(self, config: Config, reference: str, history: History, workers: int) -> None:
-        self.history = history
+        self.history, self._workers = history, workers
+        self.began, self._had_outcomes, self._had_spent = time.monotonic(), history.outcomes, history.spent
 
     def progress(self, history: History) -> None:
         pass
 
     def reranked(self, done: int, total: int) -> None:
-        pass
+        self.retrained = (done, total)
 
     def ended(self) -> None:
         pass
+
+    def seconds_left(self) -> float | None:
+        """The estimate of the time until the search ends; None until BN-ReLU is trained."""
+        history, (done, total) = self.history, self.retrained
+        if history is None or not history.full_seconds:
+            return None
+        evolution, passed = history.config.evolution, time.monotonic() - self.began
+        rerank = evolution.rerank
+        pace = Pace(
+            seconds=passed,
+            outcomes=history.outcomes - self._had_outcomes,
+            spent=history.spent - self._had_spent,
+            full_seconds=fmean(history.full_seconds),
+            since_start=passed,
+        )
+        return seconds_left(
+            history.config,
+            history.costs(),
+            pace,
+            births=0 if total else evolution.births - history.outcomes,
+            retrainings=(total or (rerank.top + len(rerank.baselines)) * rerank.seeds) - done,
+            workers=self._workers,
+        )
+
+
+# Without tqdm's own estimate: late births cost more than early ones.
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
 
 class ProgressBar(Watcher):
@@ -46,15 +81,22 @@ class ProgressBar(Watcher):
     def progress(self, history: History) -> None:
         if self._bar is not None and not self._retrains:
             best = "" if history.best is None else f", best {history.best.advantage * 100:+.1f} points"
-            self._bar.set_postfix_str(f"{history.survivors - history.inherited} trained{best}", refresh=False)
-            self._bar.update(history.outcomes - self._bar.n)
+            self._show(f"{history.survivors - history.inherited} trained{best}", history.outcomes)
 
     def reranked(self, done: int, total: int) -> None:
+        super().reranked(done, total)
         if not self._retrains:
             self._retrains = True
             self._open("final table", total, "training")
-        if self._bar is not None:
-            self._bar.update(done - self._bar.n)
+        self._show("", done)
+
+    def _show(self, text: str, done: int) -> None:
+        if self._bar is None:
+            return
+        left = self.seconds_left()
+        known = "" if left is None else f"about {self._bar.format_interval(left)} left"
+        self._bar.set_postfix_str(", ".join(filter(None, (known, text))), refresh=False)
+        self._bar.update(done - self._bar.n)
 
     def ended(self) -> None:
         if self._bar is not None:
@@ -65,4 +107,4 @@ class ProgressBar(Watcher):
         if sys.stderr.isatty() or "ipykernel" in sys.modules:
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(desc=name, total=total, unit=unit)
+            self._bar = tqdm(desc=name, total=total, unit=unit, bar_format=BAR)

@@ -14,7 +14,7 @@ from evonas.search_space.graph import Graph
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.reader import Reader
-from evonas.store.records import Purpose, Record
+from evonas.store.records import Purpose, Record, State
 from evonas.views import LayerRow, Status, baseline_accuracy, layer_rows, status
 from evonas.workers.outcome import Evaluation
 
@@ -153,13 +153,13 @@ class Run:
     def __repr__(self) -> str:
         told = self.status()
         ended = "finished" if told.finished else f"{told.births} of {told.births_wanted} births"
-        best = self.top(1) if told.by_state.get("evaluated") else []
+        best = self.top(1) if told.by_state.get(State.EVALUATED) else []
         return f"<Run {self.reference!r}: {ended}{f', best {best[0]!r}' if best else ''}>"
 
     def _repr_html_(self) -> str:
-        records = self.top(5) if self.status().by_state.get("evaluated") else []
-        items = "".join(f"<li>{escape(repr(each))}</li>" for each in records)
-        return f"<p>{escape(repr(self))}</p><ol>{items}</ol>"
+        """Its best few with their pictures."""
+        records = self.top(3) if self.status().by_state.get(State.EVALUATED) else []
+        return f"<p>{escape(repr(self)[1:-1])}</p>{''.join(each._repr_html_() for each in records)}"
 
 
 def open_run(run: str | Path) -> Run:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from evonas.search_space import canonical, language, printing
+from evonas.search_space import canonical, language, latex, printing
 from evonas.search_space.structure import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Leaf, Node, Structure
 
 __all__ = ["BASE_LEAVES", "LANGUAGE_VERSION", "NODES_MAX", "NUMBER_MAX", "Graph", "Leaf", "Node"]
@@ -25,6 +25,15 @@ class Graph(Structure):
     def __str__(self) -> str:
         """The whole genotype, dead nodes included, one node a line: `Graph.parse(str(g)) == g`."""
         return printing.print_genotype(self)
+
+    def __repr__(self) -> str:
+        """The formula in one line, and how many nodes are dead."""
+        dead = len(self.nodes) - self.live_nodes
+        return f"<Graph {'; '.join(self.formula.splitlines())}{f' ({dead} dead nodes)' if dead else ''}>"
+
+    def _repr_latex_(self) -> str:
+        """What a notebook shows."""
+        return rf"$\displaystyle {latex.latex(self)}$"
 
     @cached_property
     def formula(self) -> str:

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
-from evonas.search_space.canonical import named_values
-from evonas.search_space.graph import Graph, Leaf, Node
+from evonas.search_space.canonical import canonical, named_values
 from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.structure import Leaf, Node, Structure
 
 _SUM, _SIGNED, _PRODUCT, _TERM, _SYMBOL, _BRACKETS = range(6)  # how tightly an expression holds together
 _LEVELS = {"add": _SUM, "neg": _SIGNED, "mul": _PRODUCT}  # of an expression; every other one is a term
@@ -14,7 +14,7 @@ _WANTED = {"add": (_SUM, _PRODUCT), "neg": (_PRODUCT,), "mul": (_PRODUCT, _TERM)
 Expression = tuple[str, int]  # LaTeX, and how tightly it holds together
 
 
-def latex(graph: Graph) -> str:
+def latex(graph: Structure) -> str:
     r"""The live canonical formula as the body of a formula, without dollars.
 
         x * sigmoid(v1 * x) / std_ghw(x)  ->  \frac{x \cdot \sigma\left(v_1 \cdot x\right)}{s_{ghw}\left(x\right)}
@@ -23,10 +23,10 @@ def latex(graph: Graph) -> str:
     as k_0 = ..., those that only LaTeX writes twice: sqrt(a) is sgn(a) sqrt(|a| + eps). The minus is that of textbooks:
     -a b is -(a b). Initial values of learned parameters are not shown.
     """
-    return latex_as_it_stands(graph.canonical())
+    return latex_as_it_stands(canonical(graph))
 
 
-def latex_as_it_stands(graph: Graph) -> str:
+def latex_as_it_stands(graph: Structure) -> str:
     """The LaTeX of a graph without dead nodes, not brought into canonical form."""
     first = len(graph.leaves)
     named = named_values({first + i: node.inputs for i, node in enumerate(graph.nodes)})
@@ -47,7 +47,7 @@ def latex_as_it_stands(graph: Graph) -> str:
     return "\n".join([r"\begin{aligned}", *lines, f"& {last}", r"\end{aligned}"]) if lines else last
 
 
-def _write(graph: Graph, node: Node, written: Sequence[Expression], named: set[int]) -> Expression:
+def _write(graph: Structure, node: Node, written: Sequence[Expression], named: set[int]) -> Expression:
     row = PRIMITIVES[node.op]
     operands = [written[i] for i in node.inputs]
     wanted = _WANTED.get(node.op, (_SUM,) * row.arity)

@@ -4,7 +4,6 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -21,8 +20,7 @@ from evonas.history import History
 from evonas.progress import Watcher
 from evonas.run import Run
 from evonas.search_space.graph import Graph
-from evonas.store.records import Pace
-from evonas.views import final_row, seconds_left
+from evonas.views import final_row
 
 LINE_EVERY_SECONDS = 20.0  # where there is no terminal
 
@@ -35,10 +33,6 @@ class Display(Watcher):
         self.console = console or terminal()
         self.reference = ""
         self._config: Config | None = None
-        self._workers = 1
-        self._began = time.monotonic()
-        self._began_with, self._had_spent = 0, 0.0  # births of a resumed run, and the seconds of their evaluations
-        self._rerank = (0, 0)
         self._last_line = 0.0
         self._live = Live(self._panel(), console=self.console, refresh_per_second=4, get_renderable=self._panel)
 
@@ -54,9 +48,8 @@ class Display(Watcher):
         self._live.stop()
 
     def started(self, config: Config, reference: str, history: History, workers: int) -> None:
-        self._config, self.history, self._workers = config, history, workers
-        self.reference = reference
-        self._began, self._began_with, self._had_spent = time.monotonic(), history.outcomes, history.spent
+        super().started(config, reference, history, workers)
+        self._config, self.reference = config, reference
         self.console.print(
             f"{config.name}: {config.evolution.births} births on {len(config.proxies)} proxies, "
             f"{workers} worker{'s' * (workers > 1)}, in {self.reference}",
@@ -69,13 +62,13 @@ class Display(Watcher):
             print(self._line(), flush=True)
 
     def reranked(self, done: int, total: int) -> None:
-        self._rerank = (done, total)
+        super().reranked(done, total)
         if self.history:
             self.progress(self.history)
 
     def _line(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self._counts())
-        done, total = self._rerank
+        done, total = self.retrained
         after = f"; retraining the best {done}/{total}" if total else ""
         return f"{self._done()}/{self._births()} births, {counts}; {self._best_text()}{after}; {self._left_text()}"
 
@@ -99,28 +92,6 @@ class Display(Watcher):
         found += [("trained to the end", trained), ("inherited an outcome", history.inherited)]
         return [*found, ("in flight", len(history.pending))]
 
-    def seconds_left(self) -> float | None:
-        """None until BN-ReLU is trained."""
-        history, config, (done, total) = self.history, self._config, self._rerank
-        if config is None or history is None or not history.full_seconds:
-            return None
-        passed, rerank = time.monotonic() - self._began, config.evolution.rerank
-        pace = Pace(
-            seconds=passed,
-            outcomes=history.outcomes - self._began_with,
-            spent=history.spent - self._had_spent,
-            full_seconds=fmean(history.full_seconds),
-            since_start=passed,
-        )
-        return seconds_left(
-            config,
-            history.costs(),
-            pace,
-            births=0 if total else config.evolution.births - history.outcomes,
-            retrainings=(total or (rerank.top + len(rerank.baselines)) * rerank.seeds) - done,
-            workers=self._workers,
-        )
-
     def _left_text(self) -> str:
         left = self.seconds_left()
         return "time left: not known yet" if left is None else f"about {duration(left)} left"
@@ -140,10 +111,10 @@ class Display(Watcher):
     def _panel(self) -> Group:
         if self._config is None:
             return Group(Text("starting the workers ...", style="dim"))
-        done, total = (self._done(), self._births()) if not self._rerank[1] else self._rerank
-        name = "births" if not self._rerank[1] else "retraining the best"
+        done, total = (self._done(), self._births()) if not self.retrained[1] else self.retrained
+        name = "births" if not self.retrained[1] else "retraining the best"
         head = Table.grid(padding=(0, 1))
-        elapsed = duration(time.monotonic() - self._began)
+        elapsed = duration(time.monotonic() - self.began)
         bar = ProgressBar(total=max(total, 1), completed=done, width=30)
         head.add_row(name, bar, f"{done}/{total}", f"{elapsed} passed,", self._left_text())
         counts = Table.grid(padding=(0, 2))

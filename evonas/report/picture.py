@@ -1,5 +1,6 @@
 """A graph as a picture, SVG or PNG. The only file that imports matplotlib, and only when it draws."""
 
+import io
 import re
 import textwrap
 import warnings
@@ -61,25 +62,35 @@ def draw(graph: Graph, path: Path, *, whole: bool = False) -> None:
         raise InputError(f"{path}: expected a picture's name that ends in {' or '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: no such folder '{path.parent}'")
+    try:
+        path.write_bytes(_drawn(graph.formula, graph if whole else graph.canonical(), path.suffix.lower()[1:]))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def svg(graph: Graph) -> bytes:
+    """The picture that `draw` writes into an .svg file."""
+    return _drawn(graph.formula, graph.canonical(), "svg")
+
+
+def _drawn(formula: str, shown: Graph, file_format: str) -> bytes:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = graph if whole else graph.canonical()
+    written = io.BytesIO()
     with warnings.catch_warnings(), matplotlib.rc_context(FONTS):
         warnings.simplefilter("ignore")  # a parameter may be named in letters that the font lacks
-        picture = _Picture(shown, graph.formula)
+        picture = _Picture(shown, formula)
         figure = Figure(figsize=(picture.width / 72, picture.height / 72), facecolor="white")
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, picture.width), ylim=(picture.height, 0))
         axes.set_axis_off()
         picture.draw(axes)
-        metadata: dict[str, Any] = {"Date": None} if path.suffix.lower() == ".svg" else {"Software": None}
-        try:
-            figure.savefig(path, dpi=DOTS_PER_INCH, metadata=metadata)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        metadata: dict[str, Any] = {"Date": None} if file_format == "svg" else {"Software": None}
+        figure.savefig(written, format=file_format, dpi=DOTS_PER_INCH, metadata=metadata)
+    return written.getvalue()
 
 
 def shown_values(graph: Graph) -> set[int]:

@@ -151,6 +151,11 @@ class Record(Candidate):
             told = f", {self.state}"
         return f"<birth {self.birth}: {formula}{told}>"
 
+    def _repr_html_(self) -> str:
+        from evonas.report.notebook import layer_html  # only a notebook needs it
+
+        return layer_html(repr(self)[1:-1], self.graph)
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:

@@ -1,0 +1,82 @@
+"""What Python and a notebook show of a graph, a candidate and a run."""
+
+import re
+import sys
+from base64 import b64decode
+from html import unescape
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from evonas.progress import ProgressBar
+from evonas.report.picture import draw
+from evonas.run import Run, open_run
+from evonas.search_space.graph import Graph
+from evonas.search_space.latex import latex
+from tests.conftest import TINY
+from tests.evonas.search_cases import FakePool, configured, history_of, searched
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("notebook")
+    searched(folder, configured(TINY, births=30), FakePool(1))
+    return open_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("x / std_hw(x)", "<Graph x / std_hw(x)>"),
+        ("dead = exp(x)\na = scalar(0.5)\ntanh(a * x)", "<Graph a = scalar(0.5); tanh(a * x) (1 dead nodes)>"),
+    ],
+)
+def test_a_graph_is_shown_by_its_formula(text: str, shown: str) -> None:
+    graph = Graph.parse(text)
+    assert repr(graph) == shown
+    assert graph._repr_latex_() == rf"$\displaystyle {latex(graph)}$"
+
+
+def test_a_candidate_is_shown_with_its_formula_and_its_picture(run: Run, tmp_path: Path) -> None:
+    record = run.top(1)[0]
+    shown = record._repr_html_()
+    assert unescape(shown).count(repr(record)[1:-1]) == 1
+    assert f"${latex(Graph.parse(record.graph))}$" in unescape(shown)
+    (picture,) = re.findall(r"data:image/svg\+xml;base64,([^\"]*)", shown)
+    draw(Graph.parse(record.graph), tmp_path / "layer.svg")
+    assert b64decode(picture) == (tmp_path / "layer.svg").read_bytes()
+    assert ElementTree.fromstring(b64decode(picture)).tag.endswith("svg")
+
+
+def test_a_run_is_shown_with_its_best_few(run: Run) -> None:
+    shown = unescape(run._repr_html_())
+    assert repr(run)[1:-1] in shown
+    assert shown.count("<img ") == 3
+    assert all(repr(each)[1:-1] in shown for each in run.top(3))
+
+
+def test_a_bar_tells_the_time_left(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    config = configured(tiny, births=100)
+    history = history_of(config, (0.5, 0.5), (0.6, 0.6))
+    history.full_seconds.clear()
+    history.full_seconds.append(10.0)
+    bar = ProgressBar()
+    bar.started(config, "run", history, 2)
+    assert (bar.seconds_left() or 0.0) >= 20.0  # the final table alone: 2 layers with 2 seeds on 2 workers
+    bar.progress(history)
+    bar.reranked(5, 6)
+    assert bar.seconds_left() == pytest.approx(10.0 / 2)
+    bar.ended()
+    written = terminal.getvalue()
+    assert "tiny:" in written
+    assert "2 trained, best +50.0 points" in written
+    assert "about 00:05 left" in written
