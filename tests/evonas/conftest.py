@@ -7,12 +7,21 @@ from typing import Any
 
 import pytest
 
+import evonas
 from evonas.config import Config
 from evonas.config_file import parse_config
+from evonas.run import Run
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.writer import Writer
+from tests.conftest import TINY
 from tests.evonas import driver_process
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished search of the tiny config that nothing disturbed. Whoever changes it, changes a copy of its folder."""
+    return evonas.search(TINY, tmp_path_factory.mktemp("calm") / "run")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import evonas
 from evonas.cli.main import COMMANDS, main
 from evonas.config_file import parse_config
 from evonas.driver import BEST_LAYER
+from evonas.run import Run
 from evonas.search_space.catalog import ListedLayer
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
@@ -77,12 +78,10 @@ def config_file(folder: Path, **changes: Any) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def run(calm: Run) -> Path:
     """The folder of a finished run."""
-    folder = tmp_path_factory.mktemp("cli")
-    evonas.search(config_file(folder), folder / "run")
-    return folder / "run"
+    return Path(calm.folder)
 
 
 def strict(text: str) -> Any:
@@ -255,12 +254,12 @@ def test_search_into_an_existing_folder_writes_nothing(command: Command, tmp_pat
 
 
 def test_equal_seeds_give_equal_dumps_byte_for_byte(command: Command, tmp_path: Path) -> None:
-    config, dumps = config_file(tmp_path, evolution={"births": 20}), []
+    config, dumps = config_file(tmp_path, evolution={"births": 8, "rerank": {"top": 1, "seeds": 1}}), []
     for name in ("a", "b"):
         assert command("search", config, "--run", tmp_path / name).code == 0
         dumps.append(command("dump", tmp_path / name, "--logical").out)
     assert dumps[0] == dumps[1]
-    assert len(dumps[0].splitlines()) > 20
+    assert len(dumps[0].splitlines()) > 8
     other = command("search", config, "--set", "seed=1", "--run", tmp_path / "c")
     assert other.code == 0
     assert command("dump", tmp_path / "c", "--logical").out != dumps[0]
@@ -709,8 +708,7 @@ def test_a_reader_that_closes_the_pipe_early_ends_the_command_as_any_unix_tool(r
 
 
 def test_equal_seeds_give_equal_dumps_in_other_processes(run: Path, tmp_path: Path) -> None:
-    config: Sequence[str] = (str(run.parent / "tiny.yaml"), "--run", str(tmp_path / "run"))
-    answer = piped("search", *config)
+    answer = piped("search", str(config_file(tmp_path)), "--run", str(tmp_path / "run"))
     assert (answer.returncode, answer.stderr) == (0, "")
     assert "\x1b" not in answer.stdout
     both = [list(dump(Database.open(each).reader())) for each in (run, tmp_path / "run")]

@@ -67,7 +67,8 @@ FAKE = """#!/bin/bash
 echo "$(basename "$0") $*" >> "$CALLS"
 case $(basename "$0") in
   scontrol) printf 'n1\\nn2\\n' ;;
-  srun) [[ $* == *hostname* ]] && echo 10.0.0.1 10.0.0.2 ; [[ $* == *ray* ]] && sleep 5 ;;
+  srun) [[ $* == *hostname* ]] && echo 10.0.0.1 10.0.0.2 ;;
+  evonas) until [[ $(grep -c 'ray start' "$CALLS") == 2 ]]; do command -p sleep 0.05; done ;;
 esac
 exit 0
 """
@@ -86,7 +87,7 @@ exit 0
 def test_the_slurm_script_starts_a_node_everywhere_and_the_driver(
     tmp_path: Path, arguments: tuple[str, ...], driven: str
 ) -> None:
-    """With programs in Slurm's place that write down how they are called."""
+    """With programs in Slurm's place that write down how they are called; the driver's waits for the nodes'."""
     for name in ("scontrol", "srun", "evonas", "sleep"):
         path = tmp_path / name
         path.write_text(FAKE)
@@ -103,6 +104,8 @@ def test_the_slurm_script_starts_a_node_everywhere_and_the_driver(
     assert driven in told
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("ray")
 def test_a_search_is_sent_to_a_cluster_and_followed_to_its_end(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

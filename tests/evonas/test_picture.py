@@ -97,7 +97,6 @@ def test_known_layers_are_laid_out_by_the_laws_with_the_output_last(name: str) -
 
 
 @given(GRAPHS | woven_graphs() | LARGE)
-@settings(deadline=None, max_examples=60)
 def test_any_graph_is_laid_out_by_the_laws(graph: Graph) -> None:
     check(graph, picture_layout(graph))
     check(graph.canonical(), picture_layout(graph.canonical()))
@@ -198,7 +197,7 @@ def test_equal_graphs_give_equal_bytes(suffix: str, tmp_path: Path) -> None:
 
 
 @given(GRAPHS | LARGE, st.booleans())
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=settings.default.max_examples // 4)  # each takes a tenth of a second
 def test_any_graph_draws(graph: Graph, whole: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = Counter(texts_of(graph, Path(folder), whole=whole))

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 import evonas
-from evonas.config_file import launched
+from evonas.config_file import launched, parse_config
 from evonas.driver import BEST_LAYER
 from evonas.final import contenders, fresh_seeds
 from evonas.history import History
@@ -46,13 +46,7 @@ from tests.evonas.driver_process import (
 )
 from tests.evonas.search_cases import answer
 
-TINY_CONFIG = evonas.config_file.parse_config(json.dumps(TINY))
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """One search that nothing disturbed."""
-    return evonas.search(TINY_CONFIG, tmp_path_factory.mktemp("calm") / "run")
+TINY_CONFIG = parse_config(json.dumps(TINY))
 
 
 # --------------------------------------------------------------------------- from Python
@@ -110,11 +104,12 @@ def test_the_best_layer_is_a_layer(calm: Run) -> None:
     assert torch.equal(module.EvolvedLayer(8)(x), evonas.layer(best.formula, 8)(x))
 
 
-def test_a_mapping_a_file_and_a_config_are_one_search(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
-    evonas.search(tiny, tmp_path / "mapping")
-    evonas.search(written(tmp_path, tiny), tmp_path / "file")
-    assert logical(tmp_path / "mapping") == logical(calm.reference)
-    assert logical(tmp_path / "file") == logical(calm.reference)
+def test_a_mapping_a_file_and_a_config_are_one_search(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"] |= {"births": 8, "rerank": {"top": 1, "seeds": 1}}
+    asked = {"mapping": tiny, "file": written(tmp_path, tiny), "config": parse_config(json.dumps(tiny))}
+    dumps = [logical(evonas.search(config, tmp_path / name).reference) for name, config in asked.items()]
+    assert dumps[0] == dumps[1] == dumps[2]
+    assert len(dumps[0]) > 8
 
 
 def test_another_seed_is_another_run(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
@@ -275,7 +270,7 @@ def test_data_sets_are_looked_for_where_the_search_was_launched(
     """Also where the config names no folder; else a resume from another one would not find them."""
     monkeypatch.chdir(tmp_path)
     tiny["data"] = {"source": source}
-    config = evonas.config_file.parse_config(json.dumps(tiny))
+    config = parse_config(json.dumps(tiny))
     assert launched(config).data.path == str(tmp_path / "data")
 
 
@@ -468,8 +463,17 @@ class Killed(BaseException):
     """As kill -9: nothing is caught, nothing is written after it."""
 
 
-@pytest.mark.parametrize("committed", [False, True])
-@pytest.mark.parametrize("database", ["file", "server"])
+@pytest.mark.parametrize(
+    ("database", "committed", "stride"),
+    [
+        ("file", True, 5),
+        ("file", False, 5),
+        *(
+            pytest.param(*case, 1, marks=pytest.mark.long)
+            for case in itertools.product(("file", "server"), (False, True))
+        ),
+    ],
+)
 def test_deaths_at_any_commit_of_a_search_and_of_its_resume_leave_the_uninterrupted_run(
     tmp_path: Path,
     tiny: dict[str, Any],
@@ -477,6 +481,7 @@ def test_deaths_at_any_commit_of_a_search_and_of_its_resume_leave_the_uninterrup
     request: pytest.FixtureRequest,
     database: str,
     committed: bool,
+    stride: int,
 ) -> None:
     """From its first record to its last, retraining included, with outcomes from a table."""
     monkeypatch.setattr("evonas.workers.pool.evaluate_safely", lambda job, device: answer(job))
@@ -499,7 +504,7 @@ def test_deaths_at_any_commit_of_a_search_and_of_its_resume_leave_the_uninterrup
 
     monkeypatch.setattr(Writer, "seconds_to_flush", 0.0)
     monkeypatch.setattr(Writer, "_write", dying)
-    for commit in range(1, 1000):
+    for commit in range(1, 1000, stride):
         folder = tmp_path / f"run{commit}"
         run = f"{url}#{folder.name}" if url else folder
         left[0] = commit
@@ -541,6 +546,28 @@ def asked_to_stop(
     return driver.returncode, output, errors
 
 
+def stopped_well(answer: tuple[int, str, str], folder: Path) -> None:
+    """It says how to go on, and exits with 130."""
+    code, _, errors = answer
+    assert errors.splitlines()[-1:] == [f"Stopped; nothing recorded is lost. Go on with: evonas resume {folder}"]
+    assert "Traceback" not in errors
+    assert "***" not in errors  # Ray's own report of a signal
+    assert code == 130
+
+
+def test_a_killed_and_a_stopped_driver_are_the_uninterrupted_run(
+    calm: Run, tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    """Processes of their own, as a terminal has them."""
+    folder = tmp_path / "run"
+    records = killed(started("search", written(tmp_path, tiny), "--run", str(folder)), folder, OUTCOMES, 5)
+    assert 5 <= len(records) < len(logical(calm.reference))
+    stopped_well(asked_to_stop(started("resume", str(folder)), folder, OUTCOMES, 15, signal.SIGINT), folder)
+    assert evonas.resume(folder).finished
+    assert logical(folder) == logical(calm.reference)
+
+
+@pytest.mark.long
 def test_eight_kills_and_resumes_are_the_uninterrupted_run(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
     """At random moments; many more in tests/benchmarks/resume.py."""
     config, folder = written(tmp_path, tiny), tmp_path / "run"
@@ -592,21 +619,21 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     return Interrupted(folder, answers, drivers)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("ray")
 def test_an_interrupted_ray_run_is_the_uninterrupted_run(interrupted: Interrupted, calm: Run) -> None:
     assert logical(interrupted.folder) == logical(calm.reference)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_says_how_to_resume_and_exits_with_130(interrupted: Interrupted, number: signal.Signals) -> None:
-    code, _, errors = interrupted.answers[number]
-    assert errors.splitlines()[-1:] == [
-        f"Stopped; nothing recorded is lost. Go on with: evonas resume {interrupted.folder}"
-    ]
-    assert "Traceback" not in errors
-    assert "***" not in errors  # Ray's own report of a signal
-    assert code == 130
+    stopped_well(interrupted.answers[number], interrupted.folder)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("ray")
 def test_no_process_of_ray_outlives_its_driver(interrupted: Interrupted) -> None:
     give_up = time.monotonic() + GIVE_UP_SECONDS
     while left := [line for pid in interrupted.drivers for line in _command_lines(f"_{pid}/")]:
@@ -627,6 +654,8 @@ def _command_lines(part: str) -> list[str]:
     return lines
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("ray")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
 def test_two_workers_whose_driver_is_killed_lose_no_birth_and_give_none_twice(
     tmp_path: Path, tiny: dict[str, Any]

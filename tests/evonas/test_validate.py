@@ -1,5 +1,6 @@
 """The test images: opened by `validate` alone, after the search."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 import evonas
 from evonas.final import fresh_seeds
+from evonas.run import Run
 from evonas.search_space.errors import InputError
 from evonas.store.database import Database
 from evonas.store.dump import dump
@@ -20,12 +22,8 @@ from evonas.workers.protocol import Job
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.conftest import TINY
-
-    folder = tmp_path_factory.mktemp("validate") / "run"
-    evonas.search(TINY, folder)
-    return folder
+def folder(calm: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(calm.folder, tmp_path_factory.mktemp("validate") / "run"))
 
 
 @pytest.fixture

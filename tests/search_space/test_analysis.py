@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor
 
 from evonas.search_space.analysis import Dependence, analyse, batch_dependent, depends_on_x
@@ -38,7 +38,6 @@ def claims(graph: Graph) -> list[tuple[int, Dependence]]:
     return list(enumerate(analyse(graph)))[len(graph.leaves) :]
 
 
-@settings(max_examples=150)
 @given(ANY_GRAPH)
 def test_what_does_not_depend_on_x_does_not_change_with_x(graph: Graph) -> None:
     for output, claim in claims(graph):
@@ -47,7 +46,6 @@ def test_what_does_not_depend_on_x_does_not_change_with_x(graph: Graph) -> None:
             assert torch.equal(first, second), Graph(graph.leaves, graph.nodes, output).formula
 
 
-@settings(max_examples=150)
 @given(ANY_GRAPH)
 def test_what_is_not_batch_dependent_does_not_change_with_the_other_examples(graph: Graph) -> None:
     x, other = normal(0), 2 * normal(1)
@@ -58,7 +56,6 @@ def test_what_is_not_batch_dependent_does_not_change_with_the_other_examples(gra
             assert torch.equal(first[0], second[0]), Graph(graph.leaves, graph.nodes, output).formula
 
 
-@settings(max_examples=150)
 @given(ANY_GRAPH)
 def test_a_value_is_constant_over_the_axes_that_it_does_not_vary_over(graph: Graph) -> None:
     for output, claim in claims(graph):
@@ -149,7 +146,6 @@ def test_known_axes(text: str, axes: set[str]) -> None:
     assert analyse(graph)[graph.output].axes == axes
 
 
-@settings(max_examples=150)
 @given(ANY_GRAPH)
 def test_a_value_changes_with_no_other_parameter(graph: Graph) -> None:
     for output, claim in claims(graph):

@@ -8,7 +8,7 @@ from random import Random
 import networkx as nx
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networkx.algorithms.isomorphism import categorical_multiedge_match, categorical_node_match
 from torch import Tensor, nn
@@ -100,7 +100,6 @@ def test_digests_are_equal_exactly_for_isomorphic_graphs() -> None:
     assert different > 20
 
 
-@settings(max_examples=150)
 @given(woven_graphs() | graphs(), st.integers(0, 2**32))
 def test_a_twin_has_the_digest_and_the_canonical_graph(graph: Graph, seed: int) -> None:
     other = twin(graph, Random(seed))
@@ -110,14 +109,12 @@ def test_a_twin_has_the_digest_and_the_canonical_graph(graph: Graph, seed: int) 
     assert other.formula == graph.formula
 
 
-@settings(max_examples=150)
 @given(woven_graphs() | graphs(), st.integers(0, 2**32))
 def test_a_mutant_has_the_digest_exactly_if_it_is_isomorphic(graph: Graph, seed: int) -> None:
     mutant = mutate(graph, EVERY_OP, Random(seed))
     assert (mutant.digest == graph.digest) == isomorphic(live_dag(graph), live_dag(mutant))
 
 
-@settings(max_examples=150)
 @given(woven_graphs() | graphs(), st.integers(0, 2**32))
 def test_exact_rewrites_keep_the_digest(graph: Graph, seed: int) -> None:
     graph = Graph(graph.leaves, graph.nodes[:8], min(graph.output, len(graph.leaves) + 7))
@@ -148,7 +145,6 @@ def bits(graph: Graph, dtype: torch.dtype) -> list[Tensor]:
     return found
 
 
-@settings(max_examples=150)
 @given(woven_graphs(Space(8, index_sets=EVERY_OP.index_sets)), st.integers(0, 2**32))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_exact_rewrites_change_no_bit(dtype: torch.dtype, graph: Graph, seed: int) -> None:

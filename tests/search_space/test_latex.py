@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evonas.search_space.catalog import LAYERS
@@ -213,7 +213,6 @@ GRAPHS = st.integers(0, 2**32).map(lambda seed: random_graph(EVERY_OP, Random(se
 
 
 @given(GRAPHS | woven_graphs() | woven_graphs(Space(nodes=60)))
-@settings(deadline=None, max_examples=200)
 def test_latex_of_any_graph_balances_and_means_the_graph(graph: Graph) -> None:
     text = latex(graph)
     assert braces_balance(text)

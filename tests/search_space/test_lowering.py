@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -97,7 +97,6 @@ def test_gradients_flow_twice(graph: Graph) -> None:
         assert [each.shape for each in second] == [each.shape for each in learned]
 
 
-@settings(max_examples=200)
 @given(woven_graphs(), st.sampled_from([((4, 8, 3, 5), 1), ((3, 8), 1), ((3, 5, 8), -1)]))
 def test_a_layer_computes_what_numpy_computes(graph: Graph, layout: tuple[tuple[int, ...], int]) -> None:
     shape, channel_dim = layout
