@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 def layer_table(
     rows: "Sequence[LayerRow]", proxies: Sequence[str], more: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> TextTable:
-    """One layer a line: birth and parent where some row is a candidate, accuracy on each proxy, difference to BN-ReLU
-    in points, seeds, and columns of one's own (title -> a cell a row)."""
+    """One layer a line: birth and parent where some row is a candidate, else its rank, accuracy on each proxy,
+    difference to BN-ReLU in points, seeds, and columns of one's own (title -> a cell a row)."""
     from evonas.config import BASELINE
 
     candidates = any(row.birth is not None for row in rows) or not rows
     table = TextTable(
-        *([Column("birth", is_number=True, is_key=True)] if candidates else []),
+        Column("birth" if candidates else "rank", is_number=True, is_key=True),
         *(Column(proxy, is_number=True) for proxy in proxies),
         Column(f"to {BASELINE}", is_number=True),
         Column("seeds", is_number=True),
@@ -32,8 +32,7 @@ def layer_table(
         cells = [accuracy_text(row.accuracy.get(proxy)) for proxy in proxies]
         seeds = "" if row.seeds is None else f"{row.seeds} fresh" if row.is_fresh else str(row.seeds)
         cells += [points(row), seeds, *(column[number] for column in more.values())]
-        if candidates:
-            cells = [str(row.birth or ""), *cells, row.origin]
+        cells = [str(row.birth or ""), *cells, row.origin] if candidates else [str(number + 1), *cells]
         table.add(*cells, one_line(row.what), style="dim" if candidates and row.birth is None else "")
     return table
 

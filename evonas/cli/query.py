@@ -97,7 +97,7 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
     if spread:
         seeds = next(iter(spread.values()))[1]
         shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
-        console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}", soft_wrap=True)
+        console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}")
 
 
 @click.command()
@@ -148,13 +148,13 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     )
     if evaluation and evaluation.conditions:
         tries = f", attempt {evaluation.attempts}" * (evaluation.attempts > 1)
-        console.print(f"{evaluation.conditions}; at most {evaluation.memory_mb:.0f} MB{tries}", soft_wrap=True)
+        console.print(f"{evaluation.conditions}; at most {evaluation.memory_mb:.0f} MB{tries}")
     if isinstance(record.outcome, Fitness) and record.outcome.saved_mb:
         outcome = record.outcome
         costs = ", ".join(
             f"{p} {1000 * outcome.step_seconds[p]:.1f} ms and {mb:.1f} MB" for p, mb in outcome.saved_mb.items()
         )
-        console.print(f"a training step and what it keeps for its backward: {costs}", soft_wrap=True)
+        console.print(f"a training step and what it keeps for its backward: {costs}")
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         console.print(f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
