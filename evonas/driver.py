@@ -15,8 +15,9 @@ from evonas.cluster import open_pool
 from evonas.config import Config
 from evonas.config_file import launched
 from evonas.evolution import Search
-from evonas.final import best_birth, contenders, fresh_seeds, missing, rerank
+from evonas.final import conclude, contenders, fresh_seeds, missing, rerank
 from evonas.history import History, rebuild
+from evonas.layers.candidate import write_candidate
 from evonas.layers.resolve import resolve
 from evonas.progress import ProgressBar, Watcher
 from evonas.run import Run
@@ -99,18 +100,16 @@ def _drive(session: Session, reader: Reader, history: History, reference: str | 
         search.evaluate_baseline()
         rerank(session, reader, only_baseline=True)  # at once, for the spread between seeds
         search.run()
-        rerank(session, reader, watcher.reranked)
-        run = Run(reader, reference)
-        best = best_birth(reader)
+        best = conclude(session, reader, watcher.reranked)
         if best is not None:
-            run.export(best, run.folder / BEST_LAYER)
+            write_candidate(reader.address.folder / BEST_LAYER, best, reader.name, config)
         store.finish()
     except (Stopped, KeyboardInterrupt):
         store.event(Event.STOPPED, "asked to stop")
         raise
     finally:
         watcher.ended()
-    return run
+    return Run(reader, reference)
 
 
 def _bar(progress: bool) -> Watcher:

@@ -4,7 +4,7 @@ A maximum over hundreds of single-seed accuracies is a noise winner; only the fi
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from evonas.config import BASELINE, Config
@@ -12,7 +12,7 @@ from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Ticket
 from evonas.store.reader import Reader
-from evonas.store.records import Figures, Purpose, Trained, columns
+from evonas.store.records import Figures, Purpose, Record, Trained, columns
 from evonas.workers.outcome import Crash, Fitness, Outcome
 from evonas.workers.protocol import Job, JudgedOn, Protocol
 
@@ -49,9 +49,8 @@ def contenders(reader: Reader) -> list[Contender]:
     if reader.finished:
         chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
         return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in chosen]
-    wanted = reader.config.evolution.rerank.top
-    families = reader.families(wanted)
-    return [*(Contender(each.birth, None, Graph.parse(each.graph)) for each in families), *baselines(reader.config)]
+    known, families = baselines(reader.config), reader.families(reader.config.evolution.rerank.top)
+    return [*(Contender(each.birth, None, Graph.parse(each.graph)) for each in families), *known]
 
 
 def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
@@ -140,12 +139,14 @@ def final_table(reader: Reader) -> list[FinalRow]:
     return table(reader, reader.evaluations(Purpose.RERANK))
 
 
-def best_birth(reader: Reader) -> int | None:
-    """The best of the retrained candidates, or, without a rerank, of the search; None where none was trained."""
-    rows = table(reader, reader.evaluations(Purpose.RERANK))
-    births = [row.birth for row in rows if row.birth and row.difference is not None]
-    births = births or [each.birth for each in reader.top(1)]
-    return births[0] if births else None
+def conclude(session: Session, reader: Reader, on_progress: Progress = quiet) -> Record | None:
+    """End a search: retrain the contenders. Returns the best of them, or without retrained candidates the search's best;
+    None where none was trained. Raises Stopped when asked to stop."""
+    rerank(session, reader, on_progress)
+    for row in table(reader, reader.evaluations(Purpose.RERANK)):
+        if row.birth and row.difference is not None:
+            return replace(reader.candidate(row.birth), retrained=row)
+    return next(iter(reader.top(1)), None)
 
 
 def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.final import FinalRow, final_table
-from evonas.layers.provenance import judged_groups, provenance
+from evonas.layers.candidate import write_candidate
 from evonas.layers.source import write_layer
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
@@ -131,13 +131,7 @@ class Run:
 
     def export(self, birth: int, path: str | Path) -> None:
         """Write a candidate as a file that imports torch alone. Raises InputError where it cannot be written."""
-        record = self.candidate(birth)
-        about = provenance(self.name, record)
-        title, groups = "A normalization-activation layer found by evonas.", judged_groups(self.config)
-        try:
-            write_layer(Path(path), Graph.parse(record.graph), title=title, about=about, groups=groups)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        write_candidate(Path(path), self.candidate(birth), self.name, self.config)
 
     def _final_rows(self, by: str | None) -> list[FinalRow]:
         """The final table's complete rows, best first."""

@@ -146,6 +146,11 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     console.print(
         f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}"
     )
+    if record.amplification is not None:
+        console.print(
+            f"multiplies input of one position by {record.amplification:.3g}, constant input by "
+            f"{record.amplification_constant:.3g}, one sample by {record.amplification_sample:.3g}"
+        )
     if evaluation and evaluation.conditions:
         tries = f", attempt {evaluation.attempts}" * (evaluation.attempts > 1)
         console.print(f"{evaluation.conditions}; at most {evaluation.memory_mb:.0f} MB{tries}")

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -88,39 +90,16 @@ class Database:
         """Begin a run under the address's name, in a database that is new or evonas' own, and drive it. Raises
         RunExists where it holds a run of this name."""
         address, name = self.address, self.address.run or self.address.folder.name
-        engine = open_writer(address)
-        lock = _own(address, name, engine)
-        try:
+        with _writing(address, name, is_new=True) as (engine, lock):
             prepare(address, engine)
             return Writer.begin(engine, lock, name, config, versions)
-        except IntegrityError:
-            lock.release()
-            engine.dispose()
-            raise RunExists(f"{address.where}#{name}: this run exists; resume it, or choose another name") from None
-        except DatabaseError as error:
-            lock.release(remove=True)
-            engine.dispose()
-            raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
-        except BaseException:
-            lock.release(remove=True)
-            engine.dispose()
-            raise
 
     def own(self, purpose: Event = Event.RESUMED) -> Writer:
         """Drive an existing run: go on with it, or (Event.VALIDATING) record beside it. Raises InputError with host and
         process of the driver that owns it now."""
-        run, engine = self._find(self.address.run), open_writer(self.address)
-        lock = _own(self.address, run.name, engine)
-        try:
+        run = self._find(self.address.run)
+        with _writing(self.address, run.name) as (engine, lock):
             return Writer.take_over(engine, lock, run.id, purpose)
-        except DatabaseError as error:
-            lock.release()
-            engine.dispose()
-            raise InputError(f"{self.address.where}: cannot be written ({error.orig})") from None
-        except BaseException:
-            lock.release()
-            engine.dispose()
-            raise
 
     def close(self) -> None:
         if "engine" in self.__dict__:
@@ -142,12 +121,23 @@ class Database:
         raise InputError(f"{where}: no run '{name}'{did_you_mean(name, names)}")
 
 
-def _own(address: Address, run: str, engine: Engine) -> Lock:
-    """The right to write a run. Where it is refused, the engine is closed."""
+@contextmanager
+def _writing(address: Address, run: str, *, is_new: bool = False) -> Iterator[tuple[Engine, Lock]]:
+    """A run's engine and lock for a Writer; where none comes of it, both are let go."""
+    engine, lock = open_writer(address), None
     try:
-        return own(address, run, engine)
-    except InputError:
+        lock = own(address, run, engine)
+        yield engine, lock
+    except BaseException as error:
+        is_there = isinstance(error, IntegrityError)
+        if lock is not None:
+            lock.release(remove=is_new and not is_there)
         engine.dispose()
+        if is_there:
+            message = f"{address.where}#{run}: this run exists; resume it, or choose another name"
+            raise RunExists(message) from None
+        if isinstance(error, DatabaseError):
+            raise InputError(f"{address.where}: cannot be written ({error.orig})") from None
         raise
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Table
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
+from evonas.search_space.screening import amplification
 from evonas.store import tables
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection, Verdict
 
@@ -94,7 +95,10 @@ class Candidate:
     seen: int
     batch_dependent: bool
     live_nodes: int
-    amplification: float | None = field(default=None, kw_only=True)  # by the layer at one position; None: not measured
+    # By how much the layer multiplies input of one position, constant input and one sample; None: not measured.
+    amplification: float | None = field(default=None, kw_only=True)
+    amplification_constant: float | None = field(default=None, kw_only=True)
+    amplification_sample: float | None = field(default=None, kw_only=True)
 
     @classmethod
     def of(
@@ -107,13 +111,14 @@ class Candidate:
         operator: Operator = Operator.RANDOM,
         parent: int | None = None,
         equal_to: int | None = None,
-        amplification: float | None = None,
     ) -> "Candidate":
         text, formula, digest = str(graph), graph.formula, graph.digest
         return cls(
             *(birth, text, formula, digest, probed.fingerprint, probed.family, parent, operator, equal_to, seen),
             *(batch_dependent(graph), graph.live_nodes),
-            amplification=amplification,
+            amplification=amplification(graph),
+            amplification_constant=amplification(graph, "constant"),
+            amplification_sample=amplification(graph, "sample"),
         )
 
 

@@ -51,7 +51,9 @@ candidate = Table(
     Column("batch_dependent", Boolean, nullable=False),
     Column("live_nodes", Integer, nullable=False),
     Column("state", String, nullable=False),  # pending | evaluated | rejected | crashed
-    Column("amplification", Float),  # by the layer at one position; NULL where it was not measured
+    Column("amplification", Float),  # of input of one position; NULL where it was not measured
+    Column("amplification_constant", Float),
+    Column("amplification_sample", Float),
     Index("candidate_by_state", "run", "state"),
     Index("candidate_by_parent", "run", "parent"),
 )

@@ -49,8 +49,9 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
     for candidate in replayed(reader, history, compare_outcome):
         derived = propose(reader.config, history.births + 1, history).candidate
         for name in Candidate.__slots__:
-            if name != "amplification" or candidate.amplification is not None:  # an older version measured none
-                compare(candidate.birth, name, getattr(candidate, name), getattr(derived, name))
+            stored = getattr(candidate, name)
+            if stored is not None or not name.startswith("amplification"):  # an older version measured none
+                compare(candidate.birth, name, stored, getattr(derived, name))
         on_progress(candidate.birth)
     front = sorted(each.birth for each in reader.front())
     derived_front = sorted(each.birth for each in history.front)

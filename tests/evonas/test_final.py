@@ -9,7 +9,7 @@ import pytest
 
 from evonas import driver
 from evonas.cli.display import conclusion
-from evonas.final import FinalRow, best_birth, contenders, final_table, rerank
+from evonas.final import FinalRow, conclude, contenders, final_table
 from evonas.run import Run, open_run
 from evonas.session import Session
 from evonas.store.database import Database
@@ -37,7 +37,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     searched(folder, config, FakePool(1))
     database = Database.open(folder)
     store = database.own()
-    rerank(Session(FakePool(2, retrained_answer), store), database.reader())
+    best = conclude(Session(FakePool(2, retrained_answer), store), database.reader())
+    assert best is not None
+    assert best.retrained == final_table(database.reader())[0]
     store.finish()
     store.close()
     return open_run(folder)
@@ -107,10 +109,6 @@ def test_a_finished_run_is_resumed_without_a_worker_and_stays_finished(
     before = list(run.dump(logical=False))
     assert driver.resume(run.folder).finished
     assert list(open_run(run.folder).dump(logical=False)) == before
-
-
-def test_the_best_is_the_first_of_the_final_table(run: Run) -> None:
-    assert best_birth(run._reader) == next(row.birth for row in final_table(run._reader) if row.birth)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import evonas
 from evonas.config_file import load_config
-from evonas.layers.provenance import judged_groups
+from evonas.layers.candidate import judged_groups
 from evonas.layers.source import layer_source, write_layer
 from evonas.search_space.analysis import depends_on_x
 from evonas.search_space.catalog import LAYERS

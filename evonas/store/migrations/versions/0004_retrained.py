@@ -37,6 +37,7 @@ FROM (
 
 
 def upgrade() -> None:
-    op.add_column("candidate", sa.Column("amplification", sa.Float(), nullable=True))
+    for name in ("amplification", "amplification_constant", "amplification_sample"):
+        op.add_column("candidate", sa.Column(name, sa.Float(), nullable=True))
     op.execute(ADVANTAGE)
     op.execute(RETRAINED)

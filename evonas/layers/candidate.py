@@ -1,10 +1,23 @@
-"""Where an exported layer comes from: a sentence for its file, and the groups that it was judged with."""
+"""A candidate of a run as a file, which says where it comes from."""
 
 from collections import Counter
+from pathlib import Path
 
 from evonas.config import BASELINE, Config
+from evonas.layers.source import write_layer
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 from evonas.store.records import Record
 from evonas.workers.outcome import Fitness
+
+
+def write_candidate(path: Path, record: Record, run: str, config: Config) -> None:
+    """Write a candidate as a file that imports torch alone. Raises InputError where it cannot be written."""
+    title, groups = "A normalization-activation layer found by evonas.", judged_groups(config)
+    try:
+        write_layer(path, Graph.parse(record.graph), title=title, about=provenance(run, record), groups=groups)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def provenance(run: str, record: Record) -> str:
