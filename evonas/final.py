@@ -77,9 +77,9 @@ def retraining(config: Config) -> Protocol:
 
 def rerank(session: Session, reader: Reader, on_progress: Progress = quiet, *, only_baseline: bool = False) -> None:
     """The final table's trainings. Raises Stopped when asked to stop."""
-    config = reader.config
-    chosen = baselines(config)[:1] if only_baseline else contenders(reader)
-    retrain(session, reader, Purpose.RERANK, chosen, fresh_seeds(config), on_progress)
+    seeds, known = fresh_seeds(reader.config), baselines(reader.config)
+    chosen = known[:1] if only_baseline else contenders(reader)
+    retrain(session, reader, Purpose.RERANK, chosen, seeds, on_progress)
 
 
 def retrain(
@@ -140,8 +140,8 @@ def final_table(reader: Reader) -> list[FinalRow]:
 
 
 def conclude(session: Session, reader: Reader, on_progress: Progress = quiet) -> Record | None:
-    """End a search: retrain the contenders. Returns the best of them, or without retrained candidates the search's best;
-    None where none was trained. Raises Stopped when asked to stop."""
+    """End a search: retrain the contenders. Returns the best of them, or the search's best where none is retrained; None
+    where none was trained. Raises Stopped when asked to stop."""
     rerank(session, reader, on_progress)
     for row in table(reader, reader.evaluations(Purpose.RERANK)):
         if row.birth and row.difference is not None:

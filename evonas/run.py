@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from evonas.final import FinalRow, final_table
 from evonas.layers.candidate import write_candidate
-from evonas.layers.source import write_layer
-from evonas.search_space.errors import InputError
-from evonas.search_space.graph import Graph
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.reader import Reader
