@@ -140,8 +140,8 @@ def final_table(reader: Reader) -> list[FinalRow]:
 
 
 def conclude(session: Session, reader: Reader, on_progress: Progress = quiet) -> Record | None:
-    """End a search: retrain the contenders. Returns the best of them, or the search's best where none is retrained; None
-    where none was trained. Raises Stopped when asked to stop."""
+    """Retrain the contenders. Returns the best of them, or the search's best where none is retrained; None where none
+    was trained. Raises Stopped when asked to stop."""
     rerank(session, reader, on_progress)
     for row in table(reader, reader.evaluations(Purpose.RERANK)):
         if row.birth and row.difference is not None:
