@@ -101,7 +101,8 @@ def test_the_best_layer_is_a_layer(calm: Run) -> None:
     specification.loader.exec_module(module)
     best = next(row for row in calm.final_table() if row.birth)
     x = torch.randn(4, 8, 5, 5)
-    assert torch.equal(module.EvolvedLayer(8)(x), evonas.layer(best.formula, 8)(x))
+    layer = evonas.layer(best.formula, 8, groups=4)  # those of both proxies
+    assert torch.equal(module.EvolvedLayer(8)(x), layer(x))
 
 
 def test_a_mapping_a_file_and_a_config_are_one_search(tmp_path: Path, tiny: dict[str, Any]) -> None:
