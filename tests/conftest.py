@@ -22,6 +22,8 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space
 
+ROOT = Path(__file__).parents[1]  # of the repository
+
 settings.register_profile("evonas", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("evonas"), max_examples=400)  # of `make test-all`
 settings.load_profile("evonas")

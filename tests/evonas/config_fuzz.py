@@ -3,15 +3,14 @@
 import copy
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import yaml
 
-from tests.conftest import TINY
+from tests.conftest import ROOT, TINY
 
-SHIPPED = [path.read_text() for path in sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))]
+SHIPPED = [path.read_text() for path in sorted((ROOT / "configs").glob("*.yaml"))]
 TEXTS = [*SHIPPED, yaml.safe_dump(TINY, sort_keys=False)]
 
 VALUES: list[Any] = [

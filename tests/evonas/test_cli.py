@@ -32,8 +32,8 @@ from evonas.store.dump import dump
 from evonas.store.records import Candidate
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Rejection
 from tests.conftest import TINY
+from tests.evonas.driver_process import EVONAS
 
-EVONAS = str(Path(sys.executable).with_name("evonas"))
 READERS = ("status", "top", "show", "dump", "export", "funnel")
 
 

@@ -17,10 +17,11 @@ import yaml
 import evonas
 from evonas.store.database import Database
 from evonas.studies.replay import replay
+from tests.conftest import ROOT
 from tests.evonas.driver_process import EVONAS, GIVE_UP_SECONDS, written
 from tests.workers import nodes_process
 
-FOLDER = Path(__file__).parents[2] / "configs" / "clusters"
+FOLDER = ROOT / "configs" / "clusters"
 
 
 def loaded(name: str) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from evonas.workers.gates.finite import Finite
 from evonas.workers.gates.quality import Quality
 from evonas.workers.gates.stability import Stability
 from evonas.workers.protocol import PreactResNet, Protocol
-from tests.conftest import TINY
+from tests.conftest import ROOT, TINY
+from tests.evonas.config_fuzz import LAUGHS, paths
 
-SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+SHIPPED = sorted((ROOT / "configs").glob("*.yaml"))
 NAMES = [path.stem for path in SHIPPED]
 
 TEXT = """\
@@ -656,12 +657,6 @@ VALUES = st.recursive(
 )
 
 
-def paths(raw: Any) -> list[list[Any]]:
-    """Of everything in a config."""
-    items = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
-    return [[key, *rest] for key, value in items for rest in ([], *paths(value))]
-
-
 @given(st.sampled_from(paths(TINY)), VALUES)
 def test_any_change_is_a_config_or_one_line_that_says_where(path: list[Any], value: Any) -> None:
     raw = copy.deepcopy(TINY)
@@ -697,7 +692,6 @@ def test_any_setting_is_a_config_or_one_line(key: str, more: str, value: str) ->
 
 # --------------------------------------------------------------------------- too much
 
-LAUGHS = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}' if i else 'ha'] * 9)}]\n" for i in range(12))
 NESTED = "".join(f"a{i}: &a{i} [{f'*a{i - 1}' if i else 'x'}]\n" for i in range(3000))
 
 

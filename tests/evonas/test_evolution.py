@@ -25,6 +25,7 @@ from tests.evonas.search_cases import (
     ONLY_NEG,
     PASSED,
     FakePool,
+    Killed,
     Traced,
     answering,
     configured,
@@ -108,10 +109,6 @@ def test_a_run_goes_on_with_more_or_fewer_workers(tmp_path: Path, tiny: dict[str
         evaluation = Database.open(tmp_path).reader().evaluation_of(birth)
         assert evaluation is not None
         assert [each.gate for each in evaluation.measurements][:2] == ["depends_on_x", "finite"]
-
-
-class Killed(BaseException):
-    """As kill -9: nothing is caught, nothing is written after it."""
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import ROOT
+
 PACKAGES = ("search_space", "workers", "evonas")  # the folders
 LINKED = ("search_space", "workers")  # in evonas, under whose name they are installed
 FILES = tuple(sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")))

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations, pairwise
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.primitives import PRIMITIVES
-from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space
+from tests.conftest import graphs
 from tests.search_space.graphs import EVERY_OP, woven_graphs
 
 KNOWN = sorted(LAYERS.graphs)
@@ -29,7 +28,7 @@ NOT_BOXES = {"output", "num", "den"}
 SAMPLES = [k / 16 for k in range(17)]
 SVG = "{http://www.w3.org/2000/svg}"
 
-GRAPHS = st.integers(0, 2**32).map(lambda seed: random_graph(EVERY_OP, Random(seed)))
+GRAPHS = graphs(EVERY_OP)
 LARGE = woven_graphs(Space(nodes=60))
 
 

@@ -44,7 +44,7 @@ from tests.evonas.driver_process import (
     started,
     written,
 )
-from tests.evonas.search_cases import answer
+from tests.evonas.search_cases import Killed, answer
 
 TINY_CONFIG = parse_config(json.dumps(TINY))
 
@@ -458,10 +458,6 @@ def test_a_run_that_ended_by_the_clock_has_ended(tmp_path: Path, tiny: dict[str,
     before = logical(run.reference)
     evonas.resume(run.folder)
     assert logical(run.reference) == before
-
-
-class Killed(BaseException):
-    """As kill -9: nothing is caught, nothing is written after it."""
 
 
 @pytest.mark.parametrize(

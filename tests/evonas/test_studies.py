@@ -27,12 +27,6 @@ from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outc
 from evonas.workers.pool import InProcessPool
 from evonas.workers.protocol import Execution, Job
 
-
-@pytest.fixture
-def config(tiny: dict[str, Any]) -> Config:
-    return parse_config(json.dumps(tiny))
-
-
 # --------------------------------------------------------------------------- funnel
 
 

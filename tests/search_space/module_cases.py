@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from evonas.search_space.catalog.modules import BatchChannelNorm, EstBN, OnlineNorm, PowerNorm, PRepBN, UnifiedNorm
 from evonas.search_space.catalog.modules.base import ReferenceModule
 from tests.search_space import module_oracles as oracles
+from tests.search_space.tensors import normal
 
 C = 6
 
@@ -36,10 +37,6 @@ class Case:
         x = normal(*(shape or (4, C, 5)), seed=0 if self.steady else step)
         x = x * 1.3 if self.steady and step % 2 else x
         return torch.cat([x[:, :1] * self.outlier, x[:, 1:]], 1) if step == 9 else x
-
-
-def normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.5 + 0.7
 
 
 COMMON = {"momentum": 0.2, "eps": 1e-3}

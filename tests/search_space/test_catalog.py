@@ -12,13 +12,10 @@ from evonas.search_space.catalog import LAYERS, Catalog, GraphLayer, KnownLayer,
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
+from tests.search_space.tensors import standard_normal as normal
 
 CHANNELS, GROUPS = 8, 4
 SHAPE = (5, CHANNELS, 4, 3)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def layer_of(name: str) -> NormAct:

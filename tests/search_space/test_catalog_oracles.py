@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.lowering import NormAct
+from tests.search_space.tensors import standard_normal as normal
 
 CHANNELS, GROUPS, EPS = 8, 4, 1e-5
 SHAPE = (5, CHANNELS, 4, 3)
@@ -183,10 +184,6 @@ ORACLES: dict[str, Oracle] = {
     "MAD-LN": lambda x, y, p, running: tokens(mean_deviation_norm(x, 0.0)),
     "SELU": lambda x, y, p, running: F.selu(x),
 }
-
-
-def normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def assert_same(layer: NormAct, oracle: Oracle, running: Running, seed: int, inputs_wanted: int) -> None:

@@ -3,18 +3,16 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex, latex_as_it_stands
 from evonas.search_space.primitives import PRIMITIVES
-from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space
+from tests.conftest import graphs
 from tests.search_space.graphs import EVERY_OP, woven_graphs
 
 KNOWN = {
@@ -209,7 +207,7 @@ def braces_balance(text: str) -> bool:
     return depth == 0 and text.count(r"\left") == text.count(r"\right")
 
 
-GRAPHS = st.integers(0, 2**32).map(lambda seed: random_graph(EVERY_OP, Random(seed)))
+GRAPHS = graphs(EVERY_OP)
 
 
 @given(GRAPHS | woven_graphs() | woven_graphs(Space(nodes=60)))

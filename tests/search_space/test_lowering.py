@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -18,13 +19,12 @@ from evonas.search_space.lowering import NormAct
 from tests.conftest import graphs
 from tests.search_space import reference
 from tests.search_space.graphs import EVERY_OP, twin, woven_graphs
+from tests.search_space.tensors import standard_normal
 
 LAYOUTS = [((4, 8, 3, 5), 1), ((2, 8, 1, 1), 1), ((1, 8, 4), 1), ((2, 8), 1), ((2, 8, 2, 2, 2), 1), ((2, 5, 8), -1)]
 ANY_GRAPH = graphs(EVERY_OP) | woven_graphs()
 
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+normal = partial(standard_normal, dtype=torch.float32)
 
 
 def perturb(layer: nn.Module) -> None:

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,13 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from tests.search_space import synchronized_process
+from tests.search_space.tensors import normal as double_normal
 
 CHANNELS, GROUPS = 8, 4
 ONE_INPUT = [name for name in LAYERS.graphs if LAYERS[name].inputs == 1]
 SOME = ["BN-ReLU", "EvoNorm-B0", "EvoNorm-S0", "LayerNorm"]  # batch, batch and instance, group, position
 
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return 1.5 * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + 0.7
+normal = partial(double_normal, dtype=torch.float32)
 
 
 def layer_of(name: str, **options: Any) -> NormAct:

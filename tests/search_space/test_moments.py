@@ -14,6 +14,7 @@ from evonas.search_space.lowering import NormAct
 from evonas.search_space.moments import INDEX_SETS, mean, mean_square, variance
 from evonas.search_space.primitives import PRIMITIVES
 from tests.search_space import reference
+from tests.search_space.tensors import normal
 
 CHANNELS, GROUPS = 6, 2
 ONE_INPUT = [name for name in LAYERS.graphs if LAYERS[name].inputs == 1]
@@ -31,10 +32,6 @@ LAYOUTS = [  # shape, axis of the channels
 ]
 AGGREGATIONS = [name for name, row in PRIMITIVES.items() if row.reduces]
 STARTS = {"mean": 0.0, "rms": 1.0, "std": 1.0}
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.5 + 0.7
 
 
 def layer_of(text: str, channels: int = CHANNELS, *, groups: int = GROUPS, channel_dim: int = 1) -> NormAct:

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from evonas.report.documents import catalog_page, gates_page, primitives_page
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[2]
 FUNCTION = "def softplus(a: Tensor) -> Tensor:\n    return torch.nn.functional.softplus(a)\n\n\n"
 ROW = '    Primitive("softplus", 1, softplus, r"\\zeta\\left({0}\\right)", nonnegative=True, cite="a test"),\n'
 

@@ -15,15 +15,12 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
+from tests.search_space.tensors import normal
 
 CHANNELS, GROUPS = 8, 4
 ONE_INPUT = [name for name in LAYERS.graphs if LAYERS[name].inputs == 1]
 SOME = ["BN-ReLU", "EvoNorm-B0", "EvoNorm-S0", "LayerNorm", "DyT"]  # batch, instance, group, position, a scalar
 TORCHS_OWN = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning", "ignore:.torch.jit.:FutureWarning")
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return 1.5 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.7
 
 
 def layer_of(name: str, **options: Any) -> NormAct:

@@ -7,14 +7,11 @@ from torch import Tensor, nn
 
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.lowering import NormAct
+from tests.search_space.tensors import normal
 
 CHANNELS, GROUPS = 64, 8
 EVONORMS = ["EvoNorm-B0", "EvoNorm-B1", "EvoNorm-B2", "EvoNorm-S0", "EvoNorm-S1", "EvoNorm-S2"]
 NAMES = {"v": "v1", "running_var": "running_0"}  # in timm -> here
-
-
-def normal(*shape: int, seed: int) -> Tensor:
-    return 1.5 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.7
 
 
 def theirs(name: str, groups: int = GROUPS) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +18,9 @@ from evonas.workers.architectures import build
 from evonas.workers.architectures.mobilenet import InvertedBottleneck
 from evonas.workers.architectures.parts import conv, scaled
 from evonas.workers.protocol import EfficientNet, MobileNetV2, PreactResNet, Proxy
+from tests.conftest import ROOT
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 def shipped() -> Iterator[tuple[str, Proxy, int]]:

@@ -21,6 +21,7 @@ from evonas.workers.machine import peak_mb
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Rejection
 from evonas.workers.protocol import BaselinePoint, Job, Protocol, Threshold
 from evonas.workers.training import Training
+from tests.conftest import ROOT
 from tests.workers.conftest import BN_RELU, STABLE, graph, images, protocol
 
 QUALITY = {"gate": "quality", "steps": 3, "min_accuracy": 0.0}
@@ -71,7 +72,7 @@ def test_a_fresh_process_answers_alike() -> None:
         text=True,
         timeout=120,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
     there, here = json.loads(done.stdout), json.loads(json.dumps(asdict(evaluate(asked))))
     for each in (*there["measurements"], *here["measurements"]):

@@ -3,7 +3,6 @@
 import copy
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,9 +17,10 @@ from evonas.workers.gates.stability import Stability, ascend
 from evonas.workers.gradients import InitialPass, norm
 from evonas.workers.protocol import Recipe
 from evonas.workers.training import build_model, sgd
+from tests.conftest import ROOT
 from tests.workers.conftest import STABLE, graph
 
-QUICKSTART = load_config(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
+QUICKSTART = load_config(ROOT / "configs" / "quickstart.yaml")
 SHIPPED = next(gate for gate in QUICKSTART.gates if isinstance(gate, Stability))
 PROXIES = tuple(QUICKSTART.proxies)
 

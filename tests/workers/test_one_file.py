@@ -15,8 +15,8 @@ from evonas.search_space.graph import Graph
 from evonas.workers.gates import check_kind
 from evonas.workers.gates.base import Gate, LayerGate
 from evonas.workers.outcome import Measurement
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[2]
 FILES = ROOT / "tests" / "workers" / "added_gates"
 
 

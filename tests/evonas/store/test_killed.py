@@ -14,10 +14,10 @@ from evonas.search_space.errors import InputError
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.writer import Writer
+from tests.conftest import ROOT
 from tests.evonas.store.deaths import NotTraceable, State, put, states
 from tests.evonas.store_cases import propose
 
-ROOT = Path(__file__).parents[3]
 OLD = Path(__file__).parents[1] / "databases" / "0002.db"
 _LIFE = """
 import json
