@@ -18,7 +18,7 @@ COMMANDS = {  # name: the file of this folder that has it, and what it does
     "resume": ("search", "Go on with a stopped or killed run."),
     "runs": ("runs", "The runs of a folder or a database."),
     "status": ("query", "Counts by state and gate, and the time left."),
-    "top": ("query", "The best survivors, with one seed."),
+    "top": ("query", "The best layers, those retrained with fresh seeds first."),
     "show": ("query", "One candidate, with all that is known."),
     "find": ("explore", "The best survivors that use some operations, or none of others."),
     "lineage": ("explore", "A candidate's ancestors and children."),

@@ -1,4 +1,4 @@
-"""evonas status, top, show, dump, export: answers from the database alone."""
+"""evonas status, top, show, dump, export: what the database answers."""
 
 import json
 from pathlib import Path

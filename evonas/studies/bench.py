@@ -59,7 +59,7 @@ def bench(
 
 
 def timed_recipe(config: Config, steps: int) -> Recipe:
-    """Of a first step and some that are timed; so small a rate that no network diverges, not even without layers."""
+    """The recipe with one step more than are timed, and a learning rate so small that no network diverges."""
     return config.recipe.model_copy(update={"steps": steps + 1, "learning_rate": 1e-9, "seeds": 1})
 
 
@@ -80,8 +80,8 @@ def time_training(graph: Graph, protocol: Protocol, proxy: str, images: data.Ima
 
 
 def best_execution(rows: list[BenchRow], steps: int) -> tuple[Execution, float, dict[str, float]]:
-    """Of the ways to run: the one with the least seconds over all layers but the identity and all proxies at the full
-    budget, compiled where that pays; the steps from which it does (infinite where never); the seconds of every way."""
+    """The way to run that takes the least seconds at the full budget, over all proxies and all layers but the identity;
+    the steps from which compiling pays in its format (infinite where never); and the seconds of every way."""
     ways: dict[Way, list[BenchRow]] = {}
     for row in rows:
         if row.layer != IDENTITY:

@@ -34,7 +34,7 @@ class NoiseRow:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the spread, for normal accuracies."""
+        """The 95 % confidence interval of the spread, if accuracies are normally distributed."""
         if self.spread is None:
             return None
         from scipy.stats import chi2  # a second to import, which other commands save
