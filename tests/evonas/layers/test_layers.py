@@ -26,7 +26,7 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.screening import CHANGE_MIN, change, largest_value
-from tests.evonas import exported_process
+from tests.evonas.layers import exported_process
 from tests.search_space.graphs import woven
 
 Results = dict[str, dict[str, Tensor] | str]  # by case; a traceback where it failed

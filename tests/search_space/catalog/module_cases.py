@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from evonas.search_space.catalog.modules import BatchChannelNorm, EstBN, OnlineNorm, PowerNorm, PRepBN, UnifiedNorm
 from evonas.search_space.catalog.modules.base import ReferenceModule
-from tests.search_space import module_oracles as oracles
+from tests.search_space.catalog import module_oracles as oracles
 from tests.search_space.tensors import normal
 
 C = 6

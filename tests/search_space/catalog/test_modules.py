@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from evonas.search_space.catalog.modules import BatchChannelNorm, EstBN, OnlineNorm, PowerNorm, PRepBN, UnifiedNorm
 from evonas.search_space.catalog.modules.base import ReferenceModule
 from evonas.search_space.layer import Layer
-from tests.search_space.module_cases import CASES, C, TorchBCN, TorchPRepBN, dy, normal, train, trained
+from tests.search_space.catalog.module_cases import CASES, C, TorchBCN, TorchPRepBN, dy, normal, train, trained
 
 cases = pytest.mark.parametrize("name", CASES)
 

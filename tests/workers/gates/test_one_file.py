@@ -17,7 +17,7 @@ from evonas.workers.gates.base import Gate, LayerGate
 from evonas.workers.outcome import Measurement
 from tests.conftest import ROOT
 
-FILES = ROOT / "tests" / "workers" / "added_gates"
+FILES = Path(__file__).with_name("added_gates")
 
 
 def test_a_gate_is_one_file(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_gate_is_one_file(tmp_path: Path) -> None:
     (tmp_path / "search_space").symlink_to(ROOT / "search_space")
     for file in FILES.glob("*.py"):
         shutil.copy(file, tmp_path / "workers" / "gates")
-    script = [sys.executable, "-B", str(ROOT / "tests" / "workers" / "one_file.py"), str(tmp_path)]
+    script = [sys.executable, "-B", str(Path(__file__).with_name("one_file.py")), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     result = subprocess.run(script, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert result.stdout == "the added gates are everywhere\n", result.stderr
