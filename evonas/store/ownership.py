@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
@@ -15,6 +16,8 @@ from evonas.search_space.errors import InputError
 from evonas.store import tables
 from evonas.store.address import Address
 from evonas.store.records import OPENING
+
+GLANCE_SECONDS = 0.2  # longer than any look takes
 
 
 class Lock(Protocol):
@@ -74,6 +77,19 @@ def _is_held(engine: Engine, run: str) -> bool:
         return connection.execute(query, {"high": key >> 32, "low": key % 2**32}).first() is not None
 
 
+def _locked(file: IO[str]) -> bool:
+    """Take a file's lock; one who looks whether a run is driven (`driver`) has it for an instant."""
+    deadline = time.monotonic() + GLANCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(GLANCE_SECONDS / 10)
+
+
 class _FileLock:
     """`flock` on a file beside the database."""
 
@@ -86,9 +102,7 @@ class _FileLock:
             except OSError as error:
                 where, reason = address.where, f"{error.strerror}: {error.filename}"
                 raise InputError(f"{where}: the run cannot be locked ({reason})") from None
-            try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _locked(self.file):
                 self.file.seek(0)
                 owner = self.file.read().strip() or "another driver"
                 self.file.close()

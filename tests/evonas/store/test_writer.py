@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -367,6 +368,17 @@ def test_a_lock_whose_file_its_last_owner_removed_is_none(address: Address, monk
     with pytest.raises(InputError, match="the run is driven by process"):
         own(address, "run", open_writer(address))
     lock.release()
+
+
+@IN_A_FILE
+def test_a_look_at_the_lock_refuses_no_driver(address: Address) -> None:
+    lock = own(address, "run", open_writer(address))
+    lock.release()
+    (path,) = address.path.parent.glob(".*.lock")
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.05, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        own(address, "run", open_writer(address)).release()
 
 
 def test_a_run_is_created_once(store: Writer, address: Address, config: Config) -> None:
