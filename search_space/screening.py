@@ -1,7 +1,7 @@
 """What can be measured of a layer alone, without training: pure functions of the graph."""
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -52,7 +52,7 @@ def largest_value(graph: Graph) -> float:
 
 
 @torch.no_grad()
-def amplification(graph: Graph, at: Degenerate = "position") -> float:
+def amplifications(graph: Graph) -> dict[Degenerate, float]:
     """By how much the layer, at its initial parameters and in training, multiplies input over which some of its
     statistics vanish: rms(output) / rms(input) in float64, to 4 digits; inf where that is not finite.
 
@@ -61,28 +61,46 @@ def amplification(graph: Graph, at: Degenerate = "position") -> float:
     everywhere or -1 everywhere, the larger figure. Over it every std is sqrt(eps): most EvoNorms, too, have 231 to 316.
     """
     canonical = graph.canonical()
-    return max(_ratio(canonical, x) for x in _degenerate(at))
+    position, *constants = _ratios(canonical, *_degenerate()[0])
+    (sample,) = _ratios(canonical, *_degenerate()[1])
+    return {"position": position, "constant": max(constants), "sample": sample}
+
+
+def amplification(graph: Graph, at: Degenerate = "position") -> float:
+    """One of the `amplifications`."""
+    return amplifications(graph)[at]
 
 
 @cache
-def _degenerate(at: Degenerate) -> tuple[Tensor, ...]:
+def _degenerate() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Input of one position, normal, 1 and -1, and input of one sample, with an axis of inputs in front; and its rms."""
     generator = torch.Generator().manual_seed(0)
-    match at:
-        case "position":
-            return (torch.randn(8, CHANNELS, 1, 1, generator=generator).double(),)
-        case "sample":
-            return (torch.randn(1, CHANNELS, 8, 8, generator=generator).double(),)
-        case "constant":
-            return tuple(torch.full((8, CHANNELS, 8, 8), value, dtype=torch.float64) for value in (1.0, -1.0))
+    position = torch.randn(8, CHANNELS, 1, 1, generator=generator).double()
+    positions = torch.stack([position, torch.ones_like(position), -torch.ones_like(position)])
+    sample = torch.randn(1, CHANNELS, 8, 8, generator=torch.Generator().manual_seed(0)).double()[None]
+    return (positions, _rms(positions)), (sample, _rms(sample))
 
 
-def _ratio(canonical: Graph, x: Tensor) -> float:
+@lru_cache(maxsize=4096)
+def _constant(value: float) -> Tensor:
+    return torch.full((1, 1, CHANNELS, 1, 1), value, dtype=torch.float64)
+
+
+def _ratios(canonical: Graph, inputs: Tensor, rms: Tensor) -> list[float]:
+    """rms(output) / rms(input) of each input."""
+
     def aggregate(index: int, row: Primitive, a: Tensor) -> Tensor:
-        moment = row.fn(a, [0, 2, 3]) if row.reduces == "bhw" else over(row.reduces or "", row.fn, a, 1, GROUPS)
+        if row.reduces == "bhw":
+            moment = row.fn(a, [1, *range(3, a.ndim)])
+        else:
+            moment = over(row.reduces or "", row.fn, a.flatten(0, 1), 1, GROUPS)
+            moment = moment.view(a.shape[0], -1, *moment.shape[1:])
         return torch.sqrt(moment + EPS) if row.rooted else moment
 
-    constants = [torch.full((1, CHANNELS, 1, 1), leaf.value, dtype=torch.float64) for leaf in canonical.leaves]
-    leaves = [x if leaf.kind == "input" else value for leaf, value in zip(canonical.leaves, constants, strict=True)]
-    output = evaluate(canonical, leaves, aggregate).expand(x.shape)
-    ratio = float(output.square().mean().sqrt() / x.square().mean().sqrt())
-    return float(f"{ratio:.4g}") if math.isfinite(ratio) else math.inf
+    leaves = [inputs if leaf.kind == "input" else _constant(leaf.value) for leaf in canonical.leaves]
+    ratios = (_rms(evaluate(canonical, leaves, aggregate).expand(inputs.shape)) / rms).tolist()
+    return [float(f"{ratio:.4g}") if math.isfinite(ratio) else math.inf for ratio in ratios]
+
+
+def _rms(values: Tensor) -> Tensor:
+    return values.square().mean((1, 2, 3, 4)).sqrt()

@@ -13,7 +13,7 @@ from sqlalchemy import Table
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
-from evonas.search_space.screening import amplification
+from evonas.search_space.screening import amplifications
 from evonas.store import tables
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection, Verdict
 
@@ -112,13 +112,13 @@ class Candidate:
         parent: int | None = None,
         equal_to: int | None = None,
     ) -> "Candidate":
-        text, formula, digest = str(graph), graph.formula, graph.digest
+        text, formula, digest, of = str(graph), graph.formula, graph.digest, amplifications(graph)
         return cls(
             *(birth, text, formula, digest, probed.fingerprint, probed.family, parent, operator, equal_to, seen),
             *(batch_dependent(graph), graph.live_nodes),
-            amplification=amplification(graph),
-            amplification_constant=amplification(graph, "constant"),
-            amplification_sample=amplification(graph, "sample"),
+            amplification=of["position"],
+            amplification_constant=of["constant"],
+            amplification_sample=of["sample"],
         )
 
 

@@ -6,7 +6,7 @@ once from a recorded run.
 The config is RUN's, with what is --set. Each candidate gets one of RUN's evaluations, by its digest: as many are
 stopped by screening as there, and the others have outcome, curves and measurements of one that a worker saw, the
 accuracies of the trained moved by up to a point, so that no two are equal. Its digest stands for its fingerprint,
-unless --probe computes that. Prints births a second and the driver's memory over stretches of births, their growth
+and its amplifications are 1, unless --probe computes both. Prints births a second and the driver's memory over stretches of births, their growth
 since 10,000, and with --optuna N the first N births beside N proposals of Optuna's NSGA-II on SQLite. One core: the
 pool is a queue in the same process.
 """
@@ -29,7 +29,9 @@ from evonas.evolution import Search
 from evonas.history import History
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
+from evonas.search_space.screening import Degenerate
 from evonas.session import Session
+from evonas.store import records
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.reader import Reader
@@ -41,6 +43,7 @@ from evonas.workers.protocol import Job
 from tests.benchmarks.machine import machine
 from tests.benchmarks.utilisation import SCREENED, seen_by_workers
 
+ALIKE: dict[Degenerate, float] = {"position": 1.0, "constant": 1.0, "sample": 1.0}
 MOVED = 0.01  # of accuracy
 
 
@@ -175,6 +178,7 @@ def main() -> None:
     recorded = Recorded(reader)
     if not arguments.probe:
         proposal.probe = recorded.probe
+        records.amplifications = lambda graph: ALIKE
         proposal.screen = screen_without_finite
     print(machine())
     arguments.out.mkdir(parents=True)
