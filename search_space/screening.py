@@ -73,7 +73,7 @@ def amplification(graph: Graph, at: Degenerate = "position") -> float:
 
 @cache
 def _degenerate() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Input of one position, normal, 1 and -1, and input of one sample, with an axis of inputs in front; and its rms."""
+    """Input of one position (normal, 1, -1) and of one sample, with an axis of inputs in front; and the rms of each."""
     generator = torch.Generator().manual_seed(0)
     position = torch.randn(8, CHANNELS, 1, 1, generator=generator).double()
     positions = torch.stack([position, torch.ones_like(position), -torch.ones_like(position)])

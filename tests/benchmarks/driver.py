@@ -5,10 +5,10 @@ once from a recorded run.
 
 The config is RUN's, with what is --set. Each candidate gets one of RUN's evaluations, by its digest: as many are
 stopped by screening as there, and the others have outcome, curves and measurements of one that a worker saw, the
-accuracies of the trained moved by up to a point, so that no two are equal. Its digest stands for its fingerprint,
-and its amplifications are 1, unless --probe computes both. Prints births a second and the driver's memory over stretches of births, their growth
-since 10,000, and with --optuna N the first N births beside N proposals of Optuna's NSGA-II on SQLite. One core: the
-pool is a queue in the same process.
+accuracies of the trained moved by up to a point, so that no two are equal. Its digest stands for its fingerprint, and
+its amplifications are 1, unless --probe computes both. Prints births a second and the driver's memory over stretches of
+births, their growth since 10,000, and with --optuna N the first N births beside N proposals of Optuna's NSGA-II on
+SQLite. One core: the pool is a queue in the same process.
 """
 
 import argparse
