@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from evonas.search_space.graph import Graph, Leaf
@@ -29,6 +30,10 @@ NEAR_ZERO = 1e-5  # shows what a quotient does there, such as max(v1, 1e-5 / x)
 SMALL = 1e-3
 DIGITS = 6
 CANCELLED = 1e-10  # of the largest value: what rounding leaves of an exact 0
+
+Outputs = Float64[Tensor, "passes n c h w"]
+Single = Float64[Tensor, "1 n c 1 1"]
+Output = Float64[np.ndarray, "n c h w"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +88,20 @@ _UNITS = 10.0 ** np.arange(float(_UNIT_MIN), 309.0)
 
 @dataclass(frozen=True, slots=True)
 class _Stack:
-    """Passes of one shape: `inputs` are (passes, batch, channels, height, width).
+    """Passes of one shape.
 
     parameters: the pass from which each takes its learned parameters.
     training: one a pass.
     """
 
-    x: Tensor
-    y: Tensor
+    x: Outputs
+    y: Outputs
     parameters: tuple[int, ...]
     training: tuple[bool, ...]
 
 
 @cache
-def _inputs() -> tuple[tuple[Tensor, Tensor], ...]:
+def _inputs() -> tuple[tuple[Float64[Tensor, "n c _ _"], Float64[Tensor, "n c _ _"]], ...]:
     """x and y of each pass."""
     generator = np.random.default_rng(20200406)
     pairs = []
@@ -131,7 +136,7 @@ def _stacks() -> tuple[_Stack, _Stack]:
 
 
 @cache
-def _noise(parameter: str, number: int) -> Tensor:
+def _noise(parameter: str, number: int) -> Float64[Tensor, " c"]:
     """The values that a pass adds to a parameter, drawn by its name: the rest of the graph does not matter.
 
     They are small or large, and of both signs in the normal passes, elsewhere of one or both.
@@ -148,7 +153,7 @@ def _noise(parameter: str, number: int) -> Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _leaf(leaf: Leaf, numbers: tuple[int, ...]) -> Tensor:
+def _leaf(leaf: Leaf, numbers: tuple[int, ...]) -> Float64[Tensor, "passes 1 c 1 1"]:
     """A number, or a learned parameter in each pass, with the axes of a stack."""
     if not leaf.learned:
         return torch.full((1, 1, 1, 1, 1), leaf.value, dtype=torch.float64)
@@ -166,12 +171,12 @@ class _OverBatch:
     which starts as `running`. `after_first` is the running moment after the first pass.
     """
 
-    def __init__(self, training: tuple[bool, ...], running: Tensor) -> None:
+    def __init__(self, training: tuple[bool, ...], running: Float64[Tensor, " c"]) -> None:
         self.passes = training
         self.before = running
         self.after_first = running
 
-    def __call__(self, moment: Moment, a: Tensor) -> Tensor:
+    def __call__(self, moment: Moment, a: Float64[Tensor, "_ _ _ h w"]) -> Float64[Tensor, "passes 1 c 1 1"]:
         by_pass = moment(a, [1, *range(3, a.ndim)]).view(a.shape[0], a.shape[2])
         moments = by_pass.expand(len(self.passes), SHAPE[1])
         running = self.before
@@ -202,7 +207,7 @@ def probe(graph: Graph) -> Probed:
     return Probed(_digest(of_passes, alone), _family(of_passes, alone), _change(normal, other, of_other))
 
 
-def _outputs(canonical: Graph, stack: _Stack, over_batch: dict[int, _OverBatch]) -> Tensor:
+def _outputs(canonical: Graph, stack: _Stack, over_batch: dict[int, _OverBatch]) -> Outputs:
     leaves = []
     for index, leaf in enumerate(canonical.leaves):
         if leaf.kind == "input":
@@ -222,7 +227,7 @@ def _outputs(canonical: Graph, stack: _Stack, over_batch: dict[int, _OverBatch])
     return output.expand(stack.x.shape).contiguous()
 
 
-def _change(normal: np.ndarray, other: np.ndarray, of_other: np.ndarray) -> float:
+def _change(normal: Output, other: Output, of_other: Output) -> float:
     """The relative difference between the outputs of the normal pass on its own x and on another's."""
     scale = float(np.abs(normal).max())
     if not all(np.isfinite(each).all() for each in (normal, other, of_other)):
@@ -230,7 +235,7 @@ def _change(normal: np.ndarray, other: np.ndarray, of_other: np.ndarray) -> floa
     return float(np.abs(normal - other).max()) / scale if scale > 0 else 0.0
 
 
-def _family(wide: Tensor, single: Tensor) -> str:
+def _family(wide: Outputs, single: Single) -> str:
     parts = _standardised(wide), _standardised(single)
     return _digest(*parts) if any(each.numpy().any() for each in parts) else _family_of_constants()
 
@@ -242,7 +247,7 @@ def _family_of_constants() -> str:
     return _digest(torch.zeros_like(wide.x[:-1]), torch.zeros_like(single.x))
 
 
-def _standardised(outputs: Tensor) -> Tensor:
+def _standardised(outputs: Outputs) -> Outputs:
     """Each channel of each pass to mean 0 and standard deviation 1; a channel constant but for rounding becomes 0."""
     largest = np.abs(outputs.numpy()).max((1, 2, 3, 4), keepdims=True)
     centred = outputs - outputs.mean((1, 3, 4), keepdim=True)
@@ -256,7 +261,7 @@ def _standardised(outputs: Tensor) -> Tensor:
     return centred
 
 
-def _digest(wide: Tensor, single: Tensor) -> str:
+def _digest(wide: Outputs, single: Single) -> str:
     """The key of the passes of full shape and the single position, in the order of the passes."""
     values, length = np.zeros((len(_PASSES), math.prod(SHAPE))), single.numel()
     of_passes = wide.numpy().reshape(len(wide), -1)
@@ -270,8 +275,8 @@ def _digest(wide: Tensor, single: Tensor) -> str:
     return digest.hexdigest()[:32]
 
 
-def _significant(values: np.ndarray) -> np.ndarray:
-    """(rows, 3, values): each row rounded to 6 significant digits as whole digits, exponents and kinds.
+def _significant(values: Float64[np.ndarray, "rows values"]) -> Float64[np.ndarray, "rows 3 values"]:
+    """Each row rounded to 6 significant digits as whole digits, exponents and kinds.
 
     Kinds are 0 for numbers, 1 for inf, 2 for -inf, 3 for NaN: there is one NaN, one zero, and no sign of zero. A value
     that is nothing beside the largest of its row is 0. `values` is overwritten.

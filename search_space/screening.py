@@ -1,10 +1,11 @@
-"""What can be measured of a layer alone, without training: pure functions of the graph."""
+"""Measurements of a layer alone, without training: pure functions of the graph."""
 
 import math
 from functools import cache, lru_cache
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from evonas.search_space.analysis import depends_on_x
@@ -25,6 +26,8 @@ PROBES = (  # shape and scale of normal input; at 10 an exponential of x is stil
 )
 Degenerate = Literal["position", "constant", "sample"]  # input over which some statistics vanish
 DEGENERATE: tuple[Degenerate, ...] = get_args(Degenerate)
+Inputs = Float64[Tensor, "inputs n c h w"]
+PerInput = Float64[Tensor, " inputs"]
 
 
 def change(graph: Graph, probed: Probed) -> float:
@@ -53,8 +56,8 @@ def largest_value(graph: Graph) -> float:
 
 @torch.no_grad()
 def amplifications(graph: Graph) -> dict[Degenerate, float]:
-    """By how much the layer, at its initial parameters and in training, multiplies input over which some of its
-    statistics vanish: rms(output) / rms(input) in float64, to 4 digits; inf where that is not finite.
+    """The factors by which the layer, at its initial parameters and in training, multiplies input over which some of
+    its statistics vanish: rms(output) / rms(input) in float64, to 4 digits; inf where that is not finite.
 
     `position`: normal input of one position a channel, as in the last stage of a network on small images. Over it every
     std_hw is sqrt(eps): `x / std_hw(x)` has 316, EvoNorm-B0 0.9. `sample`: normal input of one sample. `constant`: 1
@@ -72,7 +75,10 @@ def amplification(graph: Graph, at: Degenerate = "position") -> float:
 
 
 @cache
-def _degenerate() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def _degenerate() -> tuple[
+    tuple[Float64[Tensor, "3 n c 1 1"], Float64[Tensor, " 3"]],
+    tuple[Float64[Tensor, "1 1 c h w"], Float64[Tensor, " 1"]],
+]:
     """Input of one position (normal, 1, -1) and of one sample, with an axis of inputs in front; and the rms of each."""
     generator = torch.Generator().manual_seed(0)
     position = torch.randn(8, CHANNELS, 1, 1, generator=generator).double()
@@ -82,11 +88,11 @@ def _degenerate() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 
 @lru_cache(maxsize=4096)
-def _constant(value: float) -> Tensor:
+def _constant(value: float) -> Float64[Tensor, "1 1 c 1 1"]:
     return torch.full((1, 1, CHANNELS, 1, 1), value, dtype=torch.float64)
 
 
-def _ratios(canonical: Graph, inputs: Tensor, rms: Tensor) -> list[float]:
+def _ratios(canonical: Graph, inputs: Inputs, rms: PerInput) -> list[float]:
     """rms(output) / rms(input) of each input."""
 
     def aggregate(index: int, row: Primitive, a: Tensor) -> Tensor:
@@ -102,5 +108,5 @@ def _ratios(canonical: Graph, inputs: Tensor, rms: Tensor) -> list[float]:
     return [float(f"{ratio:.4g}") if math.isfinite(ratio) else math.inf for ratio in ratios]
 
 
-def _rms(values: Tensor) -> Tensor:
+def _rms(values: Inputs) -> PerInput:
     return values.square().mean((1, 2, 3, 4)).sqrt()

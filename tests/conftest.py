@@ -18,6 +18,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, make_url, text
 
+from tests import shapes
+
+shapes.check()  # before the first import of evonas
+
 from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space

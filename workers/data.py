@@ -2,7 +2,7 @@
 
 import gzip
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,18 +13,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from evonas.search_space.errors import InputError
 from evonas.workers.protocol import Data, JudgedOn
 
+Indices = Int64[np.ndarray, " n"]
+Pixels = UInt8[np.ndarray, "n h w c"]
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images "n c h w" in uint8 with their labels "n"."""
+    """Images with their labels."""
 
-    images: Tensor
-    labels: Tensor
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int64[Tensor, " n"]
 
     def to(self, device: str) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
@@ -37,27 +41,27 @@ class Images:
     train: Split
     validation: Split  # or the test images, where a job is judged on these
     classes: int
-    mean: Tensor
-    std: Tensor
+    mean: Float32[Tensor, "1 c 1 1"]
+    std: Float32[Tensor, "1 c 1 1"]
 
     @property
     def channels(self) -> int:
         return self.train.images.shape[1]
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 -> float32 of mean 0 and standard deviation 1 per channel."""
+    def normalise(self, images: UInt8[Tensor, "n c h w"]) -> Float32[Tensor, "n c h w"]:
+        """Each channel of the training images to mean 0 and standard deviation 1."""
         return (images.float() - self.mean) / self.std
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A data set before decoding: `read` gives the images of some indices, "n h w c" in uint8."""
+    """A data set before decoding: `read` gives the images of some indices."""
 
-    labels: np.ndarray
+    labels: Int64[np.ndarray, " n"]
     classes: int
     channels: int
     has_test_part: bool
-    read: Any
+    read: Callable[[Indices], Pixels]
     names: tuple[str, ...] = ()  # file names, if each image is a file
     names_of_classes: tuple[str, ...] = ()
 
@@ -92,13 +96,13 @@ def _load(data: Data, device: str, judged_on: JudgedOn) -> Images:
     return Images(train, judging, source.classes, mean, std.clamp_min(1e-3))
 
 
-def _decoded(data: Data, source: Source, indices: np.ndarray) -> Split:
+def _decoded(data: Data, source: Source, indices: Indices) -> Split:
     images = torch.from_numpy(source.read(indices)).permute(0, 3, 1, 2).contiguous()
     labels = torch.from_numpy(source.labels[indices]).long()
     return Split(_resize(images, data.image_size), labels)
 
 
-def _test(data: Data, source: Source) -> tuple[Source, np.ndarray]:
+def _test(data: Data, source: Source) -> tuple[Source, Indices]:
     """The source and the indices of the test images: the source's own test part, or what the split set aside."""
     if not source.has_test_part:
         if not data.test:
@@ -110,18 +114,18 @@ def _test(data: Data, source: Source) -> tuple[Source, np.ndarray]:
     return sealed, np.arange(len(sealed.labels))
 
 
-def split(data: Data, source: Source) -> tuple[np.ndarray, np.ndarray]:
+def split(data: Data, source: Source) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " validation"]]:
     """Indices of the training and validation images: a permutation fixed by `split_seed`. Where the source has no test
     part of its own, the last `test` images of the permutation are set aside."""
-    wanted = data.train + data.validation + (0 if source.has_test_part else data.test)
-    if wanted > len(source.labels):
+    total = data.train + data.validation + (0 if source.has_test_part else data.test)
+    if total > len(source.labels):
         parts = f"{data.train} + {data.validation}" + ("" if source.has_test_part else f" + {data.test}")
         raise InputError(f"data: {parts} images wanted for the split, {len(source.labels)} found")
     order = _order(data, source)
     return order[: data.train], order[data.train : data.train + data.validation]
 
 
-def _order(data: Data, source: Source) -> np.ndarray:
+def _order(data: Data, source: Source) -> Indices:
     return np.random.RandomState(data.split_seed).permutation(len(source.labels))  # a stream that numpy keeps for good
 
 
@@ -160,7 +164,7 @@ def folder_of(data: Data) -> Path:
         raise InputError(f"data.path: '{data.path}': {_first_line(error)}") from None
 
 
-def _embedded() -> tuple[np.ndarray, np.ndarray]:
+def _embedded() -> tuple[UInt8[np.ndarray, "n h w"], Int64[np.ndarray, " n"]]:
     folder = files("evonas.workers") / "fashion_mnist"
     images = gzip.decompress((folder / "t10k-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes())
@@ -188,7 +192,7 @@ def _folder(path: Path, image_size: int | None, test: bool) -> Source:
 
     shape: tuple[int, ...] | None = None  # the first image's
 
-    def read(indices: np.ndarray) -> np.ndarray:
+    def read(indices: Indices) -> Pixels:
         nonlocal shape
         arrays = []
         for index in indices:
@@ -232,7 +236,7 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200] or type(error).__name__
 
 
-def _resize(images: Tensor, size: int | None) -> Tensor:
+def _resize(images: UInt8[Tensor, "n c _ _"], size: int | None) -> UInt8[Tensor, "n c _ _"]:
     if size is None or images.shape[-2:] == (size, size):
         return images
     resized = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)

@@ -8,6 +8,7 @@ from itertools import groupby
 from statistics import fmean
 
 import torch
+from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from evonas.search_space.graph import Graph
@@ -122,7 +123,7 @@ class Judged:
     def classes(self) -> int:
         return self.images.classes
 
-    def fresh(self, proxy: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
+    def fresh(self, proxy: str, batch: int) -> tuple[nn.Module, Float32[Tensor, "n c h w"], Int64[Tensor, " n"]]:
         model = build_model(self.graph, self.job.protocol, proxy, self.images, self.job.seed)
         split = self.images.train
         return model, self.images.normalise(split.images[:batch]), split.labels[:batch]

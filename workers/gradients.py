@@ -6,6 +6,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 SQUARES_MIN = 1e-280  # a sum of squares below which some of them may have vanished in float64
@@ -17,7 +18,7 @@ class InitialPass:
     `logits_std` is the largest standard deviation over the images that a logit has; NaN or inf if any logit is.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]) -> None:
         self._theta = convolution_weights(model)
         logits = model.train()(images)
         self._loss = F.cross_entropy(logits, labels)
@@ -31,11 +32,11 @@ class InitialPass:
         return size if math.isfinite(size) else math.inf
 
 
-def convolution_weights(model: nn.Module) -> list[Tensor]:
+def convolution_weights(model: nn.Module) -> list[Float[Tensor, "outputs inputs h w"]]:
     return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
 
 
-def norm(tensors: Sequence[Tensor]) -> float:
+def norm(tensors: Sequence[Float[Tensor, "..."]]) -> float:
     """The norm of all values together, with the range of float64: squares are scaled where they would underflow."""
     if not tensors:
         return 0.0

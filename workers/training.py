@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from evonas.search_space.errors import InputError
@@ -228,7 +229,7 @@ class Training:
         for layer in layers:
             layer.momentum = momentum
 
-    def _forward(self, images: Tensor) -> Tensor:
+    def _forward(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         last = self.protocol.execution.channels_last
         x = self.images.normalise(images)
         x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)  # a crop is neither
@@ -237,7 +238,9 @@ class Training:
             return self.model(x)  # type: ignore[no-any-return]
 
 
-def _batches(images: Images, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    images: Images, recipe: Recipe, generator: torch.Generator
+) -> Iterator[tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
     """Endless training batches, the same on every device.
 
     An epoch's order, crops and mirrorings are drawn at once and lie on the device. An incomplete last batch is dropped.
@@ -255,21 +258,23 @@ def _batches(images: Images, recipe: Recipe, generator: torch.Generator) -> Iter
             mirrored = (torch.rand(count, generator=generator) < 0.5).to(device)
         for start in range(0, count - size + 1, size):
             part = slice(start, start + size)
-            chosen = order[part]
-            batch = split.images[chosen]
+            indices = order[part]
+            batch = split.images[indices]
             if recipe.crop and rows is not None and columns is not None:
                 batch = crop(batch, rows[part], columns[part], recipe.crop)
             if mirrored is not None:
                 batch = torch.where(mirrored[part, None, None, None], batch.flip(3), batch)
-            yield batch, split.labels[chosen]
+            yield batch, split.labels[indices]
 
 
-def crop(images: Tensor, rows: Tensor, columns: Tensor, size: int) -> Tensor:
-    """A square of each image "n c h w", from its own row "n 1" and column "n 1" on."""
+def crop(
+    images: UInt8[Tensor, "n c h w"], rows: Int64[Tensor, "n 1"], columns: Int64[Tensor, "n 1"], size: int
+) -> UInt8[Tensor, "n c {size} {size}"]:
+    """A square of each image, from its own row and column on."""
     along = torch.arange(size, device=images.device)
-    each = torch.arange(len(images), device=images.device)[:, None, None]
-    found = images.permute(0, 2, 3, 1)[each, (rows + along)[:, :, None], (columns + along)[:, None, :]]
-    return found.permute(0, 3, 1, 2)
+    numbers = torch.arange(len(images), device=images.device)[:, None, None]
+    pixels = images.permute(0, 2, 3, 1)[numbers, (rows + along)[:, :, None], (columns + along)[:, None, :]]
+    return pixels.permute(0, 3, 1, 2)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -285,7 +290,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     """SGD with Nesterov momentum; weight decay on the weights of convolutions and linear layers alone."""
     decayed = [m.weight for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-    chosen = {id(p) for p in decayed}
-    others = [p for p in model.parameters() if id(p) not in chosen]
+    decayed_ids = {id(p) for p in decayed}
+    others = [p for p in model.parameters() if id(p) not in decayed_ids]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from evonas.search_space.analysis import depends_on_x
@@ -23,6 +24,7 @@ from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space
 from tests.conftest import graphs
 from tests.search_space.graphs import twin, woven_graphs
+from tests.shapes import checked
 
 
 def probed(text: str) -> Probed:
@@ -231,3 +233,14 @@ def test_graphs_of_one_fingerprint_agree_on_other_inputs(nodes: int) -> None:
                     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * float(a.abs().max()))
                     compared += 1
     assert compared > 5
+
+
+# --------------------------------------------------------------------------- shapes in types
+
+
+def test_the_probe_keeps_the_shapes_in_its_types() -> None:
+    copy = checked("evonas.search_space.fingerprint")
+    for text in ("x", "1 + 1", "x * v1 + y", "x / std_hw(x) + mean_ghw(y)", "a = scalar(2)\nstd_bhw(x) * a"):
+        assert copy.probe(Graph.parse(text)).fingerprint == probed(text).fingerprint, text
+    with pytest.raises(TypeCheckError, match="'single'"):
+        copy._digest(torch.zeros(9, *SHAPE).double(), torch.zeros(1, *SHAPE).double())

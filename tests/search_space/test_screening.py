@@ -6,13 +6,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
-from evonas.search_space.screening import CHANGE_MIN, DEGENERATE, Degenerate, amplification, change, largest_value
+from evonas.search_space.screening import (
+    CHANGE_MIN,
+    DEGENERATE,
+    Degenerate,
+    amplification,
+    amplifications,
+    change,
+    largest_value,
+)
 from tests.conftest import graphs
+from tests.shapes import checked
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS.graphs if LAYERS[name].inputs == 1])
@@ -157,3 +167,12 @@ def test_the_amplification_is_the_layers(graph: Graph, at: Degenerate) -> None:
     ratios = [float(layer(x).detach().square().mean().sqrt() / x.square().mean().sqrt()) for x in inputs]
     expected = max(ratio if math.isfinite(ratio) else math.inf for ratio in ratios)
     assert amplification(graph, at) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_screening_keeps_the_shapes_in_its_types() -> None:
+    copy = checked("evonas.search_space.screening")
+    for text in ("1 + 1", "x * v1 + y", "x / std_hw(x) + mean_ghw(y)", "std_bhw(x)", "mean_chw(v1) + x"):
+        graph = Graph.parse(text)
+        assert copy.amplifications(graph) == amplifications(graph), text
+    with pytest.raises(TypeCheckError, match="'values'"):
+        copy._rms(torch.ones(8, 16, 1, 1).double())

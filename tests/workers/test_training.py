@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -17,7 +18,7 @@ from evonas.workers import training
 from evonas.workers.data import Images, Split
 from evonas.workers.outcome import Point
 from evonas.workers.protocol import Recipe
-from evonas.workers.training import Diverged, Training, _batches, build_model, learning_rate
+from evonas.workers.training import Diverged, Training, _batches, build_model, crop, learning_rate
 from tests.workers.conftest import graph, images, protocol
 
 SUB_WINDOWS = [(8, 8, 5), (7, 9, 4), (6, 11, 6), (5, 5, 4)]
@@ -48,8 +49,10 @@ def equal(first: nn.Module, second: nn.Module) -> bool:
 
 
 def numbered(n: int, height: int, width: int) -> Tensor:
-    """Images "n 2 h w" in which every pixel is another number."""
-    return torch.arange(n * 2 * height * width).reshape(n, 2, height, width)
+    """Images "n 3 h w" in which every pixel is another triple: its place, and its image's number in two bytes."""
+    place = torch.arange(height * width).view(1, height, width).expand(n, -1, -1)
+    number = torch.arange(n).view(n, 1, 1).expand(-1, height, width)
+    return torch.stack([place, number % 256, number // 256], dim=1).to(torch.uint8)
 
 
 # --------------------------------------------------------------------------- a paired comparison
@@ -204,7 +207,7 @@ def test_a_warm_up_of_all_steps_ends_at_the_rate() -> None:
 
 def shown(whole: Tensor, **recipe: Any) -> tuple[Tensor, Tensor]:
     """The images of one epoch as they are, and as training sees them."""
-    split, one = Split(whole, torch.arange(len(whole))), torch.ones(())
+    split, one = Split(whole, torch.arange(len(whole))), torch.ones(1, 3, 1, 1)
     chosen = Recipe(batch_size=len(whole), **recipe)
     batch, labels = next(_batches(Images(split, split, len(whole), one, one), chosen, torch.Generator().manual_seed(0)))
     assert sorted(labels.tolist()) == list(range(len(whole)))
@@ -214,13 +217,13 @@ def shown(whole: Tensor, **recipe: Any) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(("height", "width", "crop"), SUB_WINDOWS)
 def test_crops_are_windows_of_their_own_image_at_every_offset(height: int, width: int, crop: int) -> None:
     whole, cropped = shown(numbered(400, height, width), crop=crop)
-    assert cropped.shape == (400, 2, crop, crop)
+    assert cropped.shape == (400, 3, crop, crop)
     offsets = set()
     for image, window in zip(whole, cropped, strict=True):
         place = (image[0] == window[0, 0, 0]).nonzero()
-        assert len(place) == 1  # in its own image
+        assert len(place) == 1
         row, column = place[0].tolist()
-        assert torch.equal(image[:, row : row + crop, column : column + crop], window)
+        assert torch.equal(image[:, row : row + crop, column : column + crop], window)  # of its own image
         offsets.add((row, column))
     assert offsets == {(row, column) for row in range(height - crop + 1) for column in range(width - crop + 1)}
 
@@ -562,3 +565,16 @@ def test_the_network_meets_images_in_the_protocols_memory_format(channels_last: 
     wanted = torch.channels_last if channels_last else torch.contiguous_format
     assert met[0].shape[-1] == 6
     assert met[0].is_contiguous(memory_format=wanted)
+
+
+# --------------------------------------------------------------------------- shapes in types
+
+
+def test_shapes_in_types_are_checked_while_tests_run() -> None:
+    images = numbered(4, 5, 5)
+    with pytest.raises(TypeCheckError, match="'rows'"):
+        crop(images, torch.zeros(3, 1, dtype=torch.long), torch.zeros(4, 1, dtype=torch.long), 2)
+    with pytest.raises(TypeCheckError, match="'images'"):
+        crop(images.float(), torch.zeros(4, 1, dtype=torch.long), torch.zeros(4, 1, dtype=torch.long), 2)
+    with pytest.raises(TypeCheckError, match="'labels'"):
+        Split(images, torch.arange(3))

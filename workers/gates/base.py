@@ -3,8 +3,9 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
+from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -50,13 +51,14 @@ class LayerGate(Gate):
     def measure(self, graph: Graph, probed: Probed) -> Measurement: ...
 
 
+@runtime_checkable
 class Networks(Protocol):
     """The proxies at their initial weights, as a network gate sees them."""
 
     @property
     def classes(self) -> int: ...
 
-    def fresh(self, proxy: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
+    def fresh(self, proxy: str, batch: int) -> tuple[nn.Module, Float32[Tensor, "n c h w"], Int64[Tensor, " n"]]:
         """A new network, and the first training images with their labels."""
 
     def initial_pass(self, proxy: str, batch: int) -> InitialPass:
@@ -75,6 +77,7 @@ class NetworkGate(Gate):
     def measure(self, networks: Networks, proxy: str) -> Measurement: ...
 
 
+@runtime_checkable
 class Trainings(Protocol):
     """The proxies' trainings, as a training gate sees them. Each answer trains on to the step that it is for."""
 

@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -32,7 +33,12 @@ class Fit(NetworkGate):
 
 
 def fit(
-    model: nn.Module, images: Tensor, labels: Tensor, optimizer: Optimizer, steps: int, goal: float
+    model: nn.Module,
+    images: Float[Tensor, "n c h w"],
+    labels: Int64[Tensor, " n"],
+    optimizer: Optimizer,
+    steps: int,
+    goal: float,
 ) -> tuple[float, int]:
     """The least loss within so many steps on one batch, in training mode and float32, and the step at which it was met.
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -32,7 +33,9 @@ class Stability(NetworkGate):
         return self.measured(largest, self.gradient_norm_max, passed=passed, proxy=proxy, step=step)
 
 
-def ascend(model: nn.Module, images: Tensor, labels: Tensor, gate: Stability) -> tuple[float, int]:
+def ascend(
+    model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], gate: Stability
+) -> tuple[float, int]:
     """The largest gradient norm met while the convolutions' weights climb it, and the step at which it was met.
 
     With g = dloss/dtheta and d = dg/dtheta g / ||g||, the gradient of ||g||, each of `gate.steps` steps from the

@@ -3,10 +3,13 @@
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from evonas.search_space.layer import Layer
 from evonas.search_space.moments import full_precision
+
+Rows = Float[Tensor, "n c p"]
 
 
 class ReferenceModule(Layer):
@@ -38,18 +41,18 @@ class ReferenceModule(Layer):
     def transform(self, x: Tensor, *others: Tensor) -> Tensor:
         return self.restored(self.normalize(self.rows(x)), x)
 
-    def normalize(self, x: Tensor) -> Tensor:
+    def normalize(self, x: Rows) -> Rows:
         raise NotImplementedError("a reference module defines its formula")
 
     def finish(self, y: Tensor, x: Tensor) -> Tensor:
         """The output: the affine's result `y`, and what the formula makes of it."""
         return y
 
-    def rows(self, x: Tensor) -> Tensor:
+    def rows(self, x: Tensor) -> Rows:
         """x as (samples, channels, positions)."""
         return x.movedim(self.channel_dim, 1).reshape(x.shape[0], self.num_features, -1)
 
-    def restored(self, rows: Tensor, x: Tensor) -> Tensor:
+    def restored(self, rows: Rows, x: Tensor) -> Tensor:
         """Rows in the layout of x."""
         return rows.reshape(x.movedim(self.channel_dim, 1).shape).movedim(1, self.channel_dim)
 
@@ -62,8 +65,8 @@ class BatchNormalized(ReferenceModule):
 
     batch_dependent = True
     estimated = False
-    running_mean: Tensor
-    running_var: Tensor
+    running_mean: Float[Tensor, " c"]
+    running_var: Float[Tensor, " c"]
 
     def __init__(
         self,
@@ -88,14 +91,14 @@ class BatchNormalized(ReferenceModule):
         self.register_buffer("running_mean", self.new_full((self.num_features,), 0.0))
         self.register_buffer("running_var", self.new_full((self.num_features,), 1.0))
 
-    def normalize(self, x: Tensor) -> Tensor:
+    def normalize(self, x: Rows) -> Rows:
         if self.training and not self.estimated:
             return self._by_batch(x)
         if self.training:
             self._estimate(x.detach())
         return standardized(x, self.running_mean, self.running_var, self.eps)
 
-    def _by_batch(self, x: Tensor) -> Tensor:
+    def _by_batch(self, x: Rows) -> Rows:
         """torch's batch normalization; the unbiased variance of a single value is 0, where torch raises."""
         mean = x.mean((0, 2))
         variance = (x - column(mean)).square().mean((0, 2))
@@ -105,27 +108,32 @@ class BatchNormalized(ReferenceModule):
         move(self.running_var, variance * (count / max(count - 1, 1)), self.momentum, when)
         return standardized(x, mean, variance, self.eps)
 
-    def moves(self) -> Tensor | None:
+    def moves(self) -> Bool[Tensor, ""] | None:
         """Whether the running moments move in this step of the training; None in each."""
         return None
 
-    def _estimate(self, x: Tensor) -> None:
+    def _estimate(self, x: Rows) -> None:
         deviation = x - column(self.running_mean)
         move(self.running_var, deviation.square().mean((0, 2)), self.momentum)
         move(self.running_mean, x.mean((0, 2)), self.momentum)
 
 
-def column(per_channel: Tensor) -> Tensor:
-    """(C,) as (C, 1), to meet rows."""
+def column(per_channel: Float[Tensor, "*n c"]) -> Float[Tensor, "*n c 1"]:
+    """A value a channel as a column, to meet rows."""
     return per_channel.unsqueeze(-1)
 
 
-def standardized(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
-    """(x - mean) / √(variance + ε) of rows, with moments (C,) or (N, C), which half precision does not round."""
+def standardized(x: Rows, mean: Float[Tensor, "*samples c"], variance: Float[Tensor, "*samples c"], eps: float) -> Rows:
+    """(x - mean) / √(variance + ε), with moments of the batch or of a sample, which half precision does not round."""
     return (x - column(full_precision(mean))) / column(full_precision(variance) + eps).sqrt()
 
 
-def move(state: Tensor, value: Tensor, share: float | Tensor, when: Tensor | None = None) -> None:
+def move(
+    state: Float[Tensor, " c"],
+    value: Float[Tensor, " c"],
+    share: float | Float[Tensor, ""],
+    when: Bool[Tensor, ""] | None = None,
+) -> None:
     """state ← (1 - share) state + share value, where `when` is true."""
     moved = state * (1 - share) + value.detach().to(state.dtype) * share
     state.copy_(moved if when is None else torch.where(when, moved, state))

@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from evonas.search_space.catalog.modules.base import ReferenceModule, column, expect_share, move, standardized
+from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, expect_share, move, standardized
 
 
 class OnlineNorm(ReferenceModule):
@@ -80,7 +81,7 @@ class OnlineNorm(ReferenceModule):
         self.register_buffer("gradient_square", self.new_full((self.num_features,), 0.0))
         self.register_buffer("gradient_mean", self.new_full((self.num_features,), 0.0))
 
-    def normalize(self, x: Tensor) -> Tensor:
+    def normalize(self, x: Rows) -> Rows:
         if not self.training:
             return standardized(x, self.running_mean, self.running_var, self.eps)
         means, variances = self._moments_before(x.detach())
@@ -92,8 +93,8 @@ class OnlineNorm(ReferenceModule):
     def finish(self, y: Tensor, x: Tensor) -> Tensor:
         return y.clamp(-self.guard, self.guard)
 
-    def _moments_before(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """μ and σ² that each sample meets, (N, C); moves them past the last one."""
+    def _moments_before(self, x: Rows) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n c"]]:
+        """μ and σ² that each sample meets; moves them past the last one."""
         variances, means = torch.var_mean(x, 2, correction=0)
         keep = self.forward_decay
         before = []

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from evonas.search_space.catalog.modules.base import ReferenceModule, column, expect_share, move
+from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, expect_share, move
 from evonas.search_space.layer import whole
 from evonas.search_space.moments import full_precision
 
@@ -75,7 +75,7 @@ class PowerNorm(ReferenceModule):
         self.register_buffer("gradient_square", self.new_full((self.num_features,), 0.0))
         self.register_buffer("step", torch.zeros((), device=device, dtype=torch.long))
 
-    def normalize(self, x: Tensor) -> Tensor:
+    def normalize(self, x: Rows) -> Rows:
         x = self._group_scaled(x)
         running = (full_precision(self.running_square) + self.eps).sqrt()
         if not self.training:
@@ -89,7 +89,7 @@ class PowerNorm(ReferenceModule):
         result: Tensor = _PowerFunction.apply(x, divisor, batch, self.gradient_square, self.backward_decay)
         return result
 
-    def _group_scaled(self, x: Tensor) -> Tensor:
+    def _group_scaled(self, x: Rows) -> Rows:
         grouped: Tensor = x.unflatten(1, (self.groups, -1))
         scaled = grouped / (grouped.square().mean(2, keepdim=True) + self.eps).sqrt()
         return scaled.flatten(1, 2)

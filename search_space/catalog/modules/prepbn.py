@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from evonas.search_space.catalog.modules.base import BatchNormalized, expect_share
@@ -72,7 +73,7 @@ class PRepBN(BatchNormalized):
         self.layer_bias = nn.Parameter(self.new_full((self.num_features,), 0.0))
         self.register_buffer("step", torch.zeros((), device=device, dtype=torch.long))
 
-    def moves(self) -> Tensor:
+    def moves(self) -> Bool[Tensor, ""]:
         return self.step >= self.warmup
 
     def finish(self, y: Tensor, x: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ class PRepBN(BatchNormalized):
         self.step += 1
         return share * layer + torch.where(only, 0.0, (1 - share) * (y + self.eta * x))
 
-    def _layer_share(self, x: Tensor) -> Tensor:
+    def _layer_share(self, x: Tensor) -> Float[Tensor, ""]:
         """λ_t, the share of layer normalization."""
         progress = (self.step - self.warmup).to(x.dtype) / self.total_steps
         return torch.where(self.step < self.warmup, 1.0, self.start * (1 - progress).clamp(min=0.0))

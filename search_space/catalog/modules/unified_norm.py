@@ -3,10 +3,11 @@
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from evonas.search_space.catalog.modules.base import ReferenceModule, column, expect_share, move
+from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, expect_share, move
 from evonas.search_space.layer import whole
 from evonas.search_space.moments import full_precision
 
@@ -103,7 +104,7 @@ class UnifiedNorm(ReferenceModule):
         self.register_buffer("step", torch.zeros((), device=device, dtype=torch.long))
         self.register_buffer("correction", self.new_full(channels, 1.0), persistent=False)  # r of this step, no state
 
-    def normalize(self, x: Tensor) -> Tensor:
+    def normalize(self, x: Rows) -> Rows:
         if not self.training:
             return x / column(full_precision(self.running_square) + self.eps).sqrt()
         square, smooth, skipped = self._smoothed(x.detach().square().mean((0, 2)))
@@ -126,7 +127,7 @@ class UnifiedNorm(ReferenceModule):
             value = _ScaledGradient.apply(value, super().per_channel(self.correction, x))
         return value
 
-    def _smoothed(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _smoothed(self, batch: Float[Tensor, " c"]) -> tuple[Float[Tensor, " c"], Bool[Tensor, ""], Bool[Tensor, ""]]:
         """σ² of this step, whether it is the geometric mean, and whether the step is skipped; moves the forward's
         state."""
         self.step += 1
@@ -195,6 +196,6 @@ class _ScaledGradient(torch.autograd.Function):
         return gradient * scale, None
 
 
-def push(window: Tensor, newest: Tensor) -> Tensor:
+def push(window: Float[Tensor, "window c"], newest: Float[Tensor, " c"]) -> Float[Tensor, "window c"]:
     """The window with its oldest row dropped and `newest` at its end."""
     return torch.cat([window[1:], newest.to(window.dtype).unsqueeze(0)])

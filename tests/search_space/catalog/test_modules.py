@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
 from evonas.search_space.catalog.modules import BatchChannelNorm, EstBN, OnlineNorm, PowerNorm, PRepBN, UnifiedNorm
 from evonas.search_space.catalog.modules.base import ReferenceModule
 from evonas.search_space.layer import Layer
 from tests.search_space.catalog.module_cases import CASES, C, TorchBCN, TorchPRepBN, dy, normal, train, trained
+from tests.shapes import checked
 
 cases = pytest.mark.parametrize("name", CASES)
 
@@ -406,3 +408,18 @@ def test_other_channels_are_refused(name: str) -> None:
         CASES[name].build()(torch.zeros(2, C + 1, 3))
     with pytest.raises(ValueError, match="expected a floating-point input"):
         CASES[name].build()(torch.zeros(2, C, 3, dtype=torch.long))
+
+
+# --------------------------------------------------------------------------- shapes in types
+
+
+def test_the_modules_keep_the_shapes_in_their_types() -> None:
+    copies = checked("evonas.search_space.catalog.modules")
+    for case in CASES.values():
+        module = getattr(copies, case.module.__name__)(C, **case.options)
+        assert type(module) is not case.module
+        for _ in range(case.steps):
+            train(module, normal(4, C, 5).float())
+        train(module.eval(), normal(4, C, 2, 3).float())
+        with pytest.raises(TypeCheckError, match="'x'"):
+            module.normalize(torch.ones(4, C, 2, 3))
