@@ -103,9 +103,11 @@ class Loader:
     def _rows_of(self, connection: Connection, table: Table, numbers: Sequence[int]) -> Iterator[Any]:
         """The checked rows of some evaluations."""
         for start in range(0, len(numbers), PORTION):
-            some = table.c.evaluation.in_(numbers[start : start + PORTION])
-            for row in connection.execute(select(table).where(table.c.run == self.run, some)):
+            asked = set(numbers[start : start + PORTION])
+            for row in connection.execute(select(table).where(table.c.run == self.run, table.c.evaluation.in_(asked))):
                 self.door.check(table, row)
+                if row.evaluation not in asked:  # a damaged index leads to it
+                    self.door.refuse(f"{table.name} of evaluation {row.evaluation}", "it is not where its index says")
                 if row.proxy or table is not tables.measurement:  # some gates measure on no proxy
                     self.door.check_proxy(row.evaluation, row.proxy)
                 yield row

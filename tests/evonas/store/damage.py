@@ -70,7 +70,7 @@ def damages() -> Iterator[Damage]:
         "own equal": "UPDATE candidate SET equal_to = birth WHERE birth = 4",
         "proposed late": "UPDATE candidate SET seen = 1000 WHERE birth = 4",
         "two outcomes": "UPDATE evaluation SET birth = 5 WHERE birth = 4 AND purpose = 'search'",
-        "outcomes swapped": "UPDATE evaluation SET seq = 31 - seq WHERE purpose = 'search'",
+        "outcomes swapped": "UPDATE evaluation SET seq = -seq; UPDATE evaluation SET seq = 31 + seq",
         "births with a gap": "DELETE FROM candidate WHERE birth = 4",
         "many graphs": "UPDATE candidate SET graph = 'x +', formula = 'y('",
         "unknown operation": "UPDATE candidate SET graph = 'tann(x)'",
@@ -82,11 +82,11 @@ def damages() -> Iterator[Damage]:
         yield Damage(f"flipped bytes {seed}", _flip(seed))
 
 
-def _execute(statement: str) -> Callable[[Path], None]:
+def _execute(statements: str) -> Callable[[Path], None]:
     def apply(path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("DROP VIEW IF EXISTS retrained")
-            connection.execute(statement)
+            connection.executescript(statements)
             connection.commit()
 
     return apply

@@ -16,7 +16,7 @@ from evonas.store.dump import dump
 from evonas.store.writer import Writer
 from tests.conftest import ROOT
 from tests.evonas.store.deaths import NotTraceable, State, put, states
-from tests.evonas.store_cases import propose
+from tests.evonas.store_cases import IN_A_FILE, propose
 
 OLD = Path(__file__).parents[1] / "databases" / "0002.db"
 _LIFE = """
@@ -200,6 +200,7 @@ store.close()
 
 
 @pytest.mark.long
+@IN_A_FILE
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_second_signal_while_a_run_is_closed_ends_the_process_and_not_the_run(
     store: Writer, tmp_path: Path, number: signal.Signals
