@@ -14,7 +14,7 @@ test: $(VENV)/.installed-test
 
 # beside `make test`: what is long, and the properties of random graphs with many times the examples
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "long or hypothesis" --hypothesis-profile thorough $(PARALLEL) --dist loadgroup
+	$(BIN)/python -m pytest -m "long or hypothesis" --hypothesis-profile thorough $(PARALLEL) --dist loadfile
 
 check: lint types test
 

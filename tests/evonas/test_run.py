@@ -617,20 +617,17 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("ray")
 def test_an_interrupted_ray_run_is_the_uninterrupted_run(interrupted: Interrupted, calm: Run) -> None:
     assert logical(interrupted.folder) == logical(calm.reference)
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_says_how_to_resume_and_exits_with_130(interrupted: Interrupted, number: signal.Signals) -> None:
     stopped_well(interrupted.answers[number], interrupted.folder)
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("ray")
 def test_no_process_of_ray_outlives_its_driver(interrupted: Interrupted) -> None:
     give_up = time.monotonic() + GIVE_UP_SECONDS
     while left := [line for pid in interrupted.drivers for line in _command_lines(f"_{pid}/")]:
@@ -652,7 +649,6 @@ def _command_lines(part: str) -> list[str]:
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("ray")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
 def test_two_workers_whose_driver_is_killed_lose_no_birth_and_give_none_twice(
     tmp_path: Path, tiny: dict[str, Any]
