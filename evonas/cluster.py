@@ -67,7 +67,7 @@ def submit(config: Config, address: str, *, run: str | None = None) -> str:
 
 
 def follow(address: str, job: str) -> Iterator[str]:
-    """What the job prints, until it ends."""
+    """The output of a job, line by line until it ends."""
     import asyncio
 
     from ray.job_submission import JobSubmissionClient
@@ -85,8 +85,12 @@ def follow(address: str, job: str) -> Iterator[str]:
 
 
 def failure(address: str, job: str) -> str | None:
-    """Of a job that has ended: why, in one line, unless it succeeded."""
+    """Why a job ended, in one line; None if it succeeded."""
     from ray.job_submission import JobStatus, JobSubmissionClient
 
-    told = JobSubmissionClient(address).get_job_info(job)
-    return None if told.status == JobStatus.SUCCEEDED else " ".join(f"{told.status}: {told.message}".split())[:300]
+    details = JobSubmissionClient(address).get_job_info(job)
+    return (
+        None
+        if details.status == JobStatus.SUCCEEDED
+        else " ".join(f"{details.status}: {details.message}".split())[:300]
+    )

@@ -172,7 +172,7 @@ class Workers(Frozen):
 
 
 class Cluster(Frozen):
-    """Where the workers run: `in_process` (one, for debugging), `local`, or the address of a Ray cluster."""
+    """The workers' place: `in_process` (one, for debugging), `local`, or the address of a Ray cluster."""
 
     address: Text = "local"
 

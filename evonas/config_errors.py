@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a config, in the words and at the place of the file."""
+"""Errors of a config, in the words and at the place of its file, from those of pydantic."""
 
 from collections.abc import Mapping
 from typing import Any, get_args

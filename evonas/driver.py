@@ -124,7 +124,7 @@ def check_images(reader: Reader) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What a run is made with."""
+    """The versions that a run is made with."""
     try:
         own = version("evonas")
     except PackageNotFoundError:

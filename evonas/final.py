@@ -47,10 +47,10 @@ class FinalRow(Figures):
 def contenders(reader: Reader) -> list[Contender]:
     """The best candidate of each of the best families, then the baselines; once the run is finished, who was chosen."""
     if reader.finished:
-        chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
-        return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in chosen]
-    known, families = baselines(reader.config), reader.families(reader.config.evolution.rerank.top)
-    return [*(Contender(each.birth, None, Graph.parse(each.graph)) for each in families), *known]
+        retrained = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
+        return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in retrained]
+    standards, families = baselines(reader.config), reader.families(reader.config.evolution.rerank.top)
+    return [*(Contender(each.birth, None, Graph.parse(each.graph)) for each in families), *standards]
 
 
 def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
@@ -77,24 +77,24 @@ def retraining(config: Config) -> Protocol:
 
 def rerank(session: Session, reader: Reader, on_progress: Progress = quiet, *, only_baseline: bool = False) -> None:
     """The final table's trainings. Raises Stopped when asked to stop."""
-    seeds, known = fresh_seeds(reader.config), baselines(reader.config)
-    chosen = known[:1] if only_baseline else contenders(reader)
-    retrain(session, reader, Purpose.RERANK, chosen, seeds, on_progress)
+    seeds = fresh_seeds(reader.config)
+    trained = baselines(reader.config)[:1] if only_baseline else contenders(reader)
+    retrain(session, reader, Purpose.RERANK, trained, seeds, on_progress)
 
 
 def retrain(
     session: Session,
     reader: Reader,
     purpose: Purpose,
-    wanted: Sequence[Contender],
+    trained: Sequence[Contender],
     seeds: Sequence[int],
     on_progress: Progress = quiet,
     judged_on: JudgedOn = "validation",
 ) -> None:
     """Train what the store does not hold yet, without gates; what crashed is tried again, and anew at each resume.
     Raises Stopped when asked to stop."""
-    tickets = missing(reader, purpose, wanted, seeds, judged_on)
-    total = len(wanted) * len(seeds)
+    tickets = missing(reader, purpose, trained, seeds, judged_on)
+    total = len(trained) * len(seeds)
     ended = total - len(tickets)
     on_progress(ended, total)
     for _, evaluation in session.train(tickets):
@@ -106,7 +106,7 @@ def retrain(
 def missing(
     reader: Reader,
     purpose: Purpose,
-    wanted: Sequence[Contender],
+    trained: Sequence[Contender],
     seeds: Sequence[int],
     judged_on: JudgedOn = "validation",
 ) -> list[Ticket]:
@@ -125,7 +125,7 @@ def missing(
             each.name,
         )
         for seed in seeds
-        for each in wanted
+        for each in trained
         if (each.birth, each.name, seed) not in done
     ]
 

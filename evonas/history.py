@@ -1,5 +1,5 @@
-"""What the loop remembers of a run. The store holds all of it: the same steps, `propose` and `record`, in the same
-order build it again. A birth adds 50 to 100 bytes."""
+"""The memory of the loop. The store holds all of it: the same steps, `propose` and `record`, in the same order build
+it again. A birth adds 50 to 100 bytes."""
 
 from array import array
 from bisect import insort
@@ -161,7 +161,7 @@ class History:
         return birth, self.audits.pop(birth)
 
     def costs(self) -> dict[bool, Cost]:
-        """What the newest outcomes took, by whether their candidate has a parent."""
+        """Seconds of the newest outcomes, by whether their candidate has a parent."""
         costs = {True: Cost(), False: Cost()}
         for has_parent, seconds in self.newest:
             costs[has_parent] += seconds
@@ -191,7 +191,7 @@ class History:
             self.best = Best(birth, self.outcomes, advantage, pending.graph, outcome.accuracy)
 
     def thresholds(self) -> tuple[Threshold, ...]:
-        """What ranked gates ask of the next candidate."""
+        """Thresholds of ranked gates for the next candidate."""
         gates = [gate for gate in self.config.gates if isinstance(gate, RankedGate)]
         values = [(gate, gate.threshold(self.ranked.get((gate.gate, gate.steps), ()))) for gate in gates]
         return tuple(
@@ -248,7 +248,7 @@ def _measured_again(shared: Shared, new: Fitness) -> Shared:
 
 
 class Records(Protocol):
-    """What is read to build a history again: a store's reader."""
+    """The part of a store's reader from which a history is built again."""
 
     @property
     def config(self) -> Config: ...

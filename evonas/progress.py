@@ -1,4 +1,4 @@
-"""What a search tells while it runs, and the bar that `evonas.search` shows to a person in Python."""
+"""Progress of a search, and the bar that `evonas.search` shows to a person in Python."""
 
 import sys
 import time

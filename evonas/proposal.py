@@ -1,4 +1,4 @@
-"""What is born next: a pure function of the config, the birth number and the history (arXiv:2004.02967, section 4)."""
+"""The next candidate: a pure function of the config, the birth number and the history (arXiv:2004.02967, section 4)."""
 
 from dataclasses import dataclass
 from functools import lru_cache

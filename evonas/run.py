@@ -58,8 +58,8 @@ class Run:
             after = None
         elif after is not None:
             first = []
-        wanted = n + len(retrained)  # some of which stand among the retrained
-        others = self._reader.top(wanted, by, after) if every else self._reader.families(wanted, by, after)
+        limit = n + len(retrained)  # some of which stand among the retrained
+        others = self._reader.top(limit, by, after) if every else self._reader.families(limit, by, after)
         kept = [e for e in others if e.birth not in births and (every or e.family not in families)]
         return [*first, *kept][:n]
 
@@ -106,14 +106,14 @@ class Run:
         return layer_rows(self._reader, records, self.final_table())
 
     def funnel(self, within: float = 0.02) -> "Funnel":
-        """What each gate stopped, at what cost, and how often wrongly: a layer that ends at most `within` of accuracy
-        below BN-ReLU was stopped wrongly."""
+        """For each gate, how many candidates it stopped, at what cost, and how often wrongly: a layer that ends at most
+        `within` of accuracy below BN-ReLU was stopped wrongly."""
         from evonas.studies.funnel import funnel
 
         return funnel(self._reader, within)
 
     def replay(self) -> "list[Difference]":
-        """Where the records differ from what follows from the records before them: nowhere, in an intact run."""
+        """Differences between the records and what follows from those before them: none in an intact run."""
         from evonas.studies.replay import replay
 
         return replay(self._reader)

@@ -15,7 +15,7 @@ from evonas.store.records import OPENING, Event, State
 
 
 class RunState(StrEnum):
-    """Where a run stands."""
+    """The state of a run."""
 
     FINISHED = "finished"
     RUNNING = "running"  # a driver owns it
@@ -26,7 +26,7 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunLine:
-    """What a list says of a run. The figures are those of the database when the list was made."""
+    """A run in a list. The figures are those of the database when the list was made."""
 
     run: str  # as commands take it
     name: str

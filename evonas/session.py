@@ -121,18 +121,18 @@ class Session:
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Whether Ctrl-C or SIGTERM asked to stop; a second Ctrl-C interrupts at once. (Ray sets its own before.)"""
-    asked = threading.Event()
+    stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield stop.is_set
         return
 
     def ask(_number: int, _frame: FrameType | None) -> None:
-        asked.set()
+        stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        yield stop.is_set
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

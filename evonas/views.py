@@ -1,4 +1,4 @@
-"""What people are shown of a run, as plain values: command line, reports and pages render these and decide nothing."""
+"""Views of a run as plain values: command line, reports and pages render these and decide nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def seconds_left(
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a search stands."""
+    """The progress of a search."""
 
     run: str
     finished: bool

@@ -32,7 +32,7 @@ class Graph(Structure):
         return f"<Graph {'; '.join(self.formula.splitlines())}{f' ({dead} dead nodes)' if dead else ''}>"
 
     def _repr_latex_(self) -> str:
-        """What a notebook shows."""
+        """The formula, for a notebook."""
         return rf"$\displaystyle {latex.latex(self)}$"
 
     @cached_property

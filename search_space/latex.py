@@ -9,7 +9,12 @@ from evonas.search_space.structure import Leaf, Node, Structure
 
 _SUM, _SIGNED, _PRODUCT, _TERM, _SYMBOL, _BRACKETS = range(6)  # how tightly an expression holds together
 _LEVELS = {"add": _SUM, "neg": _SIGNED, "mul": _PRODUCT}  # of an expression; every other one is a term
-_WANTED = {"add": (_SUM, _PRODUCT), "neg": (_PRODUCT,), "mul": (_PRODUCT, _TERM), "square": (_SYMBOL,)}  # of each input
+_LEVELS_OF_OPERANDS = {  # of each input
+    "add": (_SUM, _PRODUCT),
+    "neg": (_PRODUCT,),
+    "mul": (_PRODUCT, _TERM),
+    "square": (_SYMBOL,),
+}
 
 Expression = tuple[str, int]  # LaTeX, and how tightly it holds together
 
@@ -50,13 +55,13 @@ def latex_as_it_stands(graph: Structure) -> str:
 def _write(graph: Structure, node: Node, written: Sequence[Expression], named: set[int]) -> Expression:
     row = PRIMITIVES[node.op]
     operands = [written[i] for i in node.inputs]
-    wanted = _WANTED.get(node.op, (_SUM,) * row.arity)
+    levels = _LEVELS_OF_OPERANDS.get(node.op, (_SUM,) * row.arity)
     last = graph.node(node.inputs[-1])
     if node.op == "add" and last and last.op == "neg" and node.inputs[-1] not in named:
         return f"{operands[0][0]} - {_bracket(written[last.inputs[0]], _PRODUCT)}", _SUM
     if node.op == "neg" and node.inputs[0] < len(graph.leaves) and graph.leaves[node.inputs[0]].value > 0:
-        wanted = (_BRACKETS,)  # `-0.5` is a number, `-(0.5)` a node
-    texts = [_bracket(operand, level) for operand, level in zip(operands, wanted, strict=True)]
+        levels = (_BRACKETS,)  # `-0.5` is a number, `-(0.5)` a node
+    texts = [_bracket(operand, level) for operand, level in zip(operands, levels, strict=True)]
     otherwise = _SYMBOL if row.latex.startswith(r"\left") else _TERM
     return row.latex.format(*texts, *filter(None, [row.reduces])), _LEVELS.get(node.op, otherwise)
 

@@ -119,7 +119,7 @@ class Layer(nn.Module):
             raise ValueError(f"expected a floating-point input, got {x.dtype}")
         for other in others:
             if other.ndim != x.ndim or any(
-                n not in (1, wanted) for n, wanted in zip(other.shape, x.shape, strict=True)
+                size not in (1, of_x) for size, of_x in zip(other.shape, x.shape, strict=True)
             ):
                 shapes = f"{tuple(other.shape)} beside {tuple(x.shape)}"
                 raise ValueError(f"a second input has the axes of x, each of the same size or 1; got {shapes}")

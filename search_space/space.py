@@ -37,15 +37,15 @@ class Space:
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= NODES_MAX:
             raise InputError(f"nodes: expected 1 to {NODES_MAX}, got {self.nodes}")
-        for what, chosen, valid in (
+        for key, names, valid in (
             ("primitives", self.primitives, ELEMENTWISE),
             ("aggregations", self.aggregations, ("mean", "rms", "std")),
             ("index_sets", self.index_sets, INDEX_SETS),
         ):
-            for name in chosen:
+            for name in names:
                 if name not in valid:
-                    raise InputError(f"{what}: unknown name '{name}'{did_you_mean(name, valid)}")
-            _expect_once(what, chosen)
+                    raise InputError(f"{key}: unknown name '{name}'{did_you_mean(name, valid)}")
+            _expect_once(key, names)
         _expect_once("leaves", self.leaves)
         if "x" not in self.leaves:
             raise InputError(f"leaves: expected x among them, got {', '.join(self.leaves) or 'none'}")
@@ -54,8 +54,8 @@ class Space:
         if not ops:
             raise InputError("primitives: expected at least one primitive or aggregation, got none")
         object.__setattr__(self, "ops", ops)
-        chosen_leaves = [_leaf(text) for text in self.leaves]
-        others = [leaf for leaf in chosen_leaves if leaf not in BASE_LEAVES]
+        named_leaves = [_leaf(text) for text in self.leaves]
+        others = [leaf for leaf in named_leaves if leaf not in BASE_LEAVES]
         free = (name for i in count() if (name := f"p{i}") not in {leaf.name for leaf in others})
         parameters = [leaf if leaf.name else replace(leaf, name=next(free)) for leaf in others if leaf.learned]
         numbers = sorted((leaf for leaf in others if not leaf.learned), key=lambda leaf: leaf.value)
@@ -65,13 +65,13 @@ class Space:
         except ValueError as error:
             raise InputError(f"leaves: {error}") from None
         object.__setattr__(self, "graph_leaves", leaves)
-        taken = [i for i, leaf in enumerate(BASE_LEAVES) if leaf in chosen_leaves]
+        taken = [i for i, leaf in enumerate(BASE_LEAVES) if leaf in named_leaves]
         object.__setattr__(self, "leaf_indices", tuple(taken))
 
 
-def _expect_once(what: str, chosen: tuple[str, ...]) -> None:
-    if len(set(chosen)) != len(chosen):
-        raise InputError(f"{what}: a name stands twice in {', '.join(chosen)}")
+def _expect_once(key: str, names: tuple[str, ...]) -> None:
+    if len(set(names)) != len(names):
+        raise InputError(f"{key}: a name stands twice in {', '.join(names)}")
 
 
 def _leaf(text: str) -> Leaf:

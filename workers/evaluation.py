@@ -113,7 +113,7 @@ class Judged:
             saved_mb[proxy] = trained[0].saved_mb()
         return Fitness(accuracy, step_seconds, saved_mb)
 
-    # What gates see: base.Networks and base.Trainings.
+    # The view of gates: base.Networks and base.Trainings.
 
     @property
     def proxies(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ FILES = (  # the system's words, in the messages of compilers and linkers
 
 
 def conditions(device: str) -> str:
-    """What decides the bits of an evaluation, on one type of machine: device, processor, threads, torch."""
+    """The conditions that decide an evaluation's bits on one type of machine: device, processor, threads, torch."""
     where = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
     threads = torch.get_num_threads()
     words = (platform.machine(), where, f"{threads} thread{'s' * (threads > 1)}", f"torch {torch.__version__}")

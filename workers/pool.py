@@ -1,4 +1,4 @@
-"""Where evaluations run: the contract, and a pool in this process."""
+"""Pools run evaluations: the contract, and a pool in this process."""
 
 import time
 from collections import deque

@@ -82,30 +82,30 @@ class RayPool:
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(f"cluster.address: '{address}': {str(error).splitlines()[0]}") from None
         uses_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
-        self._wanted = {"CPU": float(cpus)} | ({"GPU": gpus} if uses_gpu else {})
+        self._needs = {"CPU": float(cpus)} | ({"GPU": gpus} if uses_gpu else {})
         if memory_gb is not None:
-            self._wanted["memory"] = memory_gb * 2**30
+            self._needs["memory"] = memory_gb * 2**30
         self._count = count
         self._head = ray.get_runtime_context().gcs_address
         self.holds, self._looked = self._fit(), time.monotonic()
         self._answered = self._looked  # when the head did last
         if self.holds < (1 if count is None else count):
-            asked = f"{count or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if uses_gpu else "")
-            asked += f" and {memory_gb:g} GB" if memory_gb is not None else ""
-            found = f"workers: {asked} wanted, but the cluster holds {self.holds} such workers"
+            demand = f"{count or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if uses_gpu else "")
+            demand += f" and {memory_gb:g} GB" if memory_gb is not None else ""
+            shortage = f"workers: {demand} wanted, but the cluster holds {self.holds} such workers"
             if count is None or address == "local":
                 self.close()
                 if address != "local":
-                    found += "; with workers.count a cluster that grows by itself is asked for them"
-                raise InputError(found)
-            _log.warning("%s now; the others are waited for", found)
+                    shortage += "; with workers.count a cluster that grows by itself is asked for them"
+                raise InputError(shortage)
+            _log.warning("%s now; the others are waited for", shortage)
         self._arguments = (protocol, "cuda" if uses_gpu else "cpu", cpus)
-        options = {"num_cpus": cpus, "num_gpus": gpus if uses_gpu else 0, "memory": self._wanted.get("memory")}
+        options = {"num_cpus": cpus, "num_gpus": gpus if uses_gpu else 0, "memory": self._needs.get("memory")}
         actor: Any = ray.remote(Worker).options(**options, max_restarts=0, max_task_retries=0)
         self._new_actor = actor.remote
         self._waiting: deque[Waiting] = deque()
         self._answers: deque[tuple[int, Evaluation]] = deque()
-        self._told = False  # that a job waits
+        self._warned = False  # that a job waits
         self._failed_starts, self._why = 0, ""  # in a row, and why the last did
         self._start_at = 0.0  # monotonic seconds: a node that is gone is noticed after a while
         self._slots: list[Slot] = []
@@ -113,7 +113,7 @@ class RayPool:
 
     @property
     def capacity(self) -> int:
-        """What was asked for, or what the cluster holds now."""
+        """`count`, or else the workers that the cluster holds now."""
         self._look_if_due()
         self._room = max(1, self.holds) if self._count is None else self._count
         return self._room
@@ -136,7 +136,7 @@ class RayPool:
         """The workers that the nodes hold. A worker is never spread over two nodes."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         return sum(
-            min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in self._wanted.items()) for node in nodes
+            min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in self._needs.items()) for node in nodes
         )
 
     def _grow(self) -> None:
@@ -155,20 +155,20 @@ class RayPool:
         """Give waiting jobs to idle workers. Warns of a long wait; answers with a crash where no worker can start."""
         idle = [slot for slot in self._slots if slot.started and slot.key is None]
         while self._waiting and idle:
-            slot, job = idle.pop(), self._waiting.popleft()
-            slot.key, slot.job, slot.attempt, slot.spent = job.key, job.job, job.attempt, job.spent
-            slot.peak_mb, slot.since, self._told = 0.0, time.monotonic(), False
-            slot.ready, slot.result = slot.actor.ready.remote(), slot.actor.evaluate.remote(job.job)
+            slot, first = idle.pop(), self._waiting.popleft()
+            slot.key, slot.job, slot.attempt, slot.spent = first.key, first.job, first.attempt, first.spent
+            slot.peak_mb, slot.since, self._warned = 0.0, time.monotonic(), False
+            slot.ready, slot.result = slot.actor.ready.remote(), slot.actor.evaluate.remote(first.job)
         if not self._waiting:
             return
         seconds = time.monotonic() - self._waiting[0].since
-        if seconds > PLACE_SECONDS and not self._told:
-            self._told = True
+        if seconds > PLACE_SECONDS and not self._warned:
+            self._warned = True
             _log.warning("a job has waited %.0f s for a worker: the cluster has no room, or they still load", seconds)
         if self._failed_starts >= STARTS_MAX and not any(slot.started for slot in self._slots):
             lost, self._failed_starts = self._waiting.popleft(), 0
-            found = Evaluation(Crash(CrashKind.WORKER_DIED, self._why), attempts=lost.attempt, seconds=lost.spent)
-            self._answers.append((lost.key, found))
+            crash = Evaluation(Crash(CrashKind.WORKER_DIED, self._why), attempts=lost.attempt, seconds=lost.spent)
+            self._answers.append((lost.key, crash))
 
     def next(self, timeout: float) -> tuple[int, Evaluation] | None:
         deadline = time.monotonic() + timeout
@@ -197,18 +197,18 @@ class RayPool:
         if slot.started:
             self._answer(slot, self._get(slot.result))
             return
-        found = self._get(slot.ready)
-        if isinstance(found, Evaluation):
-            assert isinstance(found.outcome, Crash)
-            self._failed_starts, self._why = self._failed_starts + 1, found.outcome.message
+        ready = self._get(slot.ready)
+        if isinstance(ready, Evaluation):
+            assert isinstance(ready.outcome, Crash)
+            self._failed_starts, self._why = self._failed_starts + 1, ready.outcome.message
             if self._failed_starts == 1:
                 _log.warning("a worker could not start, and is tried again: %s", self._why)
             self._start_at = time.monotonic() + LOOK_SECONDS
             self._replace(slot)
             return
         slot.started, self._failed_starts = True, 0
-        slot.host = found[0]
-        slot.process = found[1] if slot.host == platform.node() else None
+        slot.host = ready[0]
+        slot.process = ready[1] if slot.host == platform.node() else None
 
     def _watch(self, slot: Slot) -> None:
         """Enforce the time limits, and follow a busy worker's memory."""
@@ -249,13 +249,13 @@ class RayPool:
         except errors.RayError as error:
             return Evaluation(Crash(CrashKind.WORKER_DIED, " ".join(str(error).split())[:300]))
 
-    def _answer(self, slot: Slot, found: Evaluation) -> None:
+    def _answer(self, slot: Slot, evaluation: Evaluation) -> None:
         """Answer the job or try it again; free the worker, or replace it after a crash."""
         key, job, attempt = slot.key, slot.job, slot.attempt
         assert key is not None
         assert job is not None
-        failure = found.outcome if isinstance(found.outcome, Crash) else None
-        spent = slot.spent + (found.seconds or time.monotonic() - slot.since)
+        failure = evaluation.outcome if isinstance(evaluation.outcome, Crash) else None
+        spent = slot.spent + (evaluation.seconds or time.monotonic() - slot.since)
         slot.key = slot.job = slot.result = None
         if failure:  # the worker is dead, hung, or in an unknown state
             if failure.kind in RETRIED and not self._had_begun(slot):
@@ -266,25 +266,25 @@ class RayPool:
             if failure.kind in RETRIED and attempt <= self._retries:
                 self._waiting.append(Waiting(key, job, attempt + 1, spent))
                 return
-        memory_mb, host = found.memory_mb or slot.peak_mb, found.host or slot.host
-        answer = replace(found, attempts=attempt, seconds=spent, memory_mb=memory_mb, host=host)
+        memory_mb, host = evaluation.memory_mb or slot.peak_mb, evaluation.host or slot.host
+        answer = replace(evaluation, attempts=attempt, seconds=spent, memory_mb=memory_mb, host=host)
         self._answers.append((key, answer))
 
     def on_every_node(self, look: Callable[..., T], *arguments: Any) -> list[T | str]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         task: Any = self._ray.remote(look)
-        found: list[T | str] = []
+        answers: list[T | str] = []
         for node in self._ray.nodes():
             if node["Alive"]:
                 here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 reference = task.options(num_cpus=0, scheduling_strategy=here, max_retries=0).remote(*arguments)
                 try:
-                    found.append(self._ray.get(reference, timeout=START_SECONDS))
+                    answers.append(self._ray.get(reference, timeout=START_SECONDS))
                 except self._ray.exceptions.RayError as error:  # such as a package that the node lacks
                     reason = str(error).strip().splitlines()[-1][:300]
-                    found.append(f"{node['NodeManagerHostname']}: {reason}")
-        return found
+                    answers.append(f"{node['NodeManagerHostname']}: {reason}")
+        return answers
 
     def close(self) -> None:
         for slot in getattr(self, "_slots", []):

@@ -1,4 +1,4 @@
-"""Where runs are: a database, and the folder beside it."""
+"""The address of a run: a database, and the folder beside it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -21,7 +21,7 @@ from evonas.workers.outcome import Evaluation, Outcome
 
 
 class Contents:
-    """What a run holds. Everything is read read-only, and never blocks its writer."""
+    """The contents of a run. Everything is read read-only, and never blocks its writer."""
 
     def __init__(self, engine: Engine, address: Address, run: StoredRun) -> None:
         self.engine = engine
@@ -184,7 +184,7 @@ class Contents:
             return self._load.door.evaluation(row, self._load.parts(connection, [row])[row.id]) if row else None
 
     def events(self) -> list[Row[Any]]:
-        """What happened to the run besides its records, in order: rows of the table."""
+        """Rows of the table of events, in order."""
         e = tables.event
         with self.engine.connect() as connection:
             rows = connection.execute(select(e).where(e.c.run == self.run).order_by(e.c.id)).all()

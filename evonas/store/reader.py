@@ -1,4 +1,4 @@
-"""What people ask of a run: the best, the related, the counts, the pace."""
+"""Queries of a run: the best, the related, the counts, the pace."""
 
 import time
 from collections.abc import Sequence

@@ -55,7 +55,7 @@ RETRAINING = (Purpose.RERANK, Purpose.VALIDATE)  # with fresh seeds
 
 
 class Event(StrEnum):
-    """What happens to a run besides its records."""
+    """An occurrence in a run besides its records."""
 
     STARTED = "started"
     RESUMED = "resumed"
@@ -95,7 +95,7 @@ class Candidate:
     seen: int
     batch_dependent: bool
     live_nodes: int
-    # By how much the layer multiplies input of one position, constant input and one sample; None: not measured.
+    # Amplification of input of one position, of constant input and of one sample; None: not measured.
     amplification: float | None = field(default=None, kw_only=True)
     amplification_constant: float | None = field(default=None, kw_only=True)
     amplification_sample: float | None = field(default=None, kw_only=True)
@@ -149,12 +149,12 @@ class Record(Candidate):
     def __repr__(self) -> str:
         formula = "; ".join(self.formula.splitlines())
         if self.retrained is not None and self.retrained.difference is not None:
-            told = f", {self.retrained.difference * 100:+.1f} points with {self.retrained.seeds} fresh seeds"
+            figure = f", {self.retrained.difference * 100:+.1f} points with {self.retrained.seeds} fresh seeds"
         elif self.advantage is not None:
-            told = f", {self.advantage * 100:+.1f} points with the search's seed"
+            figure = f", {self.advantage * 100:+.1f} points with the search's seed"
         else:
-            told = f", {self.state}"
-        return f"<birth {self.birth}: {formula}{told}>"
+            figure = f", {self.state}"
+        return f"<birth {self.birth}: {formula}{figure}>"
 
     def _repr_html_(self) -> str:
         from evonas.report.notebook import layer_html  # only a notebook needs it

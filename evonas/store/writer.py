@@ -177,7 +177,7 @@ class Writer:
         if not any(self._rows.values()) and not self._decided and self._front == self._written_front:
             return
         rows, decided, front = self._rows, self._decided, self._front
-        # What cannot be written is forgotten whole, so that nothing that is written later refers to it.
+        # A record that cannot be written is forgotten whole, so that nothing written later refers to it.
         self._rows, self._decided, self._front = defaultdict(list), [], self._written_front
         self._unwritten.clear()
         try:

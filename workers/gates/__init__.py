@@ -87,7 +87,7 @@ def check_order(gates: Sequence[Gate], steps: int) -> None:
 
 
 def screen(gates: Sequence[Gate], graph: Graph, probed: Probed) -> tuple[Measurement, ...]:
-    """What the gates that need the layer alone measure, up to the first that stops the candidate."""
+    """Measurements by the gates that need the layer alone, up to the first that stops the candidate."""
     measurements: list[Measurement] = []
     for gate in gates:
         if isinstance(gate, LayerGate):

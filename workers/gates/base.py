@@ -1,4 +1,4 @@
-"""What every gate is: options, what it needs, how it measures. A gate derives from one of the four classes here."""
+"""The classes of gates: options, needs and a measurement. Every gate derives from one of the four classes here."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from evonas.workers.outcome import Measurement
 
 
 class Needs(StrEnum):
-    """What a gate measures on, the cheapest first."""
+    """The object that a gate measures, the cheapest first."""
 
     LAYER = "layer"
     NETWORK = "network"
@@ -97,7 +97,7 @@ class Trainings(Protocol):
         """BN-ReLU's validation accuracy then; None where the job does not tell it."""
 
     def threshold(self, gate: "RankedGate") -> float:
-        """What the driver derived from earlier candidates, or else the gate's `no_threshold`."""
+        """The threshold that the driver derived from earlier candidates, or else the gate's `no_threshold`."""
 
 
 class TrainingGate(Gate):

@@ -104,13 +104,13 @@ def _create() -> None:
         sa.PrimaryKeyConstraint("run", "op", "birth"),
         sqlite_with_rowid=False,
     )
-    known = sa.text("advantage IS NOT NULL")
+    present = sa.text("advantage IS NOT NULL")
     op.create_index(
         "candidate_op_by_advantage",
         "candidate_op",
         ["run", "op", "advantage"],
-        sqlite_where=known,
-        postgresql_where=known,
+        sqlite_where=present,
+        postgresql_where=present,
     )
     op.create_table(
         "front",
@@ -157,7 +157,7 @@ def _create() -> None:
 
 
 def _fill_front(connection: sa.Connection) -> None:
-    """By the objectives of each run's config."""
+    """The survivors that no other one dominates in the objectives of their run's config."""
     scores = sa.text(
         "SELECT e.birth, c.live_nodes, s.objective, s.proxy, s.value FROM score s "
         "JOIN evaluation e ON e.run = s.run AND e.id = s.evaluation AND e.purpose = 'search' "
@@ -166,15 +166,15 @@ def _fill_front(connection: sa.Connection) -> None:
     of_cost = {"step_seconds": "step_time", "saved_mb": "memory"}
     for run, config in connection.execute(sa.text("SELECT id, config FROM run")).all():
         objectives = json.loads(config).get("objectives", ["accuracy"])
-        found: dict[int, dict[str, float]] = {}
+        scores_of: dict[int, dict[str, float]] = {}
         for birth, nodes, objective, proxy, value in connection.execute(scores, {"run": run}):
-            mine = found.setdefault(birth, {"nodes": -float(nodes)} if "nodes" in objectives else {})
+            mine = scores_of.setdefault(birth, {"nodes": -float(nodes)} if "nodes" in objectives else {})
             if objective == "accuracy":
                 mine[f"accuracy {proxy}"] = value
             elif of_cost.get(objective) in objectives:
                 mine[objective] = mine.get(objective, 0.0) - value
-        for birth, mine in found.items():
-            others = (o for o in found.values() if o != mine and o.keys() == mine.keys())
+        for birth, mine in scores_of.items():
+            others = (o for o in scores_of.values() if o != mine and o.keys() == mine.keys())
             if not any(all(o[key] >= mine[key] for key in mine) for o in others):
                 insert = sa.text("INSERT INTO front (run, birth) VALUES (:run, :birth)")
                 connection.execute(insert, {"run": run, "birth": birth})
