@@ -41,9 +41,9 @@ class Reader(Contents):
         query = query.add_columns(tables.candidate.c.family).execution_options(yield_per=loading.PORTION)
         families: set[str] = set()
         births: list[int] = []
-        with self.engine.connect() as connection:
-            is_after = after is None
-            for birth, family in connection.execute(query):
+        is_after = after is None
+        with self.engine.connect() as connection, connection.execute(query) as rows:
+            for birth, family in rows:
                 if is_after and family not in families:
                     births.append(birth)
                     if len(births) == n:
