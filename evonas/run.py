@@ -142,9 +142,9 @@ class Run:
         return [replace(each, retrained=figures.get(each.birth)) for each in records]
 
     def __repr__(self) -> str:
-        told = self.status()
-        ended = "finished" if told.finished else f"{told.births} of {told.births_wanted} births"
-        best = self.top(1) if told.by_state.get(State.EVALUATED) else []
+        status = self.status()
+        ended = "finished" if status.finished else f"{status.births} of {status.births_wanted} births"
+        best = self.top(1) if status.by_state.get(State.EVALUATED) else []
         return f"<Run {self.reference!r}: {ended}{f', best {best[0]!r}' if best else ''}>"
 
     def _repr_html_(self) -> str:

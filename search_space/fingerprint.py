@@ -20,6 +20,7 @@ from evonas.search_space.graph import Graph, Leaf
 from evonas.search_space.lowering import SECOND, evaluate, running_moments
 from evonas.search_space.moments import Moment, over
 from evonas.search_space.primitives import Primitive
+from evonas.search_space.significant import CANCELLED, significant
 
 VERSION = 3
 SHAPE = (4, 8, 3, 5)  # batch, channels, height, width: with 2 groups no two index sets coincide
@@ -28,8 +29,6 @@ MOMENTUM, EPS = 0.1, 1e-5  # a layer's defaults
 TAILS = (10.0, -10.0, 40.0, -40.0)  # shows a clip that normal input does not reach, such as max(x, -5.75)
 NEAR_ZERO = 1e-5  # shows what a quotient does there, such as max(v1, 1e-5 / x)
 SMALL = 1e-3
-DIGITS = 6
-CANCELLED = 1e-10  # of the largest value: what rounding leaves of an exact 0
 
 Outputs = Float64[Tensor, "passes n c h w"]
 Single = Float64[Tensor, "1 n c 1 1"]
@@ -82,8 +81,6 @@ _NORMAL, _OTHER = 2, 3  # `change` is measured between the inputs of these passe
 _SINGLE = 1  # the one pass of another shape; it sees the running moments as pass 0 left them
 _WIDE = tuple(number for number in range(len(_PASSES)) if number != _SINGLE)
 assert _PASSES[0].training and not _PASSES[_SINGLE].training and _PASSES[_NORMAL].training
-_UNIT_MIN = -330
-_UNITS = 10.0 ** np.arange(float(_UNIT_MIN), 309.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,38 +265,8 @@ def _digest(wide: Outputs, single: Single) -> str:
     values[:_SINGLE] = of_passes[:_SINGLE]
     values[_SINGLE, :length] = single.numpy().ravel()
     values[_SINGLE + 1 :] = of_passes[_SINGLE:]
-    rows = _significant(values)
+    rows = significant(values)
     digest = hashlib.sha256(str(VERSION).encode())
     for part in (rows[:_SINGLE], rows[_SINGLE, :, :length].copy(), rows[_SINGLE + 1 :]):
         digest.update(part.data)
     return digest.hexdigest()[:32]
-
-
-def _significant(values: Float64[np.ndarray, "rows values"]) -> Float64[np.ndarray, "rows 3 values"]:
-    """Each row rounded to 6 significant digits as whole digits, exponents and kinds.
-
-    Kinds are 0 for numbers, 1 for inf, 2 for -inf, 3 for NaN: there is one NaN, one zero, and no sign of zero. A value
-    that is nothing beside the largest of its row is 0. `values` is overwritten.
-    """
-    rounded = np.zeros((len(values), 3, values.shape[1]))
-    whole, exponent, kind = (rounded[:, part] for part in range(3))
-    finite = np.isfinite(values)
-    if not finite.all():
-        kind[:] = np.where(np.isnan(values), 3.0, np.where(values > 0, 1.0, 2.0))
-        kind[finite] = 0.0
-        values[~finite] = 0.0
-    size = np.abs(values)
-    nothing = size <= CANCELLED * size.max(axis=1, keepdims=True)
-    np.copyto(size, 1.0, where=nothing)
-    np.floor(np.log10(size, out=size), out=exponent)
-    with np.errstate(all="ignore"):
-        values /= _UNITS.take(exponent.astype(np.intp) - (_UNIT_MIN + DIGITS - 1))
-        np.rint(values, out=whole)
-    np.copyto(whole, 0.0, where=nothing)
-    np.abs(whole, out=size)
-    if size.max() >= 10.0**DIGITS:
-        carried = size == 10.0**DIGITS
-        whole[carried] /= 10
-        exponent[carried] += 1
-    whole += 0.0
-    return rounded

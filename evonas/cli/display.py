@@ -86,11 +86,11 @@ class Display(Watcher):
         gates: list[str] = [gate.gate for gate in history.config.gates]
         stopped = history.stopped_by
         others = [name for name in stopped if name not in gates]
-        found = [(f"stopped by {name}", stopped.get(name, 0)) for name in dict.fromkeys(gates)]
-        found += [(name, stopped[name]) for name in others]
+        counts = [(f"stopped by {name}", stopped.get(name, 0)) for name in dict.fromkeys(gates)]
+        counts += [(name, stopped[name]) for name in others]
         trained = history.survivors - history.inherited
-        found += [("trained to the end", trained), ("inherited an outcome", history.inherited)]
-        return [*found, ("in flight", len(history.pending))]
+        counts += [("trained to the end", trained), ("inherited an outcome", history.inherited)]
+        return [*counts, ("in flight", len(history.pending))]
 
     def _left_text(self) -> str:
         left = self.seconds_left()

@@ -80,18 +80,20 @@ def replay(run: str, as_json: bool) -> None:
 
     opened = open_run(run)
     births = opened.status().births
-    found = opened.replay()
+    differences = opened.replay()
     if as_json:
-        print_json([columns(each) for each in found])
-    elif not found:
+        print_json([columns(each) for each in differences])
+    elif not differences:
         print(f"{opened.name}: {births} births; every one follows from the records before it.")
     else:
-        print(f"{opened.name}: {births} births; {len(found)} values differ from what the records before them give.")
-        for each in found[:SHOWN]:
+        print(
+            f"{opened.name}: {births} births; {len(differences)} values differ from what the records before them give."
+        )
+        for each in differences[:SHOWN]:
             print(f"  birth {each.birth}: {each.field}: stored {_short(each.stored)}, derived {_short(each.derived)}")
-        if len(found) > SHOWN:
-            print(f"  and {len(found) - SHOWN} more")
-    sys.exit(1 if found else 0)
+        if len(differences) > SHOWN:
+            print(f"  and {len(differences) - SHOWN} more")
+    sys.exit(1 if differences else 0)
 
 
 def _short(value: object) -> str:

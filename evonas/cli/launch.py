@@ -29,15 +29,15 @@ def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     from evonas.store.records import columns
     from evonas.studies.doctor import doctor as examine
 
-    loaded, console, found = evonas.load_config(config, settings), terminal(), []
+    loaded, console, findings = evonas.load_config(config, settings), terminal(), []
     for each in examine(loaded):
-        found.append(each)
+        findings.append(each)
         if not as_json:
             console.print(f"{each.verdict:8}", end="", style=STYLES[each.verdict])
             console.print(f"{each.what}: {each.text}", soft_wrap=True)
     if as_json:
-        print_json([columns(each) for each in found])
-    sys.exit(any(each.verdict == "failed" for each in found))
+        print_json([columns(each) for each in findings])
+    sys.exit(any(each.verdict == "failed" for each in findings))
 
 
 @click.command()

@@ -31,33 +31,35 @@ def status(run: str, as_json: bool) -> None:
     from evonas.store.records import columns
 
     opened = open_run(run)
-    told = opened.status()
+    progress = opened.status()
     if as_json:
-        print_json(columns(told))
+        print_json(columns(progress))
         return
     console = terminal()
-    console.print(f"{told.run}: {told.births} of {told.births_wanted} births", style="bold")
+    console.print(f"{progress.run}: {progress.births} of {progress.births_wanted} births", style="bold")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), show_edge=False)
-    for state, count in sorted(told.by_state.items()):
+    for state, count in sorted(progress.by_state.items()):
         table.add_row(state, str(count))
         if state in ("rejected", "crashed"):
             names = [gate.gate for gate in opened.config.gates]
-            mine = [name for name in told.by_gate if (name in list(CrashKind)) == (state == "crashed")]
+            mine = [name for name in progress.by_gate if (name in list(CrashKind)) == (state == "crashed")]
             for name in sorted(mine, key=lambda g: (names.index(g) if g in names else len(names), g)):
-                table.add_row(f"  by {name}", str(told.by_gate[name]))
-    if told.retrained:
-        table.add_row("retrained", f"{told.retrained} evaluations")
+                table.add_row(f"  by {name}", str(progress.by_gate[name]))
+    if progress.retrained:
+        table.add_row("retrained", f"{progress.retrained} evaluations")
     console.print(table)
-    if told.finished:
+    if progress.finished:
         console.print("finished")
         for row in opened.rows(opened.top(1)):
             if row.birth is not None:
                 seeds = f"{row.seeds} fresh seeds" if row.is_fresh else "the search's one seed"
                 console.print(f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {seeds}")
-    elif told.outcomes_per_second is None or told.seconds_left is None:
+    elif progress.outcomes_per_second is None or progress.seconds_left is None:
         console.print("no outcome yet since the last start")
     else:
-        console.print(f"{told.outcomes_per_second:.2f} outcomes a second; about {duration(told.seconds_left)} left")
+        console.print(
+            f"{progress.outcomes_per_second:.2f} outcomes a second; about {duration(progress.seconds_left)} left"
+        )
 
 
 @click.command()
@@ -87,8 +89,8 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
     spread = opened.spread()
     if as_json:
         noise = {proxy: {"deviation": deviation, "seeds": seeds} for proxy, (deviation, seeds) in spread.items()}
-        told = {"baseline": opened.baseline() or None, "baseline_spread": noise}
-        print_json(told | {"top": [candidate_json(record) for record in records]})
+        reference = {"baseline": opened.baseline() or None, "baseline_spread": noise}
+        print_json(reference | {"top": [candidate_json(record) for record in records]})
         return
     console = terminal()
     console.print(layer_table(opened.rows(records), list(opened.config.proxies)))
@@ -127,15 +129,15 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     if picture:
         draw(graph, picture)
     if as_json:
-        told = candidate_json(record) | {"latex": latex(graph)}
+        fields = candidate_json(record) | {"latex": latex(graph)}
         if evaluation is not None:
-            told["measurements"] = [columns(each) for each in evaluation.measurements]
-            told["points"] = [columns(each) for each in evaluation.points]
-            told |= {"memory_mb": evaluation.memory_mb, "conditions": evaluation.conditions}
-            told["attempts"] = evaluation.attempts
+            fields["measurements"] = [columns(each) for each in evaluation.measurements]
+            fields["points"] = [columns(each) for each in evaluation.points]
+            fields |= {"memory_mb": evaluation.memory_mb, "conditions": evaluation.conditions}
+            fields["attempts"] = evaluation.attempts
             if isinstance(evaluation.outcome, Fitness):
-                told |= {"step_seconds": evaluation.outcome.step_seconds, "saved_mb": evaluation.outcome.saved_mb}
-        print_json(told)
+                fields |= {"step_seconds": evaluation.outcome.step_seconds, "saved_mb": evaluation.outcome.saved_mb}
+        print_json(fields)
         return
     console = terminal()
     console.print(f"birth {birth} of {opened.name}: {outcome_text(record.outcome)}", soft_wrap=True, style="bold")
@@ -234,13 +236,13 @@ def outcome_text(outcome: Outcome | None) -> str:
 def candidate_json(record: "Record") -> dict[str, Any]:
     from evonas.store.records import columns
 
-    told = columns(record)
-    outcome = told.pop("outcome")
-    told["verdict"] = type(outcome).__name__.lower() if outcome is not None else None
+    fields = columns(record)
+    outcome = fields.pop("outcome")
+    fields["verdict"] = type(outcome).__name__.lower() if outcome is not None else None
     if isinstance(outcome, Rejection | Crash):
-        told["stopped_by"] = columns(outcome)
-    told["retrained"] = columns(record.retrained) if record.retrained else None
-    return told
+        fields["stopped_by"] = columns(outcome)
+    fields["retrained"] = columns(record.retrained) if record.retrained else None
+    return fields
 
 
 def print_json(value: Any) -> None:

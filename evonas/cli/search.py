@@ -31,13 +31,13 @@ def init(template: str, output: Path | None) -> None:
     \b
     Example: evonas init --template cifar10 -o my.yaml
     """
-    known = templates()
-    if template not in known:
-        raise InputError(f"--template: no config '{template}'{did_you_mean(template, known)}")
+    paths = templates()
+    if template not in paths:
+        raise InputError(f"--template: no config '{template}'{did_you_mean(template, paths)}")
     output = output or Path(f"{template}.yaml")
     try:
         with output.open("x", encoding="utf-8") as file:
-            file.write(known[template].read_text(encoding="utf-8"))
+            file.write(paths[template].read_text(encoding="utf-8"))
     except FileExistsError:
         raise InputError(f"{output}: exists; choose another file with -o") from None
     except OSError as error:

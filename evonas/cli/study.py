@@ -51,17 +51,17 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     from evonas.run import open_run
 
     opened = open_run(run)
-    found = opened.funnel(within / 100)
-    rows, full, inherited = found.rows, found.full_seconds, found.inherited
+    result = opened.funnel(within / 100)
+    rows, full, inherited = result.rows, result.full_seconds, result.inherited
     states = opened.status().by_state
     if as_json:
-        told = [
+        gates = [
             {name: getattr(row, name) for name in ("gate", "asked", "stopped", "spent", "saved")}
             | {"audited": len(row.audits), "wrong": sum(row.audits), "interval": row.interval}
             for row in rows
         ]
         print_json(
-            {"run": opened.name, "gates": told, "inherited": inherited, "by_state": states, "full_seconds": full}
+            {"run": opened.name, "gates": gates, "inherited": inherited, "by_state": states, "full_seconds": full}
         )
         return
     console = terminal()
@@ -225,9 +225,9 @@ def bench(
             status.update(f"{len(rows)} timings, {duration(time.monotonic() - began)}")
     execution, from_steps, totals = best_execution(rows, loaded.recipe.steps)
     if as_json:
-        told = [columns(row) for row in rows]
+        timings = [columns(row) for row in rows]
         best = execution.model_dump(mode="json")
-        print_json({"timings": told, "best": best, "compiling_pays_from": from_steps, "seconds": totals})
+        print_json({"timings": timings, "best": best, "compiling_pays_from": from_steps, "seconds": totals})
         return
     titles = []
     for layer in (IDENTITY, *timed):

@@ -67,7 +67,7 @@ def norm_layer(kind: Graph | str | type[nn.Module], **options: Any) -> Callable[
     def norm_act(
         num_features: int, apply_act: bool = True, *, inplace: bool = False, act_kwargs: object = None, **added: Any
     ) -> nn.Module:
-        chosen = {"apply_act": apply_act, **options, **added}
-        return kind(num_features, **chosen) if isinstance(kind, type) else layer(kind, num_features, **chosen)
+        settings = {"apply_act": apply_act, **options, **added}
+        return kind(num_features, **settings) if isinstance(kind, type) else layer(kind, num_features, **settings)
 
     return norm_act

@@ -260,17 +260,17 @@ def _blocks(rows: Rows, links: Sequence[Link]) -> dict[Slot, Slot]:
     place = {slot: k for row in rows for k, slot in enumerate(row)}
     above, below = Counter(link.lower for link in links), Counter(link.upper for link in links)
     lanes = {link.lower for link in links if link.within_lane}
-    wanted = [link for link in links if link.within_lane and link.upper in lanes]
-    wanted += [link for link in links if below[link.upper] == above[link.lower] == 1 and link not in wanted]
-    chosen: dict[int, list[Link]] = {}
-    for link in wanted:
-        mine = chosen.setdefault(link.lower[1], [])
+    eligible = [link for link in links if link.within_lane and link.upper in lanes]
+    eligible += [link for link in links if below[link.upper] == above[link.lower] == 1 and link not in eligible]
+    kept: dict[int, list[Link]] = {}
+    for link in eligible:
+        mine = kept.setdefault(link.lower[1], [])
         here = (place[link.upper], place[link.lower])
         if all((place[a.upper] - here[0]) * (place[a.lower] - here[1]) > 0 for a in mine):
             mine.append(link)
     block = {slot: slot for slot in place}
-    for row in sorted(chosen):
-        for link in chosen[row]:
+    for row in sorted(kept):
+        for link in kept[row]:
             block[link.lower] = block[link.upper]
     return block
 

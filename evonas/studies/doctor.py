@@ -135,28 +135,28 @@ def look_around(asked: Data) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in ("evonas", "torch", "ray"):
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
 def _nodes(config: Config, pool: Pool, images: str) -> Iterator[Finding]:
     mine = _versions()
-    for told in pool.on_every_node(look_around, config.data):
-        if isinstance(told, str):
-            yield Finding("node", "failed", told)
+    for node in pool.on_every_node(look_around, config.data):
+        if isinstance(node, str):
+            yield Finding("node", "failed", node)
             continue
-        other = [f"{name} {told[name]}, here {mine[name]}" for name in mine if told[name] != mine[name]]
-        if told["images"] != images:
-            other.append(f"other images: {told['images']}, here {images}")
+        other = [f"{name} {node[name]}, here {mine[name]}" for name in mine if node[name] != mine[name]]
+        if node["images"] != images:
+            other.append(f"other images: {node['images']}, here {images}")
         if other:
-            yield Finding("node", "failed", f"{told['host']}: {'; '.join(other)}")
+            yield Finding("node", "failed", f"{node['host']}: {'; '.join(other)}")
         else:
-            yield Finding("node", "ok", f"{told['host']}: same versions, same images")
+            yield Finding("node", "ok", f"{node['host']}: same versions, same images")
 
 
 def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
@@ -191,10 +191,10 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
     hours = config.evolution.births * full / 3600
     there = max(1, min(pool.holds, pool.capacity))
     likely, minutes = 2 * TRAINED_SHARE * hours / there, config.evolution.minutes
-    told = (
+    estimates = (
         f"a full evaluation takes about {full:.1f} s{by}; were each birth trained to the end, {hours:.2f} worker hours",
         f"{hours / there:.2f} h on {there} workers",
         f"with the {TRAINED_SHARE:.0%} that the quickstart trains, and as much for its gates, {likely:.2f} h",
         *([f"it ends after {minutes:g} minutes in any case"] if minutes else []),
     )
-    yield Finding("cost", "ok", "; ".join(told))
+    yield Finding("cost", "ok", "; ".join(estimates))

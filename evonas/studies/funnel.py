@@ -34,8 +34,8 @@ class FunnelRow:
             return None
         from scipy.stats import binomtest  # a second to import, which other commands save
 
-        found = binomtest(sum(self.audits), len(self.audits)).proportion_ci(0.95, "exact")
-        return float(found.low), float(found.high)
+        interval = binomtest(sum(self.audits), len(self.audits)).proportion_ci(0.95, "exact")
+        return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Funnel:
 def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
     """An audited candidate was stopped wrongly when its accuracy at the full budget, mean over proxies, is at most
     `within` below BN-ReLU's, mean over the seeds that it was trained with. An audit that crashed tells nothing."""
-    known = reader.baseline_accuracies().values()
-    baseline = fmean(fmean(each) for each in known) if all(known) else math.inf
+    accuracies = reader.baseline_accuracies().values()
+    baseline = fmean(fmean(each) for each in accuracies) if all(accuracies) else math.inf
     baselines = [each.evaluation for each in reader.evaluations(Purpose.BASELINE)]
     full = array("d", [each.seconds for each in baselines if isinstance(each.outcome, Fitness)])
     inherited = 0

@@ -27,19 +27,21 @@ def validate(
     reader = database.reader()
     if not reader.finished:
         raise InputError(f"{reader.name}: the search has not ended; until it has, its test images stay sealed")
-    chosen = births or [row.birth for row in final_table(reader) if row.birth and row.difference is not None][:1]
-    if not chosen:
+    judged = births or [row.birth for row in final_table(reader) if row.birth and row.difference is not None][:1]
+    if not judged:
         raise InputError(f"{reader.name}: the search chose no candidate; name one by its birth")
-    mine = [Contender(birth, None, Graph.parse(reader.candidate(birth).graph)) for birth in dict.fromkeys(chosen)]
+    mine = [Contender(birth, None, Graph.parse(reader.candidate(birth).graph)) for birth in dict.fromkeys(judged)]
     check_images(reader)
     first = fresh_seeds(reader.config).stop
-    wanted, fresh = [*mine, *baselines(reader.config)], range(first, first + seeds)
+    trained, fresh = [*mine, *baselines(reader.config)], range(first, first + seeds)
     store = database.own(Event.VALIDATING)
     try:
         with open_pool(reader.config) as pool, stop_signals() as should_stop:
             session = Session(pool, store, should_stop)
-            retrain(session, reader, Purpose.VALIDATE, wanted, fresh, on_progress, judged_on="test")
+            retrain(session, reader, Purpose.VALIDATE, trained, fresh, on_progress, judged_on="test")
     finally:
         store.close()
-    asked = {each.birth for each in wanted}
-    return table(reader, [e for e in reader.evaluations(Purpose.VALIDATE) if e.birth in asked and e.seed in fresh])
+    trained_births = {each.birth for each in trained}
+    return table(
+        reader, [e for e in reader.evaluations(Purpose.VALIDATE) if e.birth in trained_births and e.seed in fresh]
+    )
