@@ -1,5 +1,7 @@
-"""Workers, here or on a cluster, and searches sent there as Ray jobs. With workers/ray_pool.py the only file that
-imports ray."""
+"""Pools of workers on this machine or a cluster, and searches sent to a cluster as Ray jobs.
+
+This file and workers/ray_pool.py are the only ones that import ray.
+"""
 
 import shlex
 import tempfile
@@ -20,7 +22,7 @@ CONFIG_NAME = "evonas.yaml"  # in the job's working folder
 
 @contextmanager
 def open_pool(config: Config) -> Iterator[Pool]:
-    """The workers that a config asks for. Raises InputError where they cannot be had."""
+    """Open the pool of workers that a config describes. Raises InputError if they cannot be started."""
     workers = config.workers
     pool: Pool
     if config.cluster.address == "in_process":
@@ -38,7 +40,7 @@ def open_pool(config: Config) -> Iterator[Pool]:
             retries=workers.retries,
         )
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the driver's probes are small, and in process one worker is one thread
+    torch.set_num_threads(1)  # probes of the driver are small; an in-process worker has one thread
     try:
         yield pool
     finally:
@@ -47,10 +49,10 @@ def open_pool(config: Config) -> Iterator[Pool]:
 
 
 def submit(config: Config, address: str, *, run: str | None = None) -> str:
-    """Send a search to the cluster whose dashboard is at `address` (http://host:8265); answers the job's id.
+    """Send a search to the cluster with its dashboard at `address` (http://host:8265), and return the job's id.
 
-    The driver runs on the cluster, whose address it takes, with the evonas that is installed there; so paths of the
-    config are those of the cluster's machines. Raises InputError where the cluster does not answer.
+    The driver runs on the cluster, with the evonas that is installed there; paths in the config are those of the
+    cluster's machines. Raises InputError if the cluster does not answer.
     """
     on_cluster = config.model_copy(update={"cluster": config.cluster.model_copy(update={"address": "auto"})})
     command = ["evonas", "search", CONFIG_NAME, *(["--run", run] if run else [])]
@@ -67,7 +69,7 @@ def submit(config: Config, address: str, *, run: str | None = None) -> str:
 
 
 def follow(address: str, job: str) -> Iterator[str]:
-    """The output of a job, line by line until it ends."""
+    """Yield the output of the job until it ends."""
     import asyncio
 
     from ray.job_submission import JobSubmissionClient
@@ -85,12 +87,8 @@ def follow(address: str, job: str) -> Iterator[str]:
 
 
 def failure(address: str, job: str) -> str | None:
-    """Why a job ended, in one line; None if it succeeded."""
+    """The reason, in one line, why an ended job failed; None if it succeeded."""
     from ray.job_submission import JobStatus, JobSubmissionClient
 
-    details = JobSubmissionClient(address).get_job_info(job)
-    return (
-        None
-        if details.status == JobStatus.SUCCEEDED
-        else " ".join(f"{details.status}: {details.message}".split())[:300]
-    )
+    info = JobSubmissionClient(address).get_job_info(job)
+    return None if info.status == JobStatus.SUCCEEDED else " ".join(f"{info.status}: {info.message}".split())[:300]

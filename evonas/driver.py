@@ -1,4 +1,4 @@
-"""Launch a search and go on with one: folders, and the order of a run."""
+"""Launch a search, resume one, and the order of a run."""
 
 import os
 import platform
@@ -46,12 +46,11 @@ def search(
     Args:
         config: a YAML file, a mapping or a Config.
         run: the folder to make; by default the next free `results/<name>-<nnn>`.
-        settings: laid over the file, such as "evolution.births=100".
-        progress: whether a terminal or a notebook shows a bar.
-        watcher: told of the search while it runs, in the place of the bar.
+        settings: overrides of the config, such as "evolution.births=100".
+        progress: whether to show a bar in a terminal or a notebook.
+        watcher: gets the progress of the search, instead of the bar.
 
-    Raises InputError for bad input before anything is written, and Stopped on Ctrl-C or SIGTERM, after which `resume`
-    goes on.
+    Raises InputError for bad input before anything is written, and Stopped on Ctrl-C or SIGTERM; `resume` then goes on.
     """
     if run is not None and os.path.lexists(run):
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
@@ -64,7 +63,7 @@ def search(
         try:
             return _drive(session, database.reader(), history, folder, watcher or _bar(progress))
         except InputError:
-            if not history.baseline:  # nothing is lost: there was nothing
+            if not history.baseline:  # nothing was evaluated, so nothing is lost
                 writer.discard()
                 shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -73,8 +72,8 @@ def search(
 
 
 def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = None) -> Run:
-    """Go on where a stopped or killed run was, with the candidates that were in flight. A finished run stays as it is,
-    but that retrainings that crashed are tried again. Raises as `search` does."""
+    """Go on with a stopped or killed run, first with the candidates that were in flight. Of a finished run only crashed
+    retrainings are tried again. Raises as `search` does."""
     database = Database.open(run)
     reader = database.reader()
     if reader.finished and not missing(reader, Purpose.RERANK, contenders(reader), fresh_seeds(reader.config)):
@@ -90,7 +89,7 @@ def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = 
 
 
 def _drive(session: Session, reader: Reader, history: History, reference: str | Path, watcher: Watcher) -> Run:
-    """The order of a run: BN-ReLU, the search, the final table, the best layer."""
+    """Drive a run in its order: BN-ReLU, the search, the final table, the best layer."""
     assert session.store is not None
     config, store = reader.config, session.store
     store.should_stop = session.should_stop
@@ -98,7 +97,7 @@ def _drive(session: Session, reader: Reader, history: History, reference: str | 
         watcher.started(config, str(reference), history, session.pool.capacity)
         search = Search(config, session, history, reader.outcome, watcher.progress, evolved=reader.evolved)
         search.evaluate_baseline()
-        rerank(session, reader, only_baseline=True)  # at once, for the spread between seeds
+        rerank(session, reader, only_baseline=True)  # before the search, for the spread over seeds
         search.run()
         best = conclude(session, reader, watcher.reranked)
         if best is not None:
@@ -117,14 +116,14 @@ def _bar(progress: bool) -> Watcher:
 
 
 def check_images(reader: Reader) -> None:
-    """Raises InputError where the images are not those that the run was begun with."""
+    """Raise InputError if the images are not those of the run's start."""
     images = data.split_digest(reader.config.data)
     if reader.versions.get("split", images) != images:
         raise InputError("data: the images, or their order, are not those that the run was begun with")
 
 
 def versions() -> dict[str, str]:
-    """The versions that a run is made with."""
+    """Versions of the software, and the machine, of a run."""
     try:
         own = version("evonas")
     except PackageNotFoundError:

@@ -1,6 +1,6 @@
-"""The end of a search: the best few, BN-ReLU and other baselines, trained again with seeds that the search did not use.
+"""The final table: the best candidates, BN-ReLU and other baselines, trained again with fresh seeds.
 
-A maximum over hundreds of single-seed accuracies is a noise winner; only the figures of this table are quoted.
+The maximum of hundreds of single-seed accuracies is a noise winner; only the figures of this table are quoted.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +16,8 @@ from evonas.store.records import Figures, Purpose, Record, Trained, columns
 from evonas.workers.outcome import Crash, Fitness, Outcome
 from evonas.workers.protocol import Job, JudgedOn, Protocol
 
-Progress = Callable[[int, int], None]  # of how many trainings
-BySeed = Mapping[int, dict[str, float] | None]  # seed -> proxy -> accuracy; None where the training failed
+Progress = Callable[[int, int], None]  # (trainings done, their total)
+BySeed = Mapping[int, dict[str, float] | None]  # seed -> proxy -> accuracy; None if the training failed
 
 
 def quiet(done: int, total: int) -> None:
@@ -26,7 +26,7 @@ def quiet(done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A candidate by its birth, or another layer by its name: the catalog's, or a formula."""
+    """A candidate with its birth, or a baseline with its name (the catalog's, or its formula)."""
 
     birth: int | None
     name: str | None
@@ -35,22 +35,23 @@ class Contender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalRow(Figures):
-    """One contender's figures."""
+    """The figures of one contender."""
 
     birth: int | None
     name: str | None
     formula: str
     parent: int | None
-    operator: str | None  # that made the candidate
+    operator: str | None  # the mutation, or other source, of the candidate
 
 
 def contenders(reader: Reader) -> list[Contender]:
-    """The best candidate of each of the best families, then the baselines; once the run is finished, who was chosen."""
+    """The best candidate of each of the best families, then the baselines. A finished run keeps those it chose."""
     if reader.finished:
-        retrained = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
-        return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in retrained]
-    standards, families = baselines(reader.config), reader.families(reader.config.evolution.rerank.top)
-    return [*(Contender(each.birth, None, Graph.parse(each.graph)) for each in families), *standards]
+        chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
+        return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in chosen]
+    families = reader.families(reader.config.evolution.rerank.top)
+    candidates = [Contender(each.birth, None, Graph.parse(each.graph)) for each in families]
+    return [*candidates, *baselines(reader.config)]
 
 
 def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
@@ -58,43 +59,42 @@ def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
 
 
 def baselines(config: Config) -> list[Contender]:
-    """BN-ReLU, and what the config names."""
+    """BN-ReLU, and the baselines that the config names."""
     names = dict.fromkeys((BASELINE, *config.evolution.rerank.baselines))
     return [Contender(None, name, named_graph(name).graph) for name in names]
 
 
 def fresh_seeds(config: Config, count: int | None = None) -> range:
-    """Seeds that the search did not use; by default as many as its final table takes."""
+    """`count` seeds that the search did not use; by default as many as the final table takes."""
     first = config.seed + config.recipe.seeds
     return range(first, first + (config.evolution.rerank.seeds if count is None else count))
 
 
 def retraining(config: Config) -> Protocol:
-    """The protocol without gates, in which each seed is an evaluation of its own."""
+    """The protocol of retrainings: without gates, and with one seed an evaluation."""
     recipe = config.recipe.model_copy(update={"seeds": 1})
     return config.protocol.model_copy(update={"gates": (), "recipe": recipe})
 
 
 def rerank(session: Session, reader: Reader, on_progress: Progress = quiet, *, only_baseline: bool = False) -> None:
-    """The final table's trainings. Raises Stopped when asked to stop."""
-    seeds = fresh_seeds(reader.config)
-    trained = baselines(reader.config)[:1] if only_baseline else contenders(reader)
-    retrain(session, reader, Purpose.RERANK, trained, seeds, on_progress)
+    """Train the contenders of the final table, or BN-ReLU alone. Raises Stopped when the user asks to stop."""
+    chosen = baselines(reader.config)[:1] if only_baseline else contenders(reader)
+    retrain(session, reader, Purpose.RERANK, chosen, fresh_seeds(reader.config), on_progress)
 
 
 def retrain(
     session: Session,
     reader: Reader,
     purpose: Purpose,
-    trained: Sequence[Contender],
+    chosen: Sequence[Contender],
     seeds: Sequence[int],
     on_progress: Progress = quiet,
     judged_on: JudgedOn = "validation",
 ) -> None:
-    """Train what the store does not hold yet, without gates; what crashed is tried again, and anew at each resume.
-    Raises Stopped when asked to stop."""
-    tickets = missing(reader, purpose, trained, seeds, judged_on)
-    total = len(trained) * len(seeds)
+    """Train contenders without gates, unless the store holds their outcomes. Crashes are tried again, and anew at each
+    resume. Raises Stopped when the user asks to stop."""
+    tickets = missing(reader, purpose, chosen, seeds, judged_on)
+    total = len(chosen) * len(seeds)
     ended = total - len(tickets)
     on_progress(ended, total)
     for _, evaluation in session.train(tickets):
@@ -106,11 +106,11 @@ def retrain(
 def missing(
     reader: Reader,
     purpose: Purpose,
-    trained: Sequence[Contender],
+    chosen: Sequence[Contender],
     seeds: Sequence[int],
     judged_on: JudgedOn = "validation",
 ) -> list[Ticket]:
-    """The trainings that the store holds no outcome of, or only crashes."""
+    """The trainings of which the store holds no outcome, or only crashes."""
     protocol = retraining(reader.config)
     done = {
         (each.birth, each.name, each.seed)
@@ -125,13 +125,13 @@ def missing(
             each.name,
         )
         for seed in seeds
-        for each in trained
+        for each in chosen
         if (each.birth, each.name, seed) not in done
     ]
 
 
 def final_table(reader: Reader) -> list[FinalRow]:
-    """Candidates and baselines by their mean difference to BN-ReLU, best first; empty until all are retrained."""
+    """Candidates and baselines by mean difference to BN-ReLU, best first; empty until all are retrained."""
     if not reader.finished and (
         not reader.evolved or missing(reader, Purpose.RERANK, contenders(reader), fresh_seeds(reader.config))
     ):
@@ -140,8 +140,8 @@ def final_table(reader: Reader) -> list[FinalRow]:
 
 
 def conclude(session: Session, reader: Reader, on_progress: Progress = quiet) -> Record | None:
-    """Retrain the contenders. Returns the best of them, or the search's best where none is retrained; None where none
-    was trained. Raises Stopped when asked to stop."""
+    """Retrain the contenders, and return the best candidate among them. If none was retrained, return the search's best
+    or None. Raises Stopped when the user asks to stop."""
     rerank(session, reader, on_progress)
     for row in table(reader, reader.evaluations(Purpose.RERANK)):
         if row.birth and row.difference is not None:
@@ -150,10 +150,10 @@ def conclude(session: Session, reader: Reader, on_progress: Progress = quiet) ->
 
 
 def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
-    """One row for each candidate or baseline that was trained, by the mean difference to BN-ReLU, best first."""
+    """A row for each candidate or baseline that was trained, by mean difference to BN-ReLU, best first."""
     accuracies: dict[tuple[int | None, str | None], dict[int, dict[str, float] | None]] = {}
     formulas: dict[tuple[int | None, str | None], str] = {}
-    for each in evaluations:  # of a crash and its repetition, the last counts
+    for each in evaluations:  # after a crash, its repetition counts
         accuracies.setdefault((each.birth, each.name), {})[each.seed] = accuracy_of(each.evaluation.outcome)
         formulas[each.birth, each.name] = each.formula
     baseline = accuracies.get((None, BASELINE), {})

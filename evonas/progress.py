@@ -1,4 +1,4 @@
-"""Progress of a search, and the bar that `evonas.search` shows to a person in Python."""
+"""Watchers of a running search, and the bar that `evonas.search` shows in Python."""
 
 import sys
 import time
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Watcher:
-    """Told of a search while it runs; the command line's display is one."""
+    """Gets the progress of a running search. The bar and the command line's display are watchers."""
 
     def __init__(self) -> None:
         self.history: History | None = None
         self.began = time.monotonic()
-        self.retrained = (0, 0)  # trainings of the final table, done and of how many
+        self.retrained = (0, 0)  # trainings of the final table: done, total
         self._workers = 1
-        self._had_outcomes, self._had_spent = 0, 0.0  # of a resumed run: its outcomes and their seconds
+        self._had_outcomes, self._had_spent = 0, 0.0  # outcomes and their seconds before a resume
 
     def started(self, config: Config, reference: str, history: History, workers: int) -> None:
         self.history, self._workers = history, workers
@@ -38,7 +38,7 @@ class Watcher:
         pass
 
     def seconds_left(self) -> float | None:
-        """The estimate of the time until the search ends; None until BN-ReLU is trained."""
+        """Estimated seconds until the search ends; None until BN-ReLU is trained."""
         history, (done, total) = self.history, self.retrained
         if history is None or not history.full_seconds:
             return None
@@ -61,12 +61,12 @@ class Watcher:
         )
 
 
-# Without tqdm's own estimate: late births cost more than early ones.
+# tqdm's own estimate is left out: late births cost more than early ones.
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
 
 class ProgressBar(Watcher):
-    """A bar of births, then one of retrainings; where neither a terminal nor a notebook would show it, nothing."""
+    """A bar of births, then one of retrainings. Without a terminal or a notebook there is none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,8 +94,8 @@ class ProgressBar(Watcher):
         if self._bar is None:
             return
         left = self.seconds_left()
-        known = "" if left is None else f"about {self._bar.format_interval(left)} left"
-        self._bar.set_postfix_str(", ".join(filter(None, (known, text))), refresh=False)
+        estimate = "" if left is None else f"about {self._bar.format_interval(left)} left"
+        self._bar.set_postfix_str(", ".join(filter(None, (estimate, text))), refresh=False)
         self._bar.update(done - self._bar.n)
 
     def ended(self) -> None:

@@ -1,4 +1,4 @@
-"""A run as a person opens it: every query of the command line is a method here, and both give the same values."""
+"""An opened run. Every query of the command line is a method here; both give the same values."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run as its database tells it: while it is searched, and long after."""
+    """A run as its database holds it, while the search is running and after its end."""
 
     def __init__(self, reader: Reader, reference: str | Path) -> None:
         self._reader = reader
@@ -40,13 +40,13 @@ class Run:
         return status(self._reader)
 
     def top(self, n: int = 10, by: str | None = None, *, after: int | None = None, every: bool = False) -> list[Record]:
-        """The best `n` layers, one a family: those of the final table by their figures with fresh seeds, then the
-        others by the search's one seed.
+        """The best `n` layers, one a family: first those of the final table, by their figures with fresh seeds, then
+        the others, by those of the search.
 
         Args:
-            by: rank by the accuracy on this proxy; by default by the mean over proxies of accuracy minus BN-ReLU's.
-            after: those that follow this birth: the next page.
-            every: all members of a family, not the best alone.
+            by: rank by the accuracy on this proxy; by default by accuracy minus BN-ReLU's, mean over proxies.
+            after: start after this birth: the next page.
+            every: list all members of a family, not only the best.
         """
         retrained = [
             replace(self._reader.candidate(row.birth), retrained=row) for row in self._final_rows(by) if row.birth
@@ -58,27 +58,27 @@ class Run:
             after = None
         elif after is not None:
             first = []
-        limit = n + len(retrained)  # some of which stand among the retrained
+        limit = n + len(retrained)  # the retrained are among them
         others = self._reader.top(limit, by, after) if every else self._reader.families(limit, by, after)
         kept = [e for e in others if e.birth not in births and (every or e.family not in families)]
         return [*first, *kept][:n]
 
     def front(self) -> list[Record]:
-        """The survivors that no other one dominates in the config's objectives, by advantage."""
+        """The Pareto front in the config's objectives, by advantage."""
         return self._with_figures(self._reader.front())
 
     def find(
         self, uses: Sequence[str] = (), lacks: Sequence[str] = (), *, batch_dependent: bool | None = None, n: int = 10
     ) -> list[Record]:
-        """The best survivors whose live nodes use all of some operations and none of others."""
+        """The best survivors whose live nodes use all operations of `uses` and none of `lacks`."""
         return self._with_figures(self._reader.find(uses, lacks, batch_dependent=batch_dependent, n=n))
 
     def candidate(self, birth: int) -> Record:
-        """One candidate; raises InputError where there is no such birth."""
+        """One candidate. Raises InputError if there is no such birth."""
         return self._with_figures([self._reader.candidate(birth)])[0]
 
     def evaluation(self, birth: int) -> Evaluation | None:
-        """All that the search measured of a candidate: gates, learning curves, costs."""
+        """The search's measurements of a candidate: gates, learning curves, costs."""
         return self._reader.evaluation_of(birth)
 
     def lineage(self, birth: int) -> list[Record]:
@@ -86,7 +86,7 @@ class Run:
         return self._with_figures(self._reader.lineage(birth))
 
     def children(self, birth: int) -> list[int]:
-        """The births whose parent a candidate is."""
+        """The births of a candidate's children."""
         return self._reader.children(birth)
 
     def baseline(self) -> dict[str, float]:
@@ -94,26 +94,26 @@ class Run:
         return baseline_accuracy(self._reader)
 
     def spread(self) -> dict[str, tuple[float, int]]:
-        """Proxy -> the standard deviation of BN-ReLU's accuracy over seeds, and how many: what a lead has to exceed."""
+        """Proxy -> standard deviation of BN-ReLU's accuracy over seeds, and their number. A real lead exceeds it."""
         return self._reader.spread()
 
     def final_table(self) -> list[FinalRow]:
-        """The best few, BN-ReLU and other baselines retrained with fresh seeds; empty until the search has ended."""
+        """The best candidates, BN-ReLU and other baselines, retrained with fresh seeds; empty until the search ends."""
         return final_table(self._reader)
 
     def rows(self, records: Sequence[Record]) -> list[LayerRow]:
-        """Candidates as a table shows them, each group below its BN-ReLU."""
+        """Candidates as lines of a table: those retrained and the others, each group below its BN-ReLU."""
         return layer_rows(self._reader, records, self.final_table())
 
     def funnel(self, within: float = 0.02) -> "Funnel":
-        """For each gate, how many candidates it stopped, at what cost, and how often wrongly: a layer that ends at most
-        `within` of accuracy below BN-ReLU was stopped wrongly."""
+        """What each gate stopped, at what cost, and how often wrongly. A rejection was wrong if the layer ends at most
+        `within` of accuracy below BN-ReLU."""
         from evonas.studies.funnel import funnel
 
         return funnel(self._reader, within)
 
     def replay(self) -> "list[Difference]":
-        """Differences between the records and what follows from those before them: none in an intact run."""
+        """The values that do not follow from the records before them: none in an intact run."""
         from evonas.studies.replay import replay
 
         return replay(self._reader)
@@ -123,11 +123,11 @@ class Run:
         return {each.birth for each in self._reader.evaluations(Purpose.VALIDATE) if each.birth}
 
     def dump(self, *, logical: bool = True) -> Iterator[dict[str, Any]]:
-        """All records; the logical ones are without times, hosts and events. Equal logical dumps are the same run."""
+        """All records; `logical` leaves out times, hosts and events. Runs with equal logical dumps are the same."""
         return dump(self._reader, logical_only=logical)
 
     def export(self, birth: int, path: str | Path) -> None:
-        """Write a candidate as a file that imports torch alone. Raises InputError where it cannot be written."""
+        """Write a candidate as a file that imports torch alone. Raises InputError if it cannot be written."""
         write_candidate(Path(path), self.candidate(birth), self.name, self.config)
 
     def _final_rows(self, by: str | None) -> list[FinalRow]:
@@ -148,11 +148,11 @@ class Run:
         return f"<Run {self.reference!r}: {ended}{f', best {best[0]!r}' if best else ''}>"
 
     def _repr_html_(self) -> str:
-        """Its best few with their pictures."""
+        """The best layers with their pictures."""
         records = self.top(3) if self.status().by_state.get(State.EVALUATED) else []
         return f"<p>{escape(repr(self)[1:-1])}</p>{''.join(each._repr_html_() for each in records)}"
 
 
 def open_run(run: str | Path) -> Run:
-    """A run by its folder, its .db file, or URL#run; raises InputError where there is none."""
+    """Open a run by its folder, its .db file, or URL#run. Raises InputError if there is none."""
     return Run(Database.open(run).reader(), run)

@@ -1,6 +1,6 @@
-"""Train these and record them: a pool of workers, the store that keeps what they answer, and the signal to stop.
+"""Sessions: a pool of workers, the store that records their evaluations, and the signal to stop.
 
-The search, its audits and its final table, `validate`, `noise` and `doctor` ask for evaluations here and nowhere else.
+The search with its audits, the final table, `validate`, `evaluate` and `noise` get their evaluations here.
 """
 
 import signal
@@ -18,22 +18,22 @@ from evonas.workers.pool import Pool
 from evonas.workers.protocol import Job
 
 POLL_SECONDS = 0.5  # between two looks at the stop signal
-TRIES = 2  # of an evaluation that crashes
+TRIES = 2  # attempts at an evaluation that crashes
 
 
 class Stopped(Exception):
-    """The user asked to stop (Ctrl-C, SIGTERM); everything recorded stays, and the run can be resumed."""
+    """The user asked to stop (Ctrl-C, SIGTERM). Everything recorded is kept, and the run can be resumed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
-    """One evaluation that is asked for: the job decides its outcome, the rest says what it is recorded as. Two tickets
-    are never equal."""
+    """One evaluation to make. The job decides its outcome; the other fields say how it is recorded. Two tickets are
+    never equal."""
 
     purpose: Purpose
     job: Job
-    birth: int | None = None  # of a candidate of the run
-    name: str | None = None  # of a layer that is no candidate: the catalog's, or its formula
+    birth: int | None = None  # of a candidate
+    name: str | None = None  # of another layer: the catalog's, or its formula
 
 
 def never() -> bool:
@@ -42,7 +42,7 @@ def never() -> bool:
 
 @dataclass
 class Session:
-    """Hands jobs to the pool and answers with their tickets; flushes the store whenever it waits."""
+    """Submits jobs to the pool and returns tickets with their evaluations; flushes the store while it waits."""
 
     pool: Pool
     store: Writer | None = None
@@ -57,22 +57,22 @@ class Session:
 
     @property
     def has_room(self) -> bool:
-        """Whether the pool takes one more job."""
+        """Whether the pool accepts another job."""
         return self.running < self.pool.capacity
 
     def submit(self, ticket: Ticket) -> None:
-        """Start an evaluation. Raises RuntimeError where the pool has no room."""
+        """Start an evaluation. Raises RuntimeError if the pool has no room."""
         self.pool.submit(self._submitted, ticket.job)
         self._running[self._submitted] = ticket
         self._submitted += 1
 
     def check_stop(self) -> None:
-        """Raises Stopped once the user asked to stop."""
+        """Raise Stopped if the user asked to stop."""
         if self.should_stop():
             raise Stopped
 
     def flush_if_due(self) -> float:
-        """Write what the store has gathered if that is due; the seconds until it is."""
+        """Flush the store if that is due; return the seconds until the next flush."""
         if self.store is None:
             return POLL_SECONDS
         due = self.store.seconds_to_flush
@@ -90,8 +90,8 @@ class Session:
                 return self._running.pop(answer[0]), answer[1]
 
     def train(self, tickets: Iterable[Ticket]) -> Iterator[tuple[Ticket, Evaluation]]:
-        """Evaluate all, as many at once as the pool takes, and record each beside the search; in the order of their
-        ends. What crashes is tried once more, and comes again. Raises Stopped."""
+        """Evaluate all tickets, as many at once as the pool accepts; record each beside the search, and yield it when
+        it ends. A crash is yielded, tried once more, and yielded again. Raises Stopped."""
         waiting, tries = list(tickets), dict[Ticket, int]()
         while waiting or self._running:
             while waiting and self.has_room:
@@ -105,7 +105,7 @@ class Session:
             yield ticket, evaluation
 
     def record(self, ticket: Ticket, evaluation: Evaluation, advantage: float | None = None) -> None:
-        """Record an evaluation beside the search, where there is a store."""
+        """Record an evaluation beside the search, if there is a store."""
         if self.store is not None:
             self.store.record_beside(
                 ticket.purpose,
@@ -120,7 +120,10 @@ class Session:
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM asked to stop; a second Ctrl-C interrupts at once. (Ray sets its own before.)"""
+    """Yield a function that says whether Ctrl-C or SIGTERM asked to stop. A second Ctrl-C interrupts at once.
+
+    Enter it after the pool is open: Ray sets handlers of its own.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop.is_set

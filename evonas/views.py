@@ -1,4 +1,4 @@
-"""Views of a run as plain values: command line, reports and pages render these and decide nothing."""
+"""A run as plain values for people. Command line, reports and pages only render them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from evonas.store.reader import Reader
 from evonas.store.records import Cost, Figures, Pace, Purpose, Record
 from evonas.workers.outcome import Fitness
 
-CHILD_COST = 0.14  # of a full evaluation, what the child of a survivor costs on average; the quickstart's. Ours
-CHILD_COST_WEIGHT = 1 / 3  # of a run's births, at most CHILDREN: as so many children's costs counts that figure. Ours
+CHILD_COST = 0.14  # mean cost of a survivor's child, in full evaluations; the quickstart's. Ours
+CHILD_COST_WEIGHT = 1 / 3  # CHILD_COST counts like the costs of this share of the births, at most CHILDREN. Ours
 CHILDREN = 600
 
 
@@ -23,18 +23,19 @@ def seconds_left(
     retrainings: int,
     workers: float,
 ) -> float:
-    """Seconds until a search ends.
+    """Estimate the seconds until a search ends.
 
-    A birth costs its evaluation on one of the workers, and the time in which none is busy. Children of survivors cost
-    more than random graphs, and more the longer a search lasts: their cost so far is averaged with CHILD_COST.
+    A birth costs its evaluation on one of the workers, and its share of the time in which no worker is busy. Children
+    of survivors cost more than random graphs, and more the longer a search lasts: their mean cost so far is averaged
+    with CHILD_COST.
 
     Args:
-        config: of the run.
-        costs: of the newest outcomes, by whether their candidate has a parent.
-        pace: since the driver started.
-        births: to come.
-        retrainings: of the final table, to come.
-        workers: that are busy at once.
+        config: the run's config.
+        costs: costs of the newest outcomes, by whether the candidate has a parent.
+        pace: the pace since the driver started.
+        births: number of births to come.
+        retrainings: number of trainings for the final table to come.
+        workers: mean number of busy workers.
     """
     child, random = costs.get(True, Cost()), costs.get(False, Cost())
     random_share = config.evolution.random_share
@@ -51,15 +52,15 @@ def seconds_left(
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The progress of a search."""
+    """The state of a search."""
 
     run: str
     finished: bool
     births: int
     births_wanted: int
     by_state: dict[str, int]
-    by_gate: dict[str, int]  # stopped by a gate, or lost, by kind of crash
-    retrained: int  # evaluations of the final table
+    by_gate: dict[str, int]  # stopped candidates by gate, crashed ones by kind of crash
+    retrained: int  # trainings for the final table
     outcomes_per_second: float | None  # since the last start; None before its first outcome
     seconds_left: float | None
 
@@ -99,14 +100,14 @@ def status(reader: Reader) -> Status:
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
-    """A layer's line in a table: a candidate, or a layer of the catalog beside it."""
+    """A layer's line in a table: a candidate or a baseline."""
 
     birth: int | None
     what: str  # name in the catalog, or formula
     accuracy: dict[str, tuple[float, float | None] | None]  # proxy -> mean, spread over seeds
     difference: float | None  # to BN-ReLU with the same seeds
     difference_spread: float | None
-    seeds: int | None  # None where it was not trained to the full budget
+    seeds: int | None  # None if it was not trained to the full budget
     failed: int
     is_fresh: bool  # with seeds that the search did not use
     origin: str  # the parent's birth, or the operator
@@ -118,13 +119,13 @@ def final_row(row: FinalRow) -> LayerRow:
 
 
 def layer_row(what: str, f: Figures, birth: int | None = None, origin: str = "") -> LayerRow:
-    """The line of figures with fresh seeds."""
+    """The line of a layer trained with fresh seeds."""
     return LayerRow(birth, what, f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed, True, origin)
 
 
 def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalRow]) -> list[LayerRow]:
-    """Candidates with their figures of the final table where they have them, else with the search's one seed; before
-    the first of each kind BN-ReLU with the same seeds."""
+    """Candidates with their figures of the final table if they were retrained, else with those of the search. BN-ReLU
+    with the same seeds precedes the first of each kind."""
     rows: list[LayerRow] = []
     kinds: set[bool] = set()
     for record in records:
@@ -132,7 +133,7 @@ def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalR
         if is_fresh not in kinds:
             kinds.add(is_fresh)
             rows += _baseline_rows(reader, final, is_fresh)
-        rows.append(_record_row(record))
+        rows.append(_record_row(record, reader.config.recipe.seeds))
     return rows or _baseline_rows(reader, final, bool(final))
 
 
@@ -146,19 +147,17 @@ def _baseline_rows(reader: Reader, final: Sequence[FinalRow], is_fresh: bool) ->
     if is_fresh:
         return [final_row(row) for row in final if row.name == BASELINE]
     accuracy = baseline_accuracy(reader)
-    row = LayerRow(None, BASELINE, _one_seed(accuracy), 0.0, None, reader.config.recipe.seeds, 0, False, "")
+    row = LayerRow(None, BASELINE, _without_spread(accuracy), 0.0, None, reader.config.recipe.seeds, 0, False, "")
     return [row] if accuracy else []
 
 
-def _record_row(record: Record) -> LayerRow:
+def _record_row(record: Record, seeds: int) -> LayerRow:
     origin = str(record.parent or record.operator)
     if record.retrained is not None:
         return layer_row(record.formula, record.retrained, record.birth, origin)
-    seeds = 1 if record.accuracy else None
-    return LayerRow(
-        record.birth, record.formula, _one_seed(record.accuracy), record.advantage, None, seeds, 0, False, origin
-    )
+    accuracy, trained_with = _without_spread(record.accuracy), seeds if record.accuracy else None
+    return LayerRow(record.birth, record.formula, accuracy, record.advantage, None, trained_with, 0, False, origin)
 
 
-def _one_seed(accuracy: Mapping[str, float]) -> dict[str, tuple[float, float | None] | None]:
+def _without_spread(accuracy: Mapping[str, float]) -> dict[str, tuple[float, float | None] | None]:
     return {proxy: (value, None) for proxy, value in accuracy.items()}

@@ -1,4 +1,4 @@
-"""evonas catalog, catalog show: the known layers."""
+"""evonas catalog, catalog show: the known layers of the literature."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from evonas.cli.tables import Column, TextTable, one_line, terminal
 if TYPE_CHECKING:
     from evonas.search_space.catalog import KnownLayer
 
-AFFINE = ("weight", "bias")  # of every layer, so that the table does not count them
+AFFINE = ("weight", "bias")  # every layer has these; the table does not count them
 _DEPENDS = {True: "yes", False: "no", None: "-"}
 
 
@@ -21,14 +21,17 @@ _DEPENDS = {True: "yes", False: "no", None: "-"}
 @JSON
 @click.pass_context
 def catalog(context: click.Context, as_json: bool) -> None:
-    """The known layers of the literature: graphs, reference modules, and what is no drop-in layer, with the reason.
-    "learned" counts the learned scalars and vectors beside weight and bias.
+    """List the known layers of the literature: graphs, reference modules, and layers that are no drop-in replacement,
+    with the reason.
+
+    "batch": whether the layer depends on its batch. "learned": how many learned scalars and vectors it has beside
+    weight and bias.
 
     \b
     Example: evonas catalog
     Example: evonas catalog show EvoNorm-S0
     """
-    context.obj = as_json  # `catalog --json show NAME` is meant as `catalog show NAME --json`
+    context.obj = as_json  # `catalog --json show NAME` works like `catalog show NAME --json`
     if context.invoked_subcommand is not None:
         return
     from evonas.search_space.catalog import ListedLayer
@@ -38,9 +41,9 @@ def catalog(context: click.Context, as_json: bool) -> None:
         return
     table = TextTable(
         Column("name", is_key=True),
-        *(Column(title) for title in ("year", "kind", "batch dependent")),
+        *(Column(title) for title in ("year", "kind", "batch")),
         Column("learned", is_number=True),
-        Column("formula, or why it is no layer here", folds=True, is_prose=True),
+        Column("formula, or why it is no drop-in layer", folds=True, is_prose=True),
     )
     for row in evonas.catalog.values():
         learned = str(sum(each.name not in AFFINE for each in row.parameters) or "-")
@@ -50,13 +53,15 @@ def catalog(context: click.Context, as_json: bool) -> None:
     terminal().print(table)
 
 
-@catalog.command(short_help="One known layer, with all that is known.")
+@catalog.command(short_help="Show one known layer.")
 @click.argument("name")
 @PICTURE
 @JSON
 @click.pass_obj
 def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> None:
-    """The known layer NAME: paper, formula, LaTeX, batch dependence, learned parameters, source; and a picture.
+    """Show the known layer NAME: paper, formula, LaTeX, batch dependence, learned parameters, source.
+
+    --picture draws its graph.
 
     \b
     Example: evonas catalog show EvoNorm-S0 --picture s0.svg
@@ -73,7 +78,7 @@ def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> N
     console = terminal()
     console.print(f"{name}: {row.paper}, {row.year}", soft_wrap=True, style="bold")
     if isinstance(row, ListedLayer):
-        console.print(f"listed, no layer here: {row.reason}", soft_wrap=True)
+        console.print(f"listed, no drop-in layer: {row.reason}", soft_wrap=True)
     else:
         console.print(f"{row.kind}, {'depends' if row.batch_dependent else 'does not depend'} on the batch")
     console.print("\nformula", style="bold")
@@ -95,7 +100,7 @@ def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> N
 
 
 def _parts(row: "KnownLayer") -> dict[str, str]:
-    """What only one kind of row has, by the title under which it is shown."""
+    """Texts that only one kind of row has, by title."""
     from evonas.search_space.catalog import GraphLayer, ModuleLayer
     from evonas.search_space.latex import latex
 

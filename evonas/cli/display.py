@@ -1,4 +1,4 @@
-"""What a person sees of a search while it runs, and at its end."""
+"""The display of a search: progress while it runs, the final table at its end."""
 
 import shlex
 import time
@@ -22,11 +22,11 @@ from evonas.run import Run
 from evonas.search_space.graph import Graph
 from evonas.views import final_row
 
-LINE_EVERY_SECONDS = 20.0  # where there is no terminal
+LINE_EVERY_SECONDS = 20.0  # without a terminal
 
 
 class Display(Watcher):
-    """A live panel in a terminal, a line now and then elsewhere."""
+    """A live panel in a terminal, else a line every LINE_EVERY_SECONDS."""
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Display(Watcher):
             self.progress(self.history)
 
     def _line(self) -> str:
-        counts = ", ".join(f"{name} {count}" for name, count in self._counts())
+        counts = "".join(f"{name} {count}, " for name, count in self._counts() if count).rstrip(", ") or "none decided"
         done, total = self.retrained
         after = f"; retraining the best {done}/{total}" if total else ""
         return f"{self._done()}/{self._births()} births, {counts}; {self._best_text()}{after}; {self._left_text()}"
@@ -79,7 +79,7 @@ class Display(Watcher):
         return self.history.outcomes if self.history else 0
 
     def _counts(self) -> list[tuple[str, int]]:
-        """Stopped by each gate in the protocol's order, then what else happened."""
+        """How many candidates each gate stopped, in the protocol's order, then the counts of other states."""
         history = self.history
         if history is None:
             return []
@@ -94,7 +94,7 @@ class Display(Watcher):
 
     def _left_text(self) -> str:
         left = self.seconds_left()
-        return "time left: not known yet" if left is None else f"about {duration(left)} left"
+        return "time left not yet known" if left is None else f"about {duration(left)} left"
 
     def _best_text(self) -> str:
         if self.history is None:
@@ -141,12 +141,12 @@ class Display(Watcher):
         return [table]
 
 
-def _accuracies(of: dict[str, float]) -> str:
-    return " ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in of.items())
+def _accuracies(by_proxy: dict[str, float]) -> str:
+    return " ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in by_proxy.items())
 
 
 def print_end(run: Run, best_layer: Path) -> None:
-    """The final table, what it says, and where everything is."""
+    """Print the final table, its conclusion, and the paths of the run and its best layer."""
     console = terminal()
     rows, reference = run.final_table(), shlex.quote(run.reference)
     if rows:
@@ -162,32 +162,39 @@ def print_end(run: Run, best_layer: Path) -> None:
             console.print(line)
     if not run.status().by_state.get("evaluated"):
         console.print("No candidate was trained to the full budget.")
+        for line in next_steps(reference):
+            console.print(line)
     if best_layer.exists():
         console.print(f"Best layer: {best_layer}", soft_wrap=True)
     console.print(f"Run: {run.reference}   (evonas top {reference})", soft_wrap=True)
 
 
 def conclusion(rows: Sequence[FinalRow], reference: str) -> Iterator[str]:
-    """What a final table says, and what to do next where nothing was found."""
+    """Sentences on the final table: the best layer, the best baseline, and next steps if no layer beat BN-ReLU."""
     complete = [row for row in rows if row.difference is not None]
     candidates = [row for row in complete if row.birth]
     baselines = [row for row in complete if not row.birth]
     if not baselines:
-        yield f"{BASELINE} failed with fresh seeds, so that nothing can be compared with it."
+        yield f"{BASELINE} failed with fresh seeds: no layer can be compared with it."
     if not candidates or not baselines:
         return
     best, leader = candidates[0], baselines[0]
     seeds = max(row.seeds for row in rows)
     assert best.difference is not None and leader.difference is not None
     if best.difference > 0:
-        sure = "" if seeds >= 3 else f"; {seeds} seed{'s' * (seeds > 1)} show a tendency, not a proof"
-        yield f"Best: birth {best.birth}, {best.difference * 100:+.1f} points against {BASELINE}{sure}."
+        caution = "" if seeds >= 3 else f"; {seeds} seed{'s' * (seeds > 1)} show a tendency, not a proof"
+        yield f"Best: birth {best.birth}, {best.difference * 100:+.1f} points against {BASELINE}{caution}."
     else:
         yield f"No layer beat {BASELINE} with fresh seeds."
     if leader.name != BASELINE and leader.difference > best.difference:
-        yield f"Of the known layers {leader.name} leads with {leader.difference * 100:+.1f} points."
+        yield f"The best known layer is {leader.name}, {leader.difference * 100:+.1f} points against {BASELINE}."
     if best.difference <= 0:
-        yield "What next:"
-        yield "  a longer search or a larger config, such as evonas init --template cifar10;"
-        yield f"  evonas funnel {reference}   (what each gate stopped, and how often wrongly);"
-        yield f"  evonas noise {reference}/config.yaml   (how far seeds alone spread the accuracies)."
+        yield from next_steps(reference)
+
+
+def next_steps(reference: str) -> Iterator[str]:
+    """Advice after a search that found no better layer."""
+    yield "What next:"
+    yield "  a longer search, or a larger config: evonas init --template cifar10"
+    yield f"  what each gate stopped, and how often wrongly: evonas funnel {reference}"
+    yield f"  how far seeds alone spread the accuracies: evonas noise {reference}/config.yaml"

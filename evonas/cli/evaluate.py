@@ -1,4 +1,4 @@
-"""evonas evaluate: layers of one's own on the proxies of a config."""
+"""evonas evaluate: train layers of one's own on the proxies of a config."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 def evaluate(
     layers: "tuple[NamedGraph, ...]", config: Path, seeds: int, settings: tuple[str, ...], as_json: bool
 ) -> None:
-    """How good layers are on the proxies of CONFIG. No run is written.
+    """Train layers on the proxies of CONFIG and compare them with BN-ReLU. No run is written.
 
-    LAYER is a text, a name of evonas catalog, or RUN#BIRTH. The gates of CONFIG say what they would stop; whatever they
-    say, each layer is trained to the full budget on every proxy with fresh seeds, beside BN-ReLU and the baselines of
-    CONFIG with the same seeds.
+    LAYER is a text, a name of evonas catalog, or RUN#BIRTH. First the gates of CONFIG judge each layer. Whatever they
+    say, it is then trained to the full budget on every proxy with fresh seeds. BN-ReLU and the baselines of CONFIG are
+    trained with the same seeds.
 
     \b
     Example: evonas evaluate "x / rms_hw(x)" quickstart.yaml
@@ -54,7 +54,7 @@ def evaluate(
             console.print()
     plural = "s" * (seeds > 1)
     console.print(
-        f"Trained without gates with {seeds} fresh seed{plural}: validation accuracy, mean ± standard deviation over "
+        f"Trained without gates, with {seeds} fresh seed{plural}: validation accuracy, mean ± standard deviation over "
         f"seeds; difference in points of accuracy, mean over proxies\n",
     )
     console.print(_table(judgements, list(loaded.proxies)))

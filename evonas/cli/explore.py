@@ -1,4 +1,4 @@
-"""evonas find, lineage, replay: the whole population, where it came from, and whether its records explain it."""
+"""evonas find, lineage, replay: search all candidates, trace their parents, and check the records."""
 
 import sys
 
@@ -9,22 +9,24 @@ from evonas.cli.options import BIRTH, COUNT, JSON, RUN
 from evonas.cli.query import candidate_json, print_json
 from evonas.cli.tables import one_line, terminal
 
-SHOWN = 20  # differences
+SHOWN = 20  # children, or differences, that are printed
 
 
 @click.command()
 @RUN
-@click.option("--uses", metavar="OP", multiple=True, help="A live node's operation, such as std_ghw; repeatable.")
+@click.option(
+    "--uses", metavar="OP", multiple=True, help="An operation of some live node, such as std_ghw; repeatable."
+)
 @click.option("--lacks", metavar="OP", multiple=True, help="An operation of no live node; repeatable.")
 @click.option(
-    "--batch/--no-batch", "batch_dependent", default=None, help="Whether it depends on the other images of a batch."
+    "--batch/--no-batch", "batch_dependent", default=None, help="Only layers that depend on their batch, or do not."
 )
 @COUNT
 @JSON
 def find(
     run: str, uses: tuple[str, ...], lacks: tuple[str, ...], batch_dependent: bool | None, n: int, as_json: bool
 ) -> None:
-    """The best survivors of RUN by the operations of their live nodes.
+    """List the best layers of RUN that use, or lack, some operations.
 
     \b
     Example: evonas find results/quickstart-000 --uses std_ghw --no-batch
@@ -38,7 +40,7 @@ def find(
         return
     terminal().print(layer_table(opened.rows(records), list(opened.config.proxies)))
     if not records:
-        terminal().print("No survivor is such a layer.")
+        terminal().print("No survivor matches.")
 
 
 @click.command()
@@ -46,7 +48,7 @@ def find(
 @BIRTH
 @JSON
 def lineage(run: str, birth: int, as_json: bool) -> None:
-    """The ancestors of the candidate number BIRTH of RUN, the oldest first, itself, and the births of its children.
+    """List the ancestors of the candidate BIRTH of RUN, the oldest first, then itself and the births of its children.
 
     \b
     Example: evonas lineage results/quickstart-000 17
@@ -68,9 +70,9 @@ def lineage(run: str, birth: int, as_json: bool) -> None:
 @RUN
 @JSON
 def replay(run: str, as_json: bool) -> None:
-    """Derive every proposal of RUN again from its config and the records before it, and say where they differ.
+    """Derive every proposal of RUN again from its config and the records before it, and print the differences.
 
-    Nowhere, in a run of this version of evonas, however often it was killed and resumed. Exit code 1 where they do.
+    A run of this version of evonas has none, however often it was killed and resumed. Exit code 1 if there are any.
 
     \b
     Example: evonas replay results/quickstart-000
@@ -86,9 +88,7 @@ def replay(run: str, as_json: bool) -> None:
     elif not differences:
         print(f"{opened.name}: {births} births; every one follows from the records before it.")
     else:
-        print(
-            f"{opened.name}: {births} births; {len(differences)} values differ from what the records before them give."
-        )
+        print(f"{opened.name}: {births} births; {len(differences)} values do not follow from the records before them.")
         for each in differences[:SHOWN]:
             print(f"  birth {each.birth}: {each.field}: stored {_short(each.stored)}, derived {_short(each.derived)}")
         if len(differences) > SHOWN:

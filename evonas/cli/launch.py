@@ -1,4 +1,4 @@
-"""evonas doctor, submit: before a search, and a search elsewhere."""
+"""evonas doctor, submit: check a search before its launch, and launch it on a cluster."""
 
 import sys
 from pathlib import Path
@@ -18,10 +18,10 @@ STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 @SET
 @JSON
 def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
-    """Check what a search with CONFIG needs before it is launched, and tell what it will cost.
+    """Check everything that a search with CONFIG needs, and estimate its cost.
 
-    Data, database and its lock, disk, the versions and the data of every node, a BN-ReLU smoke evaluation. Exit code
-    1 where something fails.
+    Checked are the data, the database and its lock, the disk, versions and data on every node, and a short evaluation
+    of BN-ReLU. Exit code 1 if a check fails.
 
     \b
     Example: evonas doctor quickstart.yaml --set cluster.address=auto
@@ -42,15 +42,17 @@ def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
 
 @click.command()
 @CONFIG
-@click.option("--address", required=True, metavar="URL", help="Of the cluster's dashboard: http://HEAD:8265.")
-@click.option("--run", metavar="FOLDER", help="On the cluster's head: an absolute path that outlives the job.")
-@click.option("--follow/--no-follow", "follows", default=False, help="Print what it prints until it ends.")
+@click.option("--address", required=True, metavar="URL", help="The cluster's dashboard: http://HEAD:8265.")
+@click.option(
+    "--run", metavar="FOLDER", help="The folder on the cluster's head: an absolute path that outlives the job."
+)
+@click.option("--follow/--no-follow", "follows", default=False, help="Print the job's output until it ends.")
 @SET
 def submit(config: Path, address: str, run: str | None, follows: bool, settings: tuple[str, ...]) -> None:
     """Send a search with CONFIG to a Ray cluster, where its driver runs as a Ray job.
 
-    evonas is installed on the cluster's machines. Keep the records where they outlive the job: an absolute --run on the
-    head, or store.url.
+    evonas must be installed on the cluster's machines. Keep the records where they outlive the job: in an absolute
+    --run on the head, or in store.url.
 
     \b
     Example: evonas submit cifar10.yaml --address http://head:8265 --run /shared/runs/first
@@ -59,7 +61,7 @@ def submit(config: Path, address: str, run: str | None, follows: bool, settings:
     from evonas.cluster import submit as submit_search
 
     job = submit_search(evonas.load_config(config, settings), address, run=run)
-    print(f"Sent as {job}. Its output: ray job logs {job} --address {address}")
+    print(f"Sent as {job}. Read its output with: ray job logs {job} --address {address}")
     if follows:
         for text in follow(address, job):
             print(text, end="", flush=True)

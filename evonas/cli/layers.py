@@ -14,31 +14,36 @@ if TYPE_CHECKING:
 def layer_table(
     rows: "Sequence[LayerRow]", proxies: Sequence[str], more: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> TextTable:
-    """One layer a line: birth and parent where some row is a candidate, else its rank, accuracy on each proxy,
-    difference to BN-ReLU in points, seeds, and columns of one's own (title -> a cell a row)."""
+    """One layer a line: birth and parent (or the rank, if no row is a candidate), accuracy on each proxy, difference to
+    BN-ReLU in points with the number of seeds, and `more` columns (title -> a cell for each row)."""
     from evonas.config import BASELINE
 
     candidates = any(row.birth is not None for row in rows) or not rows
     table = TextTable(
         Column("birth" if candidates else "rank", is_number=True, is_key=True),
         *(Column(proxy, is_number=True) for proxy in proxies),
-        Column(f"to {BASELINE}", is_number=True),
-        Column("seeds", is_number=True),
+        Column(f"to {BASELINE} (seeds)", is_number=True),
         *(Column(title, is_number=True) for title in more),
         *([Column("parent", is_number=True)] if candidates else []),
         Column("formula", folds=True),
     )
+    both_kinds = len({row.is_fresh for row in rows}) > 1
     for number, row in enumerate(rows):
         cells = [accuracy_text(row.accuracy.get(proxy)) for proxy in proxies]
-        seeds = "" if row.seeds is None else f"{row.seeds} fresh" if row.is_fresh else str(row.seeds)
-        cells += [points(row), seeds, *(column[number] for column in more.values())]
+        difference = points(row)
+        if row.seeds is not None and not row.failed:
+            difference += f" ({row.seeds})"
+        cells += [difference, *(column[number] for column in more.values())]
         cells = [str(row.birth or ""), *cells, row.origin] if candidates else [str(number + 1), *cells]
-        table.add(*cells, one_line(row.what), style="dim" if candidates and row.birth is None else "")
+        layer = one_line(row.what)
+        if row.birth is None and both_kinds:
+            layer += ", fresh seeds" if row.is_fresh else ", in the search"
+        table.add(*cells, layer, style="dim" if candidates and row.birth is None else "")
     return table
 
 
 def gate_table(measurements: "Sequence[Measurement]") -> TextTable:
-    """What gates measured of a layer, one answer a line."""
+    """The measurements of the gates on a layer, one a line."""
     numbers = ("measured", "threshold", "step")
     table = TextTable(
         *(Column(title, is_key=True) for title in ("gate", "proxy")),

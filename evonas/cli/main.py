@@ -1,4 +1,4 @@
-"""The command `evonas`: its commands by name, and the one door of every error."""
+"""The command `evonas`: the table of its commands, and the handling of every error."""
 
 import os
 import sys
@@ -12,32 +12,32 @@ from evonas.cli.output import OutputError, standard_streams
 from evonas.search_space.errors import InputError, did_you_mean
 
 KEPT = "what was recorded is kept, and `evonas resume` goes on"
-COMMANDS = {  # name: the file of this folder that has it, and what it does
+COMMANDS = {  # name -> file of this folder, short help
     "init": ("search", "Write a commented config to start from."),
     "search": ("search", "Launch a search."),
     "resume": ("search", "Go on with a stopped or killed run."),
-    "runs": ("runs", "The runs of a folder or a database."),
-    "status": ("query", "Counts by state and gate, and the time left."),
-    "top": ("query", "The best layers, those retrained with fresh seeds first."),
-    "show": ("query", "One candidate, with all that is known."),
-    "find": ("explore", "The best survivors that use some operations, or none of others."),
-    "lineage": ("explore", "A candidate's ancestors and children."),
+    "runs": ("runs", "List the runs of a folder or a database."),
+    "status": ("query", "Show how far a run is: counts by state and gate, time left."),
+    "top": ("query", "List the best layers, those retrained with fresh seeds first."),
+    "show": ("query", "Show one candidate: formula, outcome, measurements, costs."),
+    "find": ("explore", "List the best layers that use, or lack, some operations."),
+    "lineage": ("explore", "List a candidate's ancestors and children."),
     "export": ("query", "Write a layer as a Python file."),
-    "dump": ("query", "All records as JSON lines."),
+    "dump": ("query", "Print all records as JSON lines."),
     "replay": ("explore", "Derive every proposal again from the records before it."),
-    "funnel": ("study", "What each gate stopped, at what cost, and how often wrongly."),
-    "validate": ("study", "Test accuracy of a finished search's best."),
-    "evaluate": ("evaluate", "How good a layer of your own is on a config's proxies."),
-    "noise": ("study", "How far accuracies spread over seeds."),
-    "bench": ("study", "Which way to run pays on this machine."),
-    "doctor": ("launch", "Check everything before a launch, and tell what it costs."),
+    "funnel": ("study", "Show what each gate stopped, at what cost, and how often wrongly."),
+    "validate": ("study", "Measure the test accuracy of a finished search's best layer."),
+    "evaluate": ("evaluate", "Train layers of your own on a config's proxies."),
+    "noise": ("study", "Measure how far accuracies spread over seeds."),
+    "bench": ("study", "Time dtypes, memory formats and torch.compile on this machine."),
+    "doctor": ("launch", "Check everything before a launch, and estimate its cost."),
     "submit": ("launch", "Send a search to a Ray cluster, as a job."),
-    "catalog": ("catalog", "The known layers of the literature."),
+    "catalog": ("catalog", "List the known layers of the literature."),
 }
 
 
 class _Commands(click.Group):
-    """Imports a command when it is invoked or its own help is asked; the help of all and completion need none."""
+    """Imports a command only to invoke it or to show its own help; completion and the list of commands import none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -62,12 +62,15 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"max_content_width": 100})
 @click.version_option(evonas.__version__)
 def app() -> None:
-    """Evolve normalization-activation layers: launch a search, query what it found, export the winners."""
+    """Evolve normalization-activation layers: launch a search, query its records, export its layers."""
 
 
 def main() -> None:
-    """Run the command. Bad input is one line and exit code 2, an output that cannot be written one line and 1, a closed
-    pipe the quiet end of a Unix tool (141)."""
+    """Run the command and exit.
+
+    Bad input prints one line and exits with 2. An output that cannot be written prints one line and exits with 1. A
+    closed pipe exits quietly with 141, as Unix tools do.
+    """
     with standard_streams():
         try:
             code = _run()
@@ -100,7 +103,7 @@ def _run() -> int:
 
 def _lost(error: Exception) -> int:
     """The exit code where a run's database or cluster was lost; any other error is raised again."""
-    from evonas.store.writer import StoreError  # seconds, which a command that does not fail saves
+    from evonas.store.writer import StoreError  # slow to import; only a failing command pays
     from evonas.workers.ray_pool import ClusterLost
 
     match error:
@@ -109,7 +112,7 @@ def _lost(error: Exception) -> int:
         case ClusterLost():
             _say(f"{error}; {KEPT}", 1)
             sys.stdout.flush()
-            os._exit(1)  # all is closed but Ray, which would wait for the head
+            os._exit(1)  # everything else is closed; Ray's own exit would wait for the head
         case _:
             raise error
 

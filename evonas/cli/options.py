@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options shared by several commands."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,5 +35,5 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 COUNT = click.option("-n", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="How many.")
 PICTURE = click.option("--picture", metavar="FILE", type=click.Path(path_type=Path), help="Draw it: .svg or .png.")
 SET = click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Lay a value over the config; repeatable."
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value of the config; repeatable."
 )

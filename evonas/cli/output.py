@@ -1,4 +1,4 @@
-"""Standard output and error for every command, whether they are a closed pipe, a full device, closed, or ASCII."""
+"""Standard output and error that survive a closed pipe, a full device, a closed descriptor, and ASCII."""
 
 import codecs
 import io
@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from errno import EPIPE
 from typing import Any, TextIO
 
-CLOSED_PIPE = 128 + 13  # the exit code of a process that SIGPIPE ends: what `git log | head` has
+CLOSED_PIPE = 128 + 13  # exit code of a process ended by SIGPIPE, as in `git log | head`
 _ASCII = {"±": "+-", "×": "x", "·": "*", "√": "sqrt", "−": "-", "–": "-", "…": "...", "←": "<-", "→": "->"}  # noqa: RUF001
 
 
 class OutputError(Exception):
-    """The standard output cannot be written. It is no OSError, which click and rich would handle in their own ways."""
+    """The standard output cannot be written. Not an OSError: click and rich handle these in their own ways."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(f"the output cannot be written ({cause.strerror})")
@@ -25,11 +25,11 @@ class OutputError(Exception):
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Standard output and error that print any text. The output fails with OutputError alone, the error output never;
-    what was closed before the start leads nowhere."""
+    """Make standard output and error print any text. Standard output raises only OutputError, standard error nothing. A
+    stream that was closed before the start discards its text."""
     before = sys.stdout, sys.stderr
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # else the next file that is opened, a database perhaps, would be the standard output of some library
+        pass  # else the next opened file, perhaps a database, would get the descriptor of standard output
     os.close(descriptor)
     sys.stdout, sys.stderr = _stream(sys.stdout, 1), _stream(sys.stderr, 2)
     try:
@@ -44,7 +44,7 @@ def standard_streams() -> Iterator[None]:
 def _stream(stream: TextIO | None, descriptor: int) -> TextIO:
     try:
         sink = _Sink(stream.fileno() if stream else descriptor, is_silent=descriptor == 2)
-    except io.UnsupportedOperation:  # not of the system: a test's buffer in memory
+    except io.UnsupportedOperation:  # a buffer in memory, in tests
         assert stream
         return stream
     if stream:
@@ -58,7 +58,7 @@ def _stream(stream: TextIO | None, descriptor: int) -> TextIO:
 
 
 class _Sink(io.FileIO):
-    """An open file descriptor. After a failed write further ones, as at exit, do nothing."""
+    """An open file descriptor. After a failed write, further writes (such as the flush at exit) do nothing."""
 
     def __init__(self, descriptor: int, *, is_silent: bool) -> None:
         super().__init__(descriptor, "wb", closefd=False)
@@ -77,7 +77,7 @@ class _Sink(io.FileIO):
 
 
 def readable(text: str, encoding: str) -> str:
-    """The text with each character that the encoding lacks spelled out: ± as +-, σ as sigma, others as ?."""
+    """The text with every character that the encoding lacks spelled out: ± as +-, σ as sigma, others as ?."""
     return text.encode(encoding, "evonas.readable").decode(encoding)
 
 

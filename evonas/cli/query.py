@@ -1,4 +1,4 @@
-"""evonas status, top, show, dump, export: what the database answers."""
+"""evonas status, top, show, dump, export: queries of one run."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @RUN
 @JSON
 def status(run: str, as_json: bool) -> None:
-    """Counts by state and gate, the pace and the time left of RUN: a folder, a .db file, or URL#run.
+    """Show how far RUN (a folder, a .db file, or URL#run) is: counts by state and gate, pace and time left.
 
     \b
     Example: evonas status results/quickstart-000
@@ -31,50 +31,51 @@ def status(run: str, as_json: bool) -> None:
     from evonas.store.records import columns
 
     opened = open_run(run)
-    progress = opened.status()
+    state_of_run = opened.status()
     if as_json:
-        print_json(columns(progress))
+        print_json(columns(state_of_run))
         return
     console = terminal()
-    console.print(f"{progress.run}: {progress.births} of {progress.births_wanted} births", style="bold")
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2), show_edge=False)
-    for state, count in sorted(progress.by_state.items()):
+    console.print(f"{state_of_run.run}: {state_of_run.births} of {state_of_run.births_wanted} births", style="bold")
+    table = Table.grid(padding=(0, 0, 0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    for state, count in sorted(state_of_run.by_state.items()):
         table.add_row(state, str(count))
         if state in ("rejected", "crashed"):
             names = [gate.gate for gate in opened.config.gates]
-            mine = [name for name in progress.by_gate if (name in list(CrashKind)) == (state == "crashed")]
+            mine = [name for name in state_of_run.by_gate if (name in list(CrashKind)) == (state == "crashed")]
             for name in sorted(mine, key=lambda g: (names.index(g) if g in names else len(names), g)):
-                table.add_row(f"  by {name}", str(progress.by_gate[name]))
-    if progress.retrained:
-        table.add_row("retrained", f"{progress.retrained} evaluations")
+                table.add_row(f"  by {name}", str(state_of_run.by_gate[name]))
     console.print(table)
-    if progress.finished:
+    if state_of_run.retrained:
+        console.print(f"{state_of_run.retrained} trainings for the final table")
+    if state_of_run.finished:
         console.print("finished")
         for row in opened.rows(opened.top(1)):
             if row.birth is not None:
                 seeds = f"{row.seeds} fresh seeds" if row.is_fresh else "the search's one seed"
                 console.print(f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {seeds}")
-    elif progress.outcomes_per_second is None or progress.seconds_left is None:
+    elif state_of_run.outcomes_per_second is None or state_of_run.seconds_left is None:
         console.print("no outcome yet since the last start")
     else:
-        console.print(
-            f"{progress.outcomes_per_second:.2f} outcomes a second; about {duration(progress.seconds_left)} left"
-        )
+        left = duration(state_of_run.seconds_left)
+        console.print(f"{state_of_run.outcomes_per_second:.2f} outcomes a second; about {left} left")
 
 
 @click.command()
 @RUN
-@click.option("-n", type=click.IntRange(1, 1_000_000), help="How many [10; of the front all].")
+@click.option("-n", type=click.IntRange(1, 1_000_000), help="How many [10; with --front all].")
 @click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
-@click.option("--after", metavar="BIRTH", type=int, help="Those that follow this birth: the next page.")
-@click.option("--front", is_flag=True, help="Those that no other one beats in every objective.")
-@click.option("--all", "every", is_flag=True, help="Every member of a family, not the best alone.")
+@click.option("--after", metavar="BIRTH", type=int, help="Start after this birth: the next page.")
+@click.option("--front", is_flag=True, help="The Pareto front: layers that no other one dominates.")
+@click.option("--all", "every", is_flag=True, help="List every member of a family, not only the best.")
 @JSON
 def top(run: str, n: int | None, by: str | None, after: int | None, front: bool, every: bool, as_json: bool) -> None:
-    """The best layers of RUN: first those retrained with fresh seeds, then the others with the search's one seed.
+    """List the best layers of RUN: first those retrained with fresh seeds, then the others.
 
-    Ranked by the mean over proxies of accuracy minus BN-ReLU's with the same seeds. Layers that are the same function
-    but for a scale and a constant that the affine absorbs are a family, of which the best is listed.
+    Layers are ranked by accuracy minus BN-ReLU's with the same seeds, mean over proxies. Layers that differ only by a
+    scale and a constant, which the affine absorbs, are a family; the best of each family is listed.
 
     \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
@@ -83,23 +84,24 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
     from evonas.run import open_run
 
     if front and (by is not None or after is not None):
-        raise InputError("--front: it is listed by the mean; without --by and --after")
+        raise InputError("--front: takes neither --by nor --after")
     opened = open_run(run)
     records = opened.front()[:n] if front else opened.top(n or 10, by, after=after, every=every)
     spread = opened.spread()
     if as_json:
         noise = {proxy: {"deviation": deviation, "seeds": seeds} for proxy, (deviation, seeds) in spread.items()}
-        reference = {"baseline": opened.baseline() or None, "baseline_spread": noise}
-        print_json(reference | {"top": [candidate_json(record) for record in records]})
+        candidates = [candidate_json(record) for record in records]
+        print_json({"baseline": opened.baseline() or None, "baseline_spread": noise, "top": candidates})
         return
     console = terminal()
     console.print(layer_table(opened.rows(records), list(opened.config.proxies)))
     if not records:
-        console.print("No candidate has been trained to the full budget yet." if not after else "No further one.")
+        none = "No candidate was trained to the full budget" + ("." if opened.finished else " yet.")
+        console.print(none if after is None else f"No layer follows birth {after}.")
     if spread:
         seeds = next(iter(spread.values()))[1]
         shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
-        console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}")
+        console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}.")
 
 
 @click.command()
@@ -108,9 +110,10 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
 @PICTURE
 @JSON
 def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
-    """The candidate number BIRTH of RUN, with all that is known.
+    """Show the candidate with number BIRTH of RUN.
 
-    Formula, LaTeX, genotype, outcome, what every gate measured, parent, seconds; and a picture of its graph.
+    It has formula, LaTeX, genotype, outcome, the measurements of every gate, parent and seconds. --picture draws its
+    graph.
 
     \b
     Example: evonas show results/quickstart-000 17 --picture layer.svg
@@ -150,8 +153,8 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     )
     if record.amplification is not None:
         console.print(
-            f"multiplies input of one position by {record.amplification:.3g}, constant input by "
-            f"{record.amplification_constant:.3g}, one sample by {record.amplification_sample:.3g}"
+            f"amplification: {record.amplification:.3g} at one position a channel, "
+            f"{record.amplification_constant:.3g} of constant input, {record.amplification_sample:.3g} of one sample"
         )
     if evaluation and evaluation.conditions:
         tries = f", attempt {evaluation.attempts}" * (evaluation.attempts > 1)
@@ -161,7 +164,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
         costs = ", ".join(
             f"{p} {1000 * outcome.step_seconds[p]:.1f} ms and {mb:.1f} MB" for p, mb in outcome.saved_mb.items()
         )
-        console.print(f"a training step and what it keeps for its backward: {costs}")
+        console.print(f"a training step, with what it saves for its backward pass: {costs}")
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         console.print(f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
@@ -186,7 +189,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
 @RUN
 @click.option("--logical", is_flag=True, help="Without versions, times, hosts, memory, epochs and events.")
 def dump(run: str, logical: bool) -> None:
-    """All records as JSON, one a line. Two runs whose logical dumps are equal are the same run.
+    """Print all records as JSON, one a line. Two runs are the same if their logical dumps are equal.
 
     \b
     Example: evonas dump results/a --logical > a; evonas dump results/b --logical | diff a -

@@ -1,4 +1,4 @@
-"""evonas runs: what runs there are."""
+"""evonas runs: the runs of a folder or a database."""
 
 import time
 
@@ -14,10 +14,11 @@ from evonas.cli.tables import Column, TextTable, terminal
 @click.argument("place", metavar="[FOLDER|URL]", default="results")
 @JSON
 def runs(place: str, as_json: bool) -> None:
-    """The runs of a FOLDER (results, by default), a .db file, or a database's URL, in the order in which they began.
+    """List the runs of a FOLDER (results, by default), a .db file, or a database's URL, the oldest first.
 
-    A run is finished, running, stopped (Ctrl-C), or dead: its driver was killed. `evonas resume RUN` goes on with the
-    last two. The best candidate's difference to BN-ReLU is that of the final table, in points of accuracy.
+    A run is finished, running, stopped (by Ctrl-C or SIGTERM), or dead (its driver was killed). `evonas resume RUN`
+    goes on with a stopped or dead one. "best" is the difference of the best candidate to BN-ReLU in the final table, in
+    points of accuracy; "birth" is that candidate.
 
     \b
     Example: evonas runs results

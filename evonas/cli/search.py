@@ -1,4 +1,4 @@
-"""evonas init, search, resume."""
+"""evonas init, search, resume: from a config to a finished run."""
 
 import shlex
 import sys
@@ -23,7 +23,7 @@ def templates() -> dict[str, Path]:
 
 
 @click.command()
-@click.option("--template", default="quickstart", show_default=True, help="Which of the shipped configs.")
+@click.option("--template", default="quickstart", show_default=True, help="The shipped config to copy.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write [<template>.yaml].")
 def init(template: str, output: Path | None) -> None:
     """Write a commented config to start from: quickstart, cifar10, evonorm-b or evonorm-s.
@@ -50,7 +50,7 @@ def init(template: str, output: Path | None) -> None:
 @SET
 @click.option("--run", type=click.Path(path_type=Path), help="The folder to make [results/<name>-<nnn>].")
 def search(config: Path, settings: tuple[str, ...], run: Path | None) -> None:
-    """Launch a search from the YAML file CONFIG (`evonas init` writes one), and wait for its end.
+    """Launch a search from the YAML file CONFIG and wait for its end. `evonas init` writes a config.
 
     \b
     Example: evonas search quickstart.yaml --set evolution.births=100 --run results/small
@@ -63,7 +63,7 @@ def search(config: Path, settings: tuple[str, ...], run: Path | None) -> None:
 def resume(run: str) -> None:
     """Go on with a stopped or killed RUN: its folder, its .db file, or URL#run.
 
-    The candidates that were in flight are evaluated again; nothing recorded is.
+    Candidates that were in flight are evaluated again. Recorded outcomes are kept.
 
     \b
     Example: evonas resume results/quickstart-000
@@ -72,7 +72,7 @@ def resume(run: str) -> None:
 
 
 def _watch(search_to_end: Callable[[Any], "evonas.Run"]) -> None:
-    """Show a search while it runs, and its end."""
+    """Show a search while it runs, then its final table."""
     from evonas.cli.display import Display, print_end
     from evonas.driver import BEST_LAYER
 

@@ -1,4 +1,4 @@
-"""How far a study's trainings are, on the error output: what is piped stays clean."""
+"""The progress of a study's trainings, on standard error so that piped output stays clean."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from evonas.cli.tables import duration
 
 @contextmanager
 def trainings() -> Iterator[Callable[[int, int], None]]:
-    """Shows how many trainings are done and the time left, where a terminal is. Ctrl-C is a quiet end."""
+    """Show in a terminal how many trainings are done, and the time left. Ctrl-C ends quietly."""
     from evonas.session import Stopped
 
     began = 0.0

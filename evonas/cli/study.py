@@ -1,4 +1,4 @@
-"""evonas funnel, validate, noise, bench: how good and how dear the evaluation is."""
+"""evonas funnel, validate, noise, bench: the quality and the cost of evaluations."""
 
 import math
 import time
@@ -34,15 +34,15 @@ def _layers(*default: str) -> Callable[[Command], Command]:
 @RUN
 @click.option(
     "--within", type=click.FloatRange(0, 100), default=2.0, show_default=True, metavar="POINTS",
-    help="A gate was wrong about a layer that ends so few points of accuracy below BN-ReLU, or above it.",
+    help="A rejection was wrong if the layer ends at most POINTS of accuracy below BN-ReLU.",
 )  # fmt: skip
 @JSON
 def funnel(run: str, within: float, as_json: bool) -> None:
-    """What each gate of RUN stopped, at what cost, and how often wrongly.
+    """Show what each gate of RUN stopped, at what cost, and how often wrongly.
 
-    Wrongly, by the audits: of a share of the rejected candidates (evolution.audit_share in the config), trained to the
-    full budget all the same. The rate stands with its exact 95 % interval. The saved seconds are what the stopped
-    candidates would have cost beyond, were each trained to the end.
+    Audits count the false rejects: a share of the rejected candidates (evolution.audit_share in the config) is trained
+    to the full budget all the same. "0 of 5 [0.0 to 52.2 %]" means no false reject in 5 audits, and the exact 95 %
+    interval of the rate. "saved at most" is what training the stopped candidates to the end would have cost.
 
     \b
     Example: evonas funnel results/quickstart-000
@@ -65,34 +65,35 @@ def funnel(run: str, within: float, as_json: bool) -> None:
         )
         return
     console = terminal()
-    numbers = ("asked", "stopped", "spent", "saved at most", "audited", "wrong")
+    numbers = ("asked", "stopped", "spent", "saved at most")
     table = TextTable(
         Column("gate", is_key=True),
         *(Column(title, is_number=True) for title in numbers),
-        Column("false rejects, 95 % interval"),
+        Column("false rejects [95 % interval]"),
     )
     for row in rows:
         counts = (str(row.asked), str(row.stopped), duration(row.spent), duration(row.saved))
-        table.add(row.gate, *counts, str(len(row.audits)), str(sum(row.audits)), _rate(row))
+        table.add(row.gate, *counts, _false_rejects(row))
     console.print(table)
     trained = states.get("evaluated", 0)
     console.print(
         f"\n{sum(states.values())} candidates: {inherited} inherited an outcome, {trained} have a fitness; "
-        f"a full evaluation took {full:.1f} s"
+        f"a full evaluation took {full:.1f} s.",
+        soft_wrap=True,
     )
     if not opened.config.evolution.audit_share:
         console.print("No rejected candidate was audited: evolution.audit_share is 0.")
     elif spread := opened.spread():
         seeds = next(iter(spread.values()))[1]
         shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
-        console.print(f"An audit has one seed; {BASELINE} alone spreads over {seeds} by {shown}", soft_wrap=True)
+        console.print(f"An audit has one seed; over {seeds} seeds {BASELINE} alone spreads by {shown}.", soft_wrap=True)
 
 
-def _rate(row: "FunnelRow") -> str:
+def _false_rejects(row: "FunnelRow") -> str:
     if row.interval is None:
         return "not audited" if row.stopped else ""
     low, high = row.interval
-    return f"{100 * sum(row.audits) / len(row.audits):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{sum(row.audits)} of {len(row.audits)} [{100 * low:.1f} to {100 * high:.1f} %]"
 
 
 @click.command()
@@ -101,10 +102,10 @@ def _rate(row: "FunnelRow") -> str:
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Fresh seeds.")
 @JSON
 def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> None:
-    """Open the test images of RUN, a finished search: judge the candidates BIRTHS there, beside BN-ReLU.
+    """Measure the test accuracy of the candidates BIRTHS of RUN, a finished search, beside BN-ReLU.
 
-    They are trained on the training images with fresh seeds; the test images chose nothing so far. By default it is
-    the best candidate of the final table alone: whoever picks among several by their test accuracy has no test left.
+    They are trained on the training images with fresh seeds. Nothing else opens the test images. By default only the
+    best candidate of the final table is judged: choosing among several by their test accuracy would spoil the test.
 
     \b
     Example: evonas validate results/quickstart-000
@@ -130,8 +131,8 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
     opened = judged.validated()
     if len(opened) > 1:
         console.print(
-            f"\nThese test images have judged {len(opened)} candidates of this run (births "
-            f"{', '.join(map(str, sorted(opened)))}): the best of them is chosen by its test accuracy.",
+            f"\nThe test images have now judged {len(opened)} candidates of this run (births "
+            f"{', '.join(map(str, sorted(opened)))}): the best of them was chosen by its test accuracy.",
             soft_wrap=True,
         )
 
@@ -143,9 +144,9 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
 @SET
 @JSON
 def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: tuple[str, ...], as_json: bool) -> None:
-    """How far the accuracy of one layer spreads over seeds, on each proxy of CONFIG at its full budget.
+    """Measure how far the accuracy of one layer spreads over seeds, on each proxy of CONFIG at the full budget.
 
-    BN-ReLU, and each --layer, is trained with several seeds. Differences between layers are paired: the same seeds.
+    BN-ReLU and each --layer are trained with the same seeds, so that their differences are paired.
 
     \b
     Example: evonas noise quickstart.yaml --seeds 5 --layer EvoNorm-S0
@@ -181,20 +182,20 @@ def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: 
 
 @click.command()
 @CONFIG
-@click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Steps that are timed.")
+@click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Steps to time.")
 @_layers("BN-ReLU", "EvoNorm-S0", "EvoNorm-B0")
-@click.option("--compile/--no-compile", "compiled", default=True, help="Whether torch.compile is tried, from scratch.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[that of the config's workers]")
+@click.option("--compile/--no-compile", "compiled", default=True, help="Time torch.compile, too.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to run [the device of the config's workers].")
 @SET
 @JSON
 def bench(
     config: Path, steps: int, layers: "tuple[NamedGraph, ...]", compiled: bool, device: str, settings: tuple[str, ...],
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Which way to run pays on this machine for CONFIG, and from how many steps on.
+    """Find the fastest way to run CONFIG on this machine, and from how many steps on compiling pays.
 
-    Times a training step of every proxy with channels first and last, in float32 and bfloat16, eager and compiled, on
-    the threads that workers.cpus gives a worker. Several minutes with compiling.
+    Training steps of every proxy are timed with channels first and last, in float32 and bfloat16, eager and compiled,
+    on as many threads as workers.cpus gives a worker. With compiling it takes several minutes.
 
     \b
     Example: evonas bench quickstart.yaml --layer EvoNorm-B0 --no-compile
@@ -209,7 +210,7 @@ def bench(
     loaded = evonas.load_config(config, settings)
     timed = {each.name: each for each in layers if each.name != IDENTITY}
     if not timed:
-        raise InputError("--layer: expected a layer beside the identity, which is timed in any case")
+        raise InputError("--layer: expected a layer other than the identity, which is always timed")
     torch.set_num_threads(loaded.workers.cpus)
     has_gpu = torch.cuda.is_available()
     device = device or loaded.workers.device
@@ -258,7 +259,7 @@ def bench(
     if compiled:
         pays = f"from {math.ceil(from_steps)} steps on" if math.isfinite(from_steps) else "at no number of steps"
         console.print(f"\nCompiling pays {pays}, in the best format.")
-    if not compiled:  # then nothing is said against what the config has
+    if not compiled:  # compiling was not timed: keep the config's choice
         execution = execution.model_copy(update={"compile_from_steps": loaded.execution.compile_from_steps})
     options = ", ".join(f"{name}: {_yaml(value)}" for name, value in execution.model_dump().items())
     console.print(f"\nFor the config:\n  execution: {{ {options} }}", soft_wrap=True)

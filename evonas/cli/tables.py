@@ -1,4 +1,4 @@
-"""Tables of text that fit the terminal, and in a pipe keep one line a row; and how cells are written."""
+"""Tables that fit the terminal, and in a pipe have one line a row; texts of cells."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,22 +9,22 @@ from rich.text import Text
 
 from evonas.cli.output import readable
 
-PIPED_WIDTH = 120  # columns of prose where no terminal is
+PIPED_WIDTH = 120  # width of prose without a terminal
 GAP = 2  # columns between two cells
-FOLDED_MIN = 24  # columns that a folded cell has at least
-PIPED_MAX = 100_000  # columns of a line where no terminal is: no formula is cut
+FOLDED_MIN = 20  # least width of a folded cell
+PIPED_MAX = 100_000  # width of a line without a terminal: no formula is cut
 
 
 def terminal() -> Console:
-    """Plain text is printed as it is; where no terminal is, lines are as long as they need to be."""
+    """A console that prints plain text unchanged. Without a terminal its lines have any length."""
     console = Console(markup=False, highlight=False, emoji=False)
     return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=PIPED_MAX)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `is_key` columns are repeated where a table is cut into parts. One that `folds` is the last one, and
-    the only one whose cells may take several lines: a formula in a terminal, prose in a pipe, too."""
+    """One column. `is_key` columns are repeated in every part of a table that is cut. Only the last column
+    `folds`: its cells take several lines in a terminal. One that `is_prose` folds in a pipe, too."""
 
     title: str
     is_number: bool = False
@@ -36,9 +36,9 @@ class Column:
 class TextTable:
     """Rows under titles; `console.print` shows it.
 
-    In a terminal titles take several lines where that saves width, and what still does not fit is cut into parts, one
-    below the other, each with the key columns: no column and no cell is ever shortened. In a pipe a row is one line,
-    however long its formula; prose is folded there at 120 columns.
+    In a terminal, titles take several lines where that saves width. A table that still does not fit is cut into parts,
+    one below the other, each with the key columns. No cell is ever shortened. In a pipe a row is one line, however long
+    its formula; prose is folded at 120 columns.
     """
 
     def __init__(self, *columns: Column) -> None:
@@ -51,7 +51,7 @@ class TextTable:
         self.rows.append((cells, style))
 
     def lines(self, width: int | None) -> Iterator[tuple[str, str]]:
-        """Lines with their styles; without a width, one line a row."""
+        """Lines with their styles. Without a width a row is one line."""
         for number, part in enumerate(self._parts(width)):
             if number:
                 yield "", ""
@@ -81,7 +81,7 @@ class TextTable:
         return [self._widened([(i, narrow[i]) for i in sorted(part)], wide, width) for part in parts]
 
     def _widened(self, part: list[tuple[int, int]], wide: Sequence[int], width: int) -> list[tuple[int, int]]:
-        """The columns from the left with titles on one line, as far as there is room; the rest for the folded one."""
+        """Spend the room that is left: titles on one line from the left on, then the folded column."""
         room = width - _total([size for _, size in part])
         sizes = []
         for i, size in part:
@@ -110,7 +110,7 @@ class TextTable:
         piped = PIPED_WIDTH if self.columns[-1].is_prose else None
         width = options.max_width if console.is_terminal else piped
         for line, style in shown.lines(width):
-            for part in _chopped(line, width):  # as the terminal would; rich would cut it off
+            for part in _chopped(line, width):  # as a terminal does; rich would cut the line
                 yield Text(part, style, no_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""A layer leaves: as a module of this process, or as source that needs torch alone."""
+"""Layers as modules of this process, and as source that needs torch alone."""
 
 from collections.abc import Callable
 from inspect import Parameter, signature
@@ -15,12 +15,13 @@ from evonas.search_space.lowering import NormAct
 
 
 def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **options: Any) -> Layer:
-    """The layer of a graph, a graph's text, a name of the catalog, or RUN#BIRTH, as an `nn.Module`.
+    """Make an `nn.Module` from a graph, a graph's text, a name of the catalog, or RUN#BIRTH.
 
     `options`: `channel_dim` (1, or -1 for (N, ..., C)), `groups` of ghw (32, lowered until it divides `num_features`),
     `momentum` (0.1), `eps` (1e-5), `unbiased_running_var` (False), `synchronized` (False: batch statistics are those of
-    this process); a reference module of the catalog has its own. `apply_act=False` leaves out the activation: of a name
-    of the catalog its norm remains where it has one, of any other layer the affine alone.
+    this process), `device`, `dtype`, and `upcast` (True: half precision is computed in float32). A reference module of
+    the catalog has its own options. `apply_act=False` leaves out the activation: a layer of the catalog with a norm
+    keeps that norm, any other layer keeps only its affine.
     Raises InputError (a ValueError) for a malformed text and for a row that is no layer.
 
     >>> layer("x * sigmoid(v1 * x) / std_ghw(x)", 64, groups=8)
@@ -43,19 +44,20 @@ def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **op
     return NormAct(layer, num_features, apply_act=apply_act, **options)
 
 
-def _expect_options(options: dict[str, Any], of_class: type[Layer]) -> None:
-    accepted = [each.name for each in signature(of_class).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
+def _expect_options(options: dict[str, Any], layer_class: type[Layer]) -> None:
+    accepted = [each.name for each in signature(layer_class).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
     for name in options:
         if name not in accepted:
             raise InputError(f"unknown option '{name}'{did_you_mean(name, accepted)}")
 
 
 def norm_layer(kind: Graph | str | type[nn.Module], **options: Any) -> Callable[..., nn.Module]:
-    """A function that makes the layer for a number of features, as timm and torchvision want it for `norm_layer=`.
+    """Make a `norm_layer=` for timm and torchvision: a function from a number of features to a layer.
 
-    `kind` is what `layer` takes, or the class of an exported file; `options` are the layer's. timm adds `apply_act`,
-    `device` and `dtype`; its `inplace` and `act_kwargs` are for an activation that the layer has itself. timm forgets
-    what `functools.partial` holds by position, and many of its networks refuse classes that they do not know.
+    `kind` is anything that `layer` takes, or the class of an exported file; `options` are the layer's. timm adds
+    `apply_act`, `device` and `dtype`. Its `inplace` and `act_kwargs` are ignored: they concern a separate activation.
+    This function is needed because timm drops the positional arguments of `functools.partial`, and many of its networks
+    reject classes that they do not know.
     Raises InputError for a malformed text, an unknown option, and a row that is no layer.
 
     >>> timm.create_model("resnetv2_50", norm_layer=norm_layer("EvoNorm-S0", groups=8))

@@ -1,4 +1,4 @@
-"""A candidate of a run as a file, which says where it comes from."""
+"""A candidate of a run as a Python file that states its origin and figures."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,7 +12,7 @@ from evonas.workers.outcome import Fitness
 
 
 def write_candidate(path: Path, record: Record, run: str, config: Config) -> None:
-    """Write a candidate as a file that imports torch alone. Raises InputError where it cannot be written."""
+    """Write a candidate as a file that imports torch alone. Raises InputError if it cannot be written."""
     title, groups = "A normalization-activation layer found by evonas.", judged_groups(config)
     try:
         write_layer(path, Graph.parse(record.graph), title=title, about=provenance(run, record), groups=groups)
@@ -21,7 +21,7 @@ def write_candidate(path: Path, record: Record, run: str, config: Config) -> Non
 
 
 def provenance(run: str, record: Record) -> str:
-    """The run and birth of a candidate, and its figures: the retrained ones of the final table where it has them."""
+    """The run, the birth and the figures of a candidate: those of the final table if it was retrained."""
     about, row = f"Birth {record.birth} of {run}", record.retrained
     if row is not None and row.difference is not None:
         proxies = ", ".join(row.accuracy)
@@ -37,5 +37,5 @@ def provenance(run: str, record: Record) -> str:
 
 
 def judged_groups(config: Config) -> int:
-    """The `groups` of most of the proxies."""
+    """The most common `groups` of the proxies."""
     return Counter(proxy.groups for proxy in config.proxies.values()).most_common(1)[0][0]

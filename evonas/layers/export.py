@@ -1,4 +1,4 @@
-"""Write any layer that is a graph as a Python file."""
+"""Write a layer that is a graph as a Python file."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ def export(layer: Graph | str, path: str | Path) -> None:
     """Write a layer as a file that imports torch alone and defines `EvolvedLayer(num_features)`.
 
     Args:
-        layer: a graph, its text, a name of the catalog, or RUN#BIRTH, whose file tells the candidate's figures.
+        layer: a graph, its text, a name of the catalog, or RUN#BIRTH, whose file states the candidate's figures.
         path: the file.
 
-    Raises InputError for what is no graph, and where the file cannot be written.
+    Raises InputError if `layer` is no graph, or if the file cannot be written.
     """
     reference = candidate_reference(layer) if isinstance(layer, str) else None
     if reference is not None:
-        from evonas.run import open_run  # the database's libraries take a second, which names and texts save
+        from evonas.run import open_run  # slow to import; names and texts do not need it
 
         run, birth = reference
         open_run(run).export(birth, path)

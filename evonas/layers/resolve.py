@@ -1,4 +1,4 @@
-"""Every way to write a layer: a name of the catalog, a text, or RUN#BIRTH."""
+"""Layers by a name of the catalog, a text, or RUN#BIRTH."""
 
 import os
 import re
@@ -11,8 +11,9 @@ _CANDIDATE = re.compile(r"(.*\S)#([0-9]{1,99})")  # `x  # 1` is a text with a co
 
 
 def resolve(text: str) -> NamedGraph:
-    """The layer that a person names. Raises InputError with the nearest name, the column of the text, or what is wrong
-    with the run.
+    """The layer of a name, a text or RUN#BIRTH.
+
+    Raises InputError with the nearest name, the column of the fault in the text, or the fault of the run.
 
     >>> resolve("EvoNorm-B0")
     >>> resolve("x / std_hw(x)")
@@ -21,7 +22,7 @@ def resolve(text: str) -> NamedGraph:
     reference = candidate_reference(text)
     if reference is None:
         return _named(text)
-    from evonas.run import open_run  # the database's libraries take a second, which names and texts save
+    from evonas.run import open_run  # slow to import; names and texts do not need it
 
     run, birth = reference
     return NamedGraph.of_text(Graph.parse(open_run(run).candidate(birth).graph))
@@ -37,6 +38,6 @@ def _named(text: str) -> NamedGraph:
 
 
 def candidate_reference(text: str) -> tuple[str, int] | None:
-    """The run and the birth of RUN#BIRTH; None for a name or a text."""
+    """Run and birth of RUN#BIRTH; None for a name or a text."""
     match = _CANDIDATE.fullmatch(text)
     return (match[1], int(match[2])) if match else None

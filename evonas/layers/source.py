@@ -1,4 +1,4 @@
-"""A layer as a Python file that imports torch alone: the graph's own text, and verbatim the functions that it calls."""
+"""A layer as a Python file that imports torch alone: the graph's text, and the functions that it calls, verbatim."""
 
 import ast
 import inspect
@@ -62,9 +62,9 @@ _GROUPS = "next(n for n in range(min(groups, num_features), 0, -1) if num_featur
 
 
 def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about: str = "", groups: int = 32) -> str:
-    """The text of a module with the class `EvolvedLayer`, whose state_dict is that of `evonas.layer(graph, ...)`.
+    """The source of a module with the class `EvolvedLayer`, whose state_dict is that of `evonas.layer(graph, ...)`.
 
-    groups: the default of the option `groups`, which the class has where the graph has groups.
+    groups: the default of the option `groups`, which the class has if the graph has groups.
     """
     canonical = graph.canonical()
     functions = _with_what_they_use(_called(canonical))
@@ -95,7 +95,7 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
 
 
 def write_layer(path: Path, graph: Graph, **options: Any) -> None:
-    """`layer_source` into a file."""
+    """Write `layer_source` into a file."""
     path.write_text(layer_source(graph, **options), encoding="utf-8")
 
 
@@ -115,7 +115,7 @@ def _is_torchs(fn: Callable[..., Any]) -> bool:
 
 
 def _with_what_they_use(functions: Iterable[Callable[..., Any]]) -> dict[str, str]:
-    """Name -> source of functions, and of the functions, classes and constants that they use, each before its users."""
+    """Name -> source of functions and of everything that they use, each before its users."""
     statements = dict(_statements(moments)) | dict(_statements(primitives))
     needed: dict[str, str] = {}
 
@@ -132,7 +132,7 @@ def _with_what_they_use(functions: Iterable[Callable[..., Any]]) -> dict[str, st
 
 
 def _statements(module: ModuleType) -> Iterator[tuple[str, str]]:
-    """Name and source of each function, class and constant of a module, with the comment behind it."""
+    """Name and source of each function, class and constant of a module, with its trailing comment."""
     source = inspect.getsource(module)
     for node in ast.parse(source).body:
         text = "\n".join(source.splitlines()[node.lineno - 1 : node.end_lineno])
@@ -161,7 +161,7 @@ def _may_be_smaller(canonical: Graph) -> bool:
 
 
 def _options(canonical: Graph, groups: int) -> dict[str, str]:
-    """Name -> type and default of the options that the graph needs, after num_features and apply_act."""
+    """Name -> type and default of the options that the graph needs beside num_features and apply_act."""
     rows = [PRIMITIVES[node.op] for node in canonical.nodes]
     options = {"groups": f"int = {groups}"} if any(row.reduces == "ghw" for row in rows) else {}
     options |= {"momentum": "float = 0.1"} if any(row.reduces == "bhw" for row in rows) else {}
@@ -183,7 +183,7 @@ def _settings(options: dict[str, str]) -> list[str]:
 
 
 def _state(canonical: Graph) -> list[str]:
-    """Lines that make the learned leaves and the running moments."""
+    """Lines that create the learned leaves and the running moments."""
     lines = []
     for leaf in _live_leaves(canonical):
         if leaf.learned:
@@ -197,7 +197,7 @@ def _state(canonical: Graph) -> list[str]:
 
 
 def _body(canonical: Graph, taken: set[str]) -> list[str]:
-    """The lines of `transform`. A local name that is `taken` has an underscore."""
+    """The lines of `transform`. A local name that is `taken` gets an underscore."""
     running = running_moments(canonical)
     lines, texts = [], []
     for index, leaf in enumerate(canonical.leaves):
@@ -245,7 +245,7 @@ def _aggregations(canonical: Graph) -> list[str]:
 
 
 def _escape(text: str) -> str:
-    """For a docstring."""
+    """Escape a text for a docstring."""
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 

@@ -1,4 +1,4 @@
-"""The tables of primitives, known layers and gates as pages of Markdown.
+"""Pages of Markdown from the tables of primitives, known layers and gates.
 
 python -m evonas.report.documents primitives > docs/primitives.md
 python -m evonas.report.documents catalog > docs/catalog.md
@@ -44,7 +44,7 @@ _DEPENDS = {True: "yes", False: "no", None: ""}
 
 
 def primitives_page() -> str:
-    """The table of primitives; docs/primitives.md is this."""
+    """The table of primitives: docs/primitives.md."""
     return _page(
         "The primitives",
         _PRIMITIVES,
@@ -54,14 +54,14 @@ def primitives_page() -> str:
 
 
 def catalog_page() -> str:
-    """The known layers, by the number that their paper has in the survey; docs/catalog.md is this."""
+    """The known layers, by the number of their paper in the survey: docs/catalog.md."""
     rows = sorted(LAYERS.values(), key=lambda row: row.survey_number or 0)
     titles = ("", "name", "paper", "year", "kind", "formula", "batch", "source")
     return _page("The known layers", _CATALOG, titles, [_known_layer(row) for row in rows])
 
 
 def gates_page() -> str:
-    """The table of gates with their options; docs/gates.md is this."""
+    """The table of gates with their options: docs/gates.md."""
     columns = ("gate", "needs", "a candidate passes if", "options")
     return _page("The gates", _GATES, columns, [_gate(name, kind) for name, kind in GATES.items()])
 

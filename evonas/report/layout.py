@@ -1,7 +1,7 @@
-"""Where the values of a graph stand in a picture: leaves on top, every wire downwards, none through another's box.
+"""Layout of a graph's picture: leaves on top, every wire downwards, none through another's box.
 
-The method is Sugiyama's: rows, an order within each row with few crossings, then places. A value that is used further
-down keeps one lane in each row between, which all its users share, as a bus on a circuit diagram.
+The method is Sugiyama's: rows, then an order within each row with few crossings, then places. A value that is used
+several rows below keeps one lane in each row between; all its users share it, as a bus on a circuit diagram.
 """
 
 from bisect import bisect_right, insort
@@ -16,9 +16,9 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.primitives import PRIMITIVES
 
 BOX_HEIGHT, LANE_WIDTH, GAP, ROW_GAP = 26.0, 6.0, 16.0, 28.0  # points
-SWEEPS = 24  # for the order; the best one is kept
-STEPS = 200  # for the places
-PULL_TO_MIDDLE = 0.05  # of a neighbour's; it keeps parts together that no wire connects
+SWEEPS = 24  # over the order of the rows; the best order is kept
+STEPS = 200  # of moving the places
+PULL_TO_MIDDLE = 0.05  # relative to a neighbour's pull; keeps unconnected parts together
 
 Slot = tuple[int, int]  # a value and a row: its box in its own row, its lane in those below
 Point = tuple[float, float]
@@ -26,12 +26,12 @@ Rows = list[list[Slot]]
 
 
 class Link(NamedTuple):
-    """Between slots of neighbouring rows."""
+    """A connection of slots in neighbouring rows."""
 
     upper: Slot
     lower: Slot
-    position: int = 0  # which input of the lower one it serves
-    ordered: bool = False  # whether that one tells its inputs apart
+    position: int = 0  # input number of the lower slot
+    ordered: bool = False  # whether the lower slot distinguishes its inputs
 
     @property
     def within_lane(self) -> bool:
@@ -58,7 +58,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """From a value to the input number `position` of a node; it moves sideways only between two rows."""
+    """A wire from a value to input number `position` of a node. It moves sideways only between two rows."""
 
     source: int
     target: int
@@ -77,7 +77,7 @@ class Layout:
 
 
 def layout(graph: Graph, widths: Mapping[int, float]) -> Layout:
-    """Places for the values that `widths` has, which are as wide as it says."""
+    """Place the values in `widths`, a width in points for each."""
     row_of = _rows(graph, sorted(widths))
     rows, links = _slots(graph, row_of)
     rows = _ordered(rows, links)
@@ -94,7 +94,7 @@ def layout(graph: Graph, widths: Mapping[int, float]) -> Layout:
 
 
 def _rows(graph: Graph, values: Sequence[int]) -> dict[int, int]:
-    """Leaves in row 0, nodes below their inputs, the output last; lanes as short as may be."""
+    """The row of each value: leaves in row 0, nodes below their inputs, the output last, lanes as short as possible."""
     inputs = {value: node.inputs for value in values if (node := graph.node(value))}
     users: dict[int, list[int]] = {value: [user for user in inputs if value in inputs[user]] for value in values}
     row = dict.fromkeys(values, 0)
@@ -137,7 +137,7 @@ def _slots(graph: Graph, row_of: Mapping[int, int]) -> tuple[Rows, list[Link]]:
 
 
 def _ordered(rows: Rows, links: Sequence[Link]) -> Rows:
-    """Sweeps down and up: each slot goes to the middle of its neighbours, then neighbours swap if that helps."""
+    """Reorder rows in sweeps down and up: move slots to the middle of their neighbours, then swap where that helps."""
     above: dict[Slot, list[Slot]] = {slot: [] for row in rows for slot in row}
     below: dict[Slot, list[tuple[Slot, float]]] = {slot: [] for row in rows for slot in row}
     for link in links:
@@ -187,7 +187,7 @@ def _ordered(rows: Rows, links: Sequence[Link]) -> Rows:
 
 
 def _ports(rows: Rows, links: Sequence[Link], widths: Mapping[int, float]) -> dict[tuple[int, int], float]:
-    """Where each input of each node enters its box, from its middle; where order is free, as its inputs stand."""
+    """The offset from a box's middle at which each input enters; commutative inputs in the order of their sources."""
     place = {slot: k for row in rows for k, slot in enumerate(row)}
     inputs: dict[int, list[Link]] = {}
     for link in links:
@@ -230,14 +230,14 @@ def _places(
         rights[a].append((b, gap))
     blocks = list(TopologicalSorter({b: [a for a, _ in each] for b, each in lefts.items()}).static_order())
 
-    def settled(wanted: Mapping[Slot, float]) -> dict[Slot, float]:
-        """Between what pushing everything right and pushing everything left would give; both keep the gaps."""
+    def settled(wishes: Mapping[Slot, float]) -> dict[Slot, float]:
+        """The mean of pushing everything right and pushing everything left; both keep the gaps."""
         right: dict[Slot, float] = {}
         for each in blocks:
-            right[each] = max([wanted[each], *(right[a] + gap for a, gap in lefts[each])])
+            right[each] = max([wishes[each], *(right[a] + gap for a, gap in lefts[each])])
         left: dict[Slot, float] = {}
         for each in reversed(blocks):
-            left[each] = min([wanted[each], *(left[b] - gap for b, gap in rights[each])])
+            left[each] = min([wishes[each], *(left[b] - gap for b, gap in rights[each])])
         return {each: (right[each] + left[each]) / 2 for each in blocks}
 
     def wish(each: Slot) -> float:
@@ -256,7 +256,7 @@ def _places(
 
 
 def _blocks(rows: Rows, links: Sequence[Link]) -> dict[Slot, Slot]:
-    """The block of each slot, named by its highest slot. No two blocks cross."""
+    """The block of each slot, named by its topmost slot. No two blocks cross."""
     place = {slot: k for row in rows for k, slot in enumerate(row)}
     above, below = Counter(link.lower for link in links), Counter(link.upper for link in links)
     lanes = {link.lower for link in links if link.within_lane}
@@ -276,7 +276,7 @@ def _blocks(rows: Rows, links: Sequence[Link]) -> dict[Slot, Slot]:
 
 
 def _heights(rows: Rows, links: Sequence[Link], x: Mapping[Slot, float]) -> list[float]:
-    """y of each row's middle; rows stand further apart where wires run far sideways."""
+    """The y of each row's middle. Rows are further apart where wires run far sideways."""
     y = [BOX_HEIGHT / 2]
     for row in range(len(rows) - 1):
         far = max((abs(x[link.upper] - x[link.lower]) for link in links if link.upper[1] == row), default=0.0)

@@ -1,4 +1,4 @@
-"""What a notebook shows of a layer: its figures, its formula in LaTeX, its picture."""
+"""A layer in a notebook: its figures, its formula in LaTeX, its picture."""
 
 from base64 import b64encode
 from html import escape
@@ -9,8 +9,8 @@ from evonas.search_space.latex import latex
 
 
 def layer_html(title: str, graph: str) -> str:
-    """A title, the formula and the picture of a graph that is given as its text. The picture is an image of its own, so
-    that several in one page share no names."""
+    """HTML with a title, and the formula and picture of a graph given as text. The picture is embedded as an image,
+    so that several on a page share no names."""
     parsed = Graph.parse(graph)
     picture = b64encode(svg(parsed)).decode()
     return (

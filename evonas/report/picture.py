@@ -1,4 +1,4 @@
-"""A graph as a picture, SVG or PNG. The only file that imports matplotlib, and only when it draws."""
+"""Draw a graph as SVG or PNG. The only file that imports matplotlib, and only while it draws."""
 
 import io
 import re
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SUFFIXES = (".svg", ".png")
-SYMBOLS = {  # where a sign says more than the primitive's name
+SYMBOLS = {  # signs that say more than the primitive's name
     "add": "+",
     "mul": "×",  # noqa: RUF001
     "div": "÷",
@@ -28,7 +28,7 @@ SYMBOLS = {  # where a sign says more than the primitive's name
     "square": "(·)²",
     "sqrt": "√",
 }
-INDEX_SETS = {  # colour (Okabe and Ito, told apart by the colour-blind; black text is readable on all), and meaning
+INDEX_SETS = {  # colour (Okabe and Ito: safe for the colour-blind, black text is readable on all) and meaning
     "bhw": ("#56b4e9", "batch"),
     "chw": ("#e69f00", "layer"),
     "hw": ("#2ab58a", "instance"),
@@ -38,7 +38,7 @@ INDEX_SETS = {  # colour (Okabe and Ito, told apart by the colour-blind; black t
 OTHER_COLOUR = "#bbbbbb"
 INK, PALE, WIRE = "#222222", "#f3f3f0", "#6b6b6b"
 FADED = 0.35  # opacity of dead nodes
-MARGIN = 18.0  # points, as all lengths
+MARGIN = 18.0  # all lengths are in points
 TITLE_LINES, TITLE_LINE_HEIGHT, TITLE_CHARACTER = 10, 14.0, 5.6
 WIDTH_MIN, TITLE_WIDTH_MAX = 220.0, 440.0
 DOTS_PER_INCH = 160
@@ -54,12 +54,12 @@ FONTS: Any = {
 def draw(graph: Graph, path: Path, *, whole: bool = False) -> None:
     """Write a picture of the live canonical graph, or of the whole genotype with its dead nodes faded.
 
-    Leaves stand on top, the output at the bottom; aggregations are coloured by index set; a division says which input
-    is its numerator. Equal graphs give equal bytes. Raises InputError for a path that is not .svg or .png, or cannot be
+    Leaves are on top, the output is at the bottom. Aggregations are coloured by index set. A division marks its
+    numerator. Equal graphs give equal bytes. Raises InputError for a path that is not .svg or .png, or that cannot be
     written.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: expected a picture's name that ends in {' or '.join(SUFFIXES)}")
+        raise InputError(f"{path}: expected a file name that ends in {' or '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: no such folder '{path.parent}'")
     try:
@@ -69,7 +69,7 @@ def draw(graph: Graph, path: Path, *, whole: bool = False) -> None:
 
 
 def svg(graph: Graph) -> bytes:
-    """The picture that `draw` writes into an .svg file."""
+    """The bytes that `draw` writes into an .svg file."""
     return _drawn(graph.formula, graph.canonical(), "svg")
 
 
@@ -80,7 +80,7 @@ def _drawn(formula: str, shown: Graph, file_format: str) -> bytes:
 
     written = io.BytesIO()
     with warnings.catch_warnings(), matplotlib.rc_context(FONTS):
-        warnings.simplefilter("ignore")  # a parameter may be named in letters that the font lacks
+        warnings.simplefilter("ignore")  # the font may lack a letter of a parameter's name
         picture = _Picture(shown, formula)
         figure = Figure(figsize=(picture.width / 72, picture.height / 72), facecolor="white")
         FigureCanvasAgg(figure)
@@ -94,7 +94,7 @@ def _drawn(formula: str, shown: Graph, file_format: str) -> bytes:
 
 
 def shown_values(graph: Graph) -> set[int]:
-    """The values that a picture has: all nodes, the leaves that they use, and the output."""
+    """The values in a picture: all nodes, the leaves that they use, and the output."""
     nodes = {len(graph.leaves) + i for i in range(len(graph.nodes))}
     return nodes | {i for node in graph.nodes for i in node.inputs} | {graph.output}
 
@@ -219,7 +219,7 @@ class _Picture:
                 self._write(axes, (x + port * box.width / 3.1, y), name, size=7.5, color="#555555", alpha=alpha)
 
     def _legend(self, inner: float) -> Iterator[tuple[float, float, _Style, str]]:
-        """Left, top, colours and text of each entry: the index sets and the kinds of leaves that occur."""
+        """Left, top, style and text of each entry: the index sets and the kinds of leaves that occur."""
         shown = sorted(self.layout.boxes)
         entries: dict[str, _Style] = {}
         reduced = {PRIMITIVES[node.op].reduces or "" for value in shown if (node := self.graph.node(value))} - {""}
@@ -257,14 +257,14 @@ class _Picture:
 
 
 def _title(formula: str) -> list[str]:
-    """The lines of a formula, those that only define a parameter as one."""
+    """The lines of a formula; definitions of parameters are joined into one."""
     lines = formula.splitlines()
     defined = [line for line in lines if re.search(r"= (scalar|vector)\(", line)]
     return ["; ".join(defined), *lines[len(defined) :]] if defined else lines
 
 
 def _wrapped(lines: list[str], characters: int) -> Iterator[str]:
-    """What is too long loses its middle: the last line is the output."""
+    """The lines wrapped; a long text loses its middle, for its last line is the output."""
     parts = [part for line in lines for part in textwrap.wrap(line, characters, subsequent_indent="    ")]
     if len(parts) <= TITLE_LINES:
         yield from parts

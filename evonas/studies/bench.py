@@ -1,4 +1,4 @@
-"""What an evaluation costs on this machine under each way to run it, and from how many steps compiling pays."""
+"""The cost of an evaluation on this machine for each way to run it, and the steps from which compiling pays."""
 
 import math
 import time
@@ -19,7 +19,7 @@ from evonas.workers.training import Diverged, Training
 
 Way = tuple[bool, DType, bool]  # channels last, dtype, compiled
 DTYPES: tuple[DType, ...] = get_args(DType)
-IDENTITY = "x"  # the layer that is its affine alone: what the network costs without it
+IDENTITY = "x"  # a layer that is its affine alone: the cost of the rest of the network
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class BenchRow:
     dtype: DType
     compiled: bool
     step_seconds: float
-    compile_seconds: float  # of the first step beyond a usual one
+    compile_seconds: float  # the first step minus a usual one
 
     def seconds(self, steps: int) -> float:
         return self.compile_seconds + steps * self.step_seconds
@@ -41,9 +41,11 @@ class BenchRow:
 def bench(
     config: Config, layers: Sequence[NamedGraph], steps: int, device: str, compiled: bool = True
 ) -> Iterator[BenchRow]:
-    """Times each layer, and the identity, on each proxy: every memory format and number format, eager and compiled.
-    `steps` are timed after a first one. As in an evaluation, a layer is compiled from scratch for the first proxy, and
-    the others share it as far as they can."""
+    """Time each layer, and the identity, on each proxy: in every memory format and dtype, eager and compiled.
+
+    `steps` are timed after a first one. As in an evaluation, a layer is compiled from scratch for the first proxy; the
+    others share the compiled code as far as they can.
+    """
     images = data.load(config.data, device)
     recipe = timed_recipe(config, steps)
     ways = product((False, True), DTYPES, (False, True) if compiled else (False,))
@@ -59,13 +61,13 @@ def bench(
 
 
 def timed_recipe(config: Config, steps: int) -> Recipe:
-    """The recipe with one step more than are timed, and a learning rate so small that no network diverges."""
+    """The recipe with one extra step, which is not timed, and a learning rate so small that no network diverges."""
     return config.recipe.model_copy(update={"steps": steps + 1, "learning_rate": 1e-9, "seeds": 1})
 
 
 def time_training(graph: Graph, protocol: Protocol, proxy: str, images: data.Images, seed: int) -> tuple[float, float]:
-    """Seconds of the first step, which compiles from scratch where the protocol compiles, and the median of the others
-    up to the full budget; infinite where the training diverges."""
+    """Seconds of the first step, and the median over the others up to the full budget; infinite if the training
+    diverges. The first step compiles from scratch if the protocol compiles."""
     training = Training(graph, protocol, proxy, images, seed)
     seconds = []
     with torch._inductor.config.patch(fx_graph_cache=False):  # each candidate is new to torch
@@ -80,8 +82,8 @@ def time_training(graph: Graph, protocol: Protocol, proxy: str, images: data.Ima
 
 
 def best_execution(rows: list[BenchRow], steps: int) -> tuple[Execution, float, dict[str, float]]:
-    """The way to run that takes the least seconds at the full budget, over all proxies and all layers but the identity;
-    the steps from which compiling pays in its format (infinite where never); and the seconds of every way."""
+    """The fastest way to run `steps` on all proxies and all layers but the identity; the steps from which compiling
+    pays in its format, infinite if never; and the seconds of every way."""
     ways: dict[Way, list[BenchRow]] = {}
     for row in rows:
         if row.layer != IDENTITY:

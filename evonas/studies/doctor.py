@@ -1,4 +1,4 @@
-"""Before a launch: whether everything that a config needs is there, and what the search will cost."""
+"""Checks before a launch: everything that a config needs, and an estimate of the cost."""
 
 import platform
 import shutil
@@ -27,7 +27,7 @@ from evonas.workers.training import compiles
 
 SMOKE_STEPS = 20  # of BN-ReLU on every proxy
 SMOKE_SECONDS = 900.0  # to start the workers, load the data and train them
-TRAINED_SHARE = 0.04  # of the births, on the quickstart
+TRAINED_SHARE = 0.04  # share of births trained to the end; the quickstart's
 KB_A_BIRTH = 1.5  # in the database; measured by tests/benchmarks/driver.py, rounded up
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "9p", "virtiofs")
 
@@ -36,7 +36,7 @@ Verdict = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, and what was found."""
+    """One check and its result."""
 
     what: str
     verdict: Verdict
@@ -44,8 +44,10 @@ class Finding:
 
 
 def doctor(config: Config, folder: Path = Path("results")) -> Iterator[Finding]:
-    """One finding after the other, the cheap ones first: data, store, disk, nodes, a BN-ReLU smoke evaluation, the
-    cost. A search with a failed finding would not start. No run of it stays."""
+    """Check data, store, disk, nodes, a short evaluation of BN-ReLU, and the cost: the cheap ones first.
+
+    A search with a failed finding would not start. Nothing of the check stays in the store.
+    """
     proxies, gates = ", ".join(config.proxies), len(config.gates)
     yield Finding("config", "ok", f"{config.evolution.births} births on {proxies}; {gates} gates")
     try:
@@ -56,9 +58,9 @@ def doctor(config: Config, folder: Path = Path("results")) -> Iterator[Finding]:
         return
     where = _existing(folder if config.store.url is None else Path())
     yield from _store(config, where)
-    with suppress(InputError):  # which the store was told of
+    with suppress(InputError):  # already a finding of the store
         url = Address.of_url(config.store.url, None) if config.store.url is not None else None
-        if url is None or url.is_file:  # of a server's disk only the server knows
+        if url is None or url.is_file:  # the disk of a server cannot be seen from here
             yield _disk(config, where if url is None else url.path.absolute().parent)
     try:
         with open_pool(config) as pool:
@@ -66,7 +68,7 @@ def doctor(config: Config, folder: Path = Path("results")) -> Iterator[Finding]:
             each = f"{config.workers.cpus} CPU{'s' * (config.workers.cpus > 1)}"
             text, enough = f"cluster {config.cluster.address}", pool.holds >= pool.capacity
             if not enough:
-                text += f", which holds {pool.holds} of them now; the others are waited for"
+                text += f", which holds {pool.holds} of them now; the search waits for the others"
             verdict: Verdict = "ok" if enough else "warning"
             yield Finding("workers", verdict, f"{pool.capacity} worker{many} of {each}, {text}")
             yield from _nodes(config, pool, images)
@@ -76,7 +78,7 @@ def doctor(config: Config, folder: Path = Path("results")) -> Iterator[Finding]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """The folder, or its nearest ancestor that exists."""
     folder = folder.absolute()
     while not folder.is_dir():
         folder = folder.parent
@@ -84,7 +86,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _store(config: Config, folder: Path) -> Iterator[Finding]:
-    """A run is made, written, locked against a second driver, and forgotten."""
+    """Make a run, write to it, lock it against a second driver, and discard it."""
     try:
         with tempfile.TemporaryDirectory(prefix=".evonas-doctor-", dir=folder) as temporary:
             own_folder = Path(temporary)
@@ -109,7 +111,7 @@ def _store(config: Config, folder: Path) -> Iterator[Finding]:
 
 
 def _file_system(path: Path) -> str:
-    """The type of the file system that a path is on; "" where it is not known."""
+    """The type of a path's file system; "" if unknown."""
     try:
         mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
@@ -125,10 +127,10 @@ def _disk(config: Config, folder: Path) -> Finding:
     return Finding("disk", verdict, f"{free / 2**10:.1f} GB free in {folder}; the records may take {needed:.0f} MB")
 
 
-def look_around(asked: Data) -> dict[str, str]:
-    """What a node tells of itself: run on each."""
+def look_around(configured: Data) -> dict[str, str]:
+    """Host name, versions and images of the node that runs this."""
     try:
-        images = data.split_digest(asked)
+        images = data.split_digest(configured)
     except InputError as error:
         images = str(error)
     return {**_versions(), "host": platform.node(), "images": images}
@@ -160,7 +162,7 @@ def _nodes(config: Config, pool: Pool, images: str) -> Iterator[Finding]:
 
 
 def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
-    """BN-ReLU, a few steps; what a search costs by them."""
+    """Train BN-ReLU for a few steps, and estimate the cost of the search from them."""
     steps = min(SMOKE_STEPS, config.recipe.steps)
     recipe = config.recipe.model_copy(update={"steps": steps, "seeds": 1})
     protocol = config.protocol.model_copy(update={"recipe": recipe, "gates": ()})
@@ -175,7 +177,7 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
         yield Finding("smoke", "failed", f"{BASELINE}, {steps} steps: {why}")
         return
     shown = ", ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in outcome.accuracy.items())
-    memory = f"{answer[1].memory_mb:.0f} MB" if answer[1].memory_mb else "memory not known"
+    memory = f"{answer[1].memory_mb:.0f} MB" if answer[1].memory_mb else "memory unknown"
     yield Finding("smoke", "ok", f"{BASELINE} after {steps} steps: {shown}; {answer[1].conditions}; {memory}")
     a_step = sum(outcome.step_seconds.values())  # on each proxy
     full = (answer[1].seconds + a_step * (config.recipe.steps - steps)) * config.recipe.seeds
@@ -189,12 +191,13 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
             f"{config.workers.time_limit_seconds:g}",
         )
     hours = config.evolution.births * full / 3600
-    there = max(1, min(pool.holds, pool.capacity))
-    likely, minutes = 2 * TRAINED_SHARE * hours / there, config.evolution.minutes
-    estimates = (
-        f"a full evaluation takes about {full:.1f} s{by}; were each birth trained to the end, {hours:.2f} worker hours",
-        f"{hours / there:.2f} h on {there} workers",
-        f"with the {TRAINED_SHARE:.0%} that the quickstart trains, and as much for its gates, {likely:.2f} h",
-        *([f"it ends after {minutes:g} minutes in any case"] if minutes else []),
+    workers = max(1, min(pool.holds, pool.capacity))
+    likely, minutes = 2 * TRAINED_SHARE * hours / workers, config.evolution.minutes
+    costs = (
+        f"a full evaluation takes about {full:.1f} s{by}",
+        f"training every birth to the end would take {hours:.2f} worker hours",
+        f"{hours / workers:.2f} h on {workers} workers",
+        f"{likely:.2f} h if {TRAINED_SHARE:.0%} are trained and the gates cost as much, as in the quickstart",
+        *([f"the search ends after {minutes:g} minutes in any case"] if minutes else []),
     )
-    yield Finding("cost", "ok", "; ".join(estimates))
+    yield Finding("cost", "ok", "; ".join(costs))

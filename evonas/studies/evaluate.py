@@ -1,4 +1,4 @@
-"""How good layers of one's own are on the proxies of a config: what its gates say, and trainings with fresh seeds."""
+"""Layers of one's own on the proxies of a config: judged by its gates, and trained with fresh seeds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -61,15 +61,16 @@ def evaluate(
     settings: Sequence[str] = (),
     on_progress: Progress = quiet,
 ) -> list[Judgement]:
-    """Take layers through the gates of a config and, whatever these say, train them to the full budget on every proxy
-    with fresh seeds, beside BN-ReLU and the baselines that the config names. No run is written.
+    """Judge layers by the gates of a config, and train them with fresh seeds to the full budget on every proxy.
+
+    They are trained whatever the gates say, beside BN-ReLU and the baselines of the config. No run is written.
 
     Args:
-        layers: one or several: graphs, texts, names of the catalog, or RUN#BIRTH.
+        layers: one or several graphs, texts, names of the catalog, or RUN#BIRTH.
         config: a YAML file, a mapping or a Config.
-        seeds: how many fresh seeds; differences to BN-ReLU are paired.
-        settings: laid over the config, such as "recipe.steps=100".
-        on_progress: told how many trainings are done, of how many.
+        seeds: the number of fresh seeds; differences to BN-ReLU are paired.
+        settings: overrides of the config, such as "recipe.steps=100".
+        on_progress: called with the trainings done and their total.
 
     Returns the layers and baselines, the best first. Raises InputError for bad input, and Stopped on Ctrl-C or SIGTERM.
 
@@ -77,16 +78,16 @@ def evaluate(
     """
     loaded = load_config(config, settings)
     several = [layers] if isinstance(layers, Graph | str) else layers
-    asked = [resolve(each) if isinstance(each, str) else NamedGraph.of_text(each) for each in several]
+    named = [resolve(each) if isinstance(each, str) else NamedGraph.of_text(each) for each in several]
     with open_pool(loaded) as pool, stop_signals() as should_stop:
-        return judge(loaded, Session(pool, should_stop=should_stop), asked, seeds, on_progress)
+        return judge(loaded, Session(pool, should_stop=should_stop), named, seeds, on_progress)
 
 
 def judge(
-    config: Config, session: Session, asked: Sequence[NamedGraph], seeds: int, on_progress: Progress = quiet
+    config: Config, session: Session, layers: Sequence[NamedGraph], seeds: int, on_progress: Progress = quiet
 ) -> list[Judgement]:
-    """`evaluate`, on the workers of a session."""
-    mine = {each.name: each.of_one_input().graph for each in asked}
+    """`evaluate` on the workers of a session."""
+    mine = {each.name: each.of_one_input().graph for each in layers}
     graphs = {str(each.name): each.graph for each in baselines(config)} | mine
     fresh = [
         Ticket(Purpose.RERANK, Job(graph=str(graph), protocol=retraining(config), seed=seed), name=name)
@@ -137,7 +138,7 @@ def judge(
 def _gates(
     screened: tuple[Measurement, ...], evaluation: Evaluation | None
 ) -> tuple[tuple[Measurement, ...], Outcome | None]:
-    """All that the gates measured, and the outcome of the evaluation in a search."""
+    """The measurements of all gates, and the outcome that a search would record."""
     if evaluation is not None:
         return (*screened, *evaluation.measurements), evaluation.outcome
     if not screened:

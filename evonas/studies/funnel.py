@@ -1,4 +1,4 @@
-"""What each gate of a run stopped, at what cost, and how often wrongly: read from its records."""
+"""The funnel of a run, from its records: what each gate stopped, at what cost, and how often wrongly."""
 
 import math
 from array import array
@@ -12,27 +12,29 @@ from evonas.store.records import Purpose
 from evonas.workers.gates import needs_training
 from evonas.workers.outcome import DIVERGED, Crash, Fitness, Measurement, Outcome, Rejection
 
-WITHIN = 0.02  # of BN-ReLU's accuracy: what comes so near should not have been stopped
+WITHIN = 0.02  # accuracy; a layer at most this far below BN-ReLU should not have been stopped
 
 
 @dataclass(slots=True)
 class FunnelRow:
-    """One gate. Inherited outcomes are not counted: no gate was asked."""
+    """Counts of one gate. Inherited outcomes do not count: no gate was asked."""
 
     gate: str
     asked: int = 0  # candidates
     stopped: int = 0
-    after: "array[float]" = field(default_factory=lambda: array("d"))  # seconds that each of them had cost
-    spent: float = 0.0  # seconds in the gate, with the training steps that it asked for
-    saved: float = 0.0  # seconds: what the stopped would have cost beyond, at the mean cost of a full evaluation
-    audits: list[bool] = field(default_factory=list)  # of stopped candidates: whether the gate was wrong
+    after: "array[float]" = field(default_factory=lambda: array("d"))  # seconds that each stopped candidate had cost
+    spent: float = 0.0  # seconds in the gate, including the training steps that it needs
+    saved: float = (
+        0.0  # seconds that the stopped candidates would have cost beyond, at the mean cost of a full evaluation
+    )
+    audits: list[bool] = field(default_factory=list)  # whether the gate was wrong, for each audited candidate
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of the false-reject rate: the exact 95 % interval (Clopper and Pearson); None without audits."""
+        """The exact 95 % interval (Clopper and Pearson) of the false-reject rate; None without audits."""
         if not self.audits:
             return None
-        from scipy.stats import binomtest  # a second to import, which other commands save
+        from scipy.stats import binomtest  # slow to import
 
         interval = binomtest(sum(self.audits), len(self.audits)).proportion_ci(0.95, "exact")
         return float(interval.low), float(interval.high)
@@ -40,8 +42,8 @@ class FunnelRow:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """The gates in their order, then divergence; what a full evaluation took, in seconds; and the candidates whose
-    outcome was inherited."""
+    """The gates in their order, then divergence; the mean seconds of a full evaluation; the number of inherited
+    outcomes."""
 
     rows: list[FunnelRow]
     full_seconds: float
@@ -49,10 +51,13 @@ class Funnel:
 
 
 def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
-    """An audited candidate was stopped wrongly when its accuracy at the full budget, mean over proxies, is at most
-    `within` below BN-ReLU's, mean over the seeds that it was trained with. An audit that crashed tells nothing."""
-    accuracies = reader.baseline_accuracies().values()
-    baseline = fmean(fmean(each) for each in accuracies) if all(accuracies) else math.inf
+    """Count what each gate stopped, spent, saved, and stopped wrongly.
+
+    An audited candidate was stopped wrongly if its accuracy at the full budget, mean over proxies, is at most `within`
+    below BN-ReLU's, mean over proxies and seeds. Audits that crashed do not count.
+    """
+    by_proxy = reader.baseline_accuracies().values()
+    baseline = fmean(fmean(each) for each in by_proxy) if all(by_proxy) else math.inf
     baselines = [each.evaluation for each in reader.evaluations(Purpose.BASELINE)]
     full = array("d", [each.seconds for each in baselines if isinstance(each.outcome, Fitness)])
     inherited = 0
@@ -94,12 +99,12 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
 
 
 def _mean_accuracy(outcome: Outcome) -> float:
-    """Over proxies; no accuracy at all where the training diverged."""
+    """Mean accuracy over proxies; -inf if the training diverged."""
     return fmean(outcome.accuracy.values()) if isinstance(outcome, Fitness) else -math.inf
 
 
 def _labels(reader: Reader, birth: int, measurements: tuple[Measurement, ...]) -> Iterator[str]:
-    """The k-th measurement of a kind on a proxy is that of the k-th gate of this kind."""
+    """The gate's label for each measurement: the k-th of a kind on a proxy belongs to the k-th gate of that kind."""
     seen: Counter[tuple[str, str]] = Counter()
     for each in measurements:
         same = [gate for gate in reader.config.gates if gate.gate == each.gate]

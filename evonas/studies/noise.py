@@ -1,4 +1,4 @@
-"""How far the accuracies of one layer spread over seeds: what a difference between two layers has to exceed."""
+"""The spread of a layer's accuracies over seeds, which a difference between two layers has to exceed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from evonas.workers.protocol import Job
 
 @dataclass(frozen=True, slots=True)
 class NoiseRow:
-    """One layer on one proxy ("mean": over them). Spreads are sample standard deviations, None below two seeds."""
+    """One layer on one proxy, or on their "mean". Spreads are sample standard deviations, None below two seeds."""
 
     layer: str
     proxy: str
@@ -37,7 +37,7 @@ class NoiseRow:
         """The 95 % confidence interval of the spread, if accuracies are normally distributed."""
         if self.spread is None:
             return None
-        from scipy.stats import chi2  # a second to import, which other commands save
+        from scipy.stats import chi2  # slow to import
 
         freedom = len(self.accuracies) - 1
         low, high = (self.spread * sqrt(freedom / chi2.ppf(share, freedom)) for share in (0.975, 0.025))
@@ -51,8 +51,10 @@ def measure_noise(
     seeds: int,
     on_progress: Progress = quiet,
 ) -> list[NoiseRow]:
-    """Train layers to the full budget with the config's seed and those after it; BN-ReLU too, asked or not. Raises
-    Stopped when asked to stop."""
+    """Train BN-ReLU and `layers` to the full budget with `seeds` seeds, the config's and those after it.
+
+    Raises Stopped when the user asks to stop.
+    """
     graphs = {each.name: each.graph for each in (named_graph(BASELINE), *layers)}
     tickets = [
         Ticket(Purpose.NOISE, Job(graph=str(graph), protocol=retraining(config), seed=config.seed + n), name=name)

@@ -1,4 +1,4 @@
-"""Whether a run's records explain themselves: every proposal is derived again from what stands before it."""
+"""A check of a run's records: every proposal is derived again from the records before it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from evonas.workers.gates import ranked
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A field of a birth that the records before it do not give."""
+    """A field of a birth that does not follow from the records before it."""
 
     birth: int
     field: str
@@ -22,11 +22,11 @@ class Difference:
 
 
 def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: None) -> list[Difference]:
-    """The differences between what the store holds of each candidate, of the thresholds at its rungs and of the seed it
-    was trained with, and what follows from the config and the records before it; and at the end the Pareto front.
+    """Derive each candidate, its rungs' thresholds and its seed again, and the Pareto front at the end; return the
+    differences to the store.
 
-    There is none in a run that this version of evonas wrote, however often it was killed, resumed and on how many
-    workers; a run of another version of the fingerprint or of the sampler differs. Nothing is trained.
+    A run that this version of evonas wrote has none, however often it was killed and resumed, and on however many
+    workers. A run of another version of the fingerprint or of the sampler differs. Nothing is trained.
     """
     history, differences = History(reader.config), list[Difference]()
     for each in reader.evaluations(Purpose.BASELINE):
@@ -50,7 +50,7 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
         derived = propose(reader.config, history.births + 1, history).candidate
         for name in Candidate.__slots__:
             stored = getattr(candidate, name)
-            if stored is not None or not name.startswith("amplification"):  # an older version measured none
+            if stored is not None or not name.startswith("amplification"):  # older versions did not measure it
                 compare(candidate.birth, name, stored, getattr(derived, name))
         on_progress(candidate.birth)
     front = sorted(each.birth for each in reader.front())

@@ -122,9 +122,9 @@ class Said:
     "said",
     [
         Said(0.02, 0.01, ("Best: birth 7, +2.0 points against BN-ReLU; 2 seeds show a tendency, not a proof.",)),
-        Said(0.02, 0.03, ("Best: birth 7", "Of the known layers EvoNorm-B0 leads with +3.0 points.")),
+        Said(0.02, 0.03, ("Best: birth 7", "The best known layer is EvoNorm-B0, +3.0 points against BN-ReLU.")),
         Said(-0.01, -0.02, ("No layer beat BN-ReLU with fresh seeds.", "What next:", "  a longer search")),
-        Said(-0.01, 0.03, ("No layer beat", "Of the known layers EvoNorm-B0 leads", "What next:")),
+        Said(-0.01, 0.03, ("No layer beat", "The best known layer is EvoNorm-B0", "What next:")),
     ],
 )
 def test_the_end_says_what_was_found_and_what_to_do_next(said: Said) -> None:

@@ -27,7 +27,7 @@ def test_every_part_of_a_cut_table_names_its_rows() -> None:
     assert len(rows) >= 4  # two layers in at least two parts
     assert [row[0] for row in rows] == ["1", "2"] * (len(rows) // 2)
     whole = " ".join(line for line, _ in _table(judgements, ["resnet", "mobilenet"]).lines(None))
-    for cell in ("0.500 ±0.100", "+1.2 ±0.2", "3 fresh", "316", "x / std_hw(x)"):
+    for cell in ("0.500 ±0.100", "+1.2 ±0.2 (3)", "316", "x / std_hw(x)"):
         assert cell in whole
 
 

@@ -50,7 +50,7 @@ def test_a_narrow_terminal_folds_the_formula_and_nothing_else() -> None:
 
 
 def test_titles_take_lines_where_that_saves_width() -> None:
-    lines = shown(example(), 48)
+    lines = shown(example(), 45)
     assert lines[:2] == ["              saved at", "gate              most  formula"]
     assert lines[2] == "stability          3 s  x * sigmoid(v1 * x) /"
 

@@ -62,7 +62,7 @@ def test_an_estimate_by_eager_steps_says_so_where_the_config_compiles(
 ) -> None:
     monkeypatch.setattr(module, "SMOKE_STEPS", 3)
     found = findings({**tiny, "execution": {"compile_from_steps": 4}}, tmp_path)
-    assert "by eager steps, though this config compiles; were each" in found["cost"].text
+    assert "by eager steps, though this config compiles; training every birth" in found["cost"].text
     assert "by eager steps" not in findings(tiny, tmp_path)["cost"].text
 
 

@@ -113,7 +113,7 @@ def test_until_a_search_has_ended_its_test_images_stay_sealed(folder: Path, tmp_
     copy.write_bytes((folder / "run.db").read_bytes())
     with sqlite3.connect(copy) as connection:
         connection.execute("UPDATE run SET finished = NULL")
-    with pytest.raises(InputError, match="the search has not ended; until it has, its test images stay sealed"):
+    with pytest.raises(InputError, match="the search has not ended; its test images stay closed until then"):
         evonas.validate(copy)
 
 
