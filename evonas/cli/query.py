@@ -96,8 +96,8 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
     console = terminal()
     console.print(layer_table(opened.rows(records), list(opened.config.proxies)))
     if not records:
-        none = "No candidate was trained to the full budget" + ("." if opened.finished else " yet.")
-        console.print(none if after is None else f"No layer follows birth {after}.")
+        none = "was trained to the full budget." if opened.finished else "has been trained to the full budget yet."
+        console.print(f"No candidate {none}" if after is None else f"No layer follows birth {after}.")
     if spread:
         seeds = next(iter(spread.values()))[1]
         shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())

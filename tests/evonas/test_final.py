@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from evonas import driver
-from evonas.cli.display import conclusion
+from evonas.cli.display import conclusion, print_end
 from evonas.final import FinalRow, conclude, contenders, final_table
 from evonas.run import Run, open_run
 from evonas.session import Session
@@ -139,3 +140,12 @@ def test_the_end_says_what_was_found_and_what_to_do_next(said: Said) -> None:
     for line, start in zip(lines, said.lines, strict=False):
         assert line.startswith(start)
     assert any("evonas funnel results/a" in line for line in lines) == (said.best <= 0)
+
+
+def test_a_search_that_trained_no_candidate_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
+    status = SimpleNamespace(by_state={"rejected": 5})
+    run: Any = SimpleNamespace(reference="results/a", final_table=list, status=lambda: status)
+    print_end(run, Path("nowhere"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["No candidate was trained to the full budget.", "What next:"]
+    assert lines[3].endswith(": evonas funnel results/a")

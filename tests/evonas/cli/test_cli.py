@@ -319,7 +319,7 @@ def test_pages_of_top_are_the_whole_in_its_order(command: Command, run: Path) ->
     assert first + [each["birth"] for each in rest] == whole
     assert command("top", run, "--after", str(whole[-1])).lines[-3].strip() == f"No layer follows birth {whole[-1]}."
     for option in (("--by", "resnet"), ("--after", "0")):
-        refused(command("top", run, "--front", *option), "without --by and --after")
+        refused(command("top", run, "--front", *option), "takes neither --by nor --after")
 
 
 def test_top_front_lists_what_no_other_one_beats(command: Command, run: Path) -> None:

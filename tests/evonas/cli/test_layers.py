@@ -1,6 +1,7 @@
 """`evaluate` and `runs` on the command line, and how their tables fit a terminal."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,13 @@ import yaml
 from click.testing import CliRunner
 
 from evonas.cli.evaluate import _table
+from evonas.cli.layers import layer_table
 from evonas.cli.main import app
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.store.records import Figures
 from evonas.studies.evaluate import Judgement
+from evonas.views import LayerRow
 from tests.conftest import TINY
 from tests.evonas.search_cases import FakePool, configured, searched
 
@@ -66,3 +69,24 @@ def test_runs_lists_a_folder(tmp_path: Path) -> None:
     assert row.split()[:3] == [str(tmp_path / "a"), "dead", "5"]
     (line,) = json.loads(CliRunner().invoke(app, ["runs", str(tmp_path), "--json"]).stdout)
     assert (line["state"], line["births"], line["best"]) == ("dead", 5, None)
+
+
+def test_a_table_of_two_proxies_with_fresh_seeds_is_one_part_at_80_columns() -> None:
+    accuracy = {"mobilenet": (0.714, 0.004), "resnet": (0.671, 0.052)}
+    fresh = LayerRow(1667, "tanh(x + mean_chw(v0))", accuracy, -0.125, 0.053, 2, 0, True, "1459")
+    one_seed = LayerRow(17, "tanh(x)", {"mobilenet": (0.7, None), "resnet": (0.6, None)}, 0.0, None, 1, 0, False, "9")
+    table = layer_table([fresh, one_seed], list(accuracy))
+    lines = [line for line, _ in table.lines(80)]
+    assert "" not in lines  # no second part
+    assert all(len(line) <= 80 for line in lines)
+    assert any("-12.5 ±5.3 (2)" in line for line in lines)
+    assert any("+0.0 (1)" in line and line.endswith("tanh(x)") for line in lines)
+
+
+def test_each_kind_of_rows_names_its_baseline() -> None:
+    accuracy: dict[str, tuple[float, float | None] | None] = {"resnet": (0.5, None)}
+    rows = [LayerRow(None, "BN-ReLU", accuracy, 0.0, None, 2, 0, fresh, "") for fresh in (True, False)]
+    both = [line for line, _ in layer_table([*rows, replace(rows[0], birth=1)], ["resnet"]).lines(None)]
+    assert [line.split("  ")[-1] for line in both[1:3]] == ["BN-ReLU, fresh seeds", "BN-ReLU, in the search"]
+    alone = [line for line, _ in layer_table([rows[0], replace(rows[0], birth=1)], ["resnet"]).lines(None)]
+    assert alone[1].endswith("  BN-ReLU")
