@@ -75,7 +75,8 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
     """List the best layers of RUN: first those retrained with fresh seeds, then the others.
 
     Layers are ranked by accuracy minus BN-ReLU's with the same seeds, mean over proxies. Layers that differ only by a
-    scale and a constant, which the affine absorbs, are a family; the best of each family is listed.
+    scale and a constant, which the affine absorbs, are a family; the best of each family is listed. The number of seeds
+    stands in parentheses.
 
     \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
@@ -112,8 +113,8 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
 def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     """Show the candidate with number BIRTH of RUN.
 
-    It has formula, LaTeX, genotype, outcome, the measurements of every gate, parent and seconds. --picture draws its
-    graph.
+    Printed are formula, LaTeX, genotype, outcome, the measurements of every gate, parent and seconds. --picture draws
+    the graph.
 
     \b
     Example: evonas show results/quickstart-000 17 --picture layer.svg

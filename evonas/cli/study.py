@@ -139,7 +139,7 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
 
 @click.command()
 @CONFIG
-@click.option("--seeds", type=click.IntRange(2), default=5, show_default=True)
+@click.option("--seeds", type=click.IntRange(2), default=5, show_default=True, help="Seeds for each layer.")
 @_layers()
 @SET
 @JSON
