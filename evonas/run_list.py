@@ -12,6 +12,7 @@ from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address
 from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import OPENING, Event, State
+from evonas.store.schema import OlderSchema
 
 
 class RunState(StrEnum):
@@ -21,6 +22,7 @@ class RunState(StrEnum):
     RUNNING = "running"  # a driver owns it
     STOPPED = "stopped"  # by Ctrl-C or SIGTERM
     DEAD = "dead"  # its driver ended without a word: killed, or an error
+    OLDER = "older version"  # its database is upgraded when it is opened
     UNREADABLE = "unreadable"
 
 
@@ -43,6 +45,7 @@ def runs(place: str | Path = "results") -> list[RunLine]:
     """The runs of a folder, a .db file or a database's URL, in the order in which they began.
 
     A folder is looked through one level deep, for run folders and .db files. A run that cannot be read is a line, too.
+    Nothing is written: a database of an older version is not upgraded.
     Raises InputError for a place that is not there.
     """
     text, path = str(place), Path(place)
@@ -80,7 +83,7 @@ def _is_run(folder: Path) -> bool:
 
 def _of_folder(folder: Path) -> Lines:
     try:
-        reader = Database.open(folder).reader()
+        reader = Database.open(folder, upgrades=False).reader()
     except InputError as error:
         return _unreadable(str(folder), folder.name, error)
     return {_key(reader): _line(reader, str(folder))}
@@ -92,7 +95,7 @@ def _of_file(file: Path) -> Lines:
 
 def _of_database(address: Address, url: str) -> Lines:
     try:
-        database = Database.open(address)
+        database = Database.open(address, upgrades=False)
         readers = [database.reader(run.name) for run in database.runs()]
     except InputError as error:
         return _unreadable(url, "", error)
@@ -105,7 +108,8 @@ def _key(reader: Reader) -> tuple[str, str]:
 
 
 def _unreadable(reference: str, name: str, error: InputError) -> Lines:
-    return {(reference, name): RunLine(reference, name, RunState.UNREADABLE, error=str(error))}
+    state = RunState.OLDER if isinstance(error, OlderSchema) else RunState.UNREADABLE
+    return {(reference, name): RunLine(reference, name, state, error=str(error))}
 
 
 def _line(reader: Reader, reference: str) -> RunLine:

@@ -34,8 +34,9 @@ class Database:
     driver; `create` and `own` make this process the run's one driver.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, upgrades: bool = True) -> None:
         self.address = address
+        self._upgrades = upgrades
 
     @classmethod
     def begin(cls, config: Config, folder: Path | None, versions: dict[str, str]) -> tuple["Database", Writer]:
@@ -62,10 +63,12 @@ class Database:
         raise AssertionError("numbers have no end")
 
     @classmethod
-    def open(cls, reference: str | Path | Address) -> "Database":
+    def open(cls, reference: str | Path | Address, *, upgrades: bool = True) -> "Database":
         """A database by the reference of one of its runs: a folder, a .db file, URL#run, or an Address. Raises
-        InputError where nothing is there, and upgrades an older schema after saying so."""
-        database = cls(reference if isinstance(reference, Address) else locate(reference))
+        InputError where nothing is there. An older schema is upgraded after saying so; without `upgrades`, it raises
+        OlderSchema."""
+        address = reference if isinstance(reference, Address) else locate(reference)
+        database = cls(address, upgrades=upgrades)
         assert database.engine  # opened and checked at once
         return database
 
@@ -73,7 +76,7 @@ class Database:
     def engine(self) -> Engine:
         """The readers' engine, after one look at the schema. Raises InputError where it cannot be read."""
         engine = open_reader(self.address)
-        check_schema(self.address, engine)
+        check_schema(self.address, engine, upgrades=self._upgrades)
         return engine
 
     def runs(self) -> list[StoredRun]:

@@ -50,14 +50,20 @@ def schema_of(engine: Engine, where: str) -> str | None:
     return str(version)
 
 
-def check_schema(address: Address, reader: Engine) -> None:
-    """Upgrades a database of an older version, after saying so. Raises InputError for a newer one, for what is no
-    database of evonas, and where one of its runs is driven."""
+class OlderSchema(InputError):
+    """The database is of an older version, and was not to be upgraded."""
+
+
+def check_schema(address: Address, reader: Engine, *, upgrades: bool = True) -> None:
+    """Upgrades a database of an older version, after saying so; without `upgrades`, raises OlderSchema. Raises
+    InputError for a newer one, for what is no database of evonas, and where one of its runs is driven."""
     version = schema_of(reader, address.where)
     if version == schemas()[0]:
         return
     if version is None:
         raise InputError(f"{address.where}: no run of evonas in it")
+    if not upgrades:
+        raise OlderSchema(f"{address.where}: schema {version}; evonas status upgrades it to {schemas()[0]}")
     if address.is_file and not os.access(address.path.resolve().parent, os.W_OK):
         raise InputError(f"{address.where}: schema {version} has to be upgraded, and its folder is read-only; copy it")
     with reader.connect() as connection:

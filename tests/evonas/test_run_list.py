@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from evonas.store.database import Database
 from evonas.store.records import Event, Purpose
 from evonas.store.writer import Writer
 from evonas.workers.outcome import Evaluation, Fitness
+from tests.conftest import ROOT
 from tests.evonas.store_cases import FIT, REJECTED, propose_and_record
 
 
@@ -131,3 +133,12 @@ def test_one_damaged_run_of_a_folder_is_a_line(tmp_path: Path, tiny: dict[str, A
     assert lines["config"].state == RunState.UNREADABLE
     assert "no JSON" in lines["config"].error
     assert set(lines) == {"whole", "config", "state"}
+
+
+def test_a_list_does_not_upgrade_an_older_database(tmp_path: Path) -> None:
+    old = shutil.copy(ROOT / "tests" / "evonas" / "databases" / "0003.db", tmp_path / "old.db")
+    before = Path(old).read_bytes()
+    (line,) = runs(tmp_path)
+    assert (line.state, "schema 0003" in line.error) == (RunState.OLDER, True)
+    assert Path(old).read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["old.db"]
