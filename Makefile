@@ -14,7 +14,8 @@ test: $(VENV)/.installed-test
 
 # beside `make test`: what is long, and the properties of random graphs with many times the examples
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "long or hypothesis" --hypothesis-profile thorough $(PARALLEL) --dist loadfile
+	$(BIN)/python -m pytest -m "(long or hypothesis) and not alone" --hypothesis-profile thorough $(PARALLEL) --dist loadfile
+	$(BIN)/python -m pytest -m alone --durations 20
 
 check: lint types test
 

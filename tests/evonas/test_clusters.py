@@ -106,6 +106,7 @@ def test_the_slurm_script_starts_a_node_everywhere_and_the_driver(
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_a_search_is_sent_to_a_cluster_and_followed_to_its_end(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -252,6 +252,7 @@ TWO_CORES = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers ne
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @TWO_CORES
 def test_workers_that_fail_cost_a_candidate_at_most(tmp_path: Path, tiny: dict[str, Any]) -> None:
     """Killed, by a segmentation fault, hung."""
@@ -267,6 +268,7 @@ def test_workers_that_fail_cost_a_candidate_at_most(tmp_path: Path, tiny: dict[s
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @TWO_CORES
 @pytest.mark.skipif(psutil.virtual_memory().available < 10 * GIB, reason="less than 10 GiB of memory are free")
 def test_a_machine_out_of_memory_costs_a_worker(
@@ -301,6 +303,7 @@ def test_a_machine_out_of_memory_costs_a_worker(
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @TWO_CORES
 def test_a_search_outlives_its_only_node_and_is_resumed_after_the_head_was_lost(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -649,6 +649,7 @@ def _command_lines(part: str) -> list[str]:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
 def test_two_workers_whose_driver_is_killed_lose_no_birth_and_give_none_twice(
     tmp_path: Path, tiny: dict[str, Any]

@@ -9,6 +9,7 @@ import pytest
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two nodes need two cores")
 def test_nodes_join_and_leave_and_every_job_is_answered_until_the_head_is_lost() -> None:
     """What the killed node's worker had is tried again on the node that is left."""
