@@ -154,7 +154,8 @@ class Evolution(Frozen):
 
 class Workers(Frozen):
     """The processes that evaluate; `auto` takes as many as the machine or the cluster holds, also of nodes that
-    join. With `cluster.address: in_process` it is one with one thread, without time limit and retries."""
+    join. With `cluster.address: in_process` it is one with one thread,
+    without a time limit; what the machine may have caused is tried once more."""
 
     count: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     cpus: SmallCount = Field(1, description="threads of a worker")
@@ -167,7 +168,8 @@ class Workers(Frozen):
     )
     time_limit_seconds: Annotated[float, Field(gt=0.0, le=1e8)] = Field(600.0, description="for one evaluation")
     retries: Annotated[int, Field(ge=0, le=1000)] = Field(
-        1, description="further attempts where the machine may be the cause: a worker that died, memory that ran out"
+        1,
+        description="further attempts where the machine may be the cause: a worker that died, memory or disk that ran out",
     )
 
 

@@ -92,7 +92,6 @@ def _drive(session: Session, reader: Reader, history: History, reference: str | 
     """Drive a run in its order: BN-ReLU, the search, the final table, the best layer."""
     assert session.store is not None
     config, store = reader.config, session.store
-    store.should_stop = session.should_stop
     try:
         watcher.started(config, str(reference), history, session.pool.capacity)
         search = Search(config, session, history, reader.outcome, watcher.progress, evolved=reader.evolved)

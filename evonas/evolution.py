@@ -18,7 +18,7 @@ from evonas.workers.gates import screen
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from evonas.workers.protocol import Job
 
-CRASHES_MAX = 10  # in a row; then it is not the candidates
+CRASHES_MAX = 10  # in a row: then the machine or the config is at fault
 
 
 @dataclass
@@ -30,13 +30,10 @@ class Search:
     history: History
     outcome_of: Callable[[int], Outcome]  # of a birth that is recorded
     on_progress: Callable[[History], None] = lambda history: None
-    evolved: bool = False  # nothing more is proposed; so it is when a run is resumed whose evolution had ended
+    evolved: bool = False  # True where a resumed run had already proposed and judged all candidates
     began: float = field(default_factory=time.monotonic)
     _screened: dict[int, tuple[Graph, tuple[Measurement, ...]]] = field(default_factory=dict)  # of the pending
     _crashes_in_a_row: int = 0  # of evaluations; what needs no worker says nothing of the workers
-
-    def __post_init__(self) -> None:
-        self.session.on_wait = lambda: self.on_progress(self.history)
 
     @property
     def store(self) -> Writer:
@@ -51,9 +48,12 @@ class Search:
             self._fill_slots()
             if not self.session.running:
                 break
-            self._record(*self.session.next())
+            self._record(*self._next())
         if not self.evolved:
             self.store.event(Event.EVOLVED, f"{self.history.births} births")
+
+    def _next(self) -> tuple[Ticket, Evaluation]:
+        return self.session.next(lambda: self.on_progress(self.history))
 
     def evaluate_baseline(self) -> None:
         evaluate_baseline(self.config, self.session, self.history)
@@ -82,8 +82,9 @@ class Search:
     def _propose(self) -> None:
         proposal = propose(self.config, self.history.births + 1, self.history)
         pending = self.history.propose(proposal.candidate)
-        outcome = self._outcome_without_a_worker(pending, proposal)  # may flush the store,
-        self.store.propose(proposal.candidate)  # so both rows land in one transaction
+        # `_outcome_without_a_worker` may flush; propose after it, so that both rows land in one transaction.
+        outcome = self._outcome_without_a_worker(pending, proposal)
+        self.store.propose(proposal.candidate)
         self._screened[proposal.candidate.birth] = proposal.graph, proposal.measurements
         if outcome is None:
             self._submit(proposal.candidate.birth)
@@ -117,15 +118,14 @@ class Search:
 
     def _resubmit(self, birth: int) -> None:
         while not self.session.has_room:  # more were in flight than this machine has workers
-            self._record(*self.session.next())
+            self._record(*self._next())
         graph = Graph.parse(self.history.pending[birth].graph)
         self._screened[birth] = graph, screen(self.config.gates, graph, probe(graph))
         self._submit(birth)
 
     def _audit(self, birth: int, graph: str) -> None:
         """Train a rejected candidate to the full budget, whatever the gates say."""
-        protocol = self.config.protocol.model_copy(update={"gates": ()})
-        job = Job(graph=graph, protocol=protocol, seed=self.config.seed)
+        job = Job(graph=graph, protocol=self.config.protocol.ungated(), seed=self.config.seed)
         self.session.submit(Ticket(Purpose.AUDIT, job, birth=birth))
 
     def _record(self, ticket: Ticket, evaluation: Evaluation) -> None:
@@ -160,7 +160,7 @@ class Search:
             self._crashes_in_a_row = 0
             return
         self._crashes_in_a_row += 1
-        which = f"{'audit of ' if ticket.purpose == 'audit' else ''}birth {ticket.birth}"
+        which = f"{'audit of ' if ticket.purpose is Purpose.AUDIT else ''}birth {ticket.birth}"
         self.store.event(Event.CRASH, f"{which}: {outcome.kind}: {outcome.message}")
         if self._crashes_in_a_row >= CRASHES_MAX:
             raise InputError(

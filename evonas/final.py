@@ -72,8 +72,7 @@ def fresh_seeds(config: Config, count: int | None = None) -> range:
 
 def retraining(config: Config) -> Protocol:
     """The protocol of retrainings: without gates, and with one seed an evaluation."""
-    recipe = config.recipe.model_copy(update={"seeds": 1})
-    return config.protocol.model_copy(update={"gates": (), "recipe": recipe})
+    return config.protocol.ungated(seeds=1)
 
 
 def rerank(session: Session, reader: Reader, on_progress: Progress = quiet, *, only_baseline: bool = False) -> None:

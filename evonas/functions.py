@@ -5,9 +5,11 @@ from hashlib import blake2b
 
 
 class Functions:
-    """Fingerprint -> the first birth whose outcome may be inherited, 0 while there is none; and the digests that are
-    known. Open addressing in two arrays, 24 to 48 bytes a key, where a dict takes 110; a key is kept as 64 bits: of two
-    million, two are mistaken with probability 1e-7."""
+    """Fingerprint -> the first birth whose outcome may be inherited, 0 while there is none; and the digests met so far.
+
+    Open addressing in two arrays takes 24 to 48 bytes a key, where a dict takes 110. A key is kept as 64 bits: among
+    two million, the probability of any collision is 1e-7.
+    """
 
     def __init__(self) -> None:
         self._keys, self._births = array("Q", bytes(8 << 10)), array("i", bytes(4 << 10))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evonas.final import FinalRow, final_table
 from evonas.layers.candidate import write_candidate
+from evonas.search_space.errors import InputError
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.reader import Reader
@@ -142,7 +143,10 @@ class Run:
         return [replace(each, retrained=figures.get(each.birth)) for each in records]
 
     def __repr__(self) -> str:
-        status = self.status()
+        try:
+            status = self.status()
+        except InputError:  # a debugger shows runs whose database is gone, too
+            return f"<Run {self.reference!r}: unreadable>"
         ended = "finished" if status.finished else f"{status.births} of {status.births_wanted} births"
         best = self.top(1) if status.by_state.get(State.EVALUATED) else []
         return f"<Run {self.reference!r}: {ended}{f', best {best[0]!r}' if best else ''}>"

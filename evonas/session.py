@@ -47,9 +47,12 @@ class Session:
     pool: Pool
     store: Writer | None = None
     should_stop: Callable[[], bool] = never
-    on_wait: Callable[[], None] = lambda: None
     _running: dict[int, Ticket] = field(default_factory=dict)
     _submitted: int = 0
+
+    def __post_init__(self) -> None:
+        if self.store is not None:
+            self.store.should_stop = self.should_stop
 
     @property
     def running(self) -> int:
@@ -80,12 +83,12 @@ class Session:
             self.store.flush()
         return due
 
-    def next(self) -> tuple[Ticket, Evaluation]:
+    def next(self, on_wait: Callable[[], None] = lambda: None) -> tuple[Ticket, Evaluation]:
         """Wait for the next evaluation. Raises Stopped."""
         while True:
             self.check_stop()
             answer = self.pool.next(self.flush_if_due() or POLL_SECONDS)
-            self.on_wait()
+            on_wait()
             if answer is not None:
                 return self._running.pop(answer[0]), answer[1]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
 from evonas.store.reader import Reader
-from evonas.store.records import Cost, Figures, Pace, Purpose, Record
+from evonas.store.records import Cost, Figures, Pace, Purpose, Record, State
 from evonas.workers.outcome import Fitness
 
 CHILD_COST = 0.14  # mean cost of a survivor's child, in full evaluations; the quickstart's. Ours
@@ -70,7 +70,7 @@ def status(reader: Reader) -> Status:
     config, pace = reader.config, reader.pace()
     states, gates = reader.counts()
     births = sum(states.values())
-    decided = births - states.get("pending", 0)
+    decided = births - states.get(State.PENDING, 0)
     retrained, rerank = len(reader.evaluations(Purpose.RERANK)), config.evolution.rerank
     retrainings = (rerank.top + len({BASELINE, *rerank.baselines})) * rerank.seeds
     left: float | None = 0.0

@@ -20,6 +20,7 @@ from evonas.history import History
 from evonas.progress import Watcher
 from evonas.run import Run
 from evonas.search_space.graph import Graph
+from evonas.store.records import State
 from evonas.views import final_row
 
 LINE_EVERY_SECONDS = 20.0  # without a terminal
@@ -160,7 +161,7 @@ def print_end(run: Run, best_layer: Path) -> None:
         console.print()
         for line in conclusion(rows, reference):
             console.print(line)
-    if not run.status().by_state.get("evaluated"):
+    if not run.status().by_state.get(State.EVALUATED):
         console.print("No candidate was trained to the full budget.")
         for line in next_steps(reference):
             console.print(line)

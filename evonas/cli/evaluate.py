@@ -72,7 +72,7 @@ def _table(judgements: "Sequence[Judgement]", proxies: Sequence[str]) -> TextTab
 
 
 def _as_json(judgement: "Judgement") -> dict[str, Any]:
-    from evonas.store.records import columns
+    from evonas.store.records import columns, verdict_of
 
     outcome = judgement.outcome
     return {
@@ -82,7 +82,7 @@ def _as_json(judgement: "Judgement") -> dict[str, Any]:
         "amplification": judgement.amplification,
         "batch_dependent": judgement.batch_dependent,
         "live_nodes": judgement.live_nodes,
-        "verdict": None if outcome is None else type(outcome).__name__.lower(),
+        "verdict": None if outcome is None else verdict_of(outcome),
         "stopped_by": columns(outcome) if isinstance(outcome, Rejection | Crash) else None,
         "measurements": [columns(each) for each in judgement.measurements],
     }

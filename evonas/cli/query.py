@@ -11,7 +11,7 @@ from evonas.cli.layers import gate_table, layer_table, points
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
 from evonas.cli.tables import accuracy_text, duration, terminal
 from evonas.search_space.errors import InputError
-from evonas.workers.outcome import Crash, CrashKind, Fitness, Outcome, Rejection
+from evonas.workers.outcome import DIVERGED, Crash, CrashKind, Fitness, Outcome, Rejection
 
 if TYPE_CHECKING:
     from evonas.store.records import Record
@@ -28,7 +28,7 @@ def status(run: str, as_json: bool) -> None:
     """
     from evonas.config import BASELINE
     from evonas.run import open_run
-    from evonas.store.records import columns
+    from evonas.store.records import State, columns
 
     opened = open_run(run)
     state_of_run = opened.status()
@@ -42,9 +42,9 @@ def status(run: str, as_json: bool) -> None:
     table.add_column(justify="right")
     for state, count in sorted(state_of_run.by_state.items()):
         table.add_row(state, str(count))
-        if state in ("rejected", "crashed"):
+        if state in (State.REJECTED, State.CRASHED):
             names = [gate.gate for gate in opened.config.gates]
-            mine = [name for name in state_of_run.by_gate if (name in list(CrashKind)) == (state == "crashed")]
+            mine = [name for name in state_of_run.by_gate if (name in list(CrashKind)) == (state == State.CRASHED)]
             for name in sorted(mine, key=lambda g: (names.index(g) if g in names else len(names), g)):
                 table.add_row(f"  by {name}", str(state_of_run.by_gate[name]))
     console.print(table)
@@ -227,7 +227,7 @@ def outcome_text(outcome: Outcome | None) -> str:
             return "pending"
         case Fitness():
             return "trained to the full budget"
-        case Rejection("diverged", proxy, _, _, step):
+        case Rejection(gate, proxy, _, _, step) if gate == DIVERGED:
             return f"rejected: the training on {proxy} diverged within {step} steps"
         case Rejection(gate, proxy, value, threshold, step):
             where = f" on {proxy}" if proxy else ""
@@ -238,11 +238,11 @@ def outcome_text(outcome: Outcome | None) -> str:
 
 
 def candidate_json(record: "Record") -> dict[str, Any]:
-    from evonas.store.records import columns
+    from evonas.store.records import columns, verdict_of
 
     fields = columns(record)
     outcome = fields.pop("outcome")
-    fields["verdict"] = type(outcome).__name__.lower() if outcome is not None else None
+    fields["verdict"] = verdict_of(outcome) if outcome is not None else None
     if isinstance(outcome, Rejection | Crash):
         fields["stopped_by"] = columns(outcome)
     fields["retrained"] = columns(record.retrained) if record.retrained else None

@@ -49,6 +49,7 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     """
     from evonas.config import BASELINE
     from evonas.run import open_run
+    from evonas.store.records import State
 
     opened = open_run(run)
     result = opened.funnel(within / 100)
@@ -75,7 +76,7 @@ def funnel(run: str, within: float, as_json: bool) -> None:
         counts = (str(row.asked), str(row.stopped), duration(row.spent), duration(row.saved))
         table.add(row.gate, *counts, _false_rejects(row))
     console.print(table)
-    trained = states.get("evaluated", 0)
+    trained = states.get(State.EVALUATED, 0)
     console.print(
         f"\n{sum(states.values())} candidates: {inherited} inherited an outcome, {trained} have a fitness; "
         f"a full evaluation took {full:.1f} s.",

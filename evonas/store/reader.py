@@ -37,6 +37,8 @@ class Reader(Contents):
 
     def families(self, n: int = 10, by: str | None = None, after: int | None = None) -> list[Record]:
         """The best survivor of each of the best families, ranked as `top` ranks; those after the birth `after`."""
+        if not n:
+            return []
         query, _ = self._ranked(by)
         query = query.add_columns(tables.candidate.c.family).execution_options(yield_per=loading.PORTION)
         families: set[str] = set()

@@ -45,7 +45,7 @@ class Writer:
     def __init__(self, engine: Engine, run: int, epoch: int, lock: Lock) -> None:
         self.engine = engine
         self.run = run
-        self.should_stop: Callable[[], bool] = lambda: False  # then no server is waited for
+        self.should_stop: Callable[[], bool] = lambda: False  # once true, a lost server is not waited for
         self.epoch = epoch
         self._lock: Lock | None = lock
         self._rows: Rows = defaultdict(list)

@@ -3,6 +3,7 @@
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
+from evonas.session import Session, Stopped, Ticket
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.engines import open_writer
 from evonas.store.ownership import own
+from evonas.store.records import Purpose
 from evonas.store.writer import StoreError
 from evonas.workers import data
 from evonas.workers.outcome import Crash, Fitness
@@ -164,23 +167,25 @@ def _nodes(config: Config, pool: Pool, images: str) -> Iterator[Finding]:
 def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
     """Train BN-ReLU for a few steps, and estimate the cost of the search from them."""
     steps = min(SMOKE_STEPS, config.recipe.steps)
-    recipe = config.recipe.model_copy(update={"steps": steps, "seeds": 1})
-    protocol = config.protocol.model_copy(update={"recipe": recipe, "gates": ()})
-    pool.submit(0, Job(graph=str(LAYERS[BASELINE].graph), protocol=protocol, seed=config.seed))
-    answer = pool.next(SMOKE_SECONDS)
-    if answer is None:
+    protocol, deadline = config.protocol.ungated(steps=steps, seeds=1), time.monotonic() + SMOKE_SECONDS
+    session = Session(pool, should_stop=lambda: time.monotonic() > deadline)
+    job = Job(graph=LAYERS[BASELINE].text, protocol=protocol, seed=config.seed)
+    session.submit(Ticket(Purpose.BASELINE, job, name=BASELINE))
+    try:
+        _, evaluation = session.next()
+    except Stopped:
         yield Finding("smoke", "failed", f"no answer within {SMOKE_SECONDS:g} s")
         return
-    outcome = answer[1].outcome
+    outcome = evaluation.outcome
     if not isinstance(outcome, Fitness):
         why = f"{outcome.kind}: {outcome.message}" if isinstance(outcome, Crash) else f"{outcome.gate}"
         yield Finding("smoke", "failed", f"{BASELINE}, {steps} steps: {why}")
         return
     shown = ", ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in outcome.accuracy.items())
-    memory = f"{answer[1].memory_mb:.0f} MB" if answer[1].memory_mb else "memory unknown"
-    yield Finding("smoke", "ok", f"{BASELINE} after {steps} steps: {shown}; {answer[1].conditions}; {memory}")
+    memory = f"{evaluation.memory_mb:.0f} MB" if evaluation.memory_mb else "memory unknown"
+    yield Finding("smoke", "ok", f"{BASELINE} after {steps} steps: {shown}; {evaluation.conditions}; {memory}")
     a_step = sum(outcome.step_seconds.values())  # on each proxy
-    full = (answer[1].seconds + a_step * (config.recipe.steps - steps)) * config.recipe.seeds
+    full = (evaluation.seconds + a_step * (config.recipe.steps - steps)) * config.recipe.seeds
     eager = compiles(config.protocol) and not compiles(protocol)
     by = " by eager steps, though this config compiles" if eager else ""
     if full > config.workers.time_limit_seconds:

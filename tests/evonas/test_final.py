@@ -46,6 +46,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return open_run(folder)
 
 
+def test_without_a_top_only_the_baselines_are_retrained(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    config = configured(tiny, births=20, space=SMALL, rerank={"top": 0, "seeds": 1, "baselines": ["GN-ReLU"]})
+    _, reader = searched(tmp_path, config, FakePool(1))
+    assert reader.top(1)
+    assert [(each.birth, each.name) for each in contenders(reader)] == [(None, "BN-ReLU"), (None, "GN-ReLU")]
+
+
 def test_one_candidate_a_family_is_retrained_the_best_of_it(run: Run) -> None:
     reader = run._reader
     records = [each for each in reader.candidates() if each.advantage is not None and each.equal_to is None]

@@ -59,11 +59,25 @@ def test_nothing_is_begun_once_it_was_asked_to_stop(tiny: dict[str, Any]) -> Non
     assert not pool.running
 
 
-def test_a_pool_without_room_is_an_error(tiny: dict[str, Any]) -> None:
-    session = Session(FakePool(1))
-    first, second = tickets(tiny, 0, 1)
-    assert session.has_room
-    session.submit(first)
-    assert not session.has_room
-    with pytest.raises(AssertionError, match="more in flight than the pool holds"):
-        session.submit(second)
+def test_there_is_room_while_the_pool_takes_another_job(tiny: dict[str, Any]) -> None:
+    session = Session(FakePool(2))
+    rooms = []
+    for ticket in tickets(tiny, 0, 1):
+        rooms.append(session.has_room)
+        session.submit(ticket)
+    assert (rooms, session.has_room, session.running) == ([True, True], False, 2)
+    session.next()
+    assert (session.has_room, session.running) == (True, 1)
+
+
+def test_the_writer_hears_the_stop_signal(store: Writer) -> None:
+    session = Session(FakePool(1), store, lambda: True)
+    assert store.should_stop is session.should_stop
+
+
+def test_whoever_waits_is_told(tiny: dict[str, Any]) -> None:
+    session, waits = Session(FakePool(1, lambda job: PASSED)), list[int]()
+    (ticket,) = tickets(tiny, 3)
+    session.submit(ticket)
+    assert session.next(lambda: waits.append(1)) == (ticket, PASSED)
+    assert waits == [1]
