@@ -169,7 +169,7 @@ class Workers(Frozen):
     time_limit_seconds: Annotated[float, Field(gt=0.0, le=1e8)] = Field(600.0, description="for one evaluation")
     retries: Annotated[int, Field(ge=0, le=1000)] = Field(
         1,
-        description="further attempts where the machine may be the cause: a worker that died, memory or disk that ran out",
+        description="further attempts where the machine may be the cause: a dead worker, a full memory or disk",
     )
 
 
