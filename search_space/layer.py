@@ -51,7 +51,8 @@ class Layer(nn.Module):
     apply_act: False where a network has a norm without activation. Left is weight * x + bias, without other parameters
         and buffers, as in the official EvoNorm code (tensorflow/tpu, resnet_model.py).
     upcast: half precision is computed in float32 throughout, under autocast too, and the result is rounded once. False:
-        statistics alone are; other steps overflow where float16 does (|x| = 256 squared), and the backward keeps less.
+        statistics and what follows from them alone are float32; every other step is rounded to half precision. So steps
+        overflow where float16 does (|x| = 256 squared), and the backward keeps less (EvoNorm-B0: 12 for 16 bytes).
     device, dtype: of the parameters and buffers, as in torch's own layers. A layer makes what it adds with `new_full`.
 
     Raises ValueError where an option is out of range or the channels do not fit.

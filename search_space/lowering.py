@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from evonas.search_space.graph import BASE_LEAVES, Graph
 from evonas.search_space.layer import Layer
-from evonas.search_space.moments import full_precision
+from evonas.search_space.moments import HALF, full_precision
 from evonas.search_space.primitives import PRIMITIVES, Primitive
 
 SECOND = next(i for i, leaf in enumerate(BASE_LEAVES) if leaf.name == "y")
@@ -78,8 +78,16 @@ def evaluate(graph: Graph, leaves: Sequence[Tensor], aggregate: Callable[[int, P
     for index, node in enumerate(graph.nodes, start=len(values)):
         row = PRIMITIVES[node.op]
         inputs = [values[i] for i in node.inputs]
-        values.append(aggregate(index, row, *inputs) if row.reduces else row.fn(*inputs))
+        values.append(aggregate(index, row, *inputs) if row.reduces else rounded(row.fn(*inputs), inputs))
     return values[graph.output]
+
+
+def rounded(result: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """An elementwise result in half precision where an input is; a float32 statistic or number beside it widens it."""
+    for each in inputs:
+        if each.dtype in HALF:
+            return result.to(each.dtype)
+    return result
 
 
 def running_moments(canonical: Graph) -> dict[int, tuple[str, float]]:

@@ -19,9 +19,9 @@ def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **op
 
     `options`: `channel_dim` (1, or -1 for (N, ..., C)), `groups` of ghw (32, lowered until it divides `num_features`),
     `momentum` (0.1), `eps` (1e-5), `unbiased_running_var` (False), `synchronized` (False: batch statistics are those of
-    this process), `device`, `dtype`, and `upcast` (True: half precision is computed in float32). A reference module of
-    the catalog has its own options. `apply_act=False` leaves out the activation: a layer of the catalog with a norm
-    keeps that norm, any other layer keeps only its affine.
+    this process), `upcast` (True: half precision is computed in float32 and rounded once), `device` and `dtype` (of
+    parameters and buffers). A reference module of the catalog has its own options. `apply_act=False` leaves out the
+    activation: a layer of the catalog with a norm keeps that norm, any other layer keeps only its affine.
     Raises InputError (a ValueError) for a malformed text and for a row that is no layer.
 
     >>> layer("x * sigmoid(v1 * x) / std_ghw(x)", 64, groups=8)
@@ -61,7 +61,7 @@ def norm_layer(kind: Graph | str | type[nn.Module], **options: Any) -> Callable[
     Raises InputError for a malformed text, an unknown option, and a row that is no layer.
 
     >>> timm.create_model("resnetv2_50", norm_layer=norm_layer("EvoNorm-S0", groups=8))
-    >>> torchvision.models.resnet18(norm_layer=norm_layer("x / std_hw(v1 * x)"))
+    >>> torchvision.models.resnet18(norm_layer=norm_layer("EvoNorm-B0"))
     """
     if not isinstance(kind, type):
         layer(kind, 1, **options)

@@ -1,4 +1,6 @@
-"""Half precision: every step is computed in float32, and the result rounded once."""
+"""Half precision: every step is computed in float32, and the result rounded once; without upcast every step is half."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +8,8 @@ from torch import Tensor
 
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
-from evonas.search_space.lowering import NormAct
+from evonas.search_space.lowering import SECOND, NormAct
+from evonas.search_space.primitives import PRIMITIVES
 
 CHANNELS, GROUPS = 8, 4
 SHAPE = (4, CHANNELS, 4, 4)  # sums over powers of two are exact, so that rounding is the result's alone
@@ -95,6 +98,23 @@ def test_without_upcast_elementwise_steps_keep_the_inputs_type(dtype: torch.dtyp
     with torch.autograd.graph.saved_tensors_hooks(lambda kept: steps.append(kept.dtype) or kept, lambda kept: kept):
         narrow(x.requires_grad_())
     assert set(steps) == {dtype}
+
+
+@HALF
+@pytest.mark.parametrize("text", [*LAYERS.graphs, "x * 70000 + max(0.5, v1)", "x / std_hw(x) - mean_bhw(x) * 0.1"])
+def test_without_upcast_every_step_that_sees_half_is_half(text: str, dtype: torch.dtype) -> None:
+    """Steps between statistics and numbers alone are not: a mean rounded to half precision would shift all of x."""
+    graph = (LAYERS[text].graph if text in LAYERS else Graph.parse(text)).canonical()
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).to(dtype)
+    half = {index for index, leaf in enumerate(graph.leaves) if leaf.kind != "number"}
+    for index, node in enumerate(graph.nodes, start=len(graph.leaves)):
+        if not PRIMITIVES[node.op].reduces and half & set(node.inputs):
+            half.add(index)
+        layer = NormAct(replace(graph, output=index), CHANNELS, groups=GROUPS, upcast=False)
+        inputs = [x] * (1 + (SECOND in layer.genotype.live))
+        for training in (True, False):
+            assert layer.train(training).transform(*inputs).dtype == (dtype if index in half else torch.float32)
+    assert graph.output in half
 
 
 @HALF
