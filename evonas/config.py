@@ -64,7 +64,7 @@ class SpaceConfig(Frozen):
 
     @model_validator(mode="after")
     def _valid(self) -> "SpaceConfig":
-        assert self.graphs.ops  # building it raises InputError, a ValueError
+        _ = self.graphs.ops  # building it raises InputError, a ValueError
         rng = Random(0)
         if not any(self.allows(self.draw(rng)) for _ in range(DRAWS_TO_FIND_ONE)):
             names = "batch_dependent, live_nodes_max, amplification_max"

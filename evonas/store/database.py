@@ -30,8 +30,8 @@ class RunExists(InputError):
 
 
 class Database:
-    """The database at an address: the one place that opens engines. `reader` answers queries and never blocks the
-    driver; `create` and `own` make this process the run's one driver.
+    """The database at an address. `reader` answers queries and never blocks the driver; `create` and `own` make this
+    process the run's one driver.
     """
 
     def __init__(self, address: Address, *, upgrades: bool = True) -> None:
@@ -52,13 +52,13 @@ class Database:
                 raise InputError(f"{made}: cannot be made ({error.strerror})") from None
             try:
                 database = cls(Address.of_run(made, config.store.url))
+                _write_config(made / CONFIG_FILE, config)
                 writer = database.create(config, {**versions, "folder": str(made.absolute())})
             except Exception as error:  # a death is none: what it has begun is resumed
                 shutil.rmtree(made, ignore_errors=True)
                 if isinstance(error, RunExists) and folder is None:
                     continue
                 raise
-            (made / CONFIG_FILE).write_text(dump_config(config), encoding="utf-8")
             return database, writer
         raise AssertionError("numbers have no end")
 
@@ -69,7 +69,7 @@ class Database:
         OlderSchema."""
         address = reference if isinstance(reference, Address) else locate(reference)
         database = cls(address, upgrades=upgrades)
-        assert database.engine  # opened and checked at once
+        _ = database.engine  # opened and checked at once
         return database
 
     @cached_property
@@ -122,6 +122,13 @@ class Database:
             if run.name == name:
                 return run
         raise InputError(f"{where}: no run '{name}'{did_you_mean(name, names)}")
+
+
+def _write_config(path: Path, config: Config) -> None:
+    try:
+        path.write_text(dump_config(config), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 @contextmanager

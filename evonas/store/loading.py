@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, select
 
 from evonas.store import tables
-from evonas.store.records import Record, Trained
+from evonas.store.records import Purpose, Record, Trained
 from evonas.store.stored import Door
 
 PORTION = 500  # rows that are asked for by their keys: every database takes so many
@@ -25,7 +25,7 @@ class Loader:
     def records(self, connection: Connection, *where: Any) -> Iterator[Record]:
         """Candidates with their outcomes in the search, by birth."""
         c, e = tables.candidate, tables.evaluation
-        outcome_of = (e.c.run == c.c.run) & (e.c.birth == c.c.birth) & (e.c.purpose == "search")
+        outcome_of = (e.c.run == c.c.run) & (e.c.birth == c.c.birth) & (e.c.purpose == Purpose.SEARCH)
         query = select(c, e).outerjoin(e, outcome_of).where(c.c.run == self.run, *where).order_by(c.c.birth)
         rows = connection.execute(query).all()
         number = _WIDTH + list(e.columns).index(e.c.id)

@@ -167,7 +167,8 @@ class Reader(Contents):
         started = v.kind.in_((Event.STARTED, Event.RESUMED))
         number = self._number
         with self.engine.connect() as connection:
-            start = number(connection.execute(select(func.max(v.at)).where(v.run == self.run, started)).scalar())
+            latest = connection.execute(select(func.max(v.at)).where(v.run == self.run, started)).scalar()
+            start = self.created if latest is None else number(latest)
             recent = (e.run == self.run) & (e.at >= start) & (e.purpose == Purpose.SEARCH)
             query = select(func.max(e.at), func.count(), func.sum(e.seconds)).where(recent)
             last, count, spent = connection.execute(query).one()

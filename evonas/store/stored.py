@@ -4,7 +4,7 @@ is checked, as a config is, and what does not fit is one line that names the row
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, NoReturn, TypeVar
@@ -200,7 +200,7 @@ class Door:
 
     def _check_scores(self, row: str, scores: Mapping[str, Mapping[str, float]]) -> None:
         for objective, values in scores.items():
-            if objective not in ("accuracy", "step_seconds", "saved_mb"):
+            if objective not in _OBJECTIVES:
                 self.refuse(row, f"objective '{objective:.40}' is unknown")
             if len(values) != len(self.proxies):
                 self.refuse(row, f"{objective} of a fitness lacks a proxy")
@@ -210,6 +210,7 @@ class Door:
 
 _CANDIDATE = tuple(column.name for column in tables.candidate.columns)
 _EVALUATION = tuple(column.name for column in tables.evaluation.columns)
+_OBJECTIVES = {each.name for each in fields(Fitness)}
 _NEEDED = {
     Verdict.FITNESS: (),
     Verdict.REJECTION: ("gate", "proxy", "value", "threshold", "step"),

@@ -45,12 +45,12 @@ candidate = Table(
     Column("fingerprint", String, nullable=False),
     Column("family", String, nullable=False),
     Column("parent", Integer),  # birth
-    Column("operator", String, nullable=False),  # catalog | text | random | mutation
+    Column("operator", String, nullable=False),  # one of Operator
     Column("equal_to", Integer),  # birth of the candidate whose outcome it inherits
     Column("seen", Integer, nullable=False),  # outcomes recorded when it was proposed
     Column("batch_dependent", Boolean, nullable=False),
     Column("live_nodes", Integer, nullable=False),
-    Column("state", String, nullable=False),  # pending | evaluated | rejected | crashed
+    Column("state", String, nullable=False),  # one of State
     Column("amplification", Float),  # of input of one position; NULL where it was not measured
     Column("amplification_constant", Float),
     Column("amplification_sample", Float),
@@ -94,12 +94,12 @@ evaluation = Table(
     Column("layer", Text, nullable=False),  # formula
     Column("birth", Integer),  # NULL for a layer that is no candidate
     Column("name", String),  # of a layer that is no candidate: the catalog's, or its formula
-    Column("purpose", String, nullable=False),  # search | baseline | audit | rerank | validate | superseded
+    Column("purpose", String, nullable=False),  # one of Purpose
     Column("seed", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="1"),  # the row is that of the last one
     Column("epoch", Integer, nullable=False),
     Column("seq", Integer),  # order of the search's outcomes
-    Column("verdict", String, nullable=False),  # fitness | rejection | crash
+    Column("verdict", String, nullable=False),  # one of Verdict
     Column("gate", String),  # of a rejection; the kind of a crash
     Column("proxy", String),  # where it was rejected
     Column("value", Float),  # what the gate measured
@@ -126,7 +126,7 @@ score = Table(
     Column("run", Integer, primary_key=True),
     Column("evaluation", Integer, primary_key=True),
     Column("proxy", String, primary_key=True),
-    Column("objective", String, primary_key=True),  # accuracy | step_seconds | saved_mb
+    Column("objective", String, primary_key=True),  # a field of Fitness
     Column("value", Float, nullable=False),
     ForeignKeyConstraint(["run", "evaluation"], _OF_EVALUATION),
     Index("score_by_value", "run", "objective", "proxy", "value"),
@@ -171,7 +171,7 @@ event = Table(
     Column("run", ForeignKey("run.id"), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("at", Float, nullable=False),
-    Column("kind", String, nullable=False),  # started | resumed | stopped | evolved | finished | validating | crash
+    Column("kind", String, nullable=False),  # one of Event
     Column("message", Text, nullable=False),
 )
 

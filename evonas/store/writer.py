@@ -64,21 +64,20 @@ class Writer:
 
     @classmethod
     def begin(cls, engine: Engine, lock: Lock, name: str, config: Config, versions: dict[str, str]) -> "Writer":
-        """A new run."""
+        """A new run, with the event of its start in the same transaction."""
+        now = time.time()
         row = {
             "name": name,
             "config": config.model_dump_json(),
             "seed": config.seed,
             "epoch": 1,
             "versions": json.dumps(versions),
-            "created": time.time(),
+            "created": now,
         }
         with engine.begin() as connection:
-            run = connection.execute(insert(tables.run).values(row)).inserted_primary_key
-            assert run is not None
-        writer = cls(engine, int(run[0]), 1, lock)
-        writer.event(Event.STARTED, this_driver())
-        return writer
+            run = connection.execute(insert(tables.run).values(row).returning(tables.run.c.id)).scalar_one()
+            connection.execute(insert(tables.event), _event(run, 1, now, Event.STARTED, this_driver()))
+        return cls(engine, run, 1, lock)
 
     @classmethod
     def take_over(cls, engine: Engine, lock: Lock, run: int, purpose: Event) -> "Writer":
@@ -160,8 +159,7 @@ class Writer:
         self.event(Event.FINISHED, this_driver())
 
     def event(self, kind: Event, message: str) -> None:
-        row = {"run": self.run, "epoch": self.epoch, "at": time.time(), "kind": kind, "message": message}
-        self._rows[tables.event].append(row)
+        self._rows[tables.event].append(_event(self.run, self.epoch, time.time(), kind, message))
         self.flush()
 
     @property
@@ -299,3 +297,7 @@ class Writer:
         self._evaluations += 1
         for table, rows in rows_of(self.run, self._evaluations, self.epoch, evaluation, **about):
             self._rows[table] += rows
+
+
+def _event(run: int, epoch: int, at: float, kind: Event, message: str) -> dict[str, Any]:
+    return {"run": run, "epoch": epoch, "at": at, "kind": kind, "message": message}

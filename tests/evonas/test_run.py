@@ -1,5 +1,6 @@
 """Whole runs: from Python, killed and resumed, on Ray, and what bad input leaves behind."""
 
+import errno
 import importlib.util
 import itertools
 import json
@@ -352,6 +353,20 @@ def test_results_that_is_no_folder_is_bad_input(
         with pytest.raises(InputError, match="results/tiny-000: cannot be made"):
             evonas.search(tiny)
         Path("results").unlink()
+
+
+def test_a_config_that_cannot_be_written_is_one_line_and_leaves_no_folder(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str, encoding: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError) as refusal:
+        Database.begin(parse_config(json.dumps(tiny)), tmp_path / "run", {})
+    reason = "cannot be written (No space left on device)"
+    assert str(refusal.value) == f"{tmp_path / 'run' / 'config.yaml'}: {reason}"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_config_of_another_version_is_one_line(tmp_path: Path, tiny: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from evonas.search_space.errors import InputError
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.writer import Writer
+from evonas.views import status
 from tests.conftest import ROOT
 from tests.evonas.store.deaths import NotTraceable, State, put, states
 from tests.evonas.store_cases import IN_A_FILE, propose
@@ -88,6 +89,7 @@ def look(state: State, folder: Path) -> tuple[int, int, bool] | None:
         assert "no run.db in it" in str(refusal) or "holds no run" in str(refusal)
         return None
     records = reader.candidates()
+    assert status(reader).births == len(records)
     return len(records), sum(each.outcome is not None for each in records), reader.finished
 
 

@@ -4,21 +4,23 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from sqlalchemy import delete
 
 from evonas.config import Config
 from evonas.search_space.errors import InputError
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
-from evonas.store import loading
+from evonas.store import loading, tables
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.dump import dump
-from evonas.store.records import Candidate
+from evonas.store.records import Candidate, Purpose
 from evonas.store.writer import Writer
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point
 from tests.evonas.store_cases import (
     CRASHED,
     FIT,
+    IN_A_FILE,
     POINTS,
     REJECTED,
     S0,
@@ -46,6 +48,17 @@ def test_the_spread_is_that_of_the_baselines_seeds(store: Writer, address: Addre
     record("rerank", 2, (0.5,))
     record("rerank", 2, (0.0,), name="GN-ReLU")
     assert Database(address).reader().spread() == {"resnet": (pytest.approx(0.1), 3), "mobilenet": (0.0, 3)}
+
+
+@IN_A_FILE
+def test_a_run_without_the_event_of_its_start_began_when_it_was_created(store: Writer, address: Address) -> None:
+    """A driver of an older version that was killed between the two leaves it."""
+    propose_and_record(store, 1, FIT, 1, 0.0)
+    with store.engine.begin() as connection:
+        connection.execute(delete(tables.event))
+    reader = Database(address).reader()
+    (outcome,) = reader.evaluations(Purpose.SEARCH)
+    assert reader.pace().seconds == pytest.approx(outcome.at - reader.created)
 
 
 def test_outcomes_are_told_in_their_order_with_what_their_gates_measured(store: Writer, address: Address) -> None:
