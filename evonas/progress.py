@@ -23,6 +23,9 @@ class Watcher:
         self.retrained = (0, 0)  # trainings of the final table: done, total
         self._workers = 1
         self._had_outcomes, self._had_spent = 0, 0.0  # outcomes and their seconds before a resume
+        self._first_outcome: float | None = (
+            None  # when it came: what is before it starts the workers and trains BN-ReLU
+        )
 
     def started(self, config: Config, reference: str, history: History, workers: int) -> None:
         self.history, self._workers = history, workers
@@ -42,14 +45,16 @@ class Watcher:
         history, (done, total) = self.history, self.retrained
         if history is None or not history.full_seconds:
             return None
-        evolution, passed = history.config.evolution, time.monotonic() - self.began
+        evolution, now = history.config.evolution, time.monotonic()
         rerank = evolution.rerank
+        if self._first_outcome is None and history.outcomes > self._had_outcomes:
+            self._first_outcome = now
         pace = Pace(
-            seconds=passed,
+            seconds=now - (self._first_outcome or now),
             outcomes=history.outcomes - self._had_outcomes,
             spent=history.spent - self._had_spent,
             full_seconds=fmean(history.full_seconds),
-            since_start=passed,
+            since_start=now - self.began,
         )
         return seconds_left(
             history.config,

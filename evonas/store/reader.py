@@ -170,11 +170,17 @@ class Reader(Contents):
             latest = connection.execute(select(func.max(v.at)).where(v.run == self.run, started)).scalar()
             start = self.created if latest is None else number(latest)
             recent = (e.run == self.run) & (e.at >= start) & (e.purpose == Purpose.SEARCH)
-            query = select(func.max(e.at), func.count(), func.sum(e.seconds)).where(recent)
-            last, count, spent = connection.execute(query).one()
+            query = select(func.min(e.at), func.max(e.at), func.count(), func.sum(e.seconds)).where(recent)
+            first, last, count, spent = connection.execute(query).one()
             mean = connection.execute(select(func.avg(e.seconds)).where(full)).scalar()
         since = max(0.0, time.time() - start)
-        return Pace(max(0.0, number(last or start) - start), count, number(spent or 0.0), number(mean or 0.0), since)
+        return Pace(
+            max(0.0, number(last or start) - number(first or start)),
+            count,
+            number(spent or 0.0),
+            number(mean or 0.0),
+            since,
+        )
 
     def costs(self) -> dict[bool, Cost]:
         """The cost of the newest outcomes, by whether their candidate has a parent."""

@@ -192,7 +192,7 @@ class Cost:
 class Pace:
     """How fast a search goes since its driver started."""
 
-    seconds: float  # from the start to the last outcome
+    seconds: float  # from the first outcome to the last; before it workers start and BN-ReLU is trained
     outcomes: int
     spent: float  # seconds of evaluations
     full_seconds: float  # mean seconds of a full evaluation

@@ -62,7 +62,9 @@ def test_from_a_fifth_of_a_recorded_run_on_the_estimate_is_within_a_factor_of_on
         costs = {True: Cost(), False: Cost()}
         for has_parent, each in newest:
             costs[has_parent] += each
-        pace = paced(seconds=at, outcomes=number, spent=spent, full_seconds=fmean(full), since_start=at)
+        pace = paced(
+            seconds=at - outcomes[0][2], outcomes=number, spent=spent, full_seconds=fmean(full), since_start=at
+        )
         left = seconds_left(
             config,
             costs,
