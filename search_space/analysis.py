@@ -46,9 +46,9 @@ def _of_node(op: str, inputs: tuple[Dependence, ...]) -> Dependence:
     on_x = any(each.on_x for each in inputs)
     on_y = any(each.on_y for each in inputs)
     on_batch = any(each.on_batch for each in inputs)
-    reduces = PRIMITIVES[op].reduces
-    if reduces:
-        if op.startswith("std_") and not axes & _within(reduces):
+    row = PRIMITIVES[op]
+    if reduces := row.reduces:
+        if row.centred and not axes & _within(reduces):
             return Dependence(frozenset(), False, False, False, frozenset())
         on_batch |= reduces == "bhw" and "b" in axes
         axes -= _REDUCED[reduces]

@@ -78,6 +78,7 @@ class Primitive:
     commutative: bool = False
     reduces: str | None = None  # the index set of an aggregation
     rooted: bool = False  # an aggregation that is the square root of its moment + eps
+    centred: bool = False  # its moment is of distances to the mean: 0 of a constant
     operator: str | None = None  # how the language writes it, where that is not a call
     # Exact in floating point, for the canonical form: what becomes of the sign of an input ("out": f(-a, b) = -f(a, b),
     # "lost": f(-a) = f(a)), whether f(|a|) = f(a), f >= 0, f(a, a) = a, and the b of f(a, b) = a.
@@ -105,7 +106,6 @@ _ELEMENTWISE = (
     Primitive("sqrt", 1, sqrt, r"\operatorname{{sgn}}\left({0}\right) \sqrt{{\left|{0}\right| + \varepsilon}}"),
 )
 
-_ROOT: dict[str, Any] = {"rooted": True, "nonnegative": True}
 _BEYOND = "ours, beyond the paper: layer normalization of tokens"
 
 _AGGREGATIONS = tuple(
@@ -122,7 +122,9 @@ _AGGREGATIONS = tuple(
             ignores_abs=True,
             nonnegative=True,
         ),
-        Primitive("std", 1, variance, r"s_{{{1}}}\left({0}\right)", rooted=True, sign="lost", nonnegative=True),
+        Primitive(
+            "std", 1, variance, r"s_{{{1}}}\left({0}\right)", rooted=True, centred=True, sign="lost", nonnegative=True
+        ),
     )
     for index_set in INDEX_SETS
 )

@@ -61,7 +61,8 @@ def amplifications(graph: Graph) -> dict[Degenerate, float]:
 
     `position`: normal input of one position a channel, as in the last stage of a network on small images. Over it every
     std_hw is sqrt(eps): `x / std_hw(x)` has 316, EvoNorm-B0 0.9. `sample`: normal input of one sample. `constant`: 1
-    everywhere or -1 everywhere, the larger figure. Over it every std is sqrt(eps): most EvoNorms, too, have 231 to 316.
+    everywhere or -1 everywhere, the larger figure. Over it every std is sqrt(eps): there most EvoNorms have 231 to 316
+    as well.
     """
     canonical = graph.canonical()
     position, *constants = _ratios(canonical, *_degenerate()[0])

@@ -80,9 +80,8 @@ class Judged:
 
     def ask_gates(self) -> None:
         """In their order; neighbours of equal work proxy by proxy, which costs less. Raises Rejected."""
-        for _, group in groupby(self.job.protocol.gates, lambda gate: gate.work or gate.gate):
+        for (once, _), group in groupby(self.job.protocol.gates, _shared):
             gates = list(group)
-            once = all(isinstance(gate, TrainingGate) and gate.once for gate in gates)
             for proxy in ("",) if once else self.proxies:
                 for gate in gates:
                     self._ask(gate, proxy)
@@ -174,6 +173,11 @@ class Judged:
         except Diverged as stop:
             raise _diverged(proxy, stop) from None
         return training
+
+
+def _shared(gate: Gate) -> tuple[bool, str]:
+    """Whether a gate is asked once for all proxies, and its work: neighbours alike in both are asked together."""
+    return isinstance(gate, TrainingGate) and gate.once, gate.work or gate.gate
 
 
 def _diverged(proxy: str, stop: Diverged) -> Rejected:

@@ -86,7 +86,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if each is not None and id(each) not in seen:
             seen.add(id(each))
             yield each
-            waiting += [each.__context__, each.__cause__, getattr(each, "inner_exception", None)]
+            handled = None if each.__suppress_context__ else each.__context__  # `from None` says: not because of it
+            waiting += [handled, each.__cause__, getattr(each, "inner_exception", None)]
 
 
 def _line_with(phrases: tuple[str, ...], error: BaseException) -> str:

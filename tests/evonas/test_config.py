@@ -23,6 +23,7 @@ from evonas.search_space.space import PAPER_PRIMITIVES
 from evonas.workers.gates.depends_on_x import DependsOnX
 from evonas.workers.gates.finite import Finite
 from evonas.workers.gates.quality import Quality
+from evonas.workers.gates.signal import Signal
 from evonas.workers.gates.stability import Stability
 from evonas.workers.protocol import PreactResNet, Protocol
 from tests.conftest import ROOT, TINY
@@ -348,6 +349,11 @@ def test_mistakes_of_one_place(old: str, new: str, message: str) -> None:
             "run.yaml:21: gates: quality after 21 steps, but recipe.steps is 20",
         ),
         (
+            "  - finite:",
+            "  - amplification: {max: 10}\n  - amplification",
+            "run.yaml:21: gates: amplification position stands twice; the funnel knows gates by this",
+        ),
+        (
             "groups: 4",
             "groups: 8",
             "run.yaml:15: proxies.small.groups: with 8, a site of 8 channels has 8 groups, so that ghw is hw; "
@@ -389,6 +395,13 @@ def test_contradictions_say_what_contradicts_what() -> None:
     assert "with 4, a site of 7 channels has 1 group, so that ghw is chw" in complaint(changed("width: 8", "width: 7"))
     assert "objectives: expected accuracy among them, got nodes" in set_complaint("objectives=[nodes]")
     assert "objectives: expected accuracy among them, got none" in set_complaint("objectives=[]")
+
+
+def test_gates_of_one_kind_are_told_apart() -> None:
+    """In the funnel each has its own row."""
+    several = "  - amplification\n  - amplification: {at: constant}\n  - finite:"
+    gates = parse_config(changed("  - finite:", several)).gates
+    assert [gate.label for gate in gates[1:3]] == ["amplification position", "amplification constant"]
 
 
 def test_groups_matter_only_where_the_space_has_them() -> None:
@@ -533,7 +546,7 @@ def test_configs_do_not_change() -> None:
         ("proxies.small.blocks=[2, 2, 2]", lambda config: config.proxies["small"].blocks == (2, 2, 2)),
         ("gates.2.quality.steps=4", lambda config: config.gates[2].steps == 4),
         ("gates.3={stability: {steps: 9}}", lambda config: config.gates[3].steps == 9),
-        ("gates.1=depends_on_x", lambda config: config.gates[1] == DependsOnX()),
+        ("gates.1=signal", lambda config: config.gates[1] == Signal()),
         ("gates=[finite]", lambda config: config.gates == (Finite(),)),
         ("workers.count=2", lambda config: config.workers.count == 2),  # a section that the file lacks
         ("execution={dtype: bfloat16}", lambda config: config.execution.dtype == "bfloat16"),

@@ -17,6 +17,8 @@ from pydantic import ValidationError
 
 from evonas.workers.evaluation import Judged, evaluate
 from evonas.workers.gates import stability
+from evonas.workers.gates.quality import Quality
+from evonas.workers.gates.rung import Rung
 from evonas.workers.machine import peak_mb
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Rejection
 from evonas.workers.protocol import BaselinePoint, Job, Protocol, Threshold
@@ -400,6 +402,17 @@ def test_a_look_at_the_initial_weights_is_forgotten_before_the_next_gate() -> No
     run.ask_gates()
     assert len(run.measurements) == 2
     assert run.passes == {}
+
+
+def test_neighbours_of_one_work_are_each_asked_once_or_on_every_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (Rung, Quality):
+        monkeypatch.setattr(kind, "work", "accuracy")
+    asked = job(gates=({"gate": "rung", "steps": 2}, QUALITY, {**QUALITY, "min_accuracy": 0.01}))
+    run = Judged(asked, graph("BN-ReLU"), images(asked.protocol))
+    run.ask_gates()
+    asked_of = [(each.gate, each.proxy) for each in run.measurements]
+    quality = [("quality", proxy) for proxy in ("resnet", "resnet", "mobilenet", "mobilenet")]
+    assert asked_of == [("rung", ""), *quality]
 
 
 def test_an_evaluation_leaves_no_tensor_behind() -> None:

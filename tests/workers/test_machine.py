@@ -31,6 +31,17 @@ def raised_from(cause: Exception) -> Exception:
         return error
 
 
+def raised_from_none(handled: Exception) -> Exception:
+    """An error of the program that has nothing to do with the one that was handled."""
+    try:
+        try:
+            raise handled
+        except Exception:
+            raise ValueError("bug") from None
+    except ValueError as error:
+        return error
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
@@ -49,6 +60,8 @@ def raised_from(cause: Exception) -> Exception:
         (MemoryError(), "out_of_memory", "MemoryError"),
         (raised_from(torch.OutOfMemoryError("CUDA out of memory.\nGPU 0")), "out_of_memory", "CUDA out of memory."),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "error", "RuntimeError: mat1 and mat2"),
+        (raised_from_none(FileNotFoundError(2, "No such file or directory")), "error", "ValueError: bug"),
+        (raised_from_none(MemoryError()), "error", "ValueError: bug"),
         (raised_from(ZeroDivisionError("bug")), "error", "RuntimeError: backend failed"),
         (CompilerError(ValueError("a compiler's own mistake")), "error", "CompilerError: "),
     ],

@@ -80,10 +80,9 @@ def check_order(gates: Sequence[Gate], steps: int) -> None:
     for gate in trained:
         if gate.steps > steps:
             raise ValueError(f"gates: {gate.gate} after {gate.steps} steps, but recipe.steps is {steps}")
-    ranked = Counter(gate.label for gate in trained if isinstance(gate, RankedGate))
-    for label, count in ranked.items():
+    for label, count in Counter(gate.label for gate in gates).items():
         if count > 1:
-            raise ValueError(f"gates: {label} stands twice; earlier candidates are remembered by gate and step")
+            raise ValueError(f"gates: {label} stands twice; the funnel knows gates by this")
 
 
 def screen(gates: Sequence[Gate], graph: Graph, probed: Probed) -> tuple[Measurement, ...]:

@@ -21,6 +21,10 @@ class Amplification(LayerGate):
     at: Degenerate = Field("position", description="the input: one position a channel, a constant, or one sample")
     max: Positive | None = Field(100.0, description="null measures only")  # ours: BN, GN, EvoNorms have at most 1
 
+    @property
+    def label(self) -> str:
+        return f"{self.gate} {self.at}"
+
     def measure(self, graph: Graph, probed: Probed) -> Measurement:
         value = amplification(graph, self.at)
         threshold = math.inf if self.max is None else self.max

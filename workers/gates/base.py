@@ -33,7 +33,7 @@ class Gate(Frozen):
 
     @property
     def label(self) -> str:
-        """The name, with the step where the gate has one."""
+        """The name, with what tells gates of that name apart, such as the step. A config has each label once."""
         steps = getattr(self, "steps", None)
         return self.gate if steps is None else f"{self.gate} {steps}"
 

@@ -1,4 +1,4 @@
-"""The stability gate: what it stops, what it lets pass, and that it climbs."""
+"""The gates that look at networks: `stability` climbs, `signal` and `gradient` share a pass, `fit` learns a batch."""
 
 import copy
 import math
