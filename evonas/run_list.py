@@ -8,7 +8,7 @@ from pathlib import Path
 from evonas.config_file import load_config
 from evonas.final import final_table
 from evonas.search_space.errors import InputError
-from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address
+from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line, short
 from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import OPENING, Event, State
@@ -48,24 +48,29 @@ def runs(place: str | Path = "results") -> list[RunLine]:
     Nothing is written: a database of an older version is not upgraded.
     Raises InputError for a place that is not there.
     """
-    text, path = str(place), Path(place)
-    if "://" in text:
-        url = text.partition("#")[0]
-        lines = _of_database(Address.of_url(url, None), url)
-    elif path.is_file():
-        lines = _of_file(path)
-    elif not path.is_dir():
-        raise InputError(f"{path}: no such folder, .db file or URL of a database")
-    elif _is_run(path):
-        lines = _of_folder(path)
-    else:
-        lines = {}
-        for each in path.glob("*.db"):
-            lines |= _of_file(each)
-        for each in path.iterdir():
-            if _is_run(each):  # by its folder rather than by the database that it shares
-                lines |= _of_folder(each)
+    with in_one_line(str(place)):
+        lines = _lines(str(place))
     return sorted(lines.values(), key=lambda line: (line.started or math.inf, line.run))
+
+
+def _lines(place: str) -> "Lines":
+    path = Path(place)
+    if "://" in place:
+        url = place.partition("#")[0]
+        return _of_database(Address.of_url(url, None), url)
+    if path.is_file():
+        return _of_file(path)
+    if not path.is_dir():
+        raise InputError(f"{short(place)}: no such folder, .db file or URL of a database")
+    if _is_run(path):
+        return _of_folder(path)
+    lines: Lines = {}
+    for each in path.glob("*.db"):
+        lines |= _of_file(each)
+    for each in path.iterdir():
+        if _is_run(each):  # by its folder rather than by the database that it shares
+            lines |= _of_folder(each)
+    return lines
 
 
 Lines = dict[tuple[str, str], RunLine]  # by database and name: each run once

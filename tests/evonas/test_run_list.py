@@ -142,3 +142,11 @@ def test_a_list_does_not_upgrade_an_older_database(tmp_path: Path) -> None:
     assert (line.state, "schema 0003" in line.error) == (RunState.OLDER, True)
     assert Path(old).read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["old.db"]
+
+
+@pytest.mark.parametrize("place", ["a" * 5000, "a\0b", "~nobody99/x"])
+def test_a_place_that_cannot_be_is_one_short_line(place: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        runs(place)
+    assert len(str(refusal.value)) < 400
+    assert str(refusal.value).isprintable()
