@@ -100,7 +100,7 @@ def _drive(session: Session, reader: Reader, history: History, reference: str | 
         search.run()
         best = conclude(session, reader, watcher.reranked)
         if best is not None:
-            write_candidate(reader.address.folder / BEST_LAYER, best, reader.name, config)
+            write_candidate(reader.address.folder / BEST_LAYER, best, reader.graph(best.birth), reader.name, config)
         store.finish()
     except (Stopped, KeyboardInterrupt):
         store.event(Event.STOPPED, "asked to stop")

@@ -50,12 +50,12 @@ def contenders(reader: Reader) -> list[Contender]:
         chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
         return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in chosen]
     families = reader.families(reader.config.evolution.rerank.top)
-    candidates = [Contender(each.birth, None, Graph.parse(each.graph)) for each in families]
+    candidates = [Contender(each.birth, None, reader.graph(each.birth)) for each in families]
     return [*candidates, *baselines(reader.config)]
 
 
 def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
-    return Graph.parse(reader.candidate(birth).graph) if birth is not None else named_graph(str(name)).graph
+    return reader.graph(birth) if birth is not None else named_graph(str(name)).graph
 
 
 def baselines(config: Config) -> list[Contender]:

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from random import Random
 from statistics import fmean
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from evonas.config import Config
 from evonas.functions import Functions
@@ -255,19 +256,28 @@ class Records(Protocol):
     def proposals(self) -> Iterator[Candidate]: ...
     def outcomes(self) -> Iterator[Recorded]: ...
     def evaluations(self, purpose: Purpose) -> Sequence[Trained]: ...
+    def refuse(self, row: str, reason: str) -> NoReturn: ...
 
 
 def rebuild(records: Records) -> History:
     """The history of a run, from its records alone."""
     history = History(records.config)
-    for each in records.evaluations(Purpose.BASELINE):
-        history.set_baseline(each.evaluation)
+    restore_baseline(records, history)
     for _ in replayed(records, history):
         pass
     for each in records.evaluations(Purpose.AUDIT):
         if not isinstance(each.evaluation.outcome, Crash):
             history.audits.pop(each.birth or 0, None)
     return history
+
+
+def restore_baseline(records: Records, history: History) -> None:
+    """The recorded training of BN-ReLU, into `history`."""
+    for each in records.evaluations(Purpose.BASELINE):
+        evaluation = each.evaluation
+        if not isinstance(evaluation.outcome, Fitness) or not all(isfinite(p.accuracy) for p in evaluation.points):
+            records.refuse(f"the {Purpose.BASELINE}", f"{each.name} ended without finite accuracies")
+        history.set_baseline(evaluation)
 
 
 def replayed(

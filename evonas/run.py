@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evonas.final import FinalRow, final_table
 from evonas.layers.candidate import write_candidate
 from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.reader import Reader
@@ -78,6 +79,10 @@ class Run:
         """One candidate. Raises InputError if there is no such birth."""
         return self._with_figures([self._reader.candidate(birth)])[0]
 
+    def graph(self, birth: int) -> Graph:
+        """The graph of a candidate. Raises InputError if there is no such birth."""
+        return self._reader.graph(birth)
+
     def evaluation(self, birth: int) -> Evaluation | None:
         """The search's measurements of a candidate: gates, learning curves, costs."""
         return self._reader.evaluation_of(birth)
@@ -129,7 +134,7 @@ class Run:
 
     def export(self, birth: int, path: str | Path) -> None:
         """Write a candidate as a file that imports torch alone. Raises InputError if it cannot be written."""
-        write_candidate(Path(path), self.candidate(birth), self.name, self.config)
+        write_candidate(Path(path), self.candidate(birth), self.graph(birth), self.name, self.config)
 
     def _final_rows(self, by: str | None) -> list[FinalRow]:
         """The final table's complete rows, best first."""

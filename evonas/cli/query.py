@@ -122,14 +122,13 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     from evonas.config import BASELINE
     from evonas.report.picture import draw
     from evonas.run import open_run
-    from evonas.search_space.graph import Graph
     from evonas.search_space.latex import latex
     from evonas.store.records import columns
 
     opened = open_run(run)
     record = opened.candidate(birth)
     evaluation = opened.evaluation(birth)
-    graph = Graph.parse(record.graph)
+    graph = opened.graph(birth)
     if picture:
         draw(graph, picture)
     if as_json:
@@ -152,11 +151,13 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     console.print(
         f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}"
     )
-    if record.amplification is not None:
-        console.print(
-            f"amplification: {record.amplification:.3g} at one position a channel, "
-            f"{record.amplification_constant:.3g} of constant input, {record.amplification_sample:.3g} of one sample"
-        )
+    amplifications = {
+        "at one position a channel": record.amplification,
+        "of constant input": record.amplification_constant,
+        "of one sample": record.amplification_sample,
+    }
+    if measured := [f"{value:.3g} {where}" for where, value in amplifications.items() if value is not None]:
+        console.print(f"amplification: {', '.join(measured)}")
     if evaluation and evaluation.conditions:
         tries = f", attempt {evaluation.attempts}" * (evaluation.attempts > 1)
         console.print(f"{evaluation.conditions}; at most {evaluation.memory_mb:.0f} MB{tries}")

@@ -11,11 +11,11 @@ from evonas.store.records import Record
 from evonas.workers.outcome import Fitness
 
 
-def write_candidate(path: Path, record: Record, run: str, config: Config) -> None:
+def write_candidate(path: Path, record: Record, graph: Graph, run: str, config: Config) -> None:
     """Write a candidate as a file that imports torch alone. Raises InputError if it cannot be written."""
     title, groups = "A normalization-activation layer found by evonas.", judged_groups(config)
     try:
-        write_layer(path, Graph.parse(record.graph), title=title, about=provenance(run, record), groups=groups)
+        write_layer(path, graph, title=title, about=provenance(run, record), groups=groups)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -5,7 +5,6 @@ import re
 
 from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.search_space.errors import InputError
-from evonas.search_space.graph import Graph
 
 _CANDIDATE = re.compile(r"(.*\S)#([0-9]{1,99})")  # `x  # 1` is a text with a comment
 
@@ -25,7 +24,7 @@ def resolve(text: str) -> NamedGraph:
     from evonas.run import open_run  # slow to import; names and texts do not need it
 
     run, birth = reference
-    return NamedGraph.of_text(Graph.parse(open_run(run).candidate(birth).graph))
+    return NamedGraph.of_text(open_run(run).graph(birth))
 
 
 def _named(text: str) -> NamedGraph:

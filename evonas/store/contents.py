@@ -11,6 +11,7 @@ from sqlalchemy import Engine, Row, func, select
 
 from evonas.config import Config
 from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 from evonas.store import loading, tables
 from evonas.store.address import Address
 from evonas.store.loading import Loader
@@ -89,7 +90,15 @@ class Contents:
             last = connection.execute(
                 select(func.max(tables.candidate.c.birth)).where(tables.candidate.c.run == self.run)
             ).scalar()
-        raise InputError(f"{self.name}: no birth {birth}; expected 1 to {last or 0}")
+        raise InputError(f"{self.name}: no birth {birth}; expected 1 to {last or 0!s:.40}")
+
+    def graph(self, birth: int) -> Graph:
+        """The graph of a candidate. Raises InputError when there is no such birth."""
+        text = self.candidate(birth).graph
+        try:
+            return Graph.parse(text)
+        except InputError as error:
+            self.refuse(f"birth {birth}", f"its graph cannot be read ({error})")
 
     def candidates(self) -> list[Record]:
         """All of them, by birth."""

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from evonas.history import History, Pending, replayed
+from evonas.history import History, Pending, replayed, restore_baseline
 from evonas.proposal import propose
 from evonas.store.reader import Reader
-from evonas.store.records import Candidate, Purpose, Recorded
+from evonas.store.records import Candidate, Recorded
 from evonas.workers.gates import ranked
 
 
@@ -29,8 +29,7 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
     workers. A run of another version of the fingerprint or of the sampler differs. Nothing is trained.
     """
     history, differences = History(reader.config), list[Difference]()
-    for each in reader.evaluations(Purpose.BASELINE):
-        history.set_baseline(each.evaluation)
+    restore_baseline(reader, history)
 
     def compare(birth: int, field: str, stored: Any, derived: Any) -> None:
         if stored != derived:

@@ -7,7 +7,6 @@ from evonas.cluster import open_pool
 from evonas.driver import check_images
 from evonas.final import Contender, FinalRow, Progress, baselines, final_table, fresh_seeds, quiet, retrain, table
 from evonas.search_space.errors import InputError
-from evonas.search_space.graph import Graph
 from evonas.session import Session, stop_signals
 from evonas.store.database import Database
 from evonas.store.records import Event, Purpose
@@ -30,7 +29,7 @@ def validate(
     chosen = births or [row.birth for row in final_table(reader) if row.birth and row.difference is not None][:1]
     if not chosen:
         raise InputError(f"{reader.name}: the search chose no candidate; name one by its birth")
-    candidates = [Contender(birth, None, Graph.parse(reader.candidate(birth).graph)) for birth in dict.fromkeys(chosen)]
+    candidates = [Contender(birth, None, reader.graph(birth)) for birth in dict.fromkeys(chosen)]
     check_images(reader)
     first = fresh_seeds(reader.config).stop
     contenders, fresh = [*candidates, *baselines(reader.config)], range(first, first + seeds)

@@ -16,20 +16,27 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from random import Random
 
 from click.testing import CliRunner
+from sqlalchemy import Table
 
 from evonas.cli.main import app
+from evonas.final import contenders, fresh_seeds, missing
 from evonas.history import rebuild
 from evonas.search_space.errors import InputError
 from evonas.store import tables
 from evonas.store.database import Database
+from evonas.store.reader import Reader
+from evonas.store.records import Purpose
 
 WHOLE = Path(__file__).parents[1] / "databases" / "0003.db"
 SECONDS_MAX = 10.0
-BIRTH = "4"  # one of the final table
+BIRTH = 22  # on the front and in the final table
+USED = "mean_ghw"  # by it
+SEARCHED, TRAINED = f"birth = {BIRTH} AND purpose = 'search'", "purpose = 'baseline'"  # its evaluation, and BN-ReLU's
 VALUES = {
     "null": "NULL",
     "text": "'fitnes'",
@@ -55,8 +62,8 @@ def damages() -> Iterator[Damage]:
     """Each column with each value, columns renamed, tables dropped, lineages in a circle, files cut and flipped."""
     for table in tables.metadata.sorted_tables:
         for column in table.columns:
-            for name, value in VALUES.items():
-                yield Damage(f"{table.name}.{column.name} {name}", _set(table.name, column.name, value))
+            for (whose, row), (name, value) in product(_rows(table).items(), VALUES.items()):
+                yield Damage(f"{whose}{table.name}.{column.name} {name}", _set(table.name, column.name, value, row))
             rename = f'ALTER TABLE "{table.name}" RENAME COLUMN "{column.name}" TO "renamed"'
             yield Damage(f"{table.name}.{column.name} renamed", _execute(rename))
         yield Damage(f"{table.name} dropped", _execute(f'DROP TABLE "{table.name}"'))
@@ -64,14 +71,16 @@ def damages() -> Iterator[Damage]:
     yield Damage("version dropped", _execute(f"DROP TABLE {tables.VERSION_TABLE}"))
     yield Damage("version of tomorrow", _execute(f"UPDATE {tables.VERSION_TABLE} SET version_num = '9999'"))
     for name, change in {
-        "own parent": "UPDATE candidate SET parent = birth WHERE birth = 4",
-        "circle of parents": "UPDATE candidate SET parent = 9 - birth WHERE birth IN (4, 5)",
-        "later parent": "UPDATE candidate SET parent = 20 WHERE birth = 4",
-        "own equal": "UPDATE candidate SET equal_to = birth WHERE birth = 4",
-        "proposed late": "UPDATE candidate SET seen = 1000 WHERE birth = 4",
-        "two outcomes": "UPDATE evaluation SET birth = 5 WHERE birth = 4 AND purpose = 'search'",
+        "own parent": f"UPDATE candidate SET parent = birth WHERE birth = {BIRTH}",
+        "circle of parents": "UPDATE candidate SET parent = 45 - birth WHERE birth IN (22, 23)",
+        "later parent": f"UPDATE candidate SET parent = 30 WHERE birth = {BIRTH}",
+        "own equal": f"UPDATE candidate SET equal_to = birth WHERE birth = {BIRTH}",
+        "proposed late": f"UPDATE candidate SET seen = 1000 WHERE birth = {BIRTH}",
+        "two outcomes": f"UPDATE evaluation SET birth = 23 WHERE {SEARCHED}",
         "outcomes swapped": "UPDATE evaluation SET seq = -seq; UPDATE evaluation SET seq = 31 + seq",
-        "births with a gap": "DELETE FROM candidate WHERE birth = 4",
+        "baseline crashed": f"UPDATE evaluation SET verdict='crash', gate='time_limit', message='' WHERE {TRAINED}",
+        "baseline is gone": f"DELETE FROM evaluation WHERE {TRAINED}",
+        "births with a gap": f"DELETE FROM candidate WHERE birth = {BIRTH}",
         "many graphs": "UPDATE candidate SET graph = 'x +', formula = 'y('",
         "unknown operation": "UPDATE candidate SET graph = 'tann(x)'",
     }.items():
@@ -92,8 +101,18 @@ def _execute(statements: str) -> Callable[[Path], None]:
     return apply
 
 
-def _set(table: str, column: str, value: str) -> Callable[[Path], None]:
-    """In the middle row, of a copy of the table that has no constraints."""
+def _rows(table: Table) -> dict[str, str]:
+    """Whose row, and the condition that finds it: the candidate's that the commands look at, and BN-ReLU's."""
+    if table is tables.evaluation:
+        return {"": SEARCHED, "baseline ": TRAINED}
+    if "evaluation" in table.columns:
+        of = "evaluation = (SELECT id FROM evaluation WHERE {})"
+        return {"": of.format(SEARCHED), "baseline ": of.format(TRAINED)}
+    return {"": f"birth = {BIRTH}" if "birth" in table.columns else "true"}
+
+
+def _set(table: str, column: str, value: str, row: str) -> Callable[[Path], None]:
+    """In the first such row, of a copy of the table that has no constraints."""
 
     def apply(path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection:
@@ -101,8 +120,9 @@ def _set(table: str, column: str, value: str) -> Callable[[Path], None]:
             connection.execute(f'CREATE TABLE copied AS SELECT * FROM "{table}"')
             connection.execute(f'DROP TABLE "{table}"')
             connection.execute(f'ALTER TABLE copied RENAME TO "{table}"')
-            middle = f'(SELECT (count(*) + 1) / 2 FROM "{table}")'
-            connection.execute(f'UPDATE "{table}" SET "{column}" = {value} WHERE rowid = {middle}')
+            first = f'(SELECT min(rowid) FROM "{table}" WHERE {row})'
+            changed = connection.execute(f'UPDATE "{table}" SET "{column}" = {value} WHERE rowid = {first}')
+            assert changed.rowcount == 1
             connection.commit()
 
     return apply
@@ -128,9 +148,9 @@ def _flip(seed: int) -> Callable[[Path], None]:
 
 COMMANDS = (
     *(("status", "RUN"), ("top", "RUN"), ("top", "RUN", "--by", "resnet"), ("top", "RUN", "--front")),
-    *(("show", "RUN", BIRTH), ("find", "RUN", "--uses", "sqrt"), ("lineage", "RUN", BIRTH), ("funnel", "RUN")),
-    *(("dump", "RUN"), ("dump", "RUN", "--logical"), ("replay", "RUN"), ("export", "RUN", BIRTH, "-o", "OUT")),
-    ("rebuild", "RUN"),
+    *(("show", "RUN", "BIRTH"), ("find", "RUN", "--uses", USED), ("lineage", "RUN", "BIRTH"), ("funnel", "RUN")),
+    *(("dump", "RUN"), ("dump", "RUN", "--logical"), ("replay", "RUN"), ("export", "RUN", "BIRTH", "-o", "OUT")),
+    ("resume", "RUN"),
 )
 
 
@@ -141,14 +161,20 @@ def prepared(folder: Path) -> Path:
     return path
 
 
+def read_as_resume(reader: Reader) -> None:
+    """All that a resume reads before it trains."""
+    rebuild(reader)
+    missing(reader, Purpose.RERANK, contenders(reader), fresh_seeds(reader.config))
+
+
 def fault(command: tuple[str, ...], run: Path) -> str | None:
     """What is wrong with how a command ends, if anything."""
     began = time.monotonic()
     try:
-        if command[0] == "rebuild":
-            rebuild(Database.open(run).reader())
+        if command[0] == "resume":
+            read_as_resume(Database.open(run).reader())
         else:
-            given = {"RUN": str(run), "OUT": str(run.with_name("layer.py"))}
+            given = {"RUN": str(run), "BIRTH": str(BIRTH), "OUT": str(run.with_name("layer.py"))}
             result = CliRunner().invoke(app, [given.get(word, word) for word in command])
             if isinstance(result.exception, Exception):
                 raise result.exception

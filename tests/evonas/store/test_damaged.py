@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from evonas.history import rebuild
 from evonas.search_space.errors import InputError
 from evonas.store.database import Database
 from evonas.store.dump import dump
-from tests.evonas.store.damage import COMMANDS, Damage, damages, fault, prepared
+from tests.evonas.store.damage import BIRTH, COMMANDS, Damage, damages, fault, prepared, read_as_resume
 
 ALL = {each.name: each for each in damages()}
 
@@ -28,16 +27,21 @@ def damaged(whole: bytes, folder: Path, damage: Damage) -> Path:
 def read_all(path: Path) -> None:
     reader = Database.open(path).reader()
     list(dump(reader))
-    rebuild(reader)
-    reader.lineage(4)
+    read_as_resume(reader)
+    reader.lineage(BIRTH)
 
 
 SAID = {
-    "evaluation.verdict text": "evaluation 24: verdict 'fitnes' is unknown; did you mean 'fitness'?",
-    "evaluation.verdict null": "evaluation 24: verdict is NULL, not text",
-    "candidate.state blob": "birth 15: state is bytes, not text",
-    "candidate.graph blob": "birth 15: graph is bytes, not text",
-    "candidate.operator text": "birth 15: operator 'fitnes' is unknown",
+    "evaluation.verdict text": "evaluation 30: verdict 'fitnes' is unknown; did you mean 'fitness'?",
+    "evaluation.verdict null": "evaluation 30: verdict is NULL, not text",
+    "baseline evaluation.verdict text": "evaluation 1: verdict 'fitnes' is unknown; did you mean 'fitness'?",
+    "baseline score.value text": "value is str, not a number",
+    "baseline crashed": "the baseline: BN-ReLU ended without finite accuracies; the file is damaged",
+    "baseline point.accuracy infinite": "the baseline: BN-ReLU ended without finite accuracies",
+    "candidate.graph text": "birth 22: its graph cannot be read (graph text, line 1, column 1: unknown",
+    "candidate.state blob": "birth 22: state is bytes, not text",
+    "candidate.graph blob": "birth 22: graph is bytes, not text",
+    "candidate.operator text": "birth 22: operator 'fitnes' is unknown",
     "measurement.value text": "value is str, not a number",
     "score.proxy text": "proxy 'fitnes' is none of the config's",
     "score.value null": "value is NULL, not a number",
@@ -46,11 +50,11 @@ SAID = {
     "run.versions no utf-8": "Could not decode to UTF-8",
     "run.versions nested": "run 1: versions is no JSON",
     "run.name nul": "run 1: its name is",
-    "own parent": "birth 4: parent is birth 4, which is not older",
-    "circle of parents": "birth 4: parent is birth 5, which is not older",
-    "own equal": "birth 4: equal_to is birth 4, which is not older",
-    "proposed late": "birth 4: it was proposed after 1000 outcomes",
-    "births with a gap": "birth 5: it follows birth 3",
+    "own parent": "birth 22: parent is birth 22, which is not older",
+    "circle of parents": "birth 22: parent is birth 23, which is not older",
+    "own equal": "birth 22: equal_to is birth 22, which is not older",
+    "proposed late": "birth 22: it was proposed after 1000 outcomes",
+    "births with a gap": "birth 23: it follows birth 21",
     "evaluation.layer renamed": "no such column: evaluation.layer",
     "point dropped": "no such table: point",
     "version of tomorrow": "schema 9999, this evonas reads up to",
@@ -74,7 +78,7 @@ def test_damage_is_never_a_traceback(whole: bytes, tmp_path: Path, number: int) 
     """A different damage and command for each number; the second tier has all."""
     name = sorted(ALL)[number * 53 % len(ALL)]
     path = damaged(whole, tmp_path, ALL[name])
-    for command in (COMMANDS[number % len(COMMANDS)], ("rebuild", "RUN")):
+    for command in (COMMANDS[number % len(COMMANDS)], ("resume", "RUN")):
         assert fault(command, path) is None, name
 
 
@@ -85,5 +89,5 @@ def test_no_damage_is_a_traceback(whole: bytes, tmp_path: Path, part: int) -> No
         if number % 10 == part:
             path = damaged(whole, tmp_path, damage)
             command = COMMANDS[number // 10 % len(COMMANDS)]
-            for each in (command, ("rebuild", "RUN"), ("dump", "RUN")):
+            for each in (command, ("resume", "RUN"), ("dump", "RUN")):
                 assert fault(each, path) is None, name
