@@ -1,6 +1,7 @@
 """The runs of a folder or a database, a line each."""
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -88,10 +89,11 @@ def _is_run(folder: Path) -> bool:
 
 def _of_folder(folder: Path) -> Lines:
     try:
-        reader = Database.open(folder, upgrades=False).reader()
+        with closing(Database.open(folder, upgrades=False)) as database:
+            reader = database.reader()
+            return {_key(reader): _line(reader, str(folder))}
     except InputError as error:
         return _unreadable(str(folder), folder.name, error)
-    return {_key(reader): _line(reader, str(folder))}
 
 
 def _of_file(file: Path) -> Lines:
@@ -100,11 +102,11 @@ def _of_file(file: Path) -> Lines:
 
 def _of_database(address: Address, url: str) -> Lines:
     try:
-        database = Database.open(address, upgrades=False)
-        readers = [database.reader(run.name) for run in database.runs()]
+        with closing(Database.open(address, upgrades=False)) as database:
+            readers = [database.reader(run.name) for run in database.runs()]
+            return {_key(reader): _line(reader, f"{url}#{reader.name}") for reader in readers}
     except InputError as error:
         return _unreadable(url, "", error)
-    return {_key(reader): _line(reader, f"{url}#{reader.name}") for reader in readers}
 
 
 def _key(reader: Reader) -> tuple[str, str]:
