@@ -73,6 +73,16 @@ def test_what_is_damaged_is_named_in_one_line(whole: bytes, tmp_path: Path, name
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", ["candidate.amplification negative", "candidate.graph text", "candidate.birth nested"])
+def test_a_damaged_candidate_is_shown_or_one_line(whole: bytes, tmp_path: Path, name: str) -> None:
+    assert fault(("show", "RUN", "BIRTH"), damaged(whole, tmp_path, ALL[name])) is None
+
+
+@pytest.mark.parametrize("command", [("replay", "RUN"), ("resume", "RUN")])
+def test_a_baseline_that_crashed_is_one_line(whole: bytes, tmp_path: Path, command: tuple[str, ...]) -> None:
+    assert fault(command, damaged(whole, tmp_path, ALL["baseline crashed"])) is None
+
+
 @pytest.mark.parametrize("number", range(20))
 def test_damage_is_never_a_traceback(whole: bytes, tmp_path: Path, number: int) -> None:
     """A different damage and command for each number; the second tier has all."""
