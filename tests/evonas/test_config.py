@@ -350,8 +350,8 @@ def test_mistakes_of_one_place(old: str, new: str, message: str) -> None:
         ),
         (
             "  - finite:",
-            "  - amplification: {max: 10}\n  - amplification",
-            "run.yaml:21: gates: amplification position stands twice; the funnel knows gates by this",
+            "  - rung: {steps: 10}\n  - rung: {steps: 10}\n  - finite:",
+            "run.yaml:21: gates: finite needs the layer alone and comes before rung",
         ),
         (
             "groups: 4",

@@ -80,9 +80,10 @@ def check_order(gates: Sequence[Gate], steps: int) -> None:
     for gate in trained:
         if gate.steps > steps:
             raise ValueError(f"gates: {gate.gate} after {gate.steps} steps, but recipe.steps is {steps}")
-    for label, count in Counter(gate.label for gate in gates).items():
+    ranked = Counter(gate.label for gate in trained if isinstance(gate, RankedGate))
+    for label, count in ranked.items():
         if count > 1:
-            raise ValueError(f"gates: {label} stands twice; the funnel knows gates by this")
+            raise ValueError(f"gates: {label} stands twice; earlier candidates are remembered by gate and step")
 
 
 def screen(gates: Sequence[Gate], graph: Graph, probed: Probed) -> tuple[Measurement, ...]:
