@@ -112,8 +112,8 @@ class Run:
         return layer_rows(self._reader, records, self.final_table())
 
     def funnel(self, within: float = 0.02) -> "Funnel":
-        """What each gate stopped, at what cost, and how often wrongly. A rejection was wrong if the layer ends at most
-        `within` of accuracy below BN-ReLU."""
+        """Count what each gate stopped, at what cost, and how often wrongly. A rejection was wrong if the layer ends at
+        most `within` of accuracy below BN-ReLU."""
         from evonas.studies.funnel import funnel
 
         return funnel(self._reader, within)

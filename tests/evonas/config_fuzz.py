@@ -158,7 +158,7 @@ LAUGHS = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}' if i else 'ha'] * 9)}]\
 
 
 def paths(raw: Any) -> list[list[Any]]:
-    """Of everything in a config."""
+    """The path of everything in a config."""
     items = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
     return [[key, *rest] for key, value in items for rest in ([], *paths(value))]
 

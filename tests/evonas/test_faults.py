@@ -48,7 +48,7 @@ FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 def ended(driver: subprocess.Popen[str], status: int = 0) -> str:
-    """What it said, having ended with that exit status."""
+    """The output of a process that ended with that exit status."""
     _, errors = driver.communicate(timeout=GIVE_UP_SECONDS + SECONDS)
     assert "Traceback" not in errors
     assert driver.returncode == status, errors

@@ -141,7 +141,7 @@ def test_nothing_imports_by_a_computed_name() -> None:
 
 
 def test_the_lower_packages_are_known_by_one_name_alone() -> None:
-    """What is installed beside a user's own `workers.py` must not meet it."""
+    """A user's own `workers.py` and the installed package do not meet."""
     bare = {name(path) for path in FILES if any(each.split(".")[0] in LINKED for each in imported(path))}
     assert bare == set()
     for package in LINKED:

@@ -1,4 +1,4 @@
-"""What Python and a notebook show of a graph, a candidate and a run."""
+"""Graphs, candidates and runs as Python and a notebook show them."""
 
 import re
 import sys

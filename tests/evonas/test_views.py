@@ -1,4 +1,4 @@
-"""What people are shown, as values."""
+"""The values that people are shown."""
 
 import json
 from collections import deque

@@ -1,4 +1,4 @@
-"""What is installed: one package, which a user's own modules cannot shadow."""
+"""The wheel installs one package, which a user's own modules cannot shadow."""
 
 import subprocess
 import sys

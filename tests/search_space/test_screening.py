@@ -1,4 +1,4 @@
-"""What is measured of a layer alone: each figure finds what it is for, and is harmless for the known layers."""
+"""Measurements of a layer alone: each finds what it is for, and is harmless for the known layers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What every command prints, into a pipe that is closed, a full device, no output at all, and ASCII alone."""
+"""The output of every command: into a closed pipe, a full device, no output at all, and ASCII alone."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from evonas.store.database import Database
 from tests.conftest import TINY
 from tests.evonas.store_cases import FIT, REJECTED, propose_and_record
 
-# What each command prints from a run whose first candidate is trained and whose second is rejected.
+# The output of each command on a run whose first candidate is trained and whose second is rejected.
 PRINTS = {
     "init": ["-o", "{folder}/new.yaml"],
     "search": ["{folder}/tiny.yaml", "--set", "evolution={births: 1, rerank: {top: 0}}", "--run", "{folder}/searched"],

@@ -168,7 +168,7 @@ def read_as_resume(reader: Reader) -> None:
 
 
 def fault(command: tuple[str, ...], run: Path) -> str | None:
-    """What is wrong with how a command ends, if anything."""
+    """The fault in how a command ended; None where there is none."""
     began = time.monotonic()
     try:
         if command[0] == "resume":

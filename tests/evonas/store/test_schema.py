@@ -86,7 +86,7 @@ def test_an_older_database_is_upgraded_after_saying_so_and_keeps_its_records(
     assert caplog.text == ""  # once
 
 
-# Of the logical dumps, as the versions that wrote the databases printed them.
+# Hashes of the logical dumps, as the versions that wrote the databases printed them.
 DUMPS = {
     "0001": "628cd0ac3d12935aeb92d985fafddda96aed0e77c375c15514aa73137cdee9ad",
     "0002": "ca260c7dd726aa804ed5da96966358a564ff0f098f621e9caa6bd497c0bf85eb",
