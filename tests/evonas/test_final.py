@@ -1,5 +1,8 @@
-"""The end of a search, and how its figures are preferred afterwards; with a pool that answers from a table."""
+"""The end of a search, and how its figures are preferred afterwards."""
 
+import itertools
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -8,14 +11,17 @@ from typing import Any
 
 import pytest
 
+import evonas
 from evonas import driver
 from evonas.cli.display import conclusion, print_end
-from evonas.final import FinalRow, conclude, contenders, final_table
+from evonas.final import FinalRow, conclude, contenders, final_table, fresh_seeds
 from evonas.run import Run, open_run
 from evonas.session import Session
 from evonas.store.database import Database
 from evonas.workers.outcome import Evaluation, Fitness
 from evonas.workers.protocol import Job
+from tests.conftest import TINY
+from tests.evonas.driver_process import reranked
 from tests.evonas.search_cases import SMALL, FakePool, answer, configured, searched
 
 
@@ -31,8 +37,6 @@ def retrained_answer(job: Job) -> Evaluation:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished search with its final table."""
-    from tests.conftest import TINY
-
     folder = tmp_path_factory.mktemp("finished")
     config = configured(TINY, births=60, space=SMALL, rerank={"top": 4, "seeds": 2})
     searched(folder, config, FakePool(1))
@@ -156,3 +160,53 @@ def test_a_search_that_trained_no_candidate_says_what_to_do_next(capsys: pytest.
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["No candidate was trained to the full budget.", "What next:"]
     assert lines[3].endswith(": evonas funnel results/a")
+
+
+def test_the_final_table_is_the_best_and_the_baseline_with_fresh_seeds(calm: Run) -> None:
+    rows = calm.final_table()
+    assert [row.name for row in rows].count("BN-ReLU") == 1
+    assert len(rows) == 3
+    baseline = next(row for row in rows if row.name == "BN-ReLU")
+    assert (baseline.difference, baseline.birth, baseline.parent) == (0.0, None, None)
+    for row in rows:
+        assert (row.seeds, row.failed) == (2, 0)
+        assert row.birth is None or row.formula == calm.candidate(row.birth).formula
+        assert row.birth is None or row.parent == calm.candidate(row.birth).parent
+    differences = [row.difference or 0.0 for row in rows]
+    assert differences == sorted(differences, reverse=True)
+
+
+def test_rerank_seeds_are_none_of_the_searchs(calm: Run) -> None:
+    reader = Database.open(calm.reference).reader()
+    searched = {each.seed for each in (*reader.evaluations("search"), *reader.evaluations("baseline"))}
+    fresh = {seed for _, _, seed in reranked(calm.reference)}
+    assert searched == {0}
+    assert fresh == set(fresh_seeds(calm.config))
+    assert len(fresh) == 2
+    assert not searched & fresh
+
+
+def test_a_crashed_retraining_is_repeated_by_resume(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"]["births"] = 15
+    run = evonas.search(tiny, tmp_path / "run")
+    table = run.final_table()
+    with closing(sqlite3.connect(tmp_path / "run" / "run.db")) as connection, connection:
+        crashed = "SET verdict = 'crash', gate = 'worker_died', message = 'gone'"
+        connection.execute(f"UPDATE evaluation {crashed} WHERE purpose = 'rerank' AND name = 'BN-ReLU'")
+    torn = run.final_table()
+    assert [row.failed for row in torn if row.name == "BN-ReLU"] == [2]
+    assert {row.difference for row in torn} == {None}
+    assert evonas.resume(run.folder).final_table() == table
+
+
+def test_candidates_of_one_accuracy_that_trained_differently_are_all_contenders(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    tiny["gates"] = ["depends_on_x", "finite"]
+    tiny["evolution"] |= {"births": 30, "rerank": {"top": 5, "seeds": 1}}
+    tiny["data"] |= {"validation": 1}  # every accuracy is 0 or 1
+    reader = Database.open(evonas.search(tiny, tmp_path / "run").folder).reader()
+    best = [each for each in contenders(reader) if each.birth]
+    assert len(best) == 5
+    curves = [[(p.proxy, p.step, p.loss) for p in reader.evaluation_of(each.birth).points] for each in best]
+    assert all(a != b for a, b in itertools.combinations(curves, 2))

@@ -1,0 +1,84 @@
+"""`evonas funnel`, `validate`, `noise` and `bench`."""
+
+import json
+from pathlib import Path
+
+import torch
+import yaml
+
+import evonas
+from evonas.config_file import parse_config
+from evonas.store.database import Database
+from tests.evonas.cli.cases import Command, config_file, refused, strict
+
+
+def test_funnel_prints_every_gate_with_its_costs(command: Command, run: Path) -> None:
+    answer = command("funnel", run)
+    assert (answer.code, answer.err) == (0, "")
+    states, gates = Database.open(run).reader().counts()
+    shown = {line.split()[0]: line.split() for line in answer.lines if line.strip()}
+    for gate, stopped in gates.items():
+        numbers = [int(word) for word in shown[gate] if word.isdigit()]
+        assert stopped in numbers
+    assert f"{sum(states.values())} candidates" in answer.out
+    assert "audit_share is 0" in answer.lines[-1]
+    told = strict(command("funnel", run, "--json").out)
+    assert told["by_state"] == states
+    by_gate = {each["gate"].split()[0]: each for each in told["gates"]}
+    assert by_gate["depends_on_x"]["asked"] == sum(states.values()) - told["inherited"]
+    assert by_gate["depends_on_x"]["interval"] is None
+
+
+def test_funnel_shows_the_audits_of_a_run(command: Command, tmp_path: Path) -> None:
+    evonas.search(config_file(tmp_path, evolution={"births": 25, "audit_share": 1.0}), tmp_path / "run")
+    told = strict(command("funnel", tmp_path / "run", "--json", "--within", "100").out)
+    for gate in told["gates"]:
+        assert gate["audited"] == gate["stopped"]
+    assert sum(gate["wrong"] for gate in told["gates"]) > 0  # within 100 points everything that trains is near
+    shown = command("funnel", tmp_path / "run")
+    assert " %]" in shown.out
+    assert "audit_share is 0" not in shown.out
+
+
+def test_validate_prints_test_accuracies(command: Command, tmp_path: Path) -> None:
+    evonas.search(config_file(tmp_path, evolution={"births": 25}), tmp_path / "run")
+    answer = command("validate", tmp_path / "run", "--seeds", "2")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.lines[0].startswith("Trained with 2 fresh seeds: test accuracy, ")
+    best = next(row for row in evonas.open_run(tmp_path / "run").final_table() if row.birth)
+    rows = [line for line in answer.lines[3:] if line.strip()]
+    assert {line.split()[0] for line in rows if not line.endswith("  BN-ReLU")} == {str(best.birth)}
+    assert sum(line.endswith("  BN-ReLU") for line in rows) == 1
+    told = strict(command("validate", tmp_path / "run", "--seeds", "2", "--json").out)
+    assert {row["birth"] for row in told} == {best.birth, None}
+    refused(command("validate", tmp_path / "run", "999"), "no birth 999")
+
+
+def test_noise_prints_means_and_spreads(command: Command, tmp_path: Path) -> None:
+    path = config_file(tmp_path)
+    answer = command("noise", path, "--seeds", "2", "--layer", "GN-ReLU")
+    assert (answer.code, answer.err) == (0, "")
+    assert [line.split()[:2] for line in answer.lines if line.startswith(("BN-", "GN-"))] == [
+        [layer, proxy] for layer in ("BN-ReLU", "GN-ReLU") for proxy in ("resnet", "mobilenet", "mean")
+    ]
+    told = strict(command("noise", path, "--seeds", "2", "--json").out)
+    assert [len(row["accuracies"]) for row in told] == [2, 2, 2]
+    refused(command("noise", path, "--layer", "GN-ReLo"), "GN-ReLo", "did you mean")
+    refused(command("noise", path, "--layer", "PowerNorm"), "--layer PowerNorm", "graph")
+
+
+def test_bench_recommends_a_way_to_run(command: Command, tmp_path: Path) -> None:
+    path = config_file(tmp_path)
+    answer = command("bench", path, "--no-compile", "--steps", "1")
+    assert (answer.code, answer.err) == (0, "")
+    recommended = answer.lines[-1].strip()
+    assert recommended.startswith("execution: { compile_from_steps: never, channels_last: ")
+    told = strict(command("bench", path, "--no-compile", "--steps", "1", "--json").out)
+    assert len(told["timings"]) == 2 * 2 * 2 * 4  # proxies, formats, dtypes, layers with the identity
+    execution = yaml.safe_load(recommended)["execution"]
+    assert parse_config(path.read_text(), settings=[f"execution={json.dumps(execution)}"]).execution.dtype in (
+        "float32",
+        "bfloat16",
+    )
+    if not torch.cuda.is_available():
+        refused(command("bench", path, "--device", "cuda"), "no GPU")
