@@ -6,6 +6,10 @@ evonas.open_run(run)              query one: .top(n), .candidate(birth), .final_
 evonas.runs(folder)               the runs of a folder or a database
 evonas.validate(run)              judge its best on the test images, once it has ended
 evonas.evaluate(layer, config)    train a layer of your own on a config's proxies
+evonas.noise(config, layer)       measure how far accuracies spread over seeds
+evonas.bench(config)              time dtypes, memory formats and torch.compile on this machine
+evonas.doctor(config)             check everything before a launch
+evonas.submit(config, address)    send a search to a Ray cluster
 evonas.export(layer, path)        write a layer as a file that needs torch alone
 evonas.Graph.parse(text)          read a graph
 evonas.layer(graph, features)     a layer as a torch module: a graph, its text, a catalog name, or RUN#BIRTH
@@ -20,6 +24,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evonas.cluster import submit
     from evonas.config import Config
     from evonas.config_input import load_config
     from evonas.driver import resume, search
@@ -31,7 +36,10 @@ if TYPE_CHECKING:
     from evonas.search_space.errors import InputError
     from evonas.search_space.graph import Graph
     from evonas.session import Stopped
+    from evonas.studies.bench import bench
+    from evonas.studies.doctor import doctor
     from evonas.studies.evaluate import evaluate
+    from evonas.studies.noise import noise
     from evonas.studies.validate import validate
 
     catalog = LAYERS
@@ -42,16 +50,20 @@ __all__ = [
     "InputError",
     "Run",
     "Stopped",
+    "bench",
     "catalog",
+    "doctor",
     "evaluate",
     "export",
     "layer",
     "load_config",
+    "noise",
     "norm_layer",
     "open_run",
     "resume",
     "runs",
     "search",
+    "submit",
     "validate",
 ]
 __version__ = "0.1.0"
@@ -62,16 +74,20 @@ _MODULES = {
     "InputError": "evonas.search_space.errors",
     "Run": "evonas.run",
     "Stopped": "evonas.session",
+    "bench": "evonas.studies.bench",
     "catalog": "evonas.search_space.catalog:LAYERS",
+    "doctor": "evonas.studies.doctor",
     "evaluate": "evonas.studies.evaluate",
     "export": "evonas.layers.export",
     "layer": "evonas.layers",
     "norm_layer": "evonas.layers",
+    "noise": "evonas.studies.noise",
     "load_config": "evonas.config_input",
     "open_run": "evonas.run",
     "resume": "evonas.driver",
     "runs": "evonas.run_list",
     "search": "evonas.driver",
+    "submit": "evonas.cluster",
     "validate": "evonas.studies.validate",
 }
 

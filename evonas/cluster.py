@@ -5,15 +5,16 @@ This file and workers/ray_pool.py are the only ones that import ray.
 
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from evonas.config import Config
 from evonas.config_file import dump_config
+from evonas.config_input import load_config
 from evonas.search_space.errors import InputError
+from evonas.workers import machine
 from evonas.workers.pool import InProcessPool, Pool
 from evonas.workers.ray_pool import RayPool
 
@@ -39,22 +40,27 @@ def open_pool(config: Config) -> Iterator[Pool]:
             time_limit_seconds=workers.time_limit_seconds,
             retries=workers.retries,
         )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # probes of the driver are small; an in-process worker has one thread
-    try:
-        yield pool
-    finally:
-        torch.set_num_threads(threads)
-        pool.close()
+    with machine.threads(1):  # probes of the driver are small; an in-process worker has one thread
+        try:
+            yield pool
+        finally:
+            pool.close()
 
 
-def submit(config: Config, address: str, *, run: str | None = None) -> str:
+def submit(
+    config: Config | Mapping[str, Any] | str | Path,
+    address: str,
+    *,
+    run: str | None = None,
+    settings: Sequence[str] = (),
+) -> str:
     """Send a search to the cluster with its dashboard at `address` (http://host:8265), and return the job's id.
 
     The driver runs on the cluster, with the evonas that is installed there; paths in the config are those of the
     cluster's machines. Raises InputError if the cluster does not answer.
     """
-    on_cluster = config.model_copy(update={"cluster": config.cluster.model_copy(update={"address": "auto"})})
+    loaded = load_config(config, settings)
+    on_cluster = loaded.model_copy(update={"cluster": loaded.cluster.model_copy(update={"address": "auto"})})
     command = ["evonas", "search", CONFIG_NAME, *(["--run", run] if run else [])]
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, CONFIG_NAME).write_text(dump_config(on_cluster), encoding="utf-8")

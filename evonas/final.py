@@ -17,6 +17,7 @@ from evonas.workers.outcome import Crash, Fitness, Outcome
 from evonas.workers.protocol import Job, JudgedOn, Protocol
 
 Progress = Callable[[int, int], None]  # (trainings done, their total)
+SEEDS_MAX = 1000  # of a study
 BySeed = Mapping[int, dict[str, float] | None]  # seed -> proxy -> accuracy; None if the training failed
 
 

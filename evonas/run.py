@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from evonas.final import FinalRow, final_table
 from evonas.layers.candidate import write_candidate
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose, Record, State
-from evonas.views import LayerRow, Status, baseline_accuracy, layer_rows, status
+from evonas.views import LayerRow, Status, baseline_accuracy, candidate_rows, layer_rows, status
 from evonas.workers.outcome import Evaluation
 
 if TYPE_CHECKING:
     from evonas.studies.funnel import Funnel
     from evonas.studies.replay import Difference
+
+LISTED_MAX = 10**9  # layers of one answer
 
 
 class Run:
@@ -50,6 +52,8 @@ class Run:
             after: start after this birth: the next page.
             every: list all members of a family, not only the best.
         """
+        n = whole("n", n, 1, LISTED_MAX)
+        after = None if after is None else self.candidate(after).birth
         retrained = [
             replace(self._reader.candidate(row.birth), retrained=row) for row in self._final_rows(by) if row.birth
         ]
@@ -65,14 +69,21 @@ class Run:
         kept = [e for e in others if e.birth not in births and (every or e.family not in families)]
         return [*first, *kept][:n]
 
-    def front(self) -> list[Record]:
+    def front(self, n: int = LISTED_MAX) -> list[Record]:
         """The Pareto front in the config's objectives, by advantage."""
-        return self._with_figures(self._reader.front())
+        return self._with_figures(self._reader.front()[: whole("n", n, 1, LISTED_MAX)])
 
     def find(
-        self, uses: Sequence[str] = (), lacks: Sequence[str] = (), *, batch_dependent: bool | None = None, n: int = 10
+        self,
+        uses: str | Sequence[str] = (),
+        lacks: str | Sequence[str] = (),
+        *,
+        batch_dependent: bool | None = None,
+        n: int = 10,
     ) -> list[Record]:
         """The best survivors whose live nodes use all operations of `uses` and none of `lacks`."""
+        n = whole("n", n, 1, LISTED_MAX)
+        uses, lacks = ([ops] if isinstance(ops, str) else ops for ops in (uses, lacks))
         return self._with_figures(self._reader.find(uses, lacks, batch_dependent=batch_dependent, n=n))
 
     def candidate(self, birth: int) -> Record:
@@ -84,16 +95,17 @@ class Run:
         return self._reader.graph(birth)
 
     def evaluation(self, birth: int) -> Evaluation | None:
-        """The search's measurements of a candidate: gates, learning curves, costs."""
-        return self._reader.evaluation_of(birth)
+        """The search's measurements of a candidate: gates, learning curves, costs; None while it has none of its own.
+        Raises InputError if there is no such birth."""
+        return self._reader.evaluation_of(self.candidate(birth).birth)
 
     def lineage(self, birth: int) -> list[Record]:
         """A candidate and its ancestors, the oldest first."""
         return self._with_figures(self._reader.lineage(birth))
 
     def children(self, birth: int) -> list[int]:
-        """The births of a candidate's children."""
-        return self._reader.children(birth)
+        """The births of a candidate's children. Raises InputError if there is no such birth."""
+        return self._reader.children(self.candidate(birth).birth)
 
     def baseline(self) -> dict[str, float]:
         """BN-ReLU's accuracy on each proxy with the search's seed; empty before it is trained."""
@@ -110,6 +122,10 @@ class Run:
     def rows(self, records: Sequence[Record]) -> list[LayerRow]:
         """Candidates as lines of a table: those retrained and the others, each group below its BN-ReLU."""
         return layer_rows(self._reader, records, self.final_table())
+
+    def candidate_rows(self, records: Sequence[Record]) -> list[LayerRow]:
+        """Candidates as lines of a table, without BN-ReLU."""
+        return candidate_rows(self._reader, records)
 
     def funnel(self, within: float = 0.02) -> "Funnel":
         """Count what each gate stopped, at what cost, and how often wrongly. A rejection was wrong if the layer ends at

@@ -133,8 +133,13 @@ def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalR
         if is_fresh not in kinds:
             kinds.add(is_fresh)
             rows += _baseline_rows(reader, final, is_fresh)
-        rows.append(_record_row(record, reader.config.recipe.seeds))
+        rows += candidate_rows(reader, [record])
     return rows or _baseline_rows(reader, final, bool(final))
+
+
+def candidate_rows(reader: Reader, records: Sequence[Record]) -> list[LayerRow]:
+    """`layer_rows` of the candidates alone."""
+    return [_record_row(record, reader.config.recipe.seeds) for record in records]
 
 
 def baseline_accuracy(reader: Reader) -> dict[str, float]:

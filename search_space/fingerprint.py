@@ -17,10 +17,11 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from evonas.search_space.graph import Graph, Leaf
-from evonas.search_space.lowering import SECOND, evaluate, running_moments
+from evonas.search_space.lowering import evaluate, running_moments
 from evonas.search_space.moments import Moment, over
 from evonas.search_space.primitives import Primitive
 from evonas.search_space.significant import CANCELLED, significant
+from evonas.search_space.structure import SECOND
 
 VERSION = 3
 SHAPE = (4, 8, 3, 5)  # batch, channels, height, width: with 2 groups no two index sets coincide

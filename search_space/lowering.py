@@ -6,12 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evonas.search_space.graph import BASE_LEAVES, Graph
+from evonas.search_space.graph import Graph
 from evonas.search_space.layer import Layer
 from evonas.search_space.moments import HALF, full_precision
 from evonas.search_space.primitives import PRIMITIVES, Primitive
-
-SECOND = next(i for i, leaf in enumerate(BASE_LEAVES) if leaf.name == "y")
+from evonas.search_space.structure import SECOND
 
 
 class NormAct(Layer):

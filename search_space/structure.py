@@ -29,6 +29,7 @@ BASE_LEAVES = (
     Leaf("vector", "v0", 0.0),
     Leaf("vector", "v1", 1.0),
 )
+SECOND = next(i for i, leaf in enumerate(BASE_LEAVES) if leaf.name == "y")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,11 @@ class Structure:
                 node = self.node(index)
                 waiting.extend(node.inputs if node else ())
         return frozenset(reached)
+
+    @property
+    def takes_y(self) -> bool:
+        """Whether the output depends on the second input."""
+        return SECOND in self.live
 
     @property
     def live_nodes(self) -> int:

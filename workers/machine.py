@@ -4,12 +4,15 @@ import os
 import platform
 import resource
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import get_args
 
 import torch
 
+from evonas.search_space.errors import InputError
 from evonas.workers.outcome import Crash, CrashKind
+from evonas.workers.protocol import Device
 
 MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")  # torch's words, on a CPU and on a GPU
 FILES = (  # the system's words, in the messages of compilers and linkers
@@ -24,11 +27,33 @@ FILES = (  # the system's words, in the messages of compilers and linkers
 )
 
 
+def chosen(device: Device) -> str:
+    """The device that a configured one is on this machine: `auto` is a GPU where torch finds one. Raises InputError for
+    a GPU that is not there."""
+    if device not in get_args(Device):
+        raise InputError(f"device: expected {', '.join(get_args(Device))}, got {device!r:.100}")
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise InputError("device: cuda, but torch finds no GPU on this machine")
+    return "cuda" if has_gpu and device != "cpu" else "cpu"
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute on so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def conditions(device: str) -> str:
     """The conditions that decide an evaluation's bits on one type of machine: device, processor, threads, torch."""
     where = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
-    threads = torch.get_num_threads()
-    words = (platform.machine(), where, f"{threads} thread{'s' * (threads > 1)}", f"torch {torch.__version__}")
+    count = torch.get_num_threads()
+    words = (platform.machine(), where, f"{count} thread{'s' * (count > 1)}", f"torch {torch.__version__}")
     return ", ".join((device, *words))
 
 

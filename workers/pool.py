@@ -7,11 +7,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from typing import Protocol as Interface
 
-import torch
-
 from evonas.search_space.errors import InputError
+from evonas.workers import machine
 from evonas.workers.evaluation import evaluate
-from evonas.workers.machine import crash
 from evonas.workers.outcome import Crash, CrashKind, Evaluation
 from evonas.workers.protocol import Device, Job, Protocol
 from evonas.workers.training import check_compiler, compiles
@@ -54,10 +52,7 @@ class InProcessPool:
     holds = capacity = 1
 
     def __init__(self, protocol: Protocol, device: Device = "cpu") -> None:
-        has_gpu = torch.cuda.is_available()
-        if device == "cuda" and not has_gpu:
-            raise InputError("workers.device: cuda, but torch finds no GPU on this machine")
-        self._device = "cuda" if has_gpu and device != "cpu" else "cpu"
+        self._device = machine.chosen(device)
         if compiles(protocol):
             check_compiler(self._device)
         self._waiting: deque[tuple[int, Job]] = deque()
@@ -92,4 +87,4 @@ def evaluate_safely(job: Job, device: str) -> Evaluation:
     except InputError:
         raise
     except Exception as error:  # unforeseeable over a week; the driver stops when crashes repeat
-        return Evaluation(crash(error), seconds=time.perf_counter() - started)
+        return Evaluation(machine.crash(error), seconds=time.perf_counter() - started)

@@ -9,8 +9,8 @@ import click
 import evonas
 from evonas.cli.layers import gate_table, layer_table
 from evonas.cli.options import CONFIG, JSON, LAYER, SET
+from evonas.cli.progress import progress_of
 from evonas.cli.query import outcome_text, print_json
-from evonas.cli.status import trainings
 from evonas.cli.tables import TextTable, one_line, terminal
 from evonas.search_space.errors import InputError
 from evonas.workers.outcome import Crash, Rejection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("layers", metavar="LAYER...", type=LAYER, nargs=-1)
 @CONFIG
-@click.option("--seeds", type=click.IntRange(1, 1000), default=3, show_default=True, help="Fresh seeds.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Fresh seeds.")
 @SET
 @JSON
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
     if not layers:
         raise InputError(f"expected a layer and a config, got '{config}' alone")
     loaded = evonas.load_config(config, settings)
-    with trainings() as progress:
+    with progress_of("trainings") as progress:
         judgements = evonas.evaluate([each.name for each in layers], loaded, seeds=seeds, on_progress=progress)
     if as_json:
         print_json([_as_json(each) for each in judgements])

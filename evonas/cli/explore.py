@@ -38,7 +38,7 @@ def find(
     if as_json:
         print_json([candidate_json(record) for record in records])
         return
-    terminal().print(layer_table(opened.rows(records), list(opened.config.proxies)))
+    terminal().print(layer_table(opened.candidate_rows(records), list(opened.config.proxies)))
     if not records:
         terminal().print("No survivor matches.")
 
@@ -61,7 +61,7 @@ def lineage(run: str, birth: int, as_json: bool) -> None:
         print_json({"line": [candidate_json(record) for record in line], "children": children})
         return
     console = terminal()
-    console.print(layer_table(opened.rows(line), list(opened.config.proxies)))
+    console.print(layer_table(opened.candidate_rows(line), list(opened.config.proxies)))
     shown = ", ".join(map(str, children[:SHOWN])) + f" and {len(children) - SHOWN} more" * (len(children) > SHOWN)
     console.print(f"\nchildren: {shown or 'none'}", soft_wrap=True)
 

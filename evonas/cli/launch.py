@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +10,9 @@ import evonas
 from evonas.cli.options import CONFIG, JSON, SET
 from evonas.cli.query import print_json
 from evonas.cli.tables import terminal
+
+if TYPE_CHECKING:
+    from evonas.studies.doctor import Finding
 
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
@@ -27,14 +31,14 @@ def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     Example: evonas doctor quickstart.yaml --set cluster.address=auto
     """
     from evonas.store.records import columns
-    from evonas.studies.doctor import doctor as examine
 
-    loaded, console, findings = evonas.load_config(config, settings), terminal(), []
-    for each in examine(loaded):
-        findings.append(each)
-        if not as_json:
-            console.print(f"{each.verdict:8}", end="", style=STYLES[each.verdict])
-            console.print(f"{each.what}: {each.text}", soft_wrap=True)
+    console = terminal()
+
+    def show(finding: "Finding") -> None:
+        console.print(f"{finding.verdict:8}", end="", style=STYLES[finding.verdict])
+        console.print(f"{finding.what}: {finding.text}", soft_wrap=True)
+
+    findings = evonas.doctor(config, settings=settings, on_finding=(lambda finding: None) if as_json else show)
     if as_json:
         print_json([columns(each) for each in findings])
     sys.exit(any(each.verdict == "failed" for each in findings))
@@ -58,9 +62,8 @@ def submit(config: Path, address: str, run: str | None, follows: bool, settings:
     Example: evonas submit cifar10.yaml --address http://head:8265 --run /shared/runs/first
     """
     from evonas.cluster import failure, follow
-    from evonas.cluster import submit as submit_search
 
-    job = submit_search(evonas.load_config(config, settings), address, run=run)
+    job = evonas.submit(config, address, run=run, settings=settings)
     print(f"Sent as {job}. Read its output with: ray job logs {job} --address {address}")
     if follows:
         for text in follow(address, job):

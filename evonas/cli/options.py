@@ -32,7 +32,7 @@ RUN = click.argument("run")
 BIRTH = click.argument("birth", type=int)
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-COUNT = click.option("-n", type=click.IntRange(1, 1_000_000), default=10, show_default=True, help="How many.")
+COUNT = click.option("-n", type=int, default=10, show_default=True, help="How many.")
 PICTURE = click.option("--picture", metavar="FILE", type=click.Path(path_type=Path), help="Draw it: .svg or .png.")
 SET = click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value of the config; repeatable."

@@ -52,10 +52,9 @@ def status(run: str, as_json: bool) -> None:
         console.print(f"{state_of_run.retrained} trainings for the final table")
     if state_of_run.finished:
         console.print("finished")
-        for row in opened.rows(opened.top(1)):
-            if row.birth is not None:
-                seeds = f"{row.seeds} fresh seeds" if row.is_fresh else "the search's one seed"
-                console.print(f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {seeds}")
+        for row in opened.candidate_rows(opened.top(1)):
+            seeds = f"{row.seeds} fresh seeds" if row.is_fresh else "the search's one seed"
+            console.print(f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {seeds}")
     elif state_of_run.outcomes_per_second is None or state_of_run.seconds_left is None:
         console.print("no outcome yet since the last start")
     else:
@@ -65,7 +64,7 @@ def status(run: str, as_json: bool) -> None:
 
 @click.command()
 @RUN
-@click.option("-n", type=click.IntRange(1, 1_000_000), help="How many [10; with --front all].")
+@click.option("-n", type=int, help="How many [10; with --front all].")
 @click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
 @click.option("--after", metavar="BIRTH", type=int, help="Start after this birth: the next page.")
 @click.option("--front", is_flag=True, help="The Pareto front: layers that no other one dominates.")
@@ -82,12 +81,16 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
     Example: evonas top results/quickstart-000 -n 5 --by resnet
     """
     from evonas.config import BASELINE
-    from evonas.run import open_run
+    from evonas.run import LISTED_MAX, open_run
 
     if front and (by is not None or after is not None):
         raise InputError("--front: takes neither --by nor --after")
     opened = open_run(run)
-    records = opened.front()[:n] if front else opened.top(n or 10, by, after=after, every=every)
+    records = (
+        opened.front(LISTED_MAX if n is None else n)
+        if front
+        else opened.top(10 if n is None else n, by, after=after, every=every)
+    )
     spread = opened.spread()
     if as_json:
         noise = {proxy: {"deviation": deviation, "seeds": seeds} for proxy, (deviation, seeds) in spread.items()}
@@ -170,10 +173,9 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         console.print(f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
-    for row in opened.rows([record]) if record.retrained else ():
-        if row.birth is not None:
-            scores = ", ".join(f"{p} {accuracy_text(each)}" for p, each in row.accuracy.items())
-            console.print(f"retrained with {row.seeds} fresh seeds: {scores}; {points(row)} points against {BASELINE}")
+    for row in opened.candidate_rows([record]) if record.retrained else ():
+        scores = ", ".join(f"{p} {accuracy_text(each)}" for p, each in row.accuracy.items())
+        console.print(f"retrained with {row.seeds} fresh seeds: {scores}; {points(row)} points against {BASELINE}")
     console.print("\nformula", style="bold")
     console.print(indent(record.formula), soft_wrap=True)
     console.print("\nlatex", style="bold")

@@ -1,7 +1,6 @@
 """evonas funnel, validate, noise, bench: the quality and the cost of evaluations."""
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +10,14 @@ import click
 import evonas
 from evonas.cli.layers import layer_table
 from evonas.cli.options import CONFIG, JSON, LAYER, RUN, SET
+from evonas.cli.progress import progress_of
 from evonas.cli.query import print_json
-from evonas.cli.status import trainings
 from evonas.cli.tables import Column, TextTable, duration, terminal
-from evonas.search_space.errors import InputError
 
 if TYPE_CHECKING:
     from evonas.search_space.catalog.named import NamedGraph
     from evonas.studies.funnel import FunnelRow
+    from evonas.workers.protocol import Device
 
 Command = Callable[..., None]
 
@@ -56,11 +55,7 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     rows, full, inherited = result.rows, result.full_seconds, result.inherited
     states = opened.status().by_state
     if as_json:
-        gates = [
-            {name: getattr(row, name) for name in ("gate", "asked", "stopped", "spent", "saved")}
-            | {"audited": len(row.audits), "wrong": sum(row.audits), "interval": row.interval}
-            for row in rows
-        ]
+        gates = [row.figures() for row in rows]
         print_json(
             {"run": opened.name, "gates": gates, "inherited": inherited, "by_state": states, "full_seconds": full}
         )
@@ -100,7 +95,7 @@ def _false_rejects(row: "FunnelRow") -> str:
 @click.command()
 @RUN
 @click.argument("births", type=int, nargs=-1)
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Fresh seeds.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Fresh seeds.")
 @JSON
 def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> None:
     """Measure the test accuracy of the candidates BIRTHS of RUN, a finished search, beside BN-ReLU.
@@ -116,7 +111,7 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
     from evonas.views import final_row
 
     console = terminal()
-    with trainings() as progress:
+    with progress_of("trainings") as progress:
         rows = evonas.validate(run, births, seeds=seeds, on_progress=progress)
     if as_json:
         print_json([columns(row) for row in rows])
@@ -140,7 +135,7 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
 
 @click.command()
 @CONFIG
-@click.option("--seeds", type=click.IntRange(2), default=5, show_default=True, help="Seeds for each layer.")
+@click.option("--seeds", type=int, default=5, show_default=True, help="Seeds for each layer.")
 @_layers()
 @SET
 @JSON
@@ -152,14 +147,11 @@ def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: 
     \b
     Example: evonas noise quickstart.yaml --seeds 5 --layer EvoNorm-S0
     """
-    from evonas.cluster import open_pool
     from evonas.config import BASELINE
-    from evonas.session import Session, stop_signals
-    from evonas.studies.noise import measure_noise
 
     loaded, console = evonas.load_config(config, settings), terminal()
-    with open_pool(loaded) as pool, stop_signals() as should_stop, trainings() as progress:
-        rows = measure_noise(loaded, Session(pool, should_stop=should_stop), layers, seeds, progress)
+    with progress_of("trainings") as progress:
+        rows = evonas.noise(loaded, [each.name for each in layers], seeds=seeds, on_progress=progress)
     if as_json:
         names = ("layer", "proxy", "accuracies", "failed", "mean", "spread", "interval", "difference_spread")
         print_json([{name: getattr(row, name) for name in names} for row in rows])
@@ -183,15 +175,17 @@ def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: 
 
 @click.command()
 @CONFIG
-@click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Steps to time.")
+@click.option("--steps", type=int, default=20, show_default=True, help="Steps to time.")
 @_layers("BN-ReLU", "EvoNorm-S0", "EvoNorm-B0")
 @click.option("--compile/--no-compile", "compiled", default=True, help="Time torch.compile, too.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Where to run [the device of the config's workers].")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to run [the device of the config's workers]."
+)
 @SET
 @JSON
 def bench(
-    config: Path, steps: int, layers: "tuple[NamedGraph, ...]", compiled: bool, device: str, settings: tuple[str, ...],
-    as_json: bool,
+    config: Path, steps: int, layers: "tuple[NamedGraph, ...]", compiled: bool, device: "Device | None",
+    settings: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Find the fastest way to run CONFIG on this machine, and from how many steps on compiling pays.
 
@@ -201,36 +195,20 @@ def bench(
     \b
     Example: evonas bench quickstart.yaml --layer EvoNorm-B0 --no-compile
     """
-    import torch
-
     from evonas.store.records import columns
-    from evonas.studies.bench import IDENTITY, best_execution
-    from evonas.studies.bench import bench as time_steps
-    from evonas.workers.training import check_compiler
+    from evonas.studies.bench import IDENTITY
 
-    loaded = evonas.load_config(config, settings)
-    timed = {each.name: each for each in layers if each.name != IDENTITY}
-    if not timed:
-        raise InputError("--layer: expected a layer other than the identity, which is always timed")
-    torch.set_num_threads(loaded.workers.cpus)
-    has_gpu = torch.cuda.is_available()
-    device = device or loaded.workers.device
-    if device == "cuda" and not has_gpu:
-        raise InputError("--device: cuda, but torch finds no GPU on this machine")
-    device = "cuda" if has_gpu and device != "cpu" else "cpu"
-    if compiled:
-        check_compiler(device)
-    console, began, rows = terminal(), time.monotonic(), []
-    with console.status("timing") as status:
-        for row in time_steps(loaded, list(timed.values()), steps, device, compiled):
-            rows.append(row)
-            status.update(f"{len(rows)} timings, {duration(time.monotonic() - began)}")
-    execution, from_steps, totals = best_execution(rows, loaded.recipe.steps)
+    loaded, console, names = evonas.load_config(config, settings), terminal(), [each.name for each in layers]
+    with progress_of("timings") as progress:
+        measured = evonas.bench(loaded, names, steps=steps, device=device, compiled=compiled, on_progress=progress)
+    rows, execution, from_steps = measured.rows, measured.execution, measured.compiling_pays_from
+    totals = measured.seconds
     if as_json:
         timings = [columns(row) for row in rows]
         best = execution.model_dump(mode="json")
         print_json({"timings": timings, "best": best, "compiling_pays_from": from_steps, "seconds": totals})
         return
+    timed = [name for name in dict.fromkeys(names) if name != IDENTITY]
     titles = []
     for layer in (IDENTITY, *timed):
         titles.append(f"{'identity' if layer == IDENTITY else layer}, ms a step")

@@ -2,9 +2,11 @@
 
 import os
 import re
+from collections.abc import Sequence
 
 from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 
 _CANDIDATE = re.compile(r"(.*\S)#([0-9]{1,99})")  # `x  # 1` is a text with a comment
 
@@ -25,6 +27,26 @@ def resolve(text: str) -> NamedGraph:
 
     run, birth = reference
     return NamedGraph.of_text(open_run(run).graph(birth))
+
+
+Layers = Graph | str | Sequence[Graph | str]
+
+
+def trainable(layers: Layers) -> list[NamedGraph]:
+    """One or several layers that the proxies can train: graphs, texts, names, or RUN#BIRTH. Raises InputError for a
+    layer of two inputs, and for what is no layer."""
+    several = [layers] if isinstance(layers, Graph | str) else layers
+    return [_trainable(each).of_one_input() for each in several]
+
+
+def _trainable(layer: object) -> NamedGraph:
+    match layer:
+        case str():
+            return resolve(layer)
+        case Graph():
+            return NamedGraph.of_text(layer)
+        case _:
+            raise InputError(f"expected a layer as a graph or a text, got {layer!r:.100}")
 
 
 def _named(text: str) -> NamedGraph:

@@ -73,7 +73,7 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
     imports = [line for name, line in _IMPORTS.items() if name in used]
     options = _options(canonical, groups)
     buffers = [name for name, _ in running_moments(canonical).values()]
-    inputs = ["x", "y"] if any(leaf.name == "y" for leaf in _live_leaves(canonical)) else ["x"]
+    inputs = ["x", "y"] if canonical.takes_y else ["x"]
     return _FILE.format(
         title=_escape(title),
         formula=_lines(graph.formula.splitlines(), 4),

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,9 +83,13 @@ class Contents:
 
     def candidate(self, birth: int) -> Record:
         """Raises InputError when there is no such birth."""
+        try:
+            number = index(birth)
+        except TypeError:
+            raise InputError(f"{self.name}: birth: expected a whole number, got {birth!r:.100}") from None
         with self.engine.connect() as connection:
-            is_integer = 0 < birth < 2**63  # of a database
-            records = list(self._load.records(connection, tables.candidate.c.birth == birth)) if is_integer else []
+            is_integer = 0 < number < 2**63  # of a database
+            records = list(self._load.records(connection, tables.candidate.c.birth == number)) if is_integer else []
             if records:
                 return records[0]
             last = connection.execute(

@@ -2,23 +2,31 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from statistics import median
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
-from evonas.config import Config
+from evonas.config import BASELINE, Config
+from evonas.config_input import load_config
+from evonas.final import Progress, quiet
+from evonas.layers.resolve import Layers, trainable
 from evonas.search_space.catalog.named import NamedGraph
+from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
-from evonas.workers import data
-from evonas.workers.protocol import DType, Execution, Protocol, Recipe
-from evonas.workers.training import Diverged, Training
+from evonas.store.records import columns
+from evonas.workers import data, machine
+from evonas.workers.protocol import Device, DType, Execution, Protocol, Recipe
+from evonas.workers.training import Diverged, Training, check_compiler
 
 Way = tuple[bool, DType, bool]  # channels last, dtype, compiled
 DTYPES: tuple[DType, ...] = get_args(DType)
+TIMED = (BASELINE, "EvoNorm-S0", "EvoNorm-B0")  # that are timed unless others are named
+STEPS_MAX = 10**6
 IDENTITY = "x"  # a layer that is its affine alone: the cost of the rest of the network
 
 
@@ -38,7 +46,67 @@ class BenchRow:
         return self.compile_seconds + steps * self.step_seconds
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Bench:
+    """The timings of all ways to run a config, and what follows from them."""
+
+    rows: tuple[BenchRow, ...]
+    execution: Execution  # the fastest
+    compiling_pays_from: float  # steps, in the fastest format; infinite if never, or not timed
+    seconds: dict[str, float]  # way -> an evaluation of each layer at the full budget
+
+    def __repr__(self) -> str:
+        way = min(self.seconds, key=lambda name: self.seconds[name])
+        return f"<Bench of {len(self.rows)} timings: {way} is fastest>"
+
+    def _repr_html_(self) -> str:
+        from evonas.report.notebook import table_html  # only a notebook needs it
+
+        return table_html([columns(row) for row in self.rows])
+
+
 def bench(
+    config: Config | Mapping[str, Any] | str | Path,
+    layers: Layers = TIMED,
+    *,
+    steps: int = 20,
+    device: Device | None = None,
+    compiled: bool = True,
+    settings: Sequence[str] = (),
+    on_progress: Progress = quiet,
+) -> Bench:
+    """Find the fastest way to run a config on this machine, and the steps from which compiling pays.
+
+    Args:
+        layers: one or several graphs, texts, names of the catalog, or RUN#BIRTH; the identity is timed beside them.
+        steps: the number of steps to time.
+        device: by default that of the config's workers.
+        compiled: whether to time torch.compile, too.
+        on_progress: called with the timings done and their total.
+
+    Raises InputError for bad input, and for a compiler that does not work.
+
+    >>> evonas.bench("quickstart.yaml", "EvoNorm-B0", compiled=False)
+    """
+    loaded, steps = load_config(config, settings), whole("steps", steps, 1, STEPS_MAX)
+    timed = [each for each in trainable(layers) if each.name != IDENTITY]
+    if not timed:
+        raise InputError("layers: expected one other than the identity, which is always timed")
+    where = machine.chosen(loaded.workers.device if device is None else device)
+    if compiled:
+        check_compiler(where)
+    ways = 2 * len(DTYPES) * (1 + compiled)
+    total = ways * (1 + len(timed)) * len(loaded.proxies)
+    rows: list[BenchRow] = []
+    with machine.threads(loaded.workers.cpus):
+        on_progress(0, total)
+        for row in timings(loaded, timed, steps, where, compiled):
+            rows.append(row)
+            on_progress(len(rows), total)
+    return Bench(tuple(rows), *best_execution(rows, loaded.recipe.steps))
+
+
+def timings(
     config: Config, layers: Sequence[NamedGraph], steps: int, device: str, compiled: bool = True
 ) -> Iterator[BenchRow]:
     """Time each layer, and the identity, on each proxy: in every memory format and dtype, eager and compiled.
@@ -81,7 +149,7 @@ def time_training(graph: Graph, protocol: Protocol, proxy: str, images: data.Ima
     return seconds[0], median(seconds[1:])
 
 
-def best_execution(rows: list[BenchRow], steps: int) -> tuple[Execution, float, dict[str, float]]:
+def best_execution(rows: Sequence[BenchRow], steps: int) -> tuple[Execution, float, dict[str, float]]:
     """The fastest way to run `steps` on all proxies and all layers but the identity; the steps from which compiling
     pays in its format, infinite if never; and the seconds of every way."""
     ways: dict[Way, list[BenchRow]] = {}

@@ -4,15 +4,16 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
+from evonas.config_input import load_config
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.session import Session, Stopped, Ticket
@@ -46,7 +47,27 @@ class Finding:
     text: str
 
 
-def doctor(config: Config, folder: Path = Path("results")) -> Iterator[Finding]:
+def doctor(
+    config: Config | Mapping[str, Any] | str | Path,
+    folder: Path = Path("results"),
+    *,
+    settings: Sequence[str] = (),
+    on_finding: Callable[[Finding], None] = lambda finding: None,
+) -> list[Finding]:
+    """Check everything that a search with a config needs, and estimate its cost.
+
+    `on_finding` is called with each finding as soon as it is there. Raises InputError for a config that cannot be read.
+
+    >>> evonas.doctor("quickstart.yaml")
+    """
+    findings = []
+    for each in examine(load_config(config, settings), folder):
+        on_finding(each)
+        findings.append(each)
+    return findings
+
+
+def examine(config: Config, folder: Path) -> Iterator[Finding]:
     """Check data, store, disk, nodes, a short evaluation of BN-ReLU, and the cost: the cheap ones first.
 
     A search with a failed finding would not start. Nothing of the check stays in the store.

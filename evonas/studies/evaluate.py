@@ -10,11 +10,12 @@ from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
 from evonas.config_input import load_config
 from evonas.evolution import evaluate_baseline
-from evonas.final import Progress, accuracy_of, baselines, figures, fresh_seeds, quiet, retraining
+from evonas.final import SEEDS_MAX, Progress, accuracy_of, baselines, figures, fresh_seeds, quiet, retraining
 from evonas.history import History
-from evonas.layers.resolve import resolve
+from evonas.layers.resolve import Layers, trainable
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.catalog.named import NamedGraph
+from evonas.search_space.errors import InputError, whole
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import amplification
@@ -54,7 +55,7 @@ class Judgement:
 
 
 def evaluate(
-    layers: Graph | str | Sequence[Graph | str],
+    layers: Layers,
     config: Config | Mapping[str, Any] | str | Path,
     *,
     seeds: int = 3,
@@ -76,9 +77,10 @@ def evaluate(
 
     >>> evonas.evaluate("x / rms_hw(x)", "quickstart.yaml")
     """
-    loaded = load_config(config, settings)
-    several = [layers] if isinstance(layers, Graph | str) else layers
-    named = [resolve(each) if isinstance(each, str) else NamedGraph.of_text(each) for each in several]
+    loaded, seeds = load_config(config, settings), whole("seeds", seeds, 1, SEEDS_MAX)
+    named = trainable(layers)
+    if not named:
+        raise InputError("layers: expected at least one")
     with open_pool(loaded) as pool, stop_signals() as should_stop:
         return judge(loaded, Session(pool, should_stop=should_stop), named, seeds, on_progress)
 
@@ -87,7 +89,7 @@ def judge(
     config: Config, session: Session, layers: Sequence[NamedGraph], seeds: int, on_progress: Progress = quiet
 ) -> list[Judgement]:
     """`evaluate` on the workers of a session."""
-    mine = {each.name: each.of_one_input().graph for each in layers}
+    mine = {each.name: each.graph for each in layers}
     graphs = {str(each.name): each.graph for each in baselines(config)} | mine
     fresh = [
         Ticket(Purpose.RERANK, Job(graph=str(graph), protocol=retraining(config), seed=seed), name=name)

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
+from evonas.search_space.errors import InputError
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose
 from evonas.workers.gates import needs_training
@@ -15,7 +17,7 @@ from evonas.workers.outcome import DIVERGED, Crash, Fitness, Measurement, Outcom
 WITHIN = 0.02  # accuracy; a layer at most this far below BN-ReLU should not have been stopped
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class FunnelRow:
     """Counts of one gate. Inherited outcomes do not count: no gate was asked."""
 
@@ -29,6 +31,16 @@ class FunnelRow:
     )
     audits: list[bool] = field(default_factory=list)  # whether the gate was wrong, for each audited candidate
 
+    def figures(self) -> dict[str, Any]:
+        """The numbers of the row by name."""
+        names = ("gate", "asked", "stopped", "spent", "saved")
+        audits = {"audited": len(self.audits), "wrong": sum(self.audits), "interval": self.interval}
+        return {name: getattr(self, name) for name in names} | audits
+
+    def __repr__(self) -> str:
+        wrong = f", wrongly {sum(self.audits)} of {len(self.audits)} audited" if self.audits else ""
+        return f"<{self.gate}: stopped {self.stopped} of {self.asked}{wrong}>"
+
     @property
     def interval(self) -> tuple[float, float] | None:
         """The exact 95 % interval (Clopper and Pearson) of the false-reject rate; None without audits."""
@@ -40,7 +52,7 @@ class FunnelRow:
         return float(interval.low), float(interval.high)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Funnel:
     """The gates in their order, then divergence; the mean seconds of a full evaluation; the number of inherited
     outcomes."""
@@ -49,6 +61,14 @@ class Funnel:
     full_seconds: float
     inherited: int
 
+    def __repr__(self) -> str:
+        return f"<Funnel of {len(self.rows)} gates: {', '.join(repr(row)[1:-1] for row in self.rows if row.stopped)}>"
+
+    def _repr_html_(self) -> str:
+        from evonas.report.notebook import table_html  # only a notebook needs it
+
+        return table_html([row.figures() for row in self.rows])
+
 
 def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
     """Count what each gate stopped, spent, saved, and stopped wrongly.
@@ -56,6 +76,8 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
     An audited candidate was stopped wrongly if its accuracy at the full budget, mean over proxies, is at most `within`
     below BN-ReLU's, mean over proxies and seeds. Audits that crashed do not count.
     """
+    if not 0 <= within <= 1:
+        raise InputError(f"within: expected 0 to 1, got {within}")
     by_proxy = reader.baseline_accuracies().values()
     baseline = fmean(fmean(each) for each in by_proxy) if all(by_proxy) else math.inf
     baselines = [each.evaluation for each in reader.evaluations(Purpose.BASELINE)]

@@ -1,14 +1,20 @@
 """The spread of a layer's accuracies over seeds, which a difference between two layers has to exceed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
+from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
+from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
-from evonas.final import Progress, quiet, retraining
+from evonas.config_input import load_config
+from evonas.final import SEEDS_MAX, Progress, quiet, retraining
+from evonas.layers.resolve import Layers, trainable
 from evonas.search_space.catalog.named import NamedGraph, named_graph
-from evonas.session import Session, Ticket
+from evonas.search_space.errors import whole
+from evonas.session import Session, Ticket, stop_signals
 from evonas.store.records import Purpose
 from evonas.workers.outcome import Fitness, Outcome
 from evonas.workers.protocol import Job
@@ -44,6 +50,26 @@ class NoiseRow:
         return float(low), float(high)
 
 
+def noise(
+    config: Config | Mapping[str, Any] | str | Path,
+    layers: Layers = (),
+    *,
+    seeds: int = 5,
+    settings: Sequence[str] = (),
+    on_progress: Progress = quiet,
+) -> list[NoiseRow]:
+    """Train BN-ReLU and `layers` to the full budget of a config with the same seeds, the config's and those after it.
+
+    Returns a row for each layer on each proxy, and one for their mean. Raises InputError for bad input, and Stopped on
+    Ctrl-C or SIGTERM.
+
+    >>> evonas.noise("quickstart.yaml", "EvoNorm-S0", seeds=3)
+    """
+    loaded, seeds, chosen = load_config(config, settings), whole("seeds", seeds, 2, SEEDS_MAX), trainable(layers)
+    with open_pool(loaded) as pool, stop_signals() as should_stop:
+        return measure_noise(loaded, Session(pool, should_stop=should_stop), chosen, seeds, on_progress)
+
+
 def measure_noise(
     config: Config,
     session: Session,
@@ -51,10 +77,7 @@ def measure_noise(
     seeds: int,
     on_progress: Progress = quiet,
 ) -> list[NoiseRow]:
-    """Train BN-ReLU and `layers` to the full budget with `seeds` seeds, the config's and those after it.
-
-    Raises Stopped when the user asks to stop.
-    """
+    """`noise` on the workers of a session."""
     graphs = {each.name: each.graph for each in (named_graph(BASELINE), *layers)}
     tickets = [
         Ticket(Purpose.NOISE, Job(graph=str(graph), protocol=retraining(config), seed=config.seed + n), name=name)

@@ -5,8 +5,19 @@ from pathlib import Path
 
 from evonas.cluster import open_pool
 from evonas.driver import check_images
-from evonas.final import Contender, FinalRow, Progress, baselines, final_table, fresh_seeds, quiet, retrain, table
-from evonas.search_space.errors import InputError
+from evonas.final import (
+    SEEDS_MAX,
+    Contender,
+    FinalRow,
+    Progress,
+    baselines,
+    final_table,
+    fresh_seeds,
+    quiet,
+    retrain,
+    table,
+)
+from evonas.search_space.errors import InputError, whole
 from evonas.session import Session, stop_signals
 from evonas.store.database import Database
 from evonas.store.records import Event, Purpose
@@ -22,6 +33,7 @@ def validate(
     would spoil the test. Earlier trainings are not repeated. Raises InputError while the search is not finished, and
     Stopped as `search` does.
     """
+    seeds = whole("seeds", seeds, 1, SEEDS_MAX)
     database = Database.open(run)
     reader = database.reader()
     if not reader.finished:

@@ -27,7 +27,7 @@ class NamedGraph:
 
     def of_one_input(self) -> "NamedGraph":
         """Itself. Raises InputError for a graph of x and y, which no proxy can train."""
-        if any(leaf.name == "y" and i in self.graph.live for i, leaf in enumerate(self.graph.leaves)):
+        if self.graph.takes_y:
             raise InputError(f"{self.name} takes two inputs, x and y; the proxies give a layer one")
         return self
 

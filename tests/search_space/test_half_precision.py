@@ -8,7 +8,7 @@ from torch import Tensor
 
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
-from evonas.search_space.lowering import SECOND, NormAct
+from evonas.search_space.lowering import NormAct
 from evonas.search_space.primitives import PRIMITIVES
 
 CHANNELS, GROUPS = 8, 4
@@ -111,7 +111,7 @@ def test_without_upcast_every_step_that_sees_half_is_half(text: str, dtype: torc
         if not PRIMITIVES[node.op].reduces and half & set(node.inputs):
             half.add(index)
         layer = NormAct(replace(graph, output=index), CHANNELS, groups=GROUPS, upcast=False)
-        inputs = [x] * (1 + (SECOND in layer.genotype.live))
+        inputs = [x] * (1 + layer.genotype.takes_y)
         for training in (True, False):
             assert layer.train(training).transform(*inputs).dtype == (dtype if index in half else torch.float32)
     assert graph.output in half

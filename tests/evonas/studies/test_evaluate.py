@@ -9,7 +9,6 @@ import evonas
 from evonas.config import BASELINE, Config
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.catalog.named import named_graph
-from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Stopped
 from evonas.studies.evaluate import Judgement, judge
@@ -132,11 +131,6 @@ def test_its_text_is_one_line(config: Config) -> None:
 def test_ctrl_c_ends_it(config: Config) -> None:
     with pytest.raises(Stopped):
         judge(config, Session(FakePool(1, Table()), should_stop=lambda: True), [named_graph(MINE)], 3)
-
-
-def test_a_layer_of_two_inputs_is_bad_input(config: Config) -> None:
-    with pytest.raises(InputError, match="two inputs"):
-        judge(config, Session(FakePool(1, Table())), [named_graph("x + y")], 3)
 
 
 def test_from_python_it_trains_and_writes_nothing(

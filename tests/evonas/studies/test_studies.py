@@ -19,7 +19,7 @@ from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import Candidate
-from evonas.studies.bench import IDENTITY, BenchRow, bench, best_execution
+from evonas.studies.bench import IDENTITY, BenchRow, best_execution, timings
 from evonas.studies.funnel import funnel
 from evonas.studies.noise import measure_noise
 from evonas.workers.evaluation import evaluate
@@ -148,7 +148,7 @@ def test_noise_trains_as_a_search_does(config: Config) -> None:
 
 
 def test_bench_times_every_way_to_run(config: Config) -> None:
-    rows = list(bench(config, [named_graph("BN-ReLU")], 2, "cpu", compiled=False))
+    rows = list(timings(config, [named_graph("BN-ReLU")], 2, "cpu", compiled=False))
     ways = {(r.proxy, r.layer, r.channels_last, r.dtype, r.compiled) for r in rows}
     assert len(ways) == len(rows) == 2 * 2 * 2 * 2
     assert {r.layer for r in rows} == {IDENTITY, "BN-ReLU"}

@@ -1,4 +1,4 @@
-"""The progress of a study's trainings, on standard error so that piped output stays clean."""
+"""The progress of a study, on standard error so that piped output stays clean."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +11,9 @@ from evonas.cli.tables import duration
 
 
 @contextmanager
-def trainings() -> Iterator[Callable[[int, int], None]]:
-    """Show in a terminal how many trainings are done, and the time left. Ctrl-C ends quietly."""
+def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show in a terminal how many of the study's trainings, or of `what` else it counts, are done, and the time left.
+    Ctrl-C ends quietly."""
     from evonas.session import Stopped
 
     began = 0.0
@@ -23,7 +24,7 @@ def trainings() -> Iterator[Callable[[int, int], None]]:
             now = time.monotonic()
             began = began or now
             left = f", about {duration((now - began) / done * (total - done))} left" if done else ""
-            status.update(f"{done} of {total} trainings{left}")
+            status.update(f"{done} of {total} {what}{left}")
 
         try:
             yield progress

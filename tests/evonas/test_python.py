@@ -1,0 +1,148 @@
+"""What the command line can, Python can, with the same values and the same errors."""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evonas
+from evonas.cli.main import COMMANDS, main
+from evonas.run import Run
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from tests.conftest import ROOT, TINY
+
+OLD = ROOT / "tests" / "evonas" / "databases" / "0003.db"  # 30 births of a tiny config, with audits and a final table
+METHODS = {"status", "top", "find", "lineage", "dump", "replay", "funnel"}  # of a run, under the command's name
+OTHERS = {"show": Run.candidate, "init": None}  # writes a file from a template: nothing for Python
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return evonas.open_run(shutil.copy(OLD, tmp_path_factory.mktemp("run") / "run.db"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_there_from_python(command: str) -> None:
+    if command not in OTHERS:
+        assert hasattr(Run, command) if command in METHODS else command in evonas.__all__
+        assert command in METHODS or getattr(evonas, command) is not None
+
+
+BIRTHS = r"no birth {}; expected 1 to 30"
+QUERIES: dict[str, tuple[Callable[[Run], Any], str]] = {
+    "candidate 99999": (lambda run: run.candidate(99999), BIRTHS.format(99999)),
+    "candidate 0": (lambda run: run.candidate(0), BIRTHS.format(0)),
+    "candidate '1'": (lambda run: run.candidate("1"), "birth: expected a whole number, got '1'"),  # type: ignore[arg-type]
+    "candidate 1.5": (lambda run: run.candidate(1.5), r"birth: expected a whole number, got 1\.5"),  # type: ignore[arg-type]
+    "graph": (lambda run: run.graph(99999), BIRTHS.format(99999)),
+    "children": (lambda run: run.children(99999), BIRTHS.format(99999)),
+    "evaluation": (lambda run: run.evaluation(99999), BIRTHS.format(99999)),
+    "lineage": (lambda run: run.lineage(99999), BIRTHS.format(99999)),
+    "export": (lambda run: run.export(99999, "layer.py"), BIRTHS.format(99999)),
+    "top after": (lambda run: run.top(after=99999), BIRTHS.format(99999)),
+    "top 0": (lambda run: run.top(0), "n: expected 1 to 1000000000, got 0"),
+    "top -1": (lambda run: run.top(-1), "n: expected 1 to 1000000000, got -1"),
+    "top None": (lambda run: run.top(None), "n: expected a whole number, got None"),  # type: ignore[arg-type]
+    "top 10^30": (lambda run: run.top(10**30), "n: expected 1 to 1000000000, got 10"),
+    "front": (lambda run: run.front(0), "n: expected 1 to 1000000000, got 0"),
+    "find": (lambda run: run.find(n=0), "n: expected 1 to 1000000000, got 0"),
+    "funnel": (lambda run: run.funnel(within=-0.1), r"within: expected 0 to 1, got -0\.1"),
+    "validate": (lambda run: evonas.validate(run.reference, seeds=0), "seeds: expected 1 to 1000, got 0"),
+}
+
+
+@pytest.mark.parametrize(("query", "message"), QUERIES.values(), ids=QUERIES)
+def test_a_query_that_cannot_be_answered_is_one_error(run: Run, query: Callable[[Run], Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        query(run)
+
+
+STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
+    "no seed": (lambda: evonas.evaluate("x", TINY, seeds=0), "seeds: expected 1 to 1000, got 0"),
+    "no layer": (lambda: evonas.evaluate([], TINY), "layers: expected at least one"),
+    "two inputs": (lambda: evonas.evaluate("x + y", TINY), "takes two inputs"),
+    "no graph": (lambda: evonas.evaluate([3], TINY), "expected a layer as a graph or a text, got 3"),  # type: ignore[list-item]
+    "one seed": (lambda: evonas.noise(TINY, seeds=1), "seeds: expected 2 to 1000, got 1"),
+    "noise of two inputs": (lambda: evonas.noise(TINY, Graph.parse("x + y")), "takes two inputs"),
+    "noise of nothing known": (lambda: evonas.noise(TINY, "BN-RelU"), "did you mean 'BN-ReLU'"),
+    "no step": (lambda: evonas.bench(TINY, steps=0), "steps: expected 1 to 1000000, got 0"),
+    "identity": (lambda: evonas.bench(TINY, "x"), "layers: expected one other than the identity"),
+    "no device": (lambda: evonas.bench(TINY, device="tpu"), "device: expected auto, cpu, cuda, got 'tpu'"),  # type: ignore[arg-type]
+    "no config": (lambda: evonas.doctor("nowhere.yaml"), "nowhere.yaml"),
+    "no setting": (lambda: evonas.submit(TINY, "http://127.0.0.1:1", settings=["births"]), "births"),
+}
+
+
+@pytest.mark.parametrize(("study", "message"), STUDIES.values(), ids=STUDIES)
+def test_a_study_refuses_what_it_cannot_do(study: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        study()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("top", "-n", "0"), "n: expected 1 to 1000000000, got 0"),
+        (("top", "--front", "-n", "-1"), "n: expected 1 to 1000000000, got -1"),
+        (("lineage", "99999"), "no birth 99999; expected 1 to 30"),
+        (("validate", "--seeds", "0"), "seeds: expected 1 to 1000, got 0"),
+    ],
+)
+def test_the_command_line_prints_the_same_error(
+    run: Run,
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["evonas", arguments[0], run.reference, *arguments[1:]])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert message in capfd.readouterr().err
+
+
+def test_one_operation_is_a_text(run: Run) -> None:
+    assert run.find("tanh") == run.find(["tanh"])
+
+
+def test_a_funnel_is_short_in_a_terminal_and_a_table_in_a_notebook(run: Run) -> None:
+    funnel = run.funnel()
+    stopped = {row.gate: row for row in funnel.rows if row.stopped}
+    assert len(repr(funnel)) < 100 * (1 + len(stopped))
+    for gate, row in stopped.items():
+        assert f"{gate}: stopped {row.stopped} of {row.asked}" in repr(funnel)
+    shown = funnel._repr_html_()
+    rows = re.findall(r"<tr>(<td>.*?)</tr>", shown)
+    assert [re.findall(r"<td>(.*?)</td>", row)[:3] for row in rows] == [
+        [row.gate, str(row.asked), str(row.stopped)] for row in funnel.rows
+    ]
+
+
+def test_timings_are_short_in_a_terminal_and_a_table_in_a_notebook() -> None:
+    config = TINY | {"proxies": {"resnet": TINY["proxies"]["resnet"]}}
+    measured = evonas.bench(config, "BN-ReLU", steps=1, compiled=False)
+    assert re.fullmatch(r"<Bench of 8 timings: \w+, channels \w+, eager is fastest>", repr(measured))
+    assert measured._repr_html_().count("<tr>") == 9
+    assert set(measured.seconds) == {
+        f"{dtype}, channels {o}, eager" for dtype in ("float32", "bfloat16") for o in ("first", "last")
+    }
+
+
+def test_noise_and_doctor_answer_from_python(tmp_path: Path) -> None:
+    counted: list[tuple[int, int]] = []
+    rows = evonas.noise(TINY, "x / rms_hw(x)", seeds=2, on_progress=lambda *count: counted.append(count))
+    assert [(row.layer, row.proxy) for row in rows[:3]] == [
+        ("BN-ReLU", each) for each in ("resnet", "mobilenet", "mean")
+    ]
+    assert {row.layer for row in rows} == {"BN-ReLU", "x / rms_hw(x)"}
+    assert counted == [(done, 4) for done in range(5)]
+    heard: list[Any] = []
+    findings = evonas.doctor(TINY, tmp_path, settings=["evolution.births=7"], on_finding=heard.append)
+    assert heard == findings
+    assert findings[0].text.startswith("7 births")
