@@ -45,7 +45,6 @@ def test_evonas_alone_prints_its_help(command: Command) -> None:
         (["top"], "RUN"),
         (["top", "x", "--bye", "resnet"], "--by"),
         (["top", "x", "-n", "many"], "many"),
-        (["top", "x", "-n", "0"], "0"),
         (["show", "x", "first"], "first"),
         (["show", "x", "-1"], "-1"),
         (["export", "x", "1"], "--output"),
