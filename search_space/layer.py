@@ -1,6 +1,5 @@
 """The base of every layer: its options, the affine, and what its graph is given."""
 
-from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -18,21 +17,7 @@ from evonas.search_space.moments import (
     sum_of_all,
     variance,
 )
-
-
-def whole(name: str, value: Any, least: int | None = 1) -> int:
-    """An option that is an integer, a numpy one too."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or (least is not None and value < least):
-        at_least = "" if least is None else f" of at least {least}"
-        raise ValueError(f"{name}: expected an integer{at_least}, got {value}")
-    return int(value)
-
-
-def real(name: str, value: Any) -> float:
-    """An option that is a number, a numpy one too."""
-    if not isinstance(value, Real):
-        raise ValueError(f"{name}: expected a number, got {value!r}")
-    return float(value)
+from evonas.search_space.options import axis, expect_placement, positive, share, whole
 
 
 class Layer(nn.Module):
@@ -75,20 +60,13 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         self.num_features = whole("num_features", num_features)
-        self.channel_dim = whole("channel_dim", channel_dim, None)
-        if channel_dim == 0:
-            raise ValueError("channel_dim: expected 1 or -1 (axis 0 is the batch), got 0")
+        self.channel_dim = axis("channel_dim", channel_dim)
         self.groups = min(whole("groups", groups), self.num_features)
         while self.num_features % self.groups:
             self.groups -= 1
-        self.momentum = real("momentum", momentum)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum: expected 0 to 1, got {momentum}")
-        self.eps = real("eps", eps)
-        if not torch.finfo(torch.float32).tiny <= eps < float("inf"):
-            raise ValueError(f"eps: expected a number above 0, got {eps}{', which float32 lacks' if eps > 0 else ''}")
-        if dtype is not None and not dtype.is_floating_point:
-            raise ValueError(f"dtype: expected a floating-point type, got {dtype}")
+        self.momentum = share("momentum", momentum)
+        self.eps = positive("eps", eps)
+        expect_placement(device, dtype)
         self.unbiased_running_var = unbiased_running_var
         self.synchronized = synchronized
         self.apply_act = apply_act
@@ -114,8 +92,7 @@ class Layer(nn.Module):
         """Raises ValueError where the inputs do not fit the layer."""
         channel = self.channel_dim
         if x.ndim < 2 or not -x.ndim < channel < x.ndim or x.shape[channel] != len(self.weight):
-            shape = tuple(x.shape)
-            raise ValueError(f"expected {self.num_features} channels at axis {channel}, got an input of shape {shape}")
+            raise ValueError(f"expected {self.num_features} channels at axis {channel}, got shape {tuple(x.shape)}")
         if not x.is_floating_point():
             raise ValueError(f"expected a floating-point input, got {x.dtype}")
         for other in others:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import mse_loss
+from torch import Tensor, nn
 
 Moment = Callable[[Tensor, list[int]], Tensor]  # over axes, which it keeps with size 1
 
@@ -21,7 +20,8 @@ def full_precision(a: Tensor) -> Tensor:
 
 def per_channel(parameter: Tensor, x: Tensor, channel_dim: int) -> Tensor:
     """A (C,) or (1,) parameter with x's number of axes, in full precision."""
-    return full_precision(parameter).view([-1 if axis == channel_dim % x.ndim else 1 for axis in range(x.ndim)])
+    wide = parameter.to(torch.promote_types(parameter.dtype, torch.float32))
+    return wide.view([-1 if axis == channel_dim % x.ndim else 1 for axis in range(x.ndim)])
 
 
 # --------------------------------------------------------------------------- moments
@@ -38,30 +38,29 @@ def mean_square(a: Tensor, axes: list[int]) -> Tensor:
 def variance(a: Tensor, axes: list[int]) -> Tensor:
     """Biased. mean((a - s)^2) - (mean(a) - s)^2 is the same for every constant s: the backward keeps `a` alone."""
     average = a.mean(axes, keepdim=True)
-    shift = average.detach()
-    squares = mse_loss(a, shift.expand_as(a), reduction="none").mean(axes, keepdim=True)
-    return squares - mse_loss(average, shift, reduction="none")
+    squares = nn.functional.mse_loss(a, average.detach().expand_as(a), reduction="none").mean(axes, keepdim=True)
+    return squares - (average - average.detach()).square()
 
 
 # --------------------------------------------------------------------------- index sets, named by the axes they reduce
 
 
-def over_chw(moment: Moment, a: Tensor) -> Tensor:
+def over_chw(moment: Callable[..., Tensor], a: Tensor) -> Tensor:
     return moment(a, list(range(1, a.ndim)))
 
 
-def over_c(moment: Moment, a: Tensor, channel_dim: int) -> Tensor:
+def over_c(moment: Callable[..., Tensor], a: Tensor, channel_dim: int) -> Tensor:
     return moment(a, [channel_dim])
 
 
-def over_hw(moment: Moment, a: Tensor, channel_dim: int) -> Tensor:
+def over_hw(moment: Callable[..., Tensor], a: Tensor, channel_dim: int) -> Tensor:
     """Over all axes but batch and channel. A value without such axes has one position."""
     if a.ndim == 2:
         return moment(a.unsqueeze(2), [2]).squeeze(2)
     return moment(a, [axis for axis in range(1, a.ndim) if axis != channel_dim % a.ndim])
 
 
-def over_ghw(moment: Moment, a: Tensor, channel_dim: int, groups: int) -> Tensor:
+def over_ghw(moment: Callable[..., Tensor], a: Tensor, channel_dim: int, groups: int) -> Tensor:
     """Over the positions and channels of a group, spread back over its channels."""
     channel = channel_dim % a.ndim
     grouped = torch.unflatten(a, channel, (min(groups, a.shape[channel]), -1))
@@ -70,7 +69,9 @@ def over_ghw(moment: Moment, a: Tensor, channel_dim: int, groups: int) -> Tensor
     return of_groups.expand(sizes).flatten(channel, channel + 1)
 
 
-def over_bhw(moment: Moment, a: Tensor, channel_dim: int, running: Tensor, momentum: float, training: bool) -> Tensor:
+def over_bhw(
+    moment: Callable[..., Tensor], a: Tensor, channel_dim: int, running: Tensor, momentum: float, training: bool
+) -> Tensor:
     """Over the batch and all positions. In training it moves `running` (C,) by `momentum`; in evaluation it is that."""
     if not training:
         return per_channel(running, a, channel_dim)

@@ -19,9 +19,8 @@ EPS = 1e-5  # inside the square roots: tensorflow/tpu resnet_model.py; inside th
 
 
 class Maximum(torch.autograd.Function):
-    """The larger of two values; the gradient goes where it is, half of it to each where both are equal. As
-    torch.maximum's where it is finite, but by arithmetic alone: torch compares and masks, which takes 10 times as long
-    on a CPU."""
+    """The larger of two values, with torch.maximum's gradient (half to each where both are equal) where that is finite.
+    It is computed by arithmetic alone: torch compares and masks, which takes 10 times as long on a CPU."""
 
     generate_vmap_rule = True
 

@@ -26,13 +26,13 @@ _FILE = '''"""{title}
 
 {imports}import torch
 from torch import Tensor, nn
-{functional}{constants}
+{constants}
 
 {functions}
 
 
 class EvolvedLayer(nn.Module):
-    """y = weight * transform(x) + bias, for x of shape (N, ..., C, ...) with C = num_features at axis channel_dim."""
+    """y = weight * graph(x) + bias, for x of shape (N, ..., C, ...) with C = num_features at axis channel_dim."""
 
 {buffers}    def __init__(
         self,
@@ -45,19 +45,20 @@ class EvolvedLayer(nn.Module):
 {settings}
 
     def forward(self, {inputs}) -> Tensor:
-        result = full_precision(x)
+        axis, shape, dtype = self.channel_dim, x.shape, x.dtype
+        if x.ndim < 2 or not -x.ndim < axis < x.ndim or shape[axis] != len(self.weight):
+            raise ValueError(f"expected {{len(self.weight)}} channels at axis {{axis}}, got shape {{tuple(shape)}}")
+{widened}
         if self.apply_act and x.numel():
-            result = self.transform({wide})
-        result = result * per_channel(self.weight, x, self.channel_dim) + per_channel(self.bias, x, self.channel_dim)
-        return result{expanded}.to(x.dtype)
-
-    def transform(self, {inputs}) -> Tensor:
 {body}
+        x = x * per_channel(self.weight, x, axis) + per_channel(self.bias, x, axis)
+        return x{expanded}.to(dtype)
 {aggregations}'''
 _NOTE = "apply_act=False leaves weight * x + bias. Half precision is computed in float32, and rounded once."
 _BATCH_NOTE = "\nBatch statistics are those of this process; in evaluation, running moments replace them."
 _ABOUT = "The affine (weight, bias) is part of the layer; so are the running moments, if it has any."
 _IMPORTS = {"Callable": "from collections.abc import Callable", "Any": "from typing import Any"}
+_NAMES = ("Tensor", "nn", "axis", "shape", "dtype")  # in `forward`, beside the functions
 _GROUPS = "next(n for n in range(min(groups, num_features), 0, -1) if num_features % n == 0)"  # as `Layer` lowers them
 
 
@@ -79,7 +80,6 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
         formula=_lines(graph.formula.splitlines(), 4),
         about=_escape(about) or _ABOUT,
         imports="".join(f"{line}\n" for line in [*imports, ""] if imports),
-        functional="from torch.nn.functional import mse_loss\n" if "mse_loss" in used else "",
         constants="".join(f"{source}\n" for source in ["", *constants] if constants),
         functions="\n\n\n".join(source for source in functions.values() if source not in constants),
         note=_NOTE + _BATCH_NOTE * bool(buffers),
@@ -87,9 +87,9 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
         arguments=_lines((f"{name}: {what}," for name, what in options.items()), 8),
         settings=_lines([*_settings(options), *_state(canonical)], 8),
         inputs=", ".join(f"{name}: Tensor" for name in inputs),
-        expanded=".expand(x.shape)" * _may_be_smaller(canonical),
-        wide=", ".join(["result", "full_precision(y)"][: len(inputs)]),
-        body=_lines(_body(canonical, set(functions)), 8),
+        widened=_lines((f"{name} = {name}.to(torch.promote_types({name}.dtype, torch.float32))" for name in inputs), 8),
+        expanded=".expand(shape)" * _may_be_smaller(canonical),
+        body=_lines(_body(canonical, {*functions, *_NAMES}), 12),
         aggregations="".join(f"{_lines([line], 4)}\n" for line in _aggregations(canonical)),
     )
 
@@ -107,7 +107,7 @@ def _called(canonical: Graph) -> list[Callable[..., Any]]:
     rows = [PRIMITIVES[node.op] for node in canonical.nodes]
     over = [getattr(moments, f"over_{index_set}") for index_set in sorted({row.reduces for row in rows if row.reduces})]
     own = [row.fn for row in rows if not row.operator and not _is_torchs(row.fn)]
-    return [moments.full_precision, moments.per_channel, *own, *over]
+    return [moments.per_channel, *own, *over]
 
 
 def _is_torchs(fn: Callable[..., Any]) -> bool:
@@ -155,9 +155,8 @@ def _live_leaves(canonical: Graph) -> list[Leaf]:
 
 def _may_be_smaller(canonical: Graph) -> bool:
     """Whether the output may have size 1 along an axis where x has more."""
-    dependences = analyse(canonical)
-    on_y = any(dependence.on_y for dependence in dependences)
-    return on_y or dependences[canonical.output].axes != frozenset({"b", "c", "hw"})
+    output = analyse(canonical)[canonical.output]
+    return output.on_y or output.axes != frozenset({"b", "c", "hw"})
 
 
 def _options(canonical: Graph, groups: int) -> dict[str, str]:
@@ -172,7 +171,19 @@ def _options(canonical: Graph, groups: int) -> dict[str, str]:
 
 def _settings(options: dict[str, str]) -> list[str]:
     kept = [name for name in options if name in ("momentum", "eps", "channel_dim")]
-    lines = [f"self.apply_act, {', '.join(f'self.{name}' for name in kept)} = apply_act, {', '.join(kept)}"]
+    positive = ["num_features", *(name for name in options if name in ("groups", "eps"))]
+    values = ", ".join(f'"{name}": {name}' for name in positive)
+    lines = [
+        f"for name, value in {{{values}}}.items():",
+        "    if isinstance(value, bool | str | None) or not 1e-37 < value < 1e38:",
+        '        raise ValueError(f"{name}: expected a number above 0, got {value!r}")',
+    ]
+    if "momentum" in options:
+        lines += [
+            "if isinstance(momentum, bool | str | None) or not 0 <= momentum <= 1:",
+            '    raise ValueError(f"momentum: expected 0 to 1, got {momentum!r}")',
+        ]
+    lines.append(f"self.apply_act, {', '.join(f'self.{name}' for name in kept)} = apply_act, {', '.join(kept)}")
     if "groups" in options:
         lines.append(f"self.groups = {_GROUPS}")
     return [
@@ -197,16 +208,16 @@ def _state(canonical: Graph) -> list[str]:
 
 
 def _body(canonical: Graph, taken: set[str]) -> list[str]:
-    """The lines of `transform`. A local name that is `taken` gets an underscore."""
+    """The lines of `forward` that replace x by the graph's output. A local name that is `taken` gets an underscore."""
     running = running_moments(canonical)
     lines, texts = [], []
     for index, leaf in enumerate(canonical.leaves):
         name = leaf.name or f"k{index}"
-        while name in taken | {"Tensor", "nn"}:
+        while name in taken:
             name += "_"
         texts.append(name)
         if index in canonical.live and leaf.learned:
-            lines.append(f"{name} = per_channel(self.{leaf.name}, x, self.channel_dim)")
+            lines.append(f"{name} = per_channel(self.{leaf.name}, x, axis)")
         elif index in canonical.live and leaf.kind == "number":
             lines.append(f"{name} = x.new_full([1] * x.ndim, {leaf.value!r})")
 
@@ -218,7 +229,7 @@ def _body(canonical: Graph, taken: set[str]) -> list[str]:
         return f"{'torch.' * _is_torchs(row.fn)}{row.fn.__name__}({', '.join(operands)})"
 
     for name, expression in formula_lines(canonical, write_call, texts):
-        lines.append(f"{name} = {expression}" if name else f"return {expression}")
+        lines.append(f"{name or 'x'} = {expression}")
     return lines
 
 

@@ -269,7 +269,7 @@ def test_autocast_changes_no_bit_of_a_float32_input() -> None:
     ],
 )
 def test_a_layer_refuses_other_channels(shape: tuple[int, ...], channel_dim: int) -> None:
-    with pytest.raises(ValueError, match=f"expected 6 channels at axis {channel_dim}, got an input of shape") as caught:
+    with pytest.raises(ValueError, match=f"expected 6 channels at axis {channel_dim}, got shape") as caught:
         NormAct(Graph.parse("x"), 6, channel_dim=channel_dim)(torch.zeros(shape))
     assert str(shape) in str(caught.value)
 
@@ -290,7 +290,7 @@ def test_a_layer_refuses_other_channels(shape: tuple[int, ...], channel_dim: int
         (8, {"eps": math.nan}, "eps: expected a number above 0, got nan"),
         (8, {"eps": 1e-50}, "eps: expected a number above 0, got 1e-50, which float32 lacks"),
         (8, {"channel_dim": 1.0}, "channel_dim: expected an integer, got 1.0"),
-        (8, {"dtype": torch.int64}, "dtype: expected a floating-point type, got torch.int64"),
+        (8, {"dtype": torch.int64}, "dtype: expected a floating-point type such as torch.float32, got torch.int64"),
     ],
 )
 def test_a_layer_fails_at_construction(features: Any, options: dict[str, float], message: str) -> None:

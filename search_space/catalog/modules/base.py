@@ -137,9 +137,3 @@ def move(
     """state ← (1 - share) state + share value, where `when` is true."""
     moved = state * (1 - share) + value.detach().to(state.dtype) * share
     state.copy_(moved if when is None else torch.where(when, moved, state))
-
-
-def expect_share(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: expected 0 to 1, got {value}")
-    return value

@@ -1,5 +1,6 @@
 """Online normalization: one sample after another, by running moments of the samples before it."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, expect_share, move, standardized
+from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, move, standardized
+from evonas.search_space.options import positive, share
 
 
 class OnlineNorm(ReferenceModule):
@@ -71,11 +73,9 @@ class OnlineNorm(ReferenceModule):
             device=device,
             dtype=dtype,
         )
-        if not guard > 0:
-            raise ValueError(f"guard: expected more than 0, got {guard}")
-        self.forward_decay = expect_share("forward_decay", forward_decay)
-        self.backward_decay = expect_share("backward_decay", backward_decay)
-        self.guard = guard
+        self.forward_decay = share("forward_decay", forward_decay)
+        self.backward_decay = share("backward_decay", backward_decay)
+        self.guard = guard if guard == math.inf else positive("guard", guard)
         self.register_buffer("running_mean", self.new_full((self.num_features,), 0.0))
         self.register_buffer("running_var", self.new_full((self.num_features,), 1.0))
         self.register_buffer("gradient_square", self.new_full((self.num_features,), 0.0))

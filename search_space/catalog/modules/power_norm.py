@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, expect_share, move
-from evonas.search_space.layer import whole
+from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, move
 from evonas.search_space.moments import full_precision
+from evonas.search_space.options import share, whole
 
 
 class PowerNorm(ReferenceModule):
@@ -69,7 +69,7 @@ class PowerNorm(ReferenceModule):
             device=device,
             dtype=dtype,
         )
-        self.backward_decay = expect_share("backward_decay", backward_decay)
+        self.backward_decay = share("backward_decay", backward_decay)
         self.warmup = whole("warmup", warmup, 0)
         self.register_buffer("running_square", self.new_full((self.num_features,), 1.0))
         self.register_buffer("gradient_square", self.new_full((self.num_features,), 0.0))

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from evonas.search_space.catalog.modules.base import BatchNormalized, expect_share
-from evonas.search_space.layer import whole
+from evonas.search_space.catalog.modules.base import BatchNormalized
+from evonas.search_space.options import share, whole
 
 
 class PRepBN(BatchNormalized):
@@ -67,7 +67,7 @@ class PRepBN(BatchNormalized):
         )
         self.total_steps = whole("total_steps", total_steps)
         self.warmup = whole("warmup", warmup, 0)
-        self.start = expect_share("start", start)
+        self.start = share("start", start)
         self.eta = nn.Parameter(self.new_full((1,), 1.0))
         self.layer_weight = nn.Parameter(self.new_full((self.num_features,), 1.0))
         self.layer_bias = nn.Parameter(self.new_full((self.num_features,), 0.0))

@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, expect_share, move
-from evonas.search_space.layer import whole
+from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, move
 from evonas.search_space.moments import full_precision
+from evonas.search_space.options import share, whole
 
 CORRECTION_MAX = 5.0  # r lies between 1/5 and 5
 
@@ -95,7 +95,7 @@ class UnifiedNorm(ReferenceModule):
         self.warmup = whole("warmup", warmup, 0)
         self.correction_after = whole("correction_after", correction_after, 0)
         self.outlier_filtration = outlier_filtration
-        self.backward_decay = expect_share("backward_decay", backward_decay)
+        self.backward_decay = share("backward_decay", backward_decay)
         channels, windows = (self.num_features,), (self.window, self.num_features)
         self.register_buffer("running_square", self.new_full(channels, 1.0))
         self.register_buffer("squares", self.new_full(windows, 0.0))

@@ -209,7 +209,7 @@ def test_a_file_has_the_groups_that_most_proxies_had() -> None:
 
 def test_a_file_holds_what_its_graph_needs() -> None:
     source = layer_source(LAYERS["EvoNorm-S0"].graph)
-    assert len(source.splitlines()) <= 80
+    assert len(source.splitlines()) <= 75
     assert len([line for line in source.splitlines() if line.strip()]) <= 60
     defined = {node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)}
     named = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}

@@ -393,7 +393,7 @@ def test_defaults_are_the_papers(module: Callable[..., Layer], defaults: dict[st
         (PowerNorm, {"warmup": -1}, "warmup: expected an integer of at least 0, got -1"),
         (PowerNorm, {"backward_decay": math.nan}, "backward_decay: expected 0 to 1, got nan"),
         (UnifiedNorm, {"window": 2.5}, "window: expected an integer of at least 1, got 2.5"),
-        (OnlineNorm, {"guard": 0}, "guard: expected more than 0, got 0"),
+        (OnlineNorm, {"guard": 0}, "guard: expected a number above 0, got 0"),
         (EstBN, {"momentum": 2}, "momentum: expected 0 to 1, got 2"),
     ],
 )
@@ -404,7 +404,7 @@ def test_an_option_out_of_range_is_refused(module: Callable[..., Layer], options
 
 @cases
 def test_other_channels_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="expected 6 channels at axis 1, got an input of shape"):
+    with pytest.raises(ValueError, match="expected 6 channels at axis 1, got shape"):
         CASES[name].build()(torch.zeros(2, C + 1, 3))
     with pytest.raises(ValueError, match="expected a floating-point input"):
         CASES[name].build()(torch.zeros(2, C, 3, dtype=torch.long))
