@@ -1,36 +1,19 @@
-"""The store's contract: transactions, ownership, references, and readers that disturb nobody."""
+"""Writers: what is recorded comes back whole, and a failure leaves nothing half."""
 
-import fcntl
 import math
-import os
-import platform
-import shutil
-import signal
-import stat
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event, select, text, update
+from sqlalchemy import event, select, text, update
 
 from evonas.config import Config
-from evonas.run import open_run
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.store import engines, tables
 from evonas.store.address import Address
 from evonas.store.database import Database
-from evonas.store.dump import dump
-from evonas.store.engines import open_writer
-from evonas.store.ownership import own
-from evonas.store.records import Event, Purpose
-from evonas.store.writer import StoreError, TakenOver, Writer
+from evonas.store.records import Purpose
+from evonas.store.writer import StoreError, Writer
 from evonas.workers.outcome import Evaluation, Fitness, Measurement, Point, Rejection
 from tests.evonas.store_cases import (
     CRASHED,
@@ -39,11 +22,9 @@ from tests.evonas.store_cases import (
     REJECTED,
     S0,
     candidate,
-    files,
     propose,
     propose_and_record,
     record,
-    reference,
     told,
 )
 
@@ -171,6 +152,23 @@ def test_one_seq_is_given_once(store: Writer, address: Address) -> None:
     assert [each.birth for each in Database(address).reader().candidates()] == [1]
 
 
+def test_a_run_is_created_once(store: Writer, address: Address, config: Config) -> None:
+    propose(store, 1)
+    store.close()
+    before = told(address)
+    with pytest.raises(InputError, match="this run exists") as refusal:
+        Database(address).create(config, {})
+    assert told(address) == before
+    again = Database(address).own()  # while `refusal` still holds the failed attempt's frames
+    again.close()
+    assert refusal
+
+
+def test_foreign_keys_are_enforced(store: Writer) -> None:
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
+        record(store, 7, FIT, 1, 0.1)
+
+
 # --------------------------------------------------------------------------- transactions
 
 
@@ -244,353 +242,3 @@ def test_a_writer_is_not_blocked_by_a_reader_in_the_middle_of_its_query(
         assert [row.birth for row in rows][:2] == [2, 3]
     store.close()
     assert [each.birth for each in Database(address).reader().candidates()] == [1, 2, 3, 4]
-
-
-# --------------------------------------------------------------------------- ownership
-
-WRITES: dict[str, Callable[[Writer], None]] = {
-    "propose": lambda store: propose(store, 2),
-    "record": lambda store: record(store, 1, FIT, 1, 0.1),
-    "propose_and_record": lambda store: propose_and_record(store, 2, FIT, 1, 0.1),
-    "record_beside": lambda store: store.record_beside("rerank", S0, 1, FIT, birth=1, name=None),
-    "finish": lambda store: store.finish(),
-    "event": lambda store: store.event("crash", "late"),
-}
-
-
-@pytest.mark.parametrize("write", WRITES)
-def test_a_stale_owner_writes_nothing(store: Writer, address: Address, write: str) -> None:
-    propose(store, 1)
-    assert store._lock is not None
-    store._lock.release()  # as on a file system that lost the lock
-    owner = Database(address).own()
-    before = told(address)
-    with pytest.raises(TakenOver):
-        WRITES[write](store)
-    assert told(address) == before
-    assert not Database(address).reader().finished
-    late = [each.evaluation.outcome for each in Database(address).reader().evaluations("superseded")]
-    assert late == ([FIT.outcome] if "record" in write else [])  # what it found out is kept beside the run
-    WRITES[write](owner)  # the owner may
-    owner.close()
-
-
-@IN_A_FILE
-def test_a_link_to_the_database_leads_to_the_same_lock(address: Address, store: Writer, tmp_path: Path) -> None:
-    (tmp_path / "link.db").symlink_to(address.path)
-    with pytest.raises(InputError, match="the run is driven by process"):
-        Database.open(tmp_path / "link.db").own()
-
-
-def test_each_take_over_is_a_new_epoch(address: Address, config: Config) -> None:
-    store = Database(address).create(config, {})
-    assert store.epoch == 1
-    for epoch in (2, 3):
-        store.close()
-        store = Database(address).own()
-        assert store.epoch == epoch
-    store.close()
-
-
-@pytest.mark.parametrize(("event", "purpose"), [(Event.RESUMED, Purpose.RERANK), (Event.VALIDATING, Purpose.VALIDATE)])
-def test_a_finished_run_stays_finished(address: Address, config: Config, event: Event, purpose: Purpose) -> None:
-    database = Database(address)
-    store = database.create(config, {})
-    store.finish()
-    store.close()
-    reader, before = database.reader(), list(dump(database.reader(), logical_only=False))
-    ended = [run.finished for run in database.runs()]
-    store = database.own(event)
-    assert reader.finished  # a driver that dies here, or later, leaves it so
-    store.record_beside(purpose, S0, 5, FIT, name="BN-ReLU")
-    assert reader.finished
-    store.finish()
-    store.close()
-    assert [run.finished for run in database.runs()] == ended
-    assert len(list(dump(reader, logical_only=False))) == len(before) + 2  # the take-over, the evaluation
-
-
-def taken_over_soon(address: Address) -> Writer:
-    """A server notices within moments that a driver is dead."""
-    for _ in range(100):
-        with suppress(InputError):
-            return Database.open(reference(address)).own()
-        time.sleep(0.05)
-    raise AssertionError("the run is still owned")
-
-
-_OWNER = """
-import sys
-from pathlib import Path
-from evonas.store.database import Database
-store = Database.open(sys.argv[1]).own()
-print("mine", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_second_driver_is_refused_with_host_and_process_until_the_first_is_dead(
-    address: Address, config: Config
-) -> None:
-    Database(address).create(config, {}).close()
-    command = [sys.executable, "-c", _OWNER, reference(address)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == "mine\n"
-        before = told(address)
-        for _ in range(2):  # a refusal leaves the owner's name in place
-            with pytest.raises(InputError) as refusal:
-                Database.open(reference(address)).own()
-            assert f"{owner.pid}" in str(refusal.value)
-            assert platform.node() in str(refusal.value)
-            assert "\n" not in str(refusal.value)
-        assert told(address) == before
-        owner.send_signal(signal.SIGKILL)
-        owner.wait()
-        store = taken_over_soon(address)
-        assert store.epoch == 3
-        store.close()
-
-
-@IN_A_FILE
-def test_a_lock_whose_file_its_last_owner_removed_is_none(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
-    flock, opened = fcntl.flock, []
-
-    def late(file: Any, operation: int) -> None:
-        opened.append(file.name)
-        if len(opened) == 1:  # between opening and locking
-            Path(file.name).unlink()
-        flock(file, operation)
-
-    monkeypatch.setattr("evonas.store.ownership.fcntl.flock", late)
-    lock = own(address, "run", open_writer(address))
-    assert len(opened) == 2
-    with pytest.raises(InputError, match="the run is driven by process"):
-        own(address, "run", open_writer(address))
-    lock.release()
-
-
-@IN_A_FILE
-def test_a_look_at_the_lock_refuses_no_driver(address: Address) -> None:
-    lock = own(address, "run", open_writer(address))
-    lock.release()
-    (path,) = address.path.parent.glob(".*.lock")
-    with path.open() as looking:
-        fcntl.flock(looking, fcntl.LOCK_SH)
-        threading.Timer(0.05, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
-        own(address, "run", open_writer(address)).release()
-
-
-def test_a_run_is_created_once(store: Writer, address: Address, config: Config) -> None:
-    propose(store, 1)
-    store.close()
-    before = told(address)
-    with pytest.raises(InputError, match="this run exists") as refusal:
-        Database(address).create(config, {})
-    assert told(address) == before
-    again = Database(address).own()  # while `refusal` still holds the failed attempt's frames
-    again.close()
-    assert refusal
-
-
-def test_foreign_keys_are_enforced(store: Writer) -> None:
-    with pytest.raises(Exception, match=r"(?i)foreign key"):
-        record(store, 7, FIT, 1, 0.1)
-
-
-# --------------------------------------------------------------------------- references
-
-
-FORMS = ("{}", "{}/", "{}/run.db", "sqlite:///{}/run.db", "sqlite:///{}/run.db#run-000")
-
-
-@IN_A_FILE
-@pytest.mark.parametrize("form", FORMS)
-def test_a_run_is_a_folder_a_file_or_a_url(store: Writer, address: Address, form: str) -> None:
-    run = open_run(form.format(address.folder))
-    assert (run.name, Path(run.folder)) == ("run-000", address.folder)
-
-
-def test_several_runs_share_a_database_and_nothing_else(tmp_path: Path, config: Config) -> None:
-    url = f"sqlite:///{tmp_path / 'shared.db'}"
-    both = [Database(Address.of_url(url, name, tmp_path / name)).create(config, {}) for name in ("first", "second")]
-    propose(both[0], 1, text="x + v0")
-    record(both[0], 1, FIT, 1, 0.1)
-    propose(both[1], 1, 2, text="sigmoid(x)")
-    record(both[1], 1, REJECTED, 1)
-    for store in both:
-        store.close()
-    first, second = open_run(f"{url}#first"), open_run(f"{url}#second")
-    assert (first.candidate(1).formula, second.candidate(1).formula) == ("v0 + x", "sigmoid(x)")
-    assert [each.birth for each in first.top()] == [1]
-    assert second.top() == []
-    assert len(Database.open(f"{url}#second").reader().candidates()) == 2
-    for found_by in (url, str(tmp_path / "shared.db")):
-        with pytest.raises(InputError, match=r"2 runs; name one as URL#run: first, second"):
-            open_run(found_by)
-    with pytest.raises(InputError, match=r"no run 'secnod'; did you mean 'second'\?"):
-        open_run(f"{url}#secnod")
-
-
-def test_two_runs_of_one_database_may_be_driven_at_once(tmp_path: Path, config: Config) -> None:
-    url = f"sqlite:///{tmp_path / 'shared.db'}"
-    first, second = (
-        Database(Address.of_url(url, name, tmp_path / name)).create(config, {}) for name in ("first", "second")
-    )
-    for birth in range(1, 4):
-        first.propose(candidate(birth))
-        second.propose(candidate(birth))
-    first.close()
-    second.propose(candidate(4))
-    second.close()
-    assert len(Database.open(f"{url}#first").reader().candidates()) == 3
-    assert len(Database.open(f"{url}#second").reader().candidates()) == 4
-
-
-@pytest.mark.parametrize("name", ["with space", "größe", "50%", "per%41cent", "a#b", "what?mode=rw", "[red]"])
-def test_a_runs_folder_may_have_any_name(tmp_path: Path, config: Config, name: str) -> None:
-    folder = tmp_path / name
-    store = Database(Address.of_file(folder / "run.db", name, folder)).create(config, {})
-    propose(store, 1)
-    store.close()
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert (folder / "run.db").is_file()
-    assert open_run(folder).candidate(1).formula == Graph.parse(S0).formula
-
-
-# --------------------------------------------------------------------------- long after
-
-
-@pytest.fixture
-def finished(address: Address, config: Config) -> Path:
-    store = Database(address).create(config, {})
-    propose_and_record(store, 1, FIT, 1, 0.1)
-    store.finish()
-    store.close()
-    return address.folder
-
-
-@IN_A_FILE
-def test_a_closed_run_is_one_file_that_readers_leave_alone(finished: Path) -> None:
-    before = files(finished)
-    assert sorted(Path(path).suffix for path in before) == [".db", ".lock"]
-    run = open_run(finished)
-    assert [each.birth for each in run.top()] == [1]
-    assert files(finished) == before
-
-
-@IN_A_FILE
-def test_the_database_file_alone_is_enough(finished: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "elsewhere" / "kept.db"
-    copy.parent.mkdir()
-    shutil.copy(finished / "run.db", copy)
-    assert open_run(copy).candidate(1).outcome == FIT.outcome
-    assert [path.name for path in copy.parent.iterdir()] == ["kept.db"]
-
-
-@IN_A_FILE
-def test_a_finished_run_opens_from_a_read_only_folder(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writable = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode, **rest: not mode & os.W_OK and writable(path, mode, **rest))
-    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (finished, finished / "run.db")}
-    before = files(finished)
-    (finished / "run.db").chmod(0o444)
-    finished.chmod(0o555)
-    try:
-        run = open_run(finished)
-        assert (run.name, run.finished, len(run.top())) == (finished.name, True, 1)
-        with Database.open(finished).reader().engine.connect() as connection:
-            connection.execute(select(tables.run)).all()
-            assert files(finished) == before
-    finally:
-        for path, mode in modes.items():
-            path.chmod(mode)
-
-
-@IN_A_FILE
-def test_a_killed_runs_file_opens_from_a_read_only_folder(
-    store: Writer, address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    propose(store, 1)
-    with store.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    copy = tmp_path / "medium" / "run.db"  # still in write-ahead mode, without its log
-    copy.parent.mkdir()
-    shutil.copy(address.folder / "run.db", copy)
-    monkeypatch.setattr(os, "access", lambda path, mode, **rest: not mode & os.W_OK)
-    with Database.open(copy).reader().engine.connect() as connection:
-        assert connection.execute(select(tables.candidate.c.birth)).scalars().all() == [1]
-        assert [path.name for path in copy.parent.iterdir()] == ["run.db"]
-
-
-def test_a_reader_cannot_write(store: Writer, address: Address) -> None:
-    with (
-        Database(address).reader().engine.connect() as connection,
-        pytest.raises(InputError, match=r"read-?only"),
-    ):
-        connection.execute(update(tables.run).values(seed=1))
-
-
-# --------------------------------------------------------------------------- a server that goes away
-
-
-def test_a_server_that_does_not_answer_is_one_line() -> None:
-    with pytest.raises(InputError, match=r"postgresql://nobody:\*\*\*@127.0.0.1:1/none: not readable"):
-        Database.open("postgresql://nobody:secret@127.0.0.1:1/none#run").reader()
-
-
-SERVER = pytest.mark.parametrize("address", ["postgresql"], indirect=True)
-
-
-def disconnect(address: Address) -> None:
-    """End every session of the database, as a restart of the server does."""
-    engine = create_engine(address.url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-        connection.execute(text(others + "AND pid <> pg_backend_pid()"))
-    engine.dispose()
-
-
-@SERVER
-def test_a_lost_connection_loses_nothing_and_keeps_the_run(store: Writer, address: Address) -> None:
-    propose(store, 1)
-    for seq, birth in enumerate((2, 3, 4), start=1):
-        disconnect(address)
-        propose_and_record(store, birth, FIT, seq, 0.1)
-    assert [each.birth for each in Database(address).reader().candidates()] == [1, 2, 3, 4]
-    with pytest.raises(InputError, match="the run is driven by process"):
-        Database(address).own()
-
-
-@SERVER
-def test_a_commit_whose_answer_was_lost_is_not_made_twice(
-    store: Writer, address: Address, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commit = store.engine.dialect.do_commit
-    lost: list[int] = []
-
-    def commit_and_lose(connection: Any) -> None:
-        commit(connection)
-        if not lost:
-            lost.append(1)
-            raise store.engine.dialect.dbapi.OperationalError("the answer was lost")
-
-    monkeypatch.setattr(store.engine.dialect, "do_commit", commit_and_lose)
-    propose_and_record(store, 1, FIT, 1, 0.1)
-    monkeypatch.undo()
-    propose_and_record(store, 2, FIT, 2, 0.1)
-    assert lost
-    assert [each.birth for each in Database(address).reader().candidates()] == [1, 2]
-
-
-@SERVER
-def test_who_lost_the_run_with_its_connection_writes_nothing_more(store: Writer, address: Address) -> None:
-    propose(store, 1)
-    assert store._lock is not None
-    store._lock.release()
-    owner = Database(address).own()
-    disconnect(address)
-    with pytest.raises(TakenOver):
-        propose(store, 2)
-    propose(owner, 2)
-    owner.close()
