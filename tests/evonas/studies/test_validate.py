@@ -19,6 +19,7 @@ from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Fitness
 from evonas.workers.protocol import Job
+from tests.workers.data.cases import COLOURS, paint
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +130,6 @@ def test_without_test_images_there_is_nothing_to_open() -> None:
 
 
 def test_a_source_with_a_test_part_of_its_own_is_judged_there(tmp_path: Path) -> None:
-    from tests.workers.test_data import COLOURS, paint
-
     paint(tmp_path / "train")
     paint(tmp_path / "test", per_class=2)
     asked = data.Data(source="folder", path=str(tmp_path), train=8, validation=3, test=1)

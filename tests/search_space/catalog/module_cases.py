@@ -4,6 +4,7 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -57,6 +58,7 @@ CASES = {
     ),
     "OnlineNorm": Case(OnlineNorm, oracles.OnlineNormOracle, ONLINE),
 }
+cases = pytest.mark.parametrize("name", CASES)
 
 
 def train(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:

@@ -1,28 +1,20 @@
-"""The gates that look at networks: `stability` climbs, `signal` and `gradient` share a pass, `fit` learns a batch."""
+"""`stability` climbs the norm of the gradient: against the formula, and with the shipped settings."""
 
 import copy
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from evonas.config import Config
-from evonas.config_file import load_config
 from evonas.workers.data import load
-from evonas.workers.gates.fit import Fit, fit
 from evonas.workers.gates.stability import Stability, ascend
-from evonas.workers.gradients import InitialPass, norm
-from evonas.workers.protocol import Recipe
-from evonas.workers.training import build_model, sgd
-from tests.conftest import ROOT
+from evonas.workers.training import build_model
 from tests.workers.conftest import STABLE, graph
+from tests.workers.networks import PROXIES, QUICKSTART, Tiny, batch, faint, gradient_norm
 
-QUICKSTART = load_config(ROOT / "configs" / "quickstart.yaml")
 SHIPPED = next(gate for gate in QUICKSTART.gates if isinstance(gate, Stability))
-PROXIES = tuple(QUICKSTART.proxies)
 
 
 def climb(text: str, proxy: str, gate: Stability = SHIPPED, seed: int = 0, config: Config = QUICKSTART) -> float:
@@ -31,46 +23,6 @@ def climb(text: str, proxy: str, gate: Stability = SHIPPED, seed: int = 0, confi
     batch = images.normalise(images.train.images[: gate.batch])
     model = build_model(graph(text), config.protocol, proxy, images, seed)
     return ascend(model, batch, images.train.labels[: gate.batch], gate)[0]
-
-
-class Tiny(nn.Module):
-    """A network with everything that has weights: convolution, normalization, classifier. It counts its passes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 3, 3)
-        self.norm = nn.BatchNorm2d(3)
-        self.second = nn.Conv2d(3, 4, 3, bias=False)
-        self.linear = nn.Linear(4, 5)
-        self.passes = 0
-        self.trained: set[bool] = set()
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.passes += 1
-        self.trained.add(self.training)
-        x = self.second(torch.tanh(self.norm(self.conv(x))))
-        logits: Tensor = self.linear(torch.tanh(x).mean((2, 3)))
-        return logits
-
-
-@pytest.fixture
-def tiny_model() -> Iterator[Tiny]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield Tiny()
-
-
-def batch() -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(6, 1, 7, 7, generator=generator), torch.arange(6) % 5
-
-
-def gradient_norm(model: Tiny) -> Tensor:
-    """||dloss / d(convolution weights)||, differentiable."""
-    images, labels = batch()
-    loss = F.cross_entropy(model(images), labels)
-    slopes = torch.autograd.grad(loss, [model.conv.weight, model.second.weight], create_graph=True)
-    return torch.cat([slope.flatten() for slope in slopes]).norm()
 
 
 # --------------------------------------------------------------------------- with the shipped settings
@@ -128,23 +80,6 @@ def test_one_step_is_the_gradients_of_the_norm(tiny_model: Tiny) -> None:
     assert (largest, step) == (pytest.approx(second.item(), rel=1e-4), 1)
     torch.testing.assert_close(tiny_model.conv.weight, expected.conv.weight)
     torch.testing.assert_close(tiny_model.second.weight, expected.second.weight)
-
-
-class Faint(Tiny):
-    """So small a share of the logits that the loss is linear in it: so are the norms, and the way up is the same."""
-
-    share = 1.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self.share
-
-
-def faint(share: float) -> Faint:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Faint()
-    model.share = share
-    return model
 
 
 @pytest.mark.parametrize("share", [1e-10, 1e-25, 1e-60, 1e-200])
@@ -273,124 +208,3 @@ def test_a_norm_whose_own_gradient_is_not_finite_is_infinitely_steep() -> None:
 def test_the_gate_is_the_same_twice() -> None:
     short = Stability(steps=2)
     assert climb("EvoNorm-S0", PROXIES[0], short) == climb("EvoNorm-S0", PROXIES[0], short)
-
-
-@pytest.mark.parametrize("size", [1e-200, 1e-170, 1e-30, 1.0, 1e200])
-def test_a_norm_neither_underflows_nor_overflows(size: float) -> None:
-    tensors = [torch.tensor([3.0, 0.0], dtype=torch.float64) * size, torch.tensor([[4.0]], dtype=torch.float64) * size]
-    assert norm(tensors) == pytest.approx(5 * size, rel=1e-15)
-    assert norm([torch.tensor([3e-30]), torch.tensor([4e-30])]) == pytest.approx(5e-30, rel=1e-6)  # float32
-
-
-def test_a_norm_is_zero_infinite_or_no_number_where_its_values_are() -> None:
-    assert norm([]) == norm([torch.zeros(3)]) == 0.0
-    assert norm([torch.tensor([1.0, -math.inf])]) == math.inf
-    assert math.isnan(norm([torch.tensor([1.0, math.nan]), torch.tensor([math.inf])]))
-
-
-# --------------------------------------------------------------------------- one pass at the initial weights
-
-
-def test_the_initial_pass_is_the_logits_spread_and_the_gradients_norm(tiny_model: Tiny) -> None:
-    reference = copy.deepcopy(tiny_model).train()
-    logits = reference(batch()[0]).detach()
-    spread = torch.stack([(column - column.mean()).square().sum() / 5 for column in logits.T]).sqrt().max()
-    norm = gradient_norm(copy.deepcopy(tiny_model).train()).detach()
-    found = InitialPass(tiny_model.eval(), *batch())
-    assert found.logits_std == pytest.approx(float(spread), rel=1e-5)
-    assert found.gradient_norm == pytest.approx(float(norm), rel=1e-5)
-    assert tiny_model.passes == 1
-    assert tiny_model.trained == {True}
-    assert all(parameter.grad is None for parameter in tiny_model.parameters())
-
-
-def test_logits_that_are_the_same_for_every_image_do_not_spread(tiny_model: Tiny) -> None:
-    class Blind(Tiny):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x).mean(0, keepdim=True).expand(len(x), -1)
-
-    found = InitialPass(Blind(), *batch())
-    assert found.logits_std < 1e-6
-    assert found.gradient_norm > 0  # which is why the gradient alone does not tell
-
-
-def test_logits_of_any_size_spread() -> None:
-    """The squares of 1e-30 vanish in float32, those of 1e30 overflow."""
-    expected = InitialPass(faint(1.0), *batch()).logits_std
-    for share in (1e-30, 1e30):
-        assert InitialPass(faint(share), *batch()).logits_std == pytest.approx(expected * share, rel=1e-5)
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_an_initial_pass_that_is_not_finite_is_infinitely_steep(value: float) -> None:
-    class Broken(Tiny):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) * value
-
-    found = InitialPass(Broken(), *batch())
-    assert not math.isfinite(found.logits_std)
-    assert found.gradient_norm == math.inf
-
-
-# --------------------------------------------------------------------------- one batch, again and again
-
-
-def losses_of(model: Tiny, recipe: Recipe, steps: int) -> list[float]:
-    """Of a model before each of so many steps on the one batch, and after the last."""
-    images, labels = batch()
-    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.learning_rate, momentum=0.9, nesterov=True)
-    found = []
-    for _ in range(steps + 1):
-        loss = F.cross_entropy(model(images), labels)
-        found.append(float(loss.detach()))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return found
-
-
-@pytest.mark.parametrize("rate", [0.1, 3.0])  # at the second the loss rises again
-def test_fit_is_the_least_loss_on_one_batch(tiny_model: Tiny, rate: float) -> None:
-    recipe = Recipe(learning_rate=rate, weight_decay=0.0, warmup=0.5, schedule="cosine")
-    losses = losses_of(copy.deepcopy(tiny_model), recipe, 6)
-    least, step = fit(tiny_model.eval(), *batch(), sgd(tiny_model, recipe), steps=6, goal=0.0)
-    assert least == pytest.approx(min(losses), rel=1e-5)
-    assert step == losses.index(min(losses)) > 0
-    assert tiny_model.passes == 7
-    assert tiny_model.trained == {True}
-
-
-def test_fit_stops_at_its_goal(tiny_model: Tiny) -> None:
-    recipe = Recipe(weight_decay=0.0)
-    third = losses_of(copy.deepcopy(tiny_model), recipe, 3)[3]
-    assert fit(tiny_model, *batch(), sgd(tiny_model, recipe), steps=50, goal=1.0001 * third) == (
-        pytest.approx(third, rel=1e-5),
-        3,
-    )
-    assert tiny_model.passes == 4
-
-
-def test_fit_stops_where_the_loss_is_not_finite() -> None:
-    class Breaks(Tiny):
-        def forward(self, x: Tensor) -> Tensor:
-            logits = super().forward(x)
-            return logits * math.nan if self.passes > 2 else logits
-
-    model = Breaks()
-    least, step = fit(model, *batch(), sgd(model, Recipe()), steps=50, goal=0.0)
-    assert math.isfinite(least)
-    assert step < 2
-    assert model.passes == 3
-    assert fit(model, *batch(), sgd(model, Recipe()), steps=50, goal=0.0) == (math.inf, 0)
-
-
-@pytest.mark.parametrize("proxy", PROXIES)
-def test_known_layers_learn_one_batch_and_dead_ones_do_not(proxy: str) -> None:
-    def share(text: str) -> float:
-        images = load(QUICKSTART.data, "cpu")
-        of_32 = images.normalise(images.train.images[:32]), images.train.labels[:32]
-        model = build_model(graph(text), QUICKSTART.protocol, proxy, images, 0)
-        return fit(model, *of_32, sgd(model, QUICKSTART.recipe), steps=10, goal=0.0)[0] / math.log(10)
-
-    assert max(share(name) for name in STABLE) < Fit().max_share
-    assert min(share(name) for name in ("InstanceNorm", "DyISRU", "DyT")) > Fit().max_share
