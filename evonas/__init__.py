@@ -23,6 +23,8 @@ need.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from evonas.search_space import picture as _picture
+
 if TYPE_CHECKING:
     from evonas.cluster import submit
     from evonas.config import Config
@@ -90,6 +92,15 @@ _MODULES = {
     "submit": "evonas.cluster",
     "validate": "evonas.studies.validate",
 }
+
+
+def _svg(graph: "Graph") -> bytes:
+    from evonas.report.picture import svg
+
+    return svg(graph)
+
+
+_picture.svg = _svg  # for graphs in a notebook
 
 
 def __getattr__(name: str) -> Any:

@@ -15,9 +15,10 @@ from evonas.cluster import open_pool
 from evonas.config import Config
 from evonas.config_file import launched
 from evonas.evolution import Search
+from evonas.files import write
 from evonas.final import conclude, contenders, fresh_seeds, missing, rerank
 from evonas.history import History, rebuild
-from evonas.layers.candidate import write_candidate
+from evonas.layers.candidate import candidate_source
 from evonas.layers.resolve import resolve
 from evonas.progress import ProgressBar, Watcher
 from evonas.run import Run
@@ -100,7 +101,8 @@ def _drive(session: Session, reader: Reader, history: History, reference: str | 
         search.run()
         best = conclude(session, reader, watcher.reranked)
         if best is not None:
-            write_candidate(reader.address.folder / BEST_LAYER, best, reader.graph(best.birth), reader.name, config)
+            source = candidate_source(best, reader.graph(best.birth), reader.name, config)
+            write(reader.address.folder / BEST_LAYER, source)
         store.finish()
     except (Stopped, KeyboardInterrupt):
         store.event(Event.STOPPED, "asked to stop")

@@ -6,8 +6,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evonas.files import write
 from evonas.final import FinalRow, final_table
-from evonas.layers.candidate import write_candidate
+from evonas.layers.candidate import candidate_source
 from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
 from evonas.store.database import Database
@@ -55,7 +56,9 @@ class Run:
         n = whole("n", n, 1, LISTED_MAX)
         after = None if after is None else self.candidate(after).birth
         retrained = [
-            replace(self._reader.candidate(row.birth), retrained=row) for row in self._final_rows(by) if row.birth
+            replace(self._reader.candidate(row.birth), run=self.reference, retrained=row)
+            for row in self._final_rows(by)
+            if row.birth
         ]
         births, families = {each.birth for each in retrained}, {each.family for each in retrained}
         first = retrained
@@ -66,7 +69,11 @@ class Run:
             first = []
         limit = n + len(retrained)  # the retrained are among them
         others = self._reader.top(limit, by, after) if every else self._reader.families(limit, by, after)
-        kept = [e for e in others if e.birth not in births and (every or e.family not in families)]
+        kept = [
+            replace(each, run=self.reference)
+            for each in others
+            if each.birth not in births and (every or each.family not in families)
+        ]
         return [*first, *kept][:n]
 
     def front(self, n: int = LISTED_MAX) -> list[Record]:
@@ -150,7 +157,11 @@ class Run:
 
     def export(self, birth: int, path: str | Path) -> None:
         """Write a candidate as a file that imports torch alone. Raises InputError if it cannot be written."""
-        write_candidate(Path(path), self.candidate(birth), self.graph(birth), self.name, self.config)
+        write(Path(path), self.source(birth))
+
+    def source(self, birth: int) -> str:
+        """The file that `export` writes."""
+        return candidate_source(self.candidate(birth), self.graph(birth), self.name, self.config)
 
     def _final_rows(self, by: str | None) -> list[FinalRow]:
         """The final table's complete rows, best first."""
@@ -161,7 +172,7 @@ class Run:
 
     def _with_figures(self, records: Sequence[Record]) -> list[Record]:
         figures = {row.birth: row for row in self.final_table()}
-        return [replace(each, retrained=figures.get(each.birth)) for each in records]
+        return [replace(each, run=self.reference, retrained=figures.get(each.birth)) for each in records]
 
     def __repr__(self) -> str:
         try:

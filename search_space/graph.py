@@ -1,11 +1,13 @@
 """A graph: the genotype of a layer, as immutable data with a text and a canonical form."""
 
 import hashlib
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 
-from evonas.search_space import canonical, language, latex, printing
+from evonas.search_space import canonical, language, latex, picture, printing
 from evonas.search_space.structure import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Leaf, Node, Structure
 
 __all__ = ["BASE_LEAVES", "LANGUAGE_VERSION", "NODES_MAX", "NUMBER_MAX", "Graph", "Leaf", "Node"]
@@ -34,6 +36,13 @@ class Graph(Structure):
     def _repr_latex_(self) -> str:
         """The formula, for a notebook."""
         return rf"$\displaystyle {latex.latex(self)}$"
+
+    def _repr_html_(self) -> str:
+        """The formula and the picture, for a notebook. The picture is an image, so that several on a page share no
+        names."""
+        drawn = b64encode(picture.svg(self)).decode() if picture.svg else ""
+        image = f'<img alt="{escape(self.formula)}" src="data:image/svg+xml;base64,{drawn}">' if drawn else ""
+        return f"<div><p>${escape(latex.latex(self))}$</p>{image}</div>"
 
     @cached_property
     def formula(self) -> str:

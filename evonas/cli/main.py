@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 import evonas
 from evonas.cli.output import OutputError, standard_streams
+from evonas.files import DeviceError
 from evonas.search_space.errors import InputError, did_you_mean
 
 KEPT = "what was recorded is kept, and `evonas resume` goes on"
@@ -92,7 +93,7 @@ def _run() -> int:
     except click.ClickException as error:
         return _say(f"{error.format_message()} (see evonas --help)", 2)
     except InputError as error:
-        return _say(str(error), 2)
+        return _say(str(error), 1 if isinstance(error, DeviceError) else 2)
     except (click.Abort, KeyboardInterrupt):
         return 130
     except OutputError:

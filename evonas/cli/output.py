@@ -7,9 +7,11 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EPIPE
+from errno import EBADF, EPIPE
+from pathlib import Path
 from typing import Any, TextIO
 
+STANDARD_OUTPUT = Path("-")  # as the value of -o
 CLOSED_PIPE = 128 + 13  # exit code of a process ended by SIGPIPE, as in `git log | head`
 _ASCII = {"±": "+-", "×": "x", "·": "*", "√": "sqrt", "−": "-", "–": "-", "…": "...", "←": "<-", "→": "->"}  # noqa: RUF001
 
@@ -25,8 +27,8 @@ class OutputError(Exception):
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Make standard output and error print any text. Standard output raises only OutputError, standard error nothing. A
-    stream that was closed before the start discards its text."""
+    """Make standard output and error print any text. Standard output raises only OutputError, also where it was closed
+    before the start, as in GNU's tools: what was asked for is not there. Standard error raises nothing."""
     before = sys.stdout, sys.stderr
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # else the next opened file, perhaps a database, would get the descriptor of standard output
@@ -43,7 +45,7 @@ def standard_streams() -> Iterator[None]:
 
 def _stream(stream: TextIO | None, descriptor: int) -> TextIO:
     try:
-        sink = _Sink(stream.fileno() if stream else descriptor, is_silent=descriptor == 2)
+        sink = _Sink(stream.fileno() if stream else descriptor, is_silent=descriptor == 2, is_closed=not stream)
     except io.UnsupportedOperation:  # a buffer in memory, in tests
         assert stream
         return stream
@@ -60,14 +62,17 @@ def _stream(stream: TextIO | None, descriptor: int) -> TextIO:
 class _Sink(io.FileIO):
     """An open file descriptor. After a failed write, further writes (such as the flush at exit) do nothing."""
 
-    def __init__(self, descriptor: int, *, is_silent: bool) -> None:
+    def __init__(self, descriptor: int, *, is_silent: bool, is_closed: bool) -> None:
         super().__init__(descriptor, "wb", closefd=False)
         self._is_silent = is_silent
+        self._is_closed = is_closed
         self._has_failed = False
 
     def write(self, data: Any) -> int:
         if not self._has_failed:
             try:
+                if self._is_closed:
+                    raise OSError(EBADF, os.strerror(EBADF))
                 return super().write(data)
             except OSError as error:
                 self._has_failed = True

@@ -9,7 +9,9 @@ from rich.table import Table
 
 from evonas.cli.layers import gate_table, layer_table, points
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
+from evonas.cli.output import STANDARD_OUTPUT
 from evonas.cli.tables import accuracy_text, duration, terminal
+from evonas.files import write
 from evonas.search_space.errors import InputError
 from evonas.workers.outcome import DIVERGED, Crash, CrashKind, Fitness, Outcome, Rejection
 
@@ -208,7 +210,9 @@ def dump(run: str, logical: bool) -> None:
 @click.command()
 @click.argument("layer")
 @click.argument("birth", type=int, required=False)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The Python file to write.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The Python file to write; - prints."
+)
 def export(layer: str, birth: int | None, output: Path) -> None:
     """Write LAYER as a Python file that imports torch alone and defines EvolvedLayer(num_features).
 
@@ -218,9 +222,13 @@ def export(layer: str, birth: int | None, output: Path) -> None:
     Example: evonas export results/quickstart-000 17 -o layer.py
     Example: evonas export "x / rms_hw(x)" -o layer.py
     """
-    from evonas.layers.export import export as write
+    from evonas.layers.export import source_of
 
-    write(layer if birth is None else f"{layer}#{birth}", output)
+    source = source_of(layer if birth is None else f"{layer}#{birth}")
+    if output == STANDARD_OUTPUT:
+        print(source, end="")
+        return
+    write(output, source)
     print(f"Wrote {output}: class EvolvedLayer(num_features), torch alone.")
 
 

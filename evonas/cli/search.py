@@ -11,7 +11,8 @@ import click
 
 import evonas
 from evonas.cli.options import CONFIG, RUN, SET
-from evonas.cli.output import OutputError
+from evonas.cli.output import STANDARD_OUTPUT, OutputError
+from evonas.files import write
 from evonas.search_space.errors import InputError, did_you_mean
 
 
@@ -24,7 +25,7 @@ def templates() -> dict[str, Path]:
 
 @click.command()
 @click.option("--template", default="quickstart", show_default=True, help="The shipped config to copy.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write [<template>.yaml].")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write [<template>.yaml]; - prints.")
 def init(template: str, output: Path | None) -> None:
     """Write a commented config to start from: quickstart, cifar10, evonorm-b or evonorm-s.
 
@@ -34,14 +35,14 @@ def init(template: str, output: Path | None) -> None:
     paths = templates()
     if template not in paths:
         raise InputError(f"--template: no config '{template}'{did_you_mean(template, paths)}")
-    output = output or Path(f"{template}.yaml")
+    output, text = output or Path(f"{template}.yaml"), paths[template].read_text(encoding="utf-8")
+    if output == STANDARD_OUTPUT:
+        print(text, end="")
+        return
     try:
-        with output.open("x", encoding="utf-8") as file:
-            file.write(paths[template].read_text(encoding="utf-8"))
+        write(output, text, "x")
     except FileExistsError:
         raise InputError(f"{output}: exists; choose another file with -o") from None
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror})") from None
     print(f"Wrote {output}. Next: evonas search {output}")
 
 

@@ -1,23 +1,18 @@
 """A candidate of a run as a Python file that states its origin and figures."""
 
 from collections import Counter
-from pathlib import Path
 
 from evonas.config import BASELINE, Config
-from evonas.layers.source import write_layer
-from evonas.search_space.errors import InputError
+from evonas.layers.source import layer_source
 from evonas.search_space.graph import Graph
 from evonas.store.records import Record
 from evonas.workers.outcome import Fitness
 
 
-def write_candidate(path: Path, record: Record, graph: Graph, run: str, config: Config) -> None:
-    """Write a candidate as a file that imports torch alone. Raises InputError if it cannot be written."""
-    title, groups = "A normalization-activation layer found by evonas.", judged_groups(config)
-    try:
-        write_layer(path, graph, title=title, about=provenance(run, record), groups=groups)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+def candidate_source(record: Record, graph: Graph, run: str, config: Config) -> str:
+    """The source of a candidate's layer, with the `groups` that it was judged with."""
+    title = "A normalization-activation layer found by evonas."
+    return layer_source(graph, title=title, about=provenance(run, record), groups=judged_groups(config))
 
 
 def provenance(run: str, record: Record) -> str:

@@ -3,7 +3,6 @@
 import ast
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -92,11 +91,6 @@ def layer_source(graph: Graph, *, title: str = "A layer found by evonas.", about
         body=_lines(_body(canonical, {*functions, *_NAMES}), 12),
         aggregations="".join(f"{_lines([line], 4)}\n" for line in _aggregations(canonical)),
     )
-
-
-def write_layer(path: Path, graph: Graph, **options: Any) -> None:
-    """Write `layer_source` into a file."""
-    path.write_text(layer_source(graph, **options), encoding="utf-8")
 
 
 # --------------------------------------------------------------------------- the functions

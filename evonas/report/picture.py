@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evonas.files import write
 from evonas.report.layout import BOX_HEIGHT, Box, Layout, Point, layout
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
@@ -62,10 +63,7 @@ def draw(graph: Graph, path: Path, *, whole: bool = False) -> None:
         raise InputError(f"{path}: expected a file name that ends in {' or '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: no such folder '{path.parent}'")
-    try:
-        path.write_bytes(_drawn(graph.formula, graph if whole else graph.canonical(), path.suffix.lower()[1:]))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write(path, _drawn(graph.formula, graph if whole else graph.canonical(), path.suffix.lower()[1:]))
 
 
 def svg(graph: Graph) -> bytes:

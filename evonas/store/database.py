@@ -13,6 +13,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from evonas.config import Config
 from evonas.config_file import dump_config, load_config
+from evonas.files import write
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.store import tables
 from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line, short
@@ -125,10 +126,7 @@ class Database:
 
 
 def _write_config(path: Path, config: Config) -> None:
-    try:
-        path.write_text(dump_config(config), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write(path, dump_config(config))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache
+from html import escape
 from typing import Any
 
 from sqlalchemy import Table
@@ -145,6 +146,7 @@ class Record(Candidate):
     seconds: float = 0.0
     host: str = ""
     retrained: Figures | None = None
+    run: str = field(default="", compare=False)  # as it was opened: folder, .db file, or URL#run
 
     def __repr__(self) -> str:
         formula = "; ".join(self.formula.splitlines())
@@ -157,9 +159,7 @@ class Record(Candidate):
         return f"<birth {self.birth}: {formula}{figure}>"
 
     def _repr_html_(self) -> str:
-        from evonas.report.notebook import layer_html  # only a notebook needs it
-
-        return layer_html(repr(self)[1:-1], self.graph)
+        return f"<div><p>{escape(repr(self)[1:-1])}</p>{Graph.parse(self.graph)._repr_html_()}</div>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,21 @@ def test_a_graph_is_shown_by_its_formula(text: str, shown: str) -> None:
     assert graph._repr_latex_() == rf"$\displaystyle {latex(graph)}$"
 
 
+@pytest.mark.parametrize("text", ["x / std_hw(x)", "max(x, zero)"])
+def test_a_graph_is_shown_with_its_picture(text: str, tmp_path: Path) -> None:
+    graph = Graph.parse(text)
+    shown = graph._repr_html_()
+    assert f"<p>${latex(graph)}$</p>" in unescape(shown)
+    (picture,) = re.findall(r"data:image/svg\+xml;base64,([^\"]*)", shown)
+    draw(graph, tmp_path / "layer.svg")
+    assert b64decode(picture) == (tmp_path / "layer.svg").read_bytes()
+
+
+def test_without_a_painter_the_formula_is_shown_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evonas.search_space.picture.svg", None)
+    assert Graph.parse("x / v1")._repr_html_() == r"<div><p>$\frac{x}{v_1}$</p></div>"
+
+
 def test_a_candidate_is_shown_with_its_formula_and_its_picture(run: Run, tmp_path: Path) -> None:
     record = run.top(1)[0]
     shown = record._repr_html_()

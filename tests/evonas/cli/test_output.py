@@ -127,13 +127,53 @@ def test_an_output_of_ascii_gets_ascii(printed_into: Printed, arguments: list[st
 
 
 @pytest.mark.parametrize("redirection", [">&-", ">&- 2>&-", "2>/dev/full >/dev/full", "<&- >&- 2>&-"])
-@pytest.mark.parametrize(("words", "code"), [("--version", 0), ("no-such-command", 2), ("catalog shwo", 2)])
-def test_closed_streams_are_no_traceback(redirection: str, words: str, code: int) -> None:
+@pytest.mark.parametrize(("words", "code"), [("--version", 1), ("no-such-command", 2), ("catalog shwo", 2)])
+def test_closed_streams_are_one_line(redirection: str, words: str, code: int) -> None:
     script = f'"{sys.executable}" -m evonas {words} {redirection}'
     answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120, check=False)
-    assert answer.returncode == (1 if "full" in redirection and not code else code)
-    assert "Traceback" not in answer.stderr
-    assert len(answer.stderr.splitlines()) == (redirection == ">&-" and code == 2)
+    assert answer.returncode == code
+    lines = answer.stderr.splitlines()
+    assert len(lines) == (redirection == ">&-")
+    if lines and code == 1:
+        assert lines == ["evonas: the output cannot be written (Bad file descriptor)"]
+
+
+@pytest.mark.parametrize("arguments", [words for words in PRINTING if words[0] != "search"], ids=" ".join)
+def test_a_closed_output_is_one_line(printed_into: Printed, arguments: list[str]) -> None:
+    """As in GNU's tools: what was asked for is nowhere."""
+    code, error = printed_into(None, arguments)
+    assert (code, error) == (1, "evonas: the output cannot be written (Bad file descriptor)\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["export", "{run}", "1", "-o", "/dev/full"], ["show", "{run}", "1", "--picture", "{folder}/full.svg"]],
+    ids=" ".join,
+)
+def test_a_file_on_a_full_device_is_one_line(printed_into: Printed, arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "full.svg").symlink_to("/dev/full")
+    with (tmp_path / "printed").open("w") as stream:
+        code, error = printed_into(stream, arguments)
+    assert (code, len(error.splitlines())) == (1, 1)
+    assert error.endswith(": cannot be written (No space left on device)\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        (["export", "{run}", "1", "-o", "-"], ["export", "{run}", "1", "-o", "{folder}/file"]),
+        (["export", "EvoNorm-S0", "-o", "-"], ["export", "EvoNorm-S0", "-o", "{folder}/file"]),
+        (["init", "-o", "-"], ["init", "-o", "{folder}/file"]),
+    ],
+)
+def test_a_dash_is_the_standard_output(
+    printed_into: Printed, arguments: list[str], written: list[str], tmp_path: Path
+) -> None:
+    for words, name in ((arguments, "printed"), (written, "said")):
+        with (tmp_path / name).open("w") as stream:
+            assert printed_into(stream, words) == (0, "")
+    assert (tmp_path / "printed").read_bytes() == (tmp_path / "file").read_bytes() != b""
+    assert (tmp_path / "said").read_text().startswith("Wrote ")
 
 
 def test_a_file_that_is_opened_later_is_never_the_standard_output(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 import evonas
 from evonas.config_file import load_config
 from evonas.layers.candidate import judged_groups
-from evonas.layers.source import layer_source, write_layer
+from evonas.layers.source import layer_source
 from evonas.search_space.analysis import depends_on_x
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
@@ -109,7 +108,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """What the exported file of each case did in a process without evonas."""
     folder = tmp_path_factory.mktemp("exported")
     for name, case in CASES.items():
-        write_layer(folder / f"{name}.py", case.graph)
+        (folder / f"{name}.py").write_text(layer_source(case.graph), encoding="utf-8")
     torch.save({name: (case.shape, case.inputs, case.options) for name, case in CASES.items()}, folder / "cases.pt")
     command = [sys.executable, "-W", "error", exported_process.__file__, str(folder)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=200)
@@ -193,10 +192,9 @@ def test_a_file_is_a_function_of_the_graph() -> None:
     assert len({layer_source(Graph.parse(text)) for text in texts}) == 1
 
 
-def test_groups_of_the_file_are_its_default(tmp_path: Path) -> None:
-    write_layer(tmp_path / "layer.py", LAYERS["GN-ReLU"].graph, groups=5)
+def test_groups_of_the_file_are_its_default() -> None:
     namespace: dict[str, object] = {}
-    exec((tmp_path / "layer.py").read_text(encoding="utf-8"), namespace)
+    exec(layer_source(LAYERS["GN-ReLU"].graph, groups=5), namespace)
     evolved = namespace["EvolvedLayer"]
     assert isinstance(evolved, type)
     assert evolved(10).groups == 5

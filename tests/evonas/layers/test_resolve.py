@@ -165,6 +165,28 @@ def test_a_graph_is_exported(tmp_path: Path) -> None:
     assert "rms_hw" in (tmp_path / "layer.py").read_text()
 
 
+def test_a_record_is_exported_with_the_groups_of_its_run(folder: Path, tmp_path: Path) -> None:
+    path, (record, *_) = tmp_path / "layer.py", open_run(folder).lineage(1)
+    for each in (record, open_run(folder).candidate(1)):
+        evonas.export(each, path)
+        assert path.read_text() == open_run(folder).source(1)
+    with pytest.raises(InputError, match="a record or RUN#BIRTH, got 17"):
+        evonas.export(17, path)  # type: ignore[arg-type]
+
+
+def test_the_groups_of_a_file_are_those_that_judged_it(tmp_path: Path) -> None:
+    text = "x / std_ghw(x)"
+    raw = {**TINY, "proxies": {name: {**proxy, "groups": 2} for name, proxy in TINY["proxies"].items()}}
+    config = configured(raw, births=1, warm_start=[text], space={"nodes": 10})
+    searched(tmp_path / "run", config, FakePool(1, answering(PASSED)))
+    run = open_run(tmp_path / "run")
+    for layer in (f"{tmp_path / 'run'}#1", run.candidate(1), *run.top(1)):
+        evonas.export(layer, tmp_path / "layer.py")
+        assert "groups: int = 2," in (tmp_path / "layer.py").read_text()
+    evonas.export(run.graph(1), tmp_path / "layer.py")
+    assert "groups: int = 32," in (tmp_path / "layer.py").read_text()
+
+
 @pytest.mark.parametrize("layer", ["PRepBN", "EvoNorm-S9"])
 def test_what_is_no_graph_is_not_exported(tmp_path: Path, layer: str) -> None:
     with pytest.raises(InputError, match=layer):
