@@ -10,13 +10,14 @@ from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
+from evonas.search_space.moments import lowered_groups
 from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
 from evonas.search_space.screening import amplification
 from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
 from evonas.workers.architectures import site_channels
 from evonas.workers.frozen import Count, Frozen, Name, Positive, Share, SmallCount, Text
 from evonas.workers.gates import AnyGate, check_order, from_text
-from evonas.workers.protocol import Data, Device, Execution, Protocol, Proxy, Recipe
+from evonas.workers.protocol import Data, Device, Execution, Protocol, Proxies, Recipe
 
 Names = Annotated[tuple[Name, ...], Field(max_length=100)]
 Layers = Annotated[tuple[Annotated[str, Field(max_length=4000)], ...], Field(max_length=100)]
@@ -193,7 +194,7 @@ class Config(Frozen):
     space: SpaceConfig = SpaceConfig()
     data: Data = Data()
     recipe: Recipe = Recipe()
-    proxies: Annotated[dict[Name, Proxy], Field(max_length=100)]
+    proxies: Proxies
     gates: Annotated[tuple[Annotated[AnyGate, BeforeValidator(from_text)], ...], Field(max_length=100)] = ()
     objectives: tuple[Literal["accuracy", "step_time", "memory", "nodes"], ...] = Field(
         ("accuracy",),
@@ -215,10 +216,6 @@ class Config(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        if not self.proxies:
-            raise ValueError("proxies: expected at least one")
-        if "" in self.proxies:
-            raise ValueError("proxies: a name is empty")
         if "accuracy" not in self.objectives:
             raise ValueError(f"objectives: expected accuracy among them, got {', '.join(self.objectives) or 'none'}")
         if self.evolution.selection == "average" and self.objectives != ("accuracy",):
@@ -248,7 +245,7 @@ class Config(Frozen):
 def _check_groups(name: str, proxy: Any) -> None:
     """Every site has at least two groups of two channels; else ghw would silently be hw or chw."""
     for channels in site_channels(proxy):
-        groups = next(g for g in range(min(proxy.groups, channels), 0, -1) if channels % g == 0)
+        groups = lowered_groups(proxy.groups, channels)
         if groups < 2 or channels // groups < 2:
             same = "chw" if groups < 2 else "hw"
             raise ValueError(

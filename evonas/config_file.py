@@ -57,11 +57,11 @@ def load_config(path: str | Path, settings: Sequence[str] = (), resolve: Resolve
     return parse_config(_text(path), str(path), settings, resolve)
 
 
-def launched(
+def resolve_config(
     config: Config | Mapping[str, Any] | str | Path, settings: Sequence[str] = (), resolve: Resolve = named_graph
-) -> Config:
+) -> tuple[Config, str]:
     """The config of a search from a YAML file, a mapping or a Config, with settings laid over it and absolute paths, so
-    that the run can be read and resumed from any folder. Raises InputError as `load_config` does."""
+    that the run can be read and resumed from any folder; and its text. Raises InputError as `load_config` does."""
     if isinstance(config, Config | Mapping):
         text, where = dump_config(config), "config"
     else:
@@ -73,7 +73,8 @@ def launched(
         images = images.model_copy(update={"path": str(path)})
     if store.url is not None:
         store = store.model_copy(update={"url": Address.of_url(store.url, None).absolute_url})
-    return config.model_copy(update={"data": images, "store": store})
+    config = config.model_copy(update={"data": images, "store": store})
+    return config, dump_config(config)
 
 
 def _text(path: str | Path) -> str:

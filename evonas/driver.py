@@ -13,22 +13,21 @@ import torch
 
 from evonas.cluster import open_pool
 from evonas.config import Config
-from evonas.config_file import launched
+from evonas.config_file import resolve_config
 from evonas.evolution import Search
-from evonas.files import write
-from evonas.final import conclude, contenders, fresh_seeds, missing, rerank
+from evonas.final import conclude, contenders
 from evonas.history import History, rebuild
-from evonas.layers.candidate import candidate_source
 from evonas.layers.resolve import resolve
 from evonas.progress import ProgressBar, Watcher
+from evonas.retraining import fresh_seeds, missing, train_baseline
 from evonas.run import Run
 from evonas.search_space import fingerprint
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import LANGUAGE_VERSION
-from evonas.session import Session, Stopped, stop_signals
+from evonas.session import Session, recording, stop_signals
 from evonas.store.database import Database
 from evonas.store.reader import Reader
-from evonas.store.records import Event, Purpose
+from evonas.store.records import Purpose
 from evonas.workers import data
 
 BEST_LAYER = "best_layer.py"
@@ -55,21 +54,24 @@ def search(
     """
     if run is not None and os.path.lexists(run):
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
-    config = launched(config, settings, resolve)
+    watcher = watcher or _bar(progress)
+    config, text = resolve_config(config, settings, resolve)
     split = data.split_digest(config.data)
     with open_pool(config) as pool, stop_signals() as should_stop:
-        folder = Path(run) if run is not None else None
-        database, writer = Database.begin(config, folder, {**versions(), "split": split})
-        session, history, folder = Session(pool, writer, should_stop), History(config), database.address.folder
-        try:
-            return _drive(session, database.reader(), history, folder, watcher or _bar(progress))
-        except InputError:
-            if not history.baseline:  # nothing was evaluated, so nothing is lost
-                writer.discard()
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        finally:
-            writer.close()
+        folder, software = None if run is None else Path(run), {**versions(), "split": split}
+        reader, writer = Database.begin(config, text, folder, software)
+        session, history, folder = Session(pool, writer, should_stop), History(config), reader.address.folder
+        with recording(writer), watcher.watching(history, folder, pool.capacity):
+            try:
+                train_baseline(session, reader, history)
+            except InputError:
+                if not history.baseline:  # nothing was evaluated, so nothing is lost
+                    writer.discard()
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+            Search(config, session, history, reader.outcome, watcher.progress).run()
+            conclude(session, reader, folder / BEST_LAYER, watcher.reranked)
+    return Run(reader, folder)
 
 
 def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = None) -> Run:
@@ -80,36 +82,14 @@ def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = 
     if reader.finished and not missing(reader, Purpose.RERANK, contenders(reader), fresh_seeds(reader.config)):
         return Run(reader, run)
     check_images(reader)
-    store = database.own()
-    try:
-        with open_pool(reader.config) as pool, stop_signals() as should_stop:
-            session = Session(pool, store, should_stop)
-            return _drive(session, reader, rebuild(reader), run, watcher or _bar(progress))
-    finally:
-        store.close()
-
-
-def _drive(session: Session, reader: Reader, history: History, reference: str | Path, watcher: Watcher) -> Run:
-    """Drive a run in its order: BN-ReLU, the search, the final table, the best layer."""
-    assert session.store is not None
-    config, store = reader.config, session.store
-    try:
-        watcher.started(config, str(reference), history, session.pool.capacity)
-        search = Search(config, session, history, reader.outcome, watcher.progress, evolved=reader.evolved)
-        search.evaluate_baseline()
-        rerank(session, reader, only_baseline=True)  # before the search, for the spread over seeds
-        search.run()
-        best = conclude(session, reader, watcher.reranked)
-        if best is not None:
-            source = candidate_source(best, reader.graph(best.birth), reader.name, config)
-            write(reader.address.folder / BEST_LAYER, source)
-        store.finish()
-    except (Stopped, KeyboardInterrupt):
-        store.event(Event.STOPPED, "asked to stop")
-        raise
-    finally:
-        watcher.ended()
-    return Run(reader, reference)
+    config, watcher = reader.config, watcher or _bar(progress)
+    with recording(database.own()) as writer, open_pool(config) as pool, stop_signals() as should_stop:
+        session, history = Session(pool, writer, should_stop), rebuild(reader)
+        with watcher.watching(history, run, pool.capacity):
+            train_baseline(session, reader, history)
+            Search(config, session, history, reader.outcome, watcher.progress, evolved=reader.evolved).run()
+            conclude(session, reader, reader.address.folder / BEST_LAYER, watcher.reranked)
+    return Run(reader, run)
 
 
 def _bar(progress: bool) -> Watcher:

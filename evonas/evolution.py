@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from evonas.config import BASELINE, Config
+from evonas.config import Config
 from evonas.history import History, Pending
 from evonas.proposal import Proposal, propose
-from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
@@ -37,8 +36,7 @@ class Search:
 
     @property
     def store(self) -> Writer:
-        assert self.session.store is not None
-        return self.session.store
+        return self.session.recorder
 
     def run(self) -> None:
         """All births, and the audits among them. Raises Stopped when asked to."""
@@ -54,9 +52,6 @@ class Search:
 
     def _next(self) -> tuple[Ticket, Evaluation]:
         return self.session.next(lambda: self.on_progress(self.history))
-
-    def evaluate_baseline(self) -> None:
-        evaluate_baseline(self.config, self.session, self.history)
 
     def _fill_slots(self) -> None:
         while self.session.has_room:
@@ -95,8 +90,7 @@ class Search:
     def _outcome_without_a_worker(self, pending: Pending, proposal: Proposal) -> Outcome | None:
         """A screening gate's rejection, or the outcome of an equal candidate."""
         if proposal.measurements and not proposal.measurements[-1].passed:
-            last = proposal.measurements[-1]
-            return Rejection(last.gate, last.proxy, last.value, last.threshold, last.step)
+            return Rejection.by(proposal.measurements[-1])
         if pending.equal_to is None or not self.history.inherits(pending):
             return None
         shared = self.history.shared.get(pending.equal_to)
@@ -114,7 +108,7 @@ class Search:
             baseline=self.history.baseline_points,
             thresholds=pending.thresholds,
         )
-        self.session.submit(Ticket(Purpose.SEARCH, job, birth=birth))
+        self.session.submit(Ticket(job, Purpose.SEARCH, birth))
 
     def _resubmit(self, birth: int) -> None:
         while not self.session.has_room:  # more were in flight than this machine has workers
@@ -126,7 +120,7 @@ class Search:
     def _audit(self, birth: int, graph: str) -> None:
         """Train a rejected candidate to the full budget, whatever the gates say."""
         job = Job(graph=graph, protocol=self.config.protocol.ungated(), seed=self.config.seed)
-        self.session.submit(Ticket(Purpose.AUDIT, job, birth=birth))
+        self.session.submit(Ticket(job, Purpose.AUDIT, birth))
 
     def _record(self, ticket: Ticket, evaluation: Evaluation) -> None:
         assert ticket.birth is not None
@@ -166,22 +160,3 @@ class Search:
             raise InputError(
                 f"{CRASHES_MAX} candidates in a row crashed, the last with {outcome.kind}: {outcome.message}"
             )
-
-
-def evaluate_baseline(config: Config, session: Session, history: History) -> None:
-    """Train BN-ReLU under the protocol, unless `history` has it. Raises InputError where the protocol rejects it."""
-    if history.baseline:
-        return
-    job = Job(graph=LAYERS[BASELINE].text, protocol=config.protocol, seed=config.seed)
-    session.submit(Ticket(Purpose.BASELINE, job, name=BASELINE))
-    ticket, evaluation = session.next()
-    match evaluation.outcome:
-        case Fitness():
-            session.record(ticket, evaluation)
-            history.set_baseline(evaluation)
-        case Rejection(gate, proxy, value, threshold):
-            raise InputError(
-                f"the protocol rejects {BASELINE}: {gate} on {proxy} measured {value:g}, threshold {threshold:g}"
-            )
-        case Crash(kind, message):
-            raise InputError(f"{BASELINE} cannot be trained: {kind}: {message}")

@@ -16,7 +16,7 @@ from evonas.config import Config
 from evonas.functions import Functions
 from evonas.selection import Survivor, front_with
 from evonas.store.records import RECENT, Candidate, Cost, Purpose, Recorded, Trained
-from evonas.workers.gates import ranked
+from evonas.workers.gates import ranked_gate
 from evonas.workers.gates.base import RankedGate, TrainingGate
 from evonas.workers.outcome import DIVERGED, Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from evonas.workers.protocol import BaselinePoint, Threshold
@@ -77,7 +77,7 @@ class History:
     baseline: dict[str, float] = field(default_factory=dict)  # proxy -> BN-ReLU's accuracy, same seed
     baseline_points: tuple[BaselinePoint, ...] = ()
     best: Best | None = None
-    ranked: dict[tuple[str, int], "array[float]"] = field(default_factory=dict)  # gate, step -> measured, ascending
+    earlier: dict[tuple[str, int], "array[float]"] = field(default_factory=dict)  # of ranked gates, by step; ascending
     # For the estimate of the time left: seconds of the newest outcomes, by whether their candidate has a parent; of
     # all outcomes; of the last full evaluations.
     newest: deque[tuple[bool, float]] = field(default_factory=lambda: deque(maxlen=RECENT), compare=False)
@@ -116,7 +116,7 @@ class History:
         self.outcomes += 1
         self.newest.append((pending.has_parent, seconds))
         self.spent += seconds
-        own = isinstance(outcome, Rejection) and ranked(outcome.gate)  # by a threshold of this candidate's own
+        own = isinstance(outcome, Rejection) and ranked_gate(outcome.gate)  # by a threshold of this candidate's own
         if not isinstance(outcome, Crash) and not own:
             self.functions.add(pending.fingerprint, inheritable=birth)
         match outcome:
@@ -132,8 +132,8 @@ class History:
             if isinstance(outcome, Fitness):
                 self.full_seconds.append(seconds)
             for each in measurements:
-                if ranked(each.gate):
-                    insort(self.ranked.setdefault((each.gate, each.step), array("d")), each.value)
+                if ranked_gate(each.gate):
+                    insort(self.earlier.setdefault((each.gate, each.step), array("d")), each.value)
         if pending.equal_to is None and self.is_audited(birth, outcome):
             self.audits[birth] = pending.graph
         return pending
@@ -194,7 +194,7 @@ class History:
     def thresholds(self) -> tuple[Threshold, ...]:
         """Thresholds of ranked gates for the next candidate."""
         gates = [gate for gate in self.config.gates if isinstance(gate, RankedGate)]
-        values = [(gate, gate.threshold(self.ranked.get((gate.gate, gate.steps), ()))) for gate in gates]
+        values = [(gate, gate.threshold(self.earlier.get((gate.gate, gate.steps), ()))) for gate in gates]
         return tuple(
             Threshold(gate=gate.gate, steps=gate.steps, value=value) for gate, value in values if value is not None
         )

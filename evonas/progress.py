@@ -2,6 +2,9 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -26,6 +29,14 @@ class Watcher:
         self._first_outcome: float | None = (
             None  # when it came: what is before it starts the workers and trains BN-ReLU
         )
+
+    @contextmanager
+    def watching(self, history: History, reference: str | Path, workers: int) -> Iterator[None]:
+        try:
+            self.started(history.config, str(reference), history, workers)
+            yield
+        finally:
+            self.ended()
 
     def started(self, config: Config, reference: str, history: History, workers: int) -> None:
         self.history, self._workers = history, workers

@@ -62,9 +62,9 @@ def crowding_distances(front: Sequence[Survivor]) -> list[float]:
     """Crowding distance of each member: the gap between its two neighbours as a share of the objective's range on the
     front, summed over objectives; infinite at the ends (NSGA-II, Deb et al. 2002, section III B)."""
     distances = [0.0] * len(front)
-    for of in range(len(front[0].objectives)):
-        order = sorted(range(len(front)), key=lambda i: (front[i].objectives[of], front[i].birth))
-        values = [front[i].objectives[of] for i in order]
+    for objective in range(len(front[0].objectives)):
+        order = sorted(range(len(front)), key=lambda i: (front[i].objectives[objective], front[i].birth))
+        values = [front[i].objectives[objective] for i in order]
         distances[order[0]] = distances[order[-1]] = math.inf
         span = values[-1] - values[0]
         if span > 0:

@@ -5,20 +5,19 @@ The search with its audits, the final table, `validate`, `evaluate` and `noise` 
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
 from evonas.search_space.graph import Graph
-from evonas.store.records import Purpose
+from evonas.store.records import Event, Purpose
 from evonas.store.writer import Writer
-from evonas.workers.outcome import Crash, Evaluation
+from evonas.workers.outcome import Evaluation
 from evonas.workers.pool import Pool
 from evonas.workers.protocol import Job
 
 POLL_SECONDS = 0.5  # between two looks at the stop signal
-TRIES = 2  # attempts at an evaluation that crashes
 
 
 class Stopped(Exception):
@@ -30,8 +29,8 @@ class Ticket:
     """One evaluation to make. The job decides its outcome; the other fields say how it is recorded. Two tickets are
     never equal."""
 
-    purpose: Purpose
     job: Job
+    purpose: Purpose | None = None  # None: it is not recorded
     birth: int | None = None  # of a candidate
     name: str | None = None  # of another layer: the catalog's, or its formula
 
@@ -53,6 +52,12 @@ class Session:
     def __post_init__(self) -> None:
         if self.store is not None:
             self.store.should_stop = self.should_stop
+
+    @property
+    def recorder(self) -> Writer:
+        """The store of a session that records."""
+        assert self.store is not None
+        return self.store
 
     @property
     def running(self) -> int:
@@ -92,25 +97,10 @@ class Session:
             if answer is not None:
                 return self._running.pop(answer[0]), answer[1]
 
-    def train(self, tickets: Iterable[Ticket]) -> Iterator[tuple[Ticket, Evaluation]]:
-        """Evaluate all tickets, as many at once as the pool accepts; record each beside the search, and yield it when
-        it ends. A crash is yielded, tried once more, and yielded again. Raises Stopped."""
-        waiting, tries = list(tickets), dict[Ticket, int]()
-        while waiting or self._running:
-            while waiting and self.has_room:
-                self.check_stop()
-                self.submit(waiting.pop(0))
-            ticket, evaluation = self.next()
-            self.record(ticket, evaluation)
-            tries[ticket] = tries.get(ticket, 0) + 1
-            if isinstance(evaluation.outcome, Crash) and tries[ticket] < TRIES:
-                waiting.append(ticket)
-            yield ticket, evaluation
-
     def record(self, ticket: Ticket, evaluation: Evaluation, advantage: float | None = None) -> None:
-        """Record an evaluation beside the search, if there is a store."""
-        if self.store is not None:
-            self.store.record_beside(
+        """Record an evaluation beside the search, if its ticket has a purpose."""
+        if ticket.purpose is not None:
+            self.recorder.record_beside(
                 ticket.purpose,
                 Graph.parse(ticket.job.graph).formula,
                 ticket.job.seed,
@@ -119,6 +109,18 @@ class Session:
                 name=ticket.name,
                 advantage=advantage,
             )
+
+
+@contextmanager
+def recording(store: Writer) -> Iterator[Writer]:
+    """Close the store in the end; if the user asked to stop, say so in it first."""
+    try:
+        yield store
+    except (Stopped, KeyboardInterrupt):
+        store.event(Event.STOPPED, "asked to stop")
+        raise
+    finally:
+        store.close()
 
 
 @contextmanager

@@ -198,7 +198,7 @@ def probe(graph: Graph) -> Probed:
         for index, (_, start) in running_moments(canonical).items()
     }
     outputs = _outputs(canonical, wide, overs)
-    overs = {index: _OverBatch(single.training, over.after_first) for index, over in overs.items()}
+    overs = {index: _OverBatch(single.training, each.after_first) for index, each in overs.items()}
     alone = _outputs(canonical, single, overs)
     normal, of_other, other = (outputs[row].numpy() for row in (_WIDE.index(_NORMAL), _WIDE.index(_OTHER), -1))
     of_passes = outputs[:-1]

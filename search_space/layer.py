@@ -11,6 +11,7 @@ from evonas.search_space.moments import (
     Moment,
     distributed,
     full_precision,
+    lowered_groups,
     over,
     over_bhw,
     per_channel,
@@ -61,9 +62,7 @@ class Layer(nn.Module):
         super().__init__()
         self.num_features = whole("num_features", num_features)
         self.channel_dim = axis("channel_dim", channel_dim)
-        self.groups = min(whole("groups", groups), self.num_features)
-        while self.num_features % self.groups:
-            self.groups -= 1
+        self.groups = lowered_groups(whole("groups", groups), self.num_features)
         self.momentum = share("momentum", momentum)
         self.eps = positive("eps", eps)
         expect_placement(device, dtype)

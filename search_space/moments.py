@@ -80,6 +80,11 @@ def over_bhw(
     return of_batch
 
 
+def lowered_groups(groups: int, channels: int) -> int:
+    """The largest number of groups, at most `groups`, that divides the channels."""
+    return next(n for n in range(min(groups, channels), 0, -1) if channels % n == 0)
+
+
 def over(index_set: str, moment: Moment, a: Tensor, channel_dim: int, groups: int) -> Tensor:
     """Over any index set within a sample."""
     match index_set:

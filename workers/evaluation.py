@@ -97,8 +97,7 @@ class Judged:
                 raise TypeError(f"{gate.gate}: nobody asks it")
         self.measurements.append(measurement)
         if not measurement.passed:
-            m = measurement
-            raise Rejected(Rejection(m.gate, m.proxy, m.value, m.threshold, m.step))
+            raise Rejected(Rejection.by(measurement))
 
     def train(self) -> Fitness:
         """On to the full budget, with each of the recipe's seeds."""

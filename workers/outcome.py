@@ -44,6 +44,12 @@ class Rejection:
     threshold: float
     step: int
 
+    @classmethod
+    def by(cls, measurement: "Measurement") -> "Rejection":
+        """The rejection by the gate that measured this."""
+        m = measurement
+        return cls(m.gate, m.proxy, m.value, m.threshold, m.step)
+
 
 @dataclass(frozen=True, slots=True)
 class Crash:

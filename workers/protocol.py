@@ -1,10 +1,10 @@
 """The protocol: everything but the layer and the seed that decides an outcome. Frozen, validated, JSON both ways."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from evonas.workers.frozen import Count, Frozen, Positive, Share, SmallCount, Text
+from evonas.workers.frozen import Count, Frozen, Name, Positive, Share, SmallCount, Text
 from evonas.workers.gates import AnyGate
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -107,6 +107,17 @@ class EfficientNet(Frozen):
 Proxy = Annotated[PreactResNet | MobileNetV2 | EfficientNet, Field(discriminator="architecture")]
 
 
+def _some_proxy(proxies: dict[str, Any]) -> dict[str, Any]:
+    if not proxies:
+        raise ValueError("expected at least one")
+    if "" in proxies:
+        raise ValueError("a name is empty")
+    return proxies
+
+
+Proxies = Annotated[dict[Name, Proxy], Field(max_length=100), AfterValidator(_some_proxy)]
+
+
 class Execution(Frozen):
     """How the training runs. Part of the protocol, since it changes bits."""
 
@@ -123,22 +134,13 @@ class Protocol(Frozen):
 
     data: Data
     recipe: Recipe
-    proxies: dict[str, Proxy]
+    proxies: Proxies
     gates: tuple[AnyGate, ...]
     execution: Execution
 
     def ungated(self, **recipe: int) -> "Protocol":
         """This protocol without gates: a layer is trained whatever they say. `recipe` replaces fields of the recipe."""
         return self.model_copy(update={"gates": (), "recipe": self.recipe.model_copy(update=recipe)})
-
-    @field_validator("proxies")
-    @classmethod
-    def _some_proxy(cls, proxies: dict[str, Proxy]) -> dict[str, Proxy]:
-        if not proxies:
-            raise ValueError("expected at least one proxy")
-        if "" in proxies:
-            raise ValueError("a proxy's name is empty")
-        return proxies
 
 
 class BaselinePoint(Frozen):

@@ -35,13 +35,13 @@ def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     console = terminal()
 
     def show(finding: "Finding") -> None:
-        console.print(f"{finding.verdict:8}", end="", style=STYLES[finding.verdict])
+        console.print(f"{finding.result:8}", end="", style=STYLES[finding.result])
         console.print(f"{finding.what}: {finding.text}", soft_wrap=True)
 
     findings = evonas.doctor(config, settings=settings, on_finding=(lambda finding: None) if as_json else show)
     if as_json:
         print_json([columns(each) for each in findings])
-    sys.exit(any(each.verdict == "failed" for each in findings))
+    sys.exit(any(each.result == "failed" for each in findings))
 
 
 @click.command()

@@ -3,6 +3,7 @@
 python -m evonas.report.documents primitives > docs/primitives.md
 python -m evonas.report.documents catalog > docs/catalog.md
 python -m evonas.report.documents gates > docs/gates.md
+python -m evonas.report.documents gates_table     # for README.md
 """
 
 import sys
@@ -13,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from evonas.search_space.catalog import LAYERS, KnownLayer, ListedLayer
 from evonas.search_space.primitives import PRIMITIVES, Primitive
-from evonas.workers.gates import GATES
+from evonas.workers.gates import GATES, needs
 from evonas.workers.gates.base import Gate
 
 _PRIMITIVES = (
@@ -66,9 +67,19 @@ def gates_page() -> str:
     return _page("The gates", _GATES, columns, [_gate(name, kind) for name, kind in GATES.items()])
 
 
+def gates_table() -> str:
+    """The table of gates without their options, as README.md has it."""
+    rows = [(*_gate(name, kind)[:2], _claim(kind)) for name, kind in GATES.items()]
+    return _table(("gate", "needs", "a candidate passes if"), rows)
+
+
 def _page(title: str, about: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [f"# {title}", "", fill(about, 100), "", _line(columns), _line(("---",) * len(columns)), *map(_line, rows)]
-    return "\n".join(lines) + "\n"
+    return f"# {title}\n\n{fill(about, 100)}\n\n{_table(columns, rows)}"
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = _line(columns), _line(("---",) * len(columns)), *map(_line, rows)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _line(cells: tuple[str, ...]) -> str:
@@ -96,7 +107,16 @@ def _known_layer(row: KnownLayer) -> tuple[str, ...]:
 
 def _gate(name: str, kind: type[Gate]) -> tuple[str, ...]:
     options = [_option(each, field) for each, field in kind.model_fields.items() if each != "gate"]
-    return f"`{name}`", kind.needs, " ".join((getdoc(kind) or "").split()), "<br>".join(options)
+    return f"`{name}`", needs(kind), _passes_if(kind), "<br>".join(options)
+
+
+def _passes_if(kind: type[Gate]) -> str:
+    return " ".join((getdoc(kind) or "").split())
+
+
+def _claim(kind: type[Gate]) -> str:
+    """What a candidate must be like, without how that is measured."""
+    return _passes_if(kind).partition(". ")[0].partition(": ")[0].rstrip(".")
 
 
 def _option(name: str, field: FieldInfo) -> str:
@@ -112,4 +132,5 @@ def _option(name: str, field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    print({"primitives": primitives_page, "catalog": catalog_page, "gates": gates_page}[sys.argv[1]](), end="")
+    pages = {"primitives": primitives_page, "catalog": catalog_page, "gates": gates_page, "gates_table": gates_table}
+    print(pages[sys.argv[1]](), end="")

@@ -1,26 +1,28 @@
 """A database of runs, opened once and passed on."""
 
+import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from evonas.config import Config
-from evonas.config_file import dump_config, load_config
+from evonas.config_file import load_config
 from evonas.files import write
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.store import tables
 from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line, short
 from evonas.store.engines import open_reader, open_writer
-from evonas.store.ownership import Lock, own
+from evonas.store.ownership import Lock, own, this_driver
 from evonas.store.reader import Reader
-from evonas.store.records import Event
+from evonas.store.records import Event, event_row
 from evonas.store.schema import check_schema, prepare
 from evonas.store.stored import Door, StoredRun
 from evonas.store.writer import Writer
@@ -40,9 +42,9 @@ class Database:
         self._upgrades = upgrades
 
     @classmethod
-    def begin(cls, config: Config, folder: Path | None, versions: dict[str, str]) -> tuple["Database", Writer]:
-        """Make a run's folder, by default the next free `results/<name>-<nnn>`, and begin the run there, or where
-        `store.url` says. Raises InputError where that cannot be; then no folder stays."""
+    def begin(cls, config: Config, text: str, folder: Path | None, versions: dict[str, str]) -> tuple[Reader, Writer]:
+        """Make a run's folder with the config's text, by default the next free `results/<name>-<nnn>`, and begin the
+        run there, or where `store.url` says. Raises InputError where that cannot be; then no folder stays."""
         for number in count():
             made = Path("results") / f"{config.name}-{number:03d}" if folder is None else folder
             try:
@@ -53,14 +55,14 @@ class Database:
                 raise InputError(f"{made}: cannot be made ({error.strerror})") from None
             try:
                 database = cls(Address.of_run(made, config.store.url))
-                _write_config(made / CONFIG_FILE, config)
+                write(made / CONFIG_FILE, text)
                 writer = database.create(config, {**versions, "folder": str(made.absolute())})
             except Exception as error:  # a death is none: what it has begun is resumed
                 shutil.rmtree(made, ignore_errors=True)
                 if isinstance(error, RunExists) and folder is None:
                     continue
                 raise
-            return database, writer
+            return database.reader(), writer
         raise AssertionError("numbers have no end")
 
     @classmethod
@@ -96,14 +98,16 @@ class Database:
         address, name = self.address, self.address.run or self.address.folder.name
         with _writing(address, name, is_new=True) as (engine, lock):
             prepare(address, engine)
-            return Writer.begin(engine, lock, name, config, versions)
+            return Writer(engine, _insert(engine, name, config, versions), 1, lock)
 
     def own(self, purpose: Event = Event.RESUMED) -> Writer:
         """Drive an existing run: go on with it, or (Event.VALIDATING) record beside it. Raises InputError with host and
         process of the driver that owns it now."""
         run = self._find(self.address.run)
         with _writing(self.address, run.name) as (engine, lock):
-            return Writer.take_over(engine, lock, run.id, purpose)
+            writer = Writer(engine, run.id, _next_epoch(engine, run.id), lock)
+            writer.event(purpose, this_driver())
+            return writer
 
     def close(self) -> None:
         if "engine" in self.__dict__:
@@ -125,8 +129,29 @@ class Database:
         raise InputError(f"{where}: no run '{name}'{did_you_mean(name, names)}")
 
 
-def _write_config(path: Path, config: Config) -> None:
-    write(path, dump_config(config))
+def _insert(engine: Engine, name: str, config: Config, versions: dict[str, str]) -> int:
+    """The number of a new run, which stands in the table with the event of its start: one transaction."""
+    now = time.time()
+    row = {
+        "name": name,
+        "config": config.model_dump_json(),
+        "seed": config.seed,
+        "epoch": 1,
+        "versions": json.dumps(versions),
+        "created": now,
+    }
+    with engine.begin() as connection:
+        run = int(connection.execute(insert(tables.run).values(row).returning(tables.run.c.id)).scalar_one())
+        connection.execute(insert(tables.event), event_row(run, 1, now, Event.STARTED, this_driver()))
+    return run
+
+
+def _next_epoch(engine: Engine, run: int) -> int:
+    """Take a run over: writes of older epochs are refused from now on."""
+    mine = tables.run.c.id == run
+    with engine.begin() as connection:
+        connection.execute(update(tables.run).where(mine).values(epoch=tables.run.c.epoch + 1))
+        return int(connection.execute(select(tables.run.c.epoch).where(mine)).scalar_one())
 
 
 @contextmanager

@@ -75,14 +75,14 @@ class Loader:
         ]
 
     def parts(
-        self, connection: Connection, evaluations: Sequence[Row[Any]], of: Sequence[Table] = PARTS
+        self, connection: Connection, evaluations: Sequence[Row[Any]], kinds: Sequence[Table] = PARTS
     ) -> dict[int, dict[str, list[Any]]]:
         """Evaluation -> table -> rows, after a check of the evaluations' own rows."""
         for row in evaluations:
             self.door.check(tables.evaluation, row)
         numbers = [row.id for row in evaluations]
         parts: dict[int, dict[str, list[Any]]] = {number: defaultdict(list) for number in numbers}
-        for table in of:
+        for table in kinds:
             for row in self._rows_of(connection, table, numbers):
                 parts[row.evaluation][table.name].append(row)
         order = self.door.proxies

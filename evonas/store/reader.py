@@ -68,8 +68,8 @@ class Reader(Contents):
             proxies = list(self.config.proxies)
             if by not in proxies:
                 raise InputError(f"{self.name}: no proxy '{by}'{did_you_mean(by, proxies)}")
-            of = (score.run == evaluation.run) & (score.evaluation == evaluation.id)
-            query, value = select(evaluation.birth).join(tables.score, of), score.value
+            its_score = (score.run == evaluation.run) & (score.evaluation == evaluation.id)
+            query, value = select(evaluation.birth).join(tables.score, its_score), score.value
             query = query.where(score.run == self.run, score.objective == "accuracy", score.proxy == by)
         query = query.join(tables.candidate, mine).where(tables.candidate.c.equal_to.is_(None))
         query = query.where(evaluation.run == self.run, evaluation.purpose == Purpose.SEARCH)

@@ -48,7 +48,6 @@ class Purpose(StrEnum):
     AUDIT = "audit"  # a rejected candidate, trained all the same
     RERANK = "rerank"  # the final table
     VALIDATE = "validate"  # on the test images
-    NOISE = "noise"  # outside any run: the spread over seeds
     SUPERSEDED = "superseded"  # delivered by a driver that had lost the run
 
 
@@ -246,12 +245,12 @@ def rows_of(
         "memory_mb": evaluation.memory_mb,
         "at": time.time(),
     }
-    of = {"run": run, "evaluation": number}
+    key = {"run": run, "evaluation": number}
     scores: list[dict[str, Any]] = []
     match outcome:
         case Fitness():
             scores = [
-                {**of, "proxy": proxy, "objective": objective, "value": value}
+                {**key, "proxy": proxy, "objective": objective, "value": value}
                 for objective, each in columns(outcome).items()
                 for proxy, value in each.items()
             ]
@@ -261,8 +260,12 @@ def rows_of(
             row |= {"gate": outcome.kind, "message": outcome.message}
     yield tables.evaluation, [row]
     yield tables.score, scores
-    yield tables.point, [{**of, **columns(each)} for each in evaluation.points]
-    yield tables.measurement, [{**of, "position": i, **columns(m)} for i, m in enumerate(evaluation.measurements)]
+    yield tables.point, [{**key, **columns(each)} for each in evaluation.points]
+    yield tables.measurement, [{**key, "position": i, **columns(m)} for i, m in enumerate(evaluation.measurements)]
+
+
+def event_row(run: int, epoch: int, at: float, kind: Event, message: str) -> dict[str, Any]:
+    return {"run": run, "epoch": epoch, "at": at, "kind": kind, "message": message}
 
 
 def verdict_of(outcome: Outcome) -> Verdict:

@@ -1,6 +1,5 @@
 """The store owns the state of a run: the transitions that its one driver makes."""
 
-import json
 import logging
 import time
 from collections import defaultdict
@@ -11,11 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from evonas.config import BASELINE, Config
+from evonas.config import BASELINE
 from evonas.search_space.graph import Graph
 from evonas.store import tables
 from evonas.store.ownership import Lock, this_driver
-from evonas.store.records import RETRAINING, Candidate, Event, Purpose, State, columns, rows_of, state_after
+from evonas.store.records import RETRAINING, Candidate, Event, Purpose, State, columns, event_row, rows_of, state_after
 from evonas.workers.outcome import Evaluation
 
 FLUSH_SECONDS = 0.05  # what a driver's death may cost; it is done again, and comes out the same
@@ -62,34 +61,6 @@ class Writer:
             self._writes, finished = connection.execute(state).one()
             self._finished = finished is not None
 
-    @classmethod
-    def begin(cls, engine: Engine, lock: Lock, name: str, config: Config, versions: dict[str, str]) -> "Writer":
-        """A new run, with the event of its start in the same transaction."""
-        now = time.time()
-        row = {
-            "name": name,
-            "config": config.model_dump_json(),
-            "seed": config.seed,
-            "epoch": 1,
-            "versions": json.dumps(versions),
-            "created": now,
-        }
-        with engine.begin() as connection:
-            run = connection.execute(insert(tables.run).values(row).returning(tables.run.c.id)).scalar_one()
-            connection.execute(insert(tables.event), _event(run, 1, now, Event.STARTED, this_driver()))
-        return cls(engine, run, 1, lock)
-
-    @classmethod
-    def take_over(cls, engine: Engine, lock: Lock, run: int, purpose: Event) -> "Writer":
-        """An existing run: go on with it, or record beside it."""
-        mine = tables.run.c.id == run
-        with engine.begin() as connection:
-            connection.execute(update(tables.run).where(mine).values(epoch=tables.run.c.epoch + 1))
-            epoch = connection.execute(select(tables.run.c.epoch).where(mine)).scalar_one()
-        writer = cls(engine, run, epoch, lock)
-        writer.event(purpose, this_driver())
-        return writer
-
     def propose(self, candidate: Candidate) -> None:
         """A candidate that a worker will evaluate, or that has its outcome already: then `record` follows."""
         row = {"run": self.run, **columns(candidate), "state": State.PENDING}
@@ -112,7 +83,7 @@ class Writer:
         if birth in self._unwritten:
             self._unwritten[birth]["state"] = state
         else:
-            self._decided.append({"of": birth, "now": state})
+            self._decided.append({"decided_birth": birth, "new_state": state})
         listed = None if inherits else advantage  # queries list each function once
         self._rows[tables.candidate_op] += [
             {"run": self.run, "op": op, "birth": birth, "advantage": listed}
@@ -159,7 +130,7 @@ class Writer:
         self.event(Event.FINISHED, this_driver())
 
     def event(self, kind: Event, message: str) -> None:
-        self._rows[tables.event].append(_event(self.run, self.epoch, time.time(), kind, message))
+        self._rows[tables.event].append(event_row(self.run, self.epoch, time.time(), kind, message))
         self.flush()
 
     @property
@@ -199,8 +170,8 @@ class Writer:
                 connection.execute(text(tables.SET_ADVANTAGE), these)
         if decided:
             c = tables.candidate.c
-            this = (c.run == self.run) & (c.birth == bindparam("of"))
-            connection.execute(update(tables.candidate).where(this).values(state=bindparam("now")), decided)
+            this = (c.run == self.run) & (c.birth == bindparam("decided_birth"))
+            connection.execute(update(tables.candidate).where(this).values(state=bindparam("new_state")), decided)
         if front != self._written_front:
             f = tables.front.c
             for birth in sorted(self._written_front - front):
@@ -297,7 +268,3 @@ class Writer:
         self._evaluations += 1
         for table, rows in rows_of(self.run, self._evaluations, self.epoch, evaluation, **about):
             self._rows[table] += rows
-
-
-def _event(run: int, epoch: int, at: float, kind: Event, message: str) -> dict[str, Any]:
-    return {"run": run, "epoch": epoch, "at": at, "kind": kind, "message": message}

@@ -13,8 +13,8 @@ import torch
 
 from evonas.config import BASELINE, Config
 from evonas.config_input import load_config
-from evonas.final import Progress, quiet
 from evonas.layers.resolve import Layers, trainable
+from evonas.retraining import Progress, quiet
 from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph

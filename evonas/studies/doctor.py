@@ -21,7 +21,6 @@ from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.engines import open_writer
 from evonas.store.ownership import own
-from evonas.store.records import Purpose
 from evonas.store.writer import StoreError
 from evonas.workers import data
 from evonas.workers.outcome import Crash, Fitness
@@ -35,7 +34,7 @@ TRAINED_SHARE = 0.04  # share of births trained to the end; the quickstart's
 KB_A_BIRTH = 1.5  # in the database; measured by tests/benchmarks/driver.py, rounded up
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "lustre", "gpfs", "beegfs", "ceph", "gluster", "9p", "virtiofs")
 
-Verdict = Literal["ok", "warning", "failed"]
+Result = Literal["ok", "warning", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Finding:
     """One check and its result."""
 
     what: str
-    verdict: Verdict
+    result: Result
     text: str
 
 
@@ -93,8 +92,8 @@ def examine(config: Config, folder: Path) -> Iterator[Finding]:
             text, enough = f"cluster {config.cluster.address}", pool.holds >= pool.capacity
             if not enough:
                 text += f", which holds {pool.holds} of them now; the search waits for the others"
-            verdict: Verdict = "ok" if enough else "warning"
-            yield Finding("workers", verdict, f"{pool.capacity} worker{many} of {each}, {text}")
+            result: Result = "ok" if enough else "warning"
+            yield Finding("workers", result, f"{pool.capacity} worker{many} of {each}, {text}")
             yield from _nodes(config, pool, images)
             yield from _smoke(config, pool)
     except InputError as error:
@@ -147,8 +146,8 @@ def _file_system(path: Path) -> str:
 
 def _disk(config: Config, folder: Path) -> Finding:
     needed, free = config.evolution.births * KB_A_BIRTH / 2**10, shutil.disk_usage(folder).free / 2**20
-    verdict: Verdict = "ok" if free > 2 * needed + 100 else "warning"
-    return Finding("disk", verdict, f"{free / 2**10:.1f} GB free in {folder}; the records may take {needed:.0f} MB")
+    result: Result = "ok" if free > 2 * needed + 100 else "warning"
+    return Finding("disk", result, f"{free / 2**10:.1f} GB free in {folder}; the records may take {needed:.0f} MB")
 
 
 def look_around(configured: Data) -> dict[str, str]:
@@ -191,7 +190,7 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
     protocol, deadline = config.protocol.ungated(steps=steps, seeds=1), time.monotonic() + SMOKE_SECONDS
     session = Session(pool, should_stop=lambda: time.monotonic() > deadline)
     job = Job(graph=LAYERS[BASELINE].text, protocol=protocol, seed=config.seed)
-    session.submit(Ticket(Purpose.BASELINE, job, name=BASELINE))
+    session.submit(Ticket(job, name=BASELINE))
     try:
         _, evaluation = session.next()
     except Stopped:

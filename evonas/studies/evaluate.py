@@ -9,10 +9,20 @@ from typing import Any
 from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
 from evonas.config_input import load_config
-from evonas.evolution import evaluate_baseline
-from evonas.final import SEEDS_MAX, Progress, accuracy_of, baselines, figures, fresh_seeds, quiet, retraining
 from evonas.history import History
 from evonas.layers.resolve import Layers, trainable
+from evonas.retraining import (
+    SEEDS_MAX,
+    Progress,
+    accuracy_of,
+    baselines,
+    evaluate_baseline,
+    figures,
+    fresh_seeds,
+    quiet,
+    train,
+    ungated,
+)
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.errors import InputError, whole
@@ -20,7 +30,7 @@ from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import amplification
 from evonas.session import Session, Ticket, stop_signals
-from evonas.store.records import Figures, Purpose
+from evonas.store.records import Figures
 from evonas.workers.gates import screen
 from evonas.workers.outcome import Evaluation, Measurement, Outcome, Rejection
 from evonas.workers.protocol import Job
@@ -92,7 +102,7 @@ def judge(
     mine = {each.name: each.graph for each in layers}
     graphs = {str(each.name): each.graph for each in baselines(config)} | mine
     fresh = [
-        Ticket(Purpose.RERANK, Job(graph=str(graph), protocol=retraining(config), seed=seed), name=name)
+        Ticket(Job(graph=str(graph), protocol=ungated(config), seed=seed), name=name)
         for seed in fresh_seeds(config, seeds)
         for name, graph in graphs.items()
     ]
@@ -101,11 +111,10 @@ def judge(
     total = 1 + len(passing) + len(fresh)
     on_progress(0, total)
     history = History(config)
-    evaluate_baseline(config, session, history)
+    evaluate_baseline(session, history)
     on_progress(1, total)
     gated = [
         Ticket(
-            Purpose.SEARCH,
             Job(
                 graph=str(mine[name]),
                 protocol=config.protocol,
@@ -117,7 +126,7 @@ def judge(
         for name in passing
     ]
     evaluations: dict[Ticket, Evaluation] = {}
-    for ticket, evaluation in session.train([*gated, *fresh]):
+    for ticket, evaluation in train(session, [*gated, *fresh]):
         evaluations[ticket] = evaluation
         on_progress(1 + len(evaluations), total)
     judged = {str(ticket.name): evaluations[ticket] for ticket in gated}
@@ -145,8 +154,7 @@ def _gates(
         return (*screened, *evaluation.measurements), evaluation.outcome
     if not screened:
         return (), None
-    last = screened[-1]
-    return screened, Rejection(last.gate, last.proxy, last.value, last.threshold, last.step)
+    return screened, Rejection.by(screened[-1])
 
 
 def _difference(judgement: Judgement) -> float:

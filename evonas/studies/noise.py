@@ -10,12 +10,11 @@ from typing import Any
 from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
 from evonas.config_input import load_config
-from evonas.final import SEEDS_MAX, Progress, quiet, retraining
 from evonas.layers.resolve import Layers, trainable
+from evonas.retraining import SEEDS_MAX, Progress, quiet, train, ungated
 from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.search_space.errors import whole
 from evonas.session import Session, Ticket, stop_signals
-from evonas.store.records import Purpose
 from evonas.workers.outcome import Fitness, Outcome
 from evonas.workers.protocol import Job
 
@@ -80,13 +79,13 @@ def measure_noise(
     """`noise` on the workers of a session."""
     graphs = {each.name: each.graph for each in (named_graph(BASELINE), *layers)}
     tickets = [
-        Ticket(Purpose.NOISE, Job(graph=str(graph), protocol=retraining(config), seed=config.seed + n), name=name)
+        Ticket(Job(graph=str(graph), protocol=ungated(config), seed=config.seed + n), name=name)
         for n in range(seeds)
         for name, graph in graphs.items()
     ]
     outcomes: dict[tuple[str, int], Outcome] = {}
     on_progress(0, len(tickets))
-    for ticket, evaluation in session.train(tickets):
+    for ticket, evaluation in train(session, tickets):
         outcomes[str(ticket.name), ticket.job.seed] = evaluation.outcome
         on_progress(len(outcomes), len(tickets))
     return [row for name in graphs for row in _rows(config, name, outcomes)]

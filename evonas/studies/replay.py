@@ -8,7 +8,7 @@ from evonas.history import History, Pending, replayed, restore_baseline
 from evonas.proposal import propose
 from evonas.store.reader import Reader
 from evonas.store.records import Candidate, Recorded
-from evonas.workers.gates import ranked
+from evonas.workers.gates import ranked_gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
         compare(recorded.birth, "seed", recorded.seed, pending.seed)
         expected = {(each.gate, each.steps): each.value for each in pending.thresholds}
         for measured in recorded.measurements:
-            if kind := ranked(measured.gate):
+            if kind := ranked_gate(measured.gate):
                 threshold = expected.get((measured.gate, measured.step), kind.no_threshold)
                 compare(recorded.birth, f"{measured.gate} {measured.step}", measured.threshold, threshold)
 

@@ -5,20 +5,10 @@ from pathlib import Path
 
 from evonas.cluster import open_pool
 from evonas.driver import check_images
-from evonas.final import (
-    SEEDS_MAX,
-    Contender,
-    FinalRow,
-    Progress,
-    baselines,
-    final_table,
-    fresh_seeds,
-    quiet,
-    retrain,
-    table,
-)
+from evonas.final import FinalRow, final_table, table
+from evonas.retraining import SEEDS_MAX, Contender, Progress, baselines, fresh_seeds, quiet, retrain
 from evonas.search_space.errors import InputError, whole
-from evonas.session import Session, stop_signals
+from evonas.session import Session, recording, stop_signals
 from evonas.store.database import Database
 from evonas.store.records import Event, Purpose
 
@@ -46,11 +36,8 @@ def validate(
     first = fresh_seeds(reader.config).stop
     contenders, fresh = [*candidates, *baselines(reader.config)], range(first, first + seeds)
     store = database.own(Event.VALIDATING)
-    try:
-        with open_pool(reader.config) as pool, stop_signals() as should_stop:
-            session = Session(pool, store, should_stop)
-            retrain(session, reader, Purpose.VALIDATE, contenders, fresh, on_progress, judged_on="test")
-    finally:
-        store.close()
+    with recording(store), open_pool(reader.config) as pool, stop_signals() as should_stop:
+        session = Session(pool, store, should_stop)
+        retrain(session, reader, Purpose.VALIDATE, contenders, fresh, on_progress, judged_on="test")
     judged = {each.birth for each in contenders}
     return table(reader, [e for e in reader.evaluations(Purpose.VALIDATE) if e.birth in judged and e.seed in fresh])

@@ -27,6 +27,7 @@ from evonas.config import Config
 from evonas.config_file import dump_config, parse_config
 from evonas.evolution import Search
 from evonas.history import History
+from evonas.retraining import evaluate_baseline
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import Degenerate
@@ -35,6 +36,7 @@ from evonas.store import records
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.reader import Reader
+from evonas.store.records import Purpose
 from evonas.workers.gates import screen
 from evonas.workers.gates.base import Gate
 from evonas.workers.gates.finite import Finite
@@ -119,7 +121,7 @@ def simulate(
     address = Address.of_url(url, folder.name, folder) if url else Address.of_file(folder / "run.db", "run", folder)
     store = Database(address).create(config, {})
     search = Search(config, Session(RecordedPool(recorded), store), History(config), Database(address).reader().outcome)
-    search.evaluate_baseline()
+    evaluate_baseline(search.session, search.history, Purpose.BASELINE)
     last, since, used = 0, time.perf_counter(), time.process_time()
     left, found, began = list(looks), {}, since
 

@@ -12,6 +12,7 @@ from evonas.config import BASELINE, Config
 from evonas.config_file import parse_config
 from evonas.evolution import Search
 from evonas.history import History
+from evonas.retraining import evaluate_baseline
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
@@ -21,7 +22,7 @@ from evonas.session import Session, Ticket, never
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.reader import Reader
-from evonas.store.records import Candidate, Record
+from evonas.store.records import Candidate, Purpose, Record
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
 from evonas.workers.protocol import Job
 
@@ -119,7 +120,7 @@ def searched(
     outcome = Database(address).reader().outcome
     search = Search(config, Traced(pool, store, should_stop), History(config), outcome, on_progress)
     try:
-        search.evaluate_baseline()
+        evaluate_baseline(search.session, search.history, Purpose.BASELINE)
         search.run()
     finally:
         search.store.close()

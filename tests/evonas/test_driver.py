@@ -195,7 +195,7 @@ def test_a_config_that_cannot_be_written_is_one_line_and_leaves_no_folder(
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(InputError) as refusal:
-        Database.begin(parse_config(json.dumps(tiny)), tmp_path / "run", {})
+        Database.begin(parse_config(json.dumps(tiny)), "name: tiny", tmp_path / "run", {})
     reason = "cannot be written (No space left on device)"
     assert str(refusal.value) == f"{tmp_path / 'run' / 'config.yaml'}: {reason}"
     assert list(tmp_path.iterdir()) == []

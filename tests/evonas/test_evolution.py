@@ -11,12 +11,14 @@ from evonas import proposal
 from evonas.config import BASELINE
 from evonas.evolution import CRASHES_MAX, Search
 from evonas.history import History, rebuild
+from evonas.retraining import evaluate_baseline
 from evonas.search_space.errors import InputError
 from evonas.session import Stopped
 from evonas.store import writer as writer_module
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.dump import dump
+from evonas.store.records import Purpose
 from evonas.store.writer import Writer
 from evonas.workers.outcome import Evaluation, Fitness, Measurement, Point, Rejection
 from evonas.workers.protocol import Job
@@ -145,7 +147,7 @@ def test_a_death_at_any_commit_leaves_the_uninterrupted_run(
             config, Traced(FakePool(1, rung_answer), store), History(config), Database(address).reader().outcome
         )
         try:
-            search.evaluate_baseline()
+            evaluate_baseline(search.session, search.history, Purpose.BASELINE)
             search.run()
         except Killed:
             deaths += 1
@@ -162,7 +164,7 @@ def test_a_death_at_any_commit_leaves_the_uninterrupted_run(
             rebuild(Database(address).reader()),
             Database(address).reader().outcome,
         )
-        search.evaluate_baseline()
+        evaluate_baseline(search.session, search.history, Purpose.BASELINE)
         search.run()
         store.close()
         for told, wanted in zip(dump(Database(address).reader()), expected, strict=True):

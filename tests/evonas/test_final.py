@@ -14,7 +14,8 @@ import pytest
 import evonas
 from evonas import driver
 from evonas.cli.display import conclusion, print_end
-from evonas.final import FinalRow, conclude, contenders, final_table, fresh_seeds
+from evonas.final import FinalRow, conclude, contenders
+from evonas.retraining import fresh_seeds
 from evonas.run import Run, open_run
 from evonas.session import Session
 from evonas.store.database import Database
@@ -42,12 +43,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     searched(folder, config, FakePool(1))
     database = Database.open(folder)
     store = database.own()
-    best = conclude(Session(FakePool(2, retrained_answer), store), database.reader())
-    assert best is not None
-    assert best.retrained == final_table(database.reader())[0]
-    store.finish()
+    conclude(Session(FakePool(2, retrained_answer), store), database.reader(), folder / "best.py")
     store.close()
     return open_run(folder)
+
+
+def test_the_best_of_the_final_table_is_written_and_the_run_finished(run: Run) -> None:
+    best = run.final_table()[0]
+    assert run.finished
+    assert f"Birth {best.birth} of" in (run.folder / "best.py").read_text(encoding="utf-8")
 
 
 def test_without_a_top_only_the_baselines_are_retrained(tmp_path: Path, tiny: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import evonas
-from evonas.config_file import launched, parse_config
+from evonas.config_file import parse_config, resolve_config
 from evonas.driver import BEST_LAYER
 from evonas.run import Run
 from evonas.search_space.errors import InputError
@@ -162,4 +162,4 @@ def test_data_sets_are_looked_for_where_the_search_was_launched(
     monkeypatch.chdir(tmp_path)
     tiny["data"] = {"source": source}
     config = parse_config(json.dumps(tiny))
-    assert launched(config).data.path == str(tmp_path / "data")
+    assert resolve_config(config)[0].data.path == str(tmp_path / "data")

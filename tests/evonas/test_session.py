@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from evonas.retraining import train
 from evonas.search_space.catalog import LAYERS
 from evonas.session import Session, Stopped, Ticket
 from evonas.store.address import Address
@@ -15,10 +16,10 @@ from evonas.workers.protocol import Job
 from tests.evonas.search_cases import CRASHED, PASSED, FakePool, configured
 
 
-def tickets(tiny: dict[str, Any], *seeds: int) -> list[Ticket]:
+def tickets(tiny: dict[str, Any], *seeds: int, purpose: Purpose | None = None) -> list[Ticket]:
     protocol = configured(tiny).protocol
     job = LAYERS["GN-ReLU"].text
-    return [Ticket(Purpose.RERANK, Job(graph=job, protocol=protocol, seed=seed), name="GN-ReLU") for seed in seeds]
+    return [Ticket(Job(graph=job, protocol=protocol, seed=seed), purpose, name="GN-ReLU") for seed in seeds]
 
 
 def by_seed(seeds: dict[int, list[Evaluation]]) -> Any:
@@ -27,7 +28,7 @@ def by_seed(seeds: dict[int, list[Evaluation]]) -> Any:
 
 def test_all_are_trained_and_recorded_as_many_at_once_as_the_pool_takes(tiny: dict[str, Any], store: Writer) -> None:
     pool = FakePool(3, lambda job: Evaluation(Fitness({"resnet": job.seed / 10, "mobilenet": 0.5})))
-    done = list(Session(pool, store).train(tickets(tiny, *range(7))))
+    done = list(train(Session(pool, store), tickets(tiny, *range(7))))
     assert sorted(ticket.job.seed for ticket, _ in done) == list(range(7))
     assert all(e.outcome.accuracy["resnet"] == t.job.seed / 10 for t, e in done if isinstance(e.outcome, Fitness))
     assert pool.most == 3
@@ -36,7 +37,7 @@ def test_all_are_trained_and_recorded_as_many_at_once_as_the_pool_takes(tiny: di
 def test_each_is_recorded_beside_the_search_with_its_purpose_name_and_seed(
     tiny: dict[str, Any], store: Writer, address: Address
 ) -> None:
-    for _ in Session(FakePool(1, lambda job: PASSED), store).train(tickets(tiny, 4, 5)):
+    for _ in train(Session(FakePool(1, lambda job: PASSED), store), tickets(tiny, 4, 5, purpose=Purpose.RERANK)):
         pass
     (one, other) = Database(address).reader().evaluations(Purpose.RERANK)
     assert [(each.name, each.birth, each.seed) for each in (one, other)] == [("GN-ReLU", None, 4), ("GN-ReLU", None, 5)]
@@ -46,7 +47,7 @@ def test_each_is_recorded_beside_the_search_with_its_purpose_name_and_seed(
 
 def test_what_crashes_is_tried_once_more(tiny: dict[str, Any]) -> None:
     answers = {0: [CRASHED, PASSED], 1: [CRASHED, CRASHED], 2: [PASSED]}
-    done = list(Session(FakePool(2, by_seed(answers))).train(tickets(tiny, 0, 1, 2)))
+    done = list(train(Session(FakePool(2, by_seed(answers))), tickets(tiny, 0, 1, 2)))
     ended = [(ticket.job.seed, isinstance(evaluation.outcome, Crash)) for ticket, evaluation in done]
     assert sorted(ended) == [(0, False), (0, True), (1, True), (1, True), (2, False)]
     assert not any(answers.values())
@@ -55,7 +56,7 @@ def test_what_crashes_is_tried_once_more(tiny: dict[str, Any]) -> None:
 def test_nothing_is_begun_once_it_was_asked_to_stop(tiny: dict[str, Any]) -> None:
     pool = FakePool(2, lambda job: PASSED)
     with pytest.raises(Stopped):
-        list(Session(pool, should_stop=lambda: True).train(tickets(tiny, 0, 1)))
+        list(train(Session(pool, should_stop=lambda: True), tickets(tiny, 0, 1)))
     assert not pool.running
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from evonas.report.documents import catalog_page, gates_page, primitives_page
+from evonas.report.documents import catalog_page, gates_page, gates_table, primitives_page
 from tests.conftest import ROOT
 
 FUNCTION = "def softplus(a: Tensor) -> Tensor:\n    return torch.nn.functional.softplus(a)\n\n\n"
@@ -33,3 +33,4 @@ def test_the_documented_tables_are_the_tables() -> None:
     assert (ROOT / "docs" / "primitives.md").read_text(encoding="utf-8") == primitives_page()
     assert (ROOT / "docs" / "catalog.md").read_text(encoding="utf-8") == catalog_page()
     assert (ROOT / "docs" / "gates.md").read_text(encoding="utf-8") == gates_page()
+    assert gates_table() in (ROOT / "README.md").read_text(encoding="utf-8")

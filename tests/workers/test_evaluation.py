@@ -26,7 +26,7 @@ def test_a_proxy_has_a_name() -> None:
     """A measurement of "" is of no proxy."""
     raw = protocol().model_dump(mode="json")
     raw["proxies"][""] = raw["proxies"].pop("resnet")
-    with pytest.raises(ValidationError, match="a proxy's name is empty"):
+    with pytest.raises(ValidationError, match="a name is empty"):
         Protocol.model_validate_json(json.dumps(raw))
 
 

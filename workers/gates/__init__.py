@@ -18,10 +18,11 @@ from pydantic import Field
 
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
-from evonas.workers.gates.base import Gate, LayerGate, Needs, NetworkGate, RankedGate, TrainingGate
+from evonas.workers.gates.base import Gate, LayerGate, NetworkGate, RankedGate, TrainingGate
 from evonas.workers.outcome import Measurement
 
-ASKED = (LayerGate, NetworkGate, TrainingGate)  # by the driver, and by an evaluation before and in its trainings
+# What the gates of a class need, least first. The driver asks the first, an evaluation the others.
+NEEDS: dict[type[Gate], str] = {LayerGate: "layer", NetworkGate: "network", TrainingGate: "training"}
 
 
 def _table() -> dict[str, type[Gate]]:
@@ -31,8 +32,8 @@ def _table() -> dict[str, type[Gate]]:
     kinds = [each for each in classes if issubclass(each, Gate) and isinstance(each.model_fields["gate"].default, str)]
     for kind in kinds:
         check_kind(kind)
-    order = list(Needs)
-    kinds.sort(key=lambda kind: (order.index(kind.needs), name_of(kind)))
+    order = list(NEEDS.values())
+    kinds.sort(key=lambda kind: (order.index(needs(kind)), name_of(kind)))
     names = Counter(map(name_of, kinds))
     if len(names) < len(kinds):
         raise TypeError(f"gates: one name twice: {names.most_common(1)[0][0]}")
@@ -43,10 +44,15 @@ def name_of(kind: type[Gate]) -> str:
     return str(kind.model_fields["gate"].default)
 
 
+def needs(kind: type[Gate]) -> str:
+    """The object that a gate measures: the layer alone, networks, or trainings."""
+    return next(need for base, need in NEEDS.items() if issubclass(kind, base))
+
+
 def check_kind(kind: type[Gate]) -> None:
     """Raises TypeError for a gate that validates and that nobody would ask."""
-    if not issubclass(kind, ASKED) or isabstract(kind):
-        names = ", ".join(each.__name__ for each in ASKED)
+    if not issubclass(kind, tuple(NEEDS)) or isabstract(kind):
+        names = ", ".join(each.__name__ for each in NEEDS)
         raise TypeError(f"{kind.__name__}: expected a class that derives from one of {names} and defines `measure`")
 
 
@@ -80,8 +86,8 @@ def check_order(gates: Sequence[Gate], steps: int) -> None:
     for gate in trained:
         if gate.steps > steps:
             raise ValueError(f"gates: {gate.gate} after {gate.steps} steps, but recipe.steps is {steps}")
-    ranked = Counter(gate.label for gate in trained if isinstance(gate, RankedGate))
-    for label, count in ranked.items():
+    labels = Counter(gate.label for gate in trained if isinstance(gate, RankedGate))
+    for label, count in labels.items():
         if count > 1:
             raise ValueError(f"gates: {label} stands twice; earlier candidates are remembered by gate and step")
 
@@ -108,7 +114,7 @@ def needs_training(measurement: Measurement) -> bool:
     return issubclass(GATES[measurement.gate], TrainingGate)
 
 
-def ranked(gate: str) -> type[RankedGate] | None:
+def ranked_gate(gate: str) -> type[RankedGate] | None:
     """The gate of this name, if it compares candidates with earlier ones."""
     kind = GATES.get(gate)
     return kind if kind and issubclass(kind, RankedGate) else None

@@ -1,8 +1,8 @@
-"""The classes of gates: options, needs and a measurement. Every gate derives from one of the four classes here."""
+"""The classes of gates. A gate derives from one of the four, which says what the gate needs, and has its options and
+its measurement."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float32, Int64
@@ -16,18 +16,9 @@ from evonas.workers.gradients import InitialPass
 from evonas.workers.outcome import Measurement
 
 
-class Needs(StrEnum):
-    """The object that a gate measures, the cheapest first."""
-
-    LAYER = "layer"
-    NETWORK = "network"
-    TRAINING = "training"
-
-
 class Gate(Frozen):
     """One test of the rejection protocol, with its options. `gate` is its name in configs and in the store."""
 
-    needs: ClassVar[Needs]
     work: ClassVar[str | None] = None  # neighbours of equal work share it, and are asked proxy by proxy
     gate: str
 
@@ -44,8 +35,6 @@ class Gate(Frozen):
 
 class LayerGate(Gate):
     """Needs the layer alone: the driver asks it before any worker, so in a config it comes before all others."""
-
-    needs = Needs.LAYER
 
     @abstractmethod
     def measure(self, graph: Graph, probed: Probed) -> Measurement: ...
@@ -70,8 +59,6 @@ class Networks(Protocol):
 
 class NetworkGate(Gate):
     """Needs each proxy at its initial weights; the training that follows is not touched."""
-
-    needs = Needs.NETWORK
 
     @abstractmethod
     def measure(self, networks: Networks, proxy: str) -> Measurement: ...
@@ -103,7 +90,6 @@ class Trainings(Protocol):
 class TrainingGate(Gate):
     """Looks at the trainings after `steps` steps: in a config the steps of such gates never fall."""
 
-    needs = Needs.TRAINING
     once: ClassVar[bool] = False  # asked once for all proxies, not on each
     steps: Count
 

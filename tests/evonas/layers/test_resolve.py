@@ -11,13 +11,15 @@ import evonas
 from evonas.config import Config
 from evonas.config_file import dump_config, parse_config
 from evonas.config_input import load_config
-from evonas.final import baselines, contenders, final_table, rerank
+from evonas.final import contenders, final_table
 from evonas.layers.resolve import candidate_reference, resolve
+from evonas.retraining import baselines, fresh_seeds, retrain
 from evonas.run import Run, open_run
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.session import Session
 from evonas.store.database import Database
+from evonas.store.records import Purpose
 from tests.conftest import TINY
 from tests.evonas.search_cases import PASSED, FakePool, answer, answering, configured, searched
 
@@ -132,7 +134,8 @@ def test_a_baseline_that_is_a_text_stands_in_the_final_table_by_its_formula(
     searched(tmp_path, config, FakePool(1))
     database = Database.open(tmp_path)
     store = database.own()
-    rerank(Session(FakePool(2, answer), store), database.reader())
+    chosen, seeds = contenders(database.reader()), fresh_seeds(config)
+    retrain(Session(FakePool(2, answer), store), database.reader(), Purpose.RERANK, chosen, seeds)
     store.finish()
     store.close()
     reader = database.reader()

@@ -24,8 +24,9 @@ from click.testing import CliRunner
 from sqlalchemy import Table
 
 from evonas.cli.main import app
-from evonas.final import contenders, fresh_seeds, missing
+from evonas.final import contenders
 from evonas.history import rebuild
+from evonas.retraining import fresh_seeds, missing
 from evonas.search_space.errors import InputError
 from evonas.store import tables
 from evonas.store.database import Database

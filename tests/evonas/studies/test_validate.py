@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import evonas
-from evonas.final import fresh_seeds
+from evonas.retraining import fresh_seeds
 from evonas.run import Run
 from evonas.search_space.errors import InputError
 from evonas.store.database import Database

@@ -1,0 +1,172 @@
+"""Trainings beside the search: BN-ReLU's own, and those without gates and with several seeds.
+
+The final table, `validate`, `evaluate` and `noise` are made of the latter.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from evonas.config import BASELINE, Config
+from evonas.history import History
+from evonas.search_space.catalog import LAYERS
+from evonas.search_space.catalog.named import named_graph
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.session import Session, Ticket
+from evonas.store.reader import Reader
+from evonas.store.records import Figures, Purpose
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Outcome, Rejection
+from evonas.workers.protocol import Job, JudgedOn, Protocol
+
+Progress = Callable[[int, int], None]  # (trainings done, their total)
+SEEDS_MAX = 1000  # of a study
+BySeed = Mapping[int, dict[str, float] | None]  # seed -> proxy -> accuracy; None if the training failed
+TRIES = 2  # attempts at an evaluation that crashes
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+def train_baseline(session: Session, reader: Reader, history: History) -> None:
+    """Train BN-ReLU before the search: under the protocol, and with fresh seeds for its spread. What the store holds is
+    not trained again. Raises InputError where the protocol rejects BN-ReLU, and Stopped."""
+    evaluate_baseline(session, history, Purpose.BASELINE)
+    config = reader.config
+    retrain(session, reader, Purpose.RERANK, baselines(config)[:1], fresh_seeds(config))
+
+
+def evaluate_baseline(session: Session, history: History, purpose: Purpose | None = None) -> None:
+    """Train BN-ReLU under the protocol, unless `history` has it. Raises InputError where the protocol rejects it."""
+    if history.baseline:
+        return
+    config = history.config
+    job = Job(graph=LAYERS[BASELINE].text, protocol=config.protocol, seed=config.seed)
+    session.submit(Ticket(job, purpose, name=BASELINE))
+    ticket, evaluation = session.next()
+    match evaluation.outcome:
+        case Fitness():
+            session.record(ticket, evaluation)
+            history.set_baseline(evaluation)
+        case Rejection(gate, proxy, value, threshold):
+            raise InputError(
+                f"the protocol rejects {BASELINE}: {gate} on {proxy} measured {value:g}, threshold {threshold:g}"
+            )
+        case Crash(kind, message):
+            raise InputError(f"{BASELINE} cannot be trained: {kind}: {message}")
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A candidate with its birth, or a baseline with its name (the catalog's, or its formula)."""
+
+    birth: int | None
+    name: str | None
+    graph: Graph
+
+
+def baselines(config: Config) -> list[Contender]:
+    """BN-ReLU, and the baselines that the config names."""
+    names = dict.fromkeys((BASELINE, *config.evolution.rerank.baselines))
+    return [Contender(None, name, named_graph(name).graph) for name in names]
+
+
+def fresh_seeds(config: Config, count: int | None = None) -> range:
+    """`count` seeds that the search did not use; by default as many as the final table takes."""
+    first = config.seed + config.recipe.seeds
+    return range(first, first + (config.evolution.rerank.seeds if count is None else count))
+
+
+def ungated(config: Config) -> Protocol:
+    """The protocol of retrainings: without gates, and with one seed an evaluation."""
+    return config.protocol.ungated(seeds=1)
+
+
+def train(session: Session, tickets: Iterable[Ticket]) -> Iterator[tuple[Ticket, Evaluation]]:
+    """Evaluate all tickets, as many at once as the pool accepts; record each beside the search, and yield it when it
+    ends. A crash is yielded, tried once more, and yielded again. Raises Stopped."""
+    waiting, tries = list(tickets), dict[Ticket, int]()
+    while waiting or session.running:
+        while waiting and session.has_room:
+            session.check_stop()
+            session.submit(waiting.pop(0))
+        ticket, evaluation = session.next()
+        session.record(ticket, evaluation)
+        tries[ticket] = tries.get(ticket, 0) + 1
+        if isinstance(evaluation.outcome, Crash) and tries[ticket] < TRIES:
+            waiting.append(ticket)
+        yield ticket, evaluation
+
+
+def retrain(
+    session: Session,
+    reader: Reader,
+    purpose: Purpose,
+    chosen: Sequence[Contender],
+    seeds: Sequence[int],
+    on_progress: Progress = quiet,
+    judged_on: JudgedOn = "validation",
+) -> None:
+    """Train contenders without gates, unless the store holds their outcomes. Crashes are tried again, and anew at each
+    resume. Raises Stopped when the user asks to stop."""
+    tickets = missing(reader, purpose, chosen, seeds, judged_on)
+    total = len(chosen) * len(seeds)
+    ended = total - len(tickets)
+    on_progress(ended, total)
+    for _, evaluation in train(session, tickets):
+        ended += not isinstance(evaluation.outcome, Crash)
+        on_progress(ended, total)
+    on_progress(total, total)
+
+
+def missing(
+    reader: Reader,
+    purpose: Purpose,
+    chosen: Sequence[Contender],
+    seeds: Sequence[int],
+    judged_on: JudgedOn = "validation",
+) -> list[Ticket]:
+    """The trainings of which the store holds no outcome, or only crashes."""
+    protocol = ungated(reader.config)
+    done = {
+        (each.birth, each.name, each.seed)
+        for each in reader.evaluations(purpose)
+        if not isinstance(each.evaluation.outcome, Crash)
+    }
+    return [
+        Ticket(
+            Job(graph=str(each.graph), protocol=protocol, seed=seed, judged_on=judged_on),
+            purpose,
+            each.birth,
+            each.name,
+        )
+        for seed in seeds
+        for each in chosen
+        if (each.birth, each.name, seed) not in done
+    ]
+
+
+def accuracy_of(outcome: Outcome) -> dict[str, float] | None:
+    return outcome.accuracy if isinstance(outcome, Fitness) else None
+
+
+def figures(by_seed: BySeed, baseline: BySeed, proxies: Iterable[str]) -> Figures:
+    """Mean and spread of a layer over its seeds, on each proxy and against BN-ReLU with the same seeds."""
+    proxies, scores = tuple(proxies), [each for each in by_seed.values() if each]
+    pairs = [(mine, baseline.get(seed)) for seed, mine in by_seed.items()]
+    differences = [fmean(a[p] - b[p] for p in proxies) for a, b in pairs if a and b]
+    complete = len(scores) == len(by_seed) and bool(differences)
+    return Figures(
+        seeds=len(by_seed),
+        failed=len(by_seed) - len(scores),
+        accuracy={p: _mean_and_spread([each[p] for each in scores]) for p in proxies},
+        difference=fmean(differences) if complete else None,
+        difference_spread=stdev(differences) if complete and len(differences) > 1 else None,
+    )
+
+
+def _mean_and_spread(values: list[float]) -> tuple[float, float | None] | None:
+    if not values:
+        return None
+    return fmean(values), stdev(values) if len(values) > 1 else None
