@@ -190,10 +190,10 @@ def test_results_that_is_no_folder_is_bad_input(
 def test_a_config_that_cannot_be_written_is_one_line_and_leaves_no_folder(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, text: str, encoding: str) -> None:
+    def full(path: Path, mode: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(InputError) as refusal:
         Database.begin(parse_config(json.dumps(tiny)), "name: tiny", tmp_path / "run", {})
     reason = "cannot be written (No space left on device)"
