@@ -8,7 +8,7 @@ import click
 import evonas
 from evonas.cli.options import JSON, PICTURE
 from evonas.cli.query import indent, print_json
-from evonas.cli.tables import Column, TextTable, one_line, terminal
+from evonas.cli.tables import Column, TextTable, one_line, say, terminal
 
 if TYPE_CHECKING:
     from evonas.search_space.catalog import KnownLayer
@@ -76,13 +76,16 @@ def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> N
         print_json(_as_json(row))
         return
     console = terminal()
-    console.print(f"{name}: {row.paper}, {row.year}", soft_wrap=True, style="bold")
+    console.print(f"{name}: {row.paper}, {row.year}", style="bold")
     if isinstance(row, ListedLayer):
-        console.print(f"listed, no drop-in layer: {row.reason}", soft_wrap=True)
+        say(console, f"listed, no drop-in layer: {row.reason}")
     else:
-        console.print(f"{row.kind}, {'depends' if row.batch_dependent else 'does not depend'} on the batch")
+        say(console, f"{row.kind}, {'depends' if row.batch_dependent else 'does not depend'} on the batch")
     console.print("\nformula", style="bold")
-    console.print(indent(row.text), soft_wrap=True)
+    if isinstance(row, ListedLayer):  # words as much as symbols
+        say(console, indent(row.text), hang=2)
+    else:
+        console.print(indent(row.text), soft_wrap=True)
     for title, text in _parts(row).items():
         console.print(f"\n{title}", style="bold")
         console.print(indent(text), soft_wrap=True)
@@ -92,9 +95,9 @@ def show(json_before: bool, name: str, picture: Path | None, as_json: bool) -> N
             table.add(each.name, each.kind, f"{each.value:g}")
         console.print()
         console.print(table)
-    console.print(f"\nsource ({row.label}): {row.source}", soft_wrap=True)
+    say(console, f"\nsource ({row.label}): {row.source}")
     if row.note:
-        console.print(f"note: {row.note}", soft_wrap=True)
+        say(console, f"note: {row.note}")
     if picture:
         console.print(f"\nWrote {picture}.", soft_wrap=True)
 

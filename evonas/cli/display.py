@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from evonas.cli.layers import layer_table
-from evonas.cli.tables import duration, one_line, terminal
+from evonas.cli.layers import headline, layer_table
+from evonas.cli.tables import duration, one_line, say, terminal
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
 from evonas.history import History
@@ -152,19 +152,15 @@ def print_end(run: Run, best_layer: Path) -> None:
     rows, reference = run.final_table(), shlex.quote(run.reference)
     if rows:
         seeds = max(row.seeds for row in rows)
-        plural = "s" * (seeds > 1)
-        console.print(
-            f"\nRetrained with {seeds} fresh seed{plural}: validation accuracy, mean ± standard deviation over seeds; "
-            f"difference in points of accuracy, mean over proxies\n",
-        )
+        say(console, f"\n{headline('Retrained', seeds)}\n")
         console.print(layer_table([final_row(row) for row in rows], list(run.config.proxies)))
         console.print()
         for line in conclusion(rows, reference):
-            console.print(line)
+            say(console, line, hang=2)
     if not run.status().by_state.get(State.EVALUATED):
-        console.print("No candidate was trained to the full budget.")
+        say(console, "No candidate was trained to the full budget.")
         for line in next_steps(reference):
-            console.print(line)
+            say(console, line, hang=2)
     if best_layer.exists():
         console.print(f"Best layer: {best_layer}", soft_wrap=True)
     console.print(f"Run: {run.reference}   (evonas top {reference})", soft_wrap=True)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import evonas
-from evonas.cli.layers import gate_table, layer_table
+from evonas.cli.layers import gate_table, headline, layer_table
 from evonas.cli.options import CONFIG, JSON, LAYER, SET
 from evonas.cli.progress import progress_of
 from evonas.cli.query import outcome_text, print_json
-from evonas.cli.tables import TextTable, one_line, terminal
+from evonas.cli.tables import TextTable, one_line, say, terminal
 from evonas.search_space.errors import InputError
 from evonas.workers.outcome import Crash, Rejection
 
@@ -49,14 +49,10 @@ def evaluate(
     console = terminal()
     for each in judgements:
         if each.outcome is not None:
-            console.print(f"{one_line(each.name)}: {outcome_text(each.outcome)}", soft_wrap=True, style="bold")
+            say(console, f"{one_line(each.name)}: {outcome_text(each.outcome)}", style="bold")
             console.print(gate_table(each.measurements))
             console.print()
-    plural = "s" * (seeds > 1)
-    console.print(
-        f"Trained without gates, with {seeds} fresh seed{plural}: validation accuracy, mean ± standard deviation over "
-        f"seeds; difference in points of accuracy, mean over proxies\n",
-    )
+    say(console, f"{headline('Trained without gates,', seeds)}\n")
     console.print(_table(judgements, list(loaded.proxies)))
 
 

@@ -7,7 +7,7 @@ import click
 from evonas.cli.layers import layer_table
 from evonas.cli.options import BIRTH, COUNT, JSON, RUN
 from evonas.cli.query import candidate_json, print_json
-from evonas.cli.tables import one_line, terminal
+from evonas.cli.tables import one_line, say, terminal
 
 SHOWN = 20  # children, or differences, that are printed
 
@@ -63,7 +63,7 @@ def lineage(run: str, birth: int, as_json: bool) -> None:
     console = terminal()
     console.print(layer_table(opened.candidate_rows(line), list(opened.config.proxies)))
     shown = ", ".join(map(str, children[:SHOWN])) + f" and {len(children) - SHOWN} more" * (len(children) > SHOWN)
-    console.print(f"\nchildren: {shown or 'none'}", soft_wrap=True)
+    say(console, f"\nchildren: {shown or 'none'}")
 
 
 @click.command()
@@ -83,16 +83,18 @@ def replay(run: str, as_json: bool) -> None:
     opened = open_run(run)
     births = opened.status().births
     differences = opened.replay()
+    console, head = terminal(), f"{opened.name}: {births} births;"
     if as_json:
         print_json([columns(each) for each in differences])
     elif not differences:
-        print(f"{opened.name}: {births} births; every one follows from the records before it.")
+        say(console, f"{head} every one follows from the records before it.")
     else:
-        print(f"{opened.name}: {births} births; {len(differences)} values do not follow from the records before them.")
+        say(console, f"{head} {len(differences)} values do not follow from the records before them.")
         for each in differences[:SHOWN]:
-            print(f"  birth {each.birth}: {each.field}: stored {_short(each.stored)}, derived {_short(each.derived)}")
+            values = f"stored {_short(each.stored)}, derived {_short(each.derived)}"
+            say(console, f"  birth {each.birth}: {each.field}: {values}", hang=4)
         if len(differences) > SHOWN:
-            print(f"  and {len(differences) - SHOWN} more")
+            say(console, f"  and {len(differences) - SHOWN} more")
     sys.exit(1 if differences else 0)
 
 

@@ -9,12 +9,12 @@ import click
 import evonas
 from evonas.cli.options import CONFIG, JSON, SET
 from evonas.cli.query import print_json
-from evonas.cli.tables import terminal
+from evonas.cli.tables import say, terminal
 
 if TYPE_CHECKING:
     from evonas.studies.doctor import Finding
 
-STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+STYLES = {"ok": "", "warning": "yellow", "failed": "bold red"}
 
 
 @click.command()
@@ -35,8 +35,7 @@ def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     console = terminal()
 
     def show(finding: "Finding") -> None:
-        console.print(f"{finding.result:8}", end="", style=STYLES[finding.result])
-        console.print(f"{finding.what}: {finding.text}", soft_wrap=True)
+        say(console, f"{finding.result:7} {finding.what}: {finding.text}", style=STYLES[finding.result], hang=8)
 
     findings = evonas.doctor(config, settings=settings, on_finding=(lambda finding: None) if as_json else show)
     if as_json:

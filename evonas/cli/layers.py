@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from evonas.workers.outcome import Measurement
 
 
+def headline(what: str, seeds: int, *, judged_on: str = "validation") -> str:
+    """A sentence over the figures of `layer_table` that are means over fresh seeds."""
+    of_seeds = f"{what} with {seeds} fresh seed{'s' * (seeds > 1)}"
+    figures = f"{judged_on} accuracy, mean ± standard deviation over seeds"
+    return f"{of_seeds}: {figures}; difference in points of accuracy, mean over proxies"
+
+
 def layer_table(
     rows: "Sequence[LayerRow]", proxies: Sequence[str], more: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> TextTable:

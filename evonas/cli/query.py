@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from evonas.cli.layers import gate_table, layer_table, points
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
 from evonas.cli.output import STANDARD_OUTPUT
-from evonas.cli.tables import accuracy_text, duration, terminal
+from evonas.cli.tables import accuracy_text, duration, say, terminal
 from evonas.files import write
 from evonas.search_space.errors import InputError
 from evonas.workers.outcome import DIVERGED, Crash, CrashKind, Fitness, Outcome, Rejection
@@ -38,30 +37,30 @@ def status(run: str, as_json: bool) -> None:
         print_json(columns(state_of_run))
         return
     console = terminal()
-    console.print(f"{state_of_run.run}: {state_of_run.births} of {state_of_run.births_wanted} births", style="bold")
-    table = Table.grid(padding=(0, 0, 0, 2))
-    table.add_column()
-    table.add_column(justify="right")
+    say(console, f"{state_of_run.run}: {state_of_run.births} of {state_of_run.births_wanted} births", style="bold")
+    counts: dict[str, int] = {}
+    names = [gate.gate for gate in opened.config.gates]
     for state, count in sorted(state_of_run.by_state.items()):
-        table.add_row(state, str(count))
+        counts[state] = count
         if state in (State.REJECTED, State.CRASHED):
-            names = [gate.gate for gate in opened.config.gates]
             mine = [name for name in state_of_run.by_gate if (name in list(CrashKind)) == (state == State.CRASHED)]
-            for name in sorted(mine, key=lambda g: (names.index(g) if g in names else len(names), g)):
-                table.add_row(f"  by {name}", str(state_of_run.by_gate[name]))
-    console.print(table)
+            mine.sort(key=lambda name: (names.index(name) if name in names else len(names), name))
+            counts |= {f"  by {name}": state_of_run.by_gate[name] for name in mine}
+    width, digits = max(map(len, counts), default=0), len(str(max(counts.values(), default=0)))
+    for name, count in counts.items():
+        console.print(f"{name:{width}}  {count:{digits}}")
     if state_of_run.retrained:
-        console.print(f"{state_of_run.retrained} trainings for the final table")
+        say(console, f"{state_of_run.retrained} trainings for the final table")
     if state_of_run.finished:
-        console.print("finished")
+        say(console, "finished")
         for row in opened.candidate_rows(opened.top(1)):
             seeds = f"{row.seeds} fresh seeds" if row.is_fresh else "the search's one seed"
-            console.print(f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {seeds}")
+            say(console, f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {seeds}")
     elif state_of_run.outcomes_per_second is None or state_of_run.seconds_left is None:
-        console.print("no outcome yet since the last start")
+        say(console, "no outcome yet since the last start")
     else:
         left = duration(state_of_run.seconds_left)
-        console.print(f"{state_of_run.outcomes_per_second:.2f} outcomes a second; about {left} left")
+        say(console, f"{state_of_run.outcomes_per_second:.2f} outcomes a second; about {left} left")
 
 
 @click.command()
@@ -103,11 +102,11 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
     console.print(layer_table(opened.rows(records), list(opened.config.proxies)))
     if not records:
         none = "was trained to the full budget." if opened.finished else "has been trained to the full budget yet."
-        console.print(f"No candidate {none}" if after is None else f"No layer follows birth {after}.")
+        say(console, f"No candidate {none}" if after is None else f"No layer follows birth {after}.")
     if spread:
         seeds = next(iter(spread.values()))[1]
         shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
-        console.print(f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}.")
+        say(console, f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}.")
 
 
 @click.command()
@@ -148,36 +147,34 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
         print_json(fields)
         return
     console = terminal()
-    console.print(f"birth {birth} of {opened.name}: {outcome_text(record.outcome)}", soft_wrap=True, style="bold")
+    say(console, f"birth {birth} of {opened.name}: {outcome_text(record.outcome)}", style="bold")
     origin = f"mutation of birth {record.parent}" if record.parent else record.operator
     equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
-    console.print(f"{origin}, proposed after {record.seen} outcomes{equal}")
+    say(console, f"{origin}, proposed after {record.seen} outcomes{equal}")
     batch = "depends on the batch" if record.batch_dependent else "does not depend on the batch"
-    console.print(
-        f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}"
-    )
+    say(console, f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}")
     amplifications = {
         "at one position a channel": record.amplification,
         "of constant input": record.amplification_constant,
         "of one sample": record.amplification_sample,
     }
     if measured := [f"{value:.3g} {where}" for where, value in amplifications.items() if value is not None]:
-        console.print(f"amplification: {', '.join(measured)}")
+        say(console, f"amplification: {', '.join(measured)}")
     if evaluation and evaluation.conditions:
         tries = f", attempt {evaluation.attempts}" * (evaluation.attempts > 1)
-        console.print(f"{evaluation.conditions}; at most {evaluation.memory_mb:.0f} MB{tries}")
+        say(console, f"{evaluation.conditions}; at most {evaluation.memory_mb:.0f} MB{tries}")
     if isinstance(record.outcome, Fitness) and record.outcome.saved_mb:
         outcome = record.outcome
         costs = ", ".join(
             f"{p} {1000 * outcome.step_seconds[p]:.1f} ms and {mb:.1f} MB" for p, mb in outcome.saved_mb.items()
         )
-        console.print(f"a training step, with what it saves for its backward pass: {costs}")
+        say(console, f"a training step, with what it saves for its backward pass: {costs}")
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
-        console.print(f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
+        say(console, f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
     for row in opened.candidate_rows([record]) if record.retrained else ():
         scores = ", ".join(f"{p} {accuracy_text(each)}" for p, each in row.accuracy.items())
-        console.print(f"retrained with {row.seeds} fresh seeds: {scores}; {points(row)} points against {BASELINE}")
+        say(console, f"retrained with {row.seeds} fresh seeds: {scores}; {points(row)} points against {BASELINE}")
     console.print("\nformula", style="bold")
     console.print(indent(record.formula), soft_wrap=True)
     console.print("\nlatex", style="bold")

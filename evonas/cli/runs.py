@@ -33,7 +33,7 @@ def runs(place: str, as_json: bool) -> None:
         Column("run", is_key=True),
         Column("state"),
         *(Column(title, is_number=True) for title in ("births", "trained", "best", "birth")),
-        Column("started", folds=True),
+        Column("started", folds=True, is_prose=True),
     )
     for line in lines:
         best = "" if line.best is None else f"{line.best * 100:+.1f}"

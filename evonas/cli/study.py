@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 import evonas
-from evonas.cli.layers import layer_table
+from evonas.cli.layers import headline, layer_table
 from evonas.cli.options import CONFIG, JSON, LAYER, RUN, SET
 from evonas.cli.progress import progress_of
 from evonas.cli.query import print_json
-from evonas.cli.tables import Column, TextTable, duration, terminal
+from evonas.cli.tables import Column, TextTable, duration, one_line, say, terminal
 
 if TYPE_CHECKING:
     from evonas.search_space.catalog.named import NamedGraph
@@ -72,17 +72,17 @@ def funnel(run: str, within: float, as_json: bool) -> None:
         table.add(row.gate, *counts, _false_rejects(row))
     console.print(table)
     trained = states.get(State.EVALUATED, 0)
-    console.print(
+    say(
+        console,
         f"\n{sum(states.values())} candidates: {inherited} inherited an outcome, {trained} have a fitness; "
         f"a full evaluation took {full:.1f} s.",
-        soft_wrap=True,
     )
     if not opened.config.evolution.audit_share:
-        console.print("No rejected candidate was audited: evolution.audit_share is 0.")
+        say(console, "No rejected candidate was audited: evolution.audit_share is 0.")
     elif spread := opened.spread():
         seeds = next(iter(spread.values()))[1]
         shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
-        console.print(f"An audit has one seed; over {seeds} seeds {BASELINE} alone spreads by {shown}.", soft_wrap=True)
+        say(console, f"An audit has one seed; over {seeds} seeds {BASELINE} alone spreads by {shown}.")
 
 
 def _false_rejects(row: "FunnelRow") -> str:
@@ -117,19 +117,15 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
         print_json([columns(row) for row in rows])
         return
     trained = max(row.seeds for row in rows)
-    console.print(
-        f"Trained with {trained} fresh seed{'s' * (trained > 1)}: test accuracy, mean ± standard deviation over seeds; "
-        f"difference in points of accuracy, mean over proxies\n",
-        soft_wrap=True,
-    )
+    say(console, f"{headline('Trained', trained, judged_on='test')}\n")
     judged = open_run(run)
     console.print(layer_table([final_row(row) for row in rows], list(judged.config.proxies)))
     opened = judged.validated()
     if len(opened) > 1:
-        console.print(
+        say(
+            console,
             f"\nThe test images have now judged {len(opened)} candidates of this run (births "
             f"{', '.join(map(str, sorted(opened)))}): the best of them was chosen by its test accuracy.",
-            soft_wrap=True,
         )
 
 
@@ -158,18 +154,18 @@ def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: 
         return
     numbers = ("seeds", "mean", "spread", "95 % interval", f"spread of the difference to {BASELINE}")
     table = TextTable(
-        Column("layer", is_key=True), Column("proxy", is_key=True), *(Column(each, is_number=True) for each in numbers)
+        Column("proxy", is_key=True), *(Column(each, is_number=True) for each in numbers), Column("layer", folds=True)
     )
     for row in rows:
         interval = "" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}"
         values = ("-" if value is None else f"{value:.4f}" for value in (row.mean, row.spread))
         difference = "" if row.difference_spread is None else f"{row.difference_spread:.4f}"
         seeds_text = str(len(row.accuracies)) + (f" ({row.failed} failed)" if row.failed else "")
-        table.add(row.layer, row.proxy, seeds_text, *values, interval, difference)
+        table.add(row.proxy, seeds_text, *values, interval, difference, one_line(row.layer))
     console.print(table)
-    console.print(
+    say(
+        console,
         f"\nvalidation accuracy after {loaded.recipe.steps} steps; spread: sample standard deviation over seeds",
-        soft_wrap=True,
     )
 
 
@@ -230,18 +226,20 @@ def bench(
                 cells += [f"{1000 * row.step_seconds:.1f}", f"{row.compile_seconds:.1f} s"]
         table.add(proxy, dtype, "channels last" if last else "channels first", *cells)
     console.print(table)
-    console.print(
-        f"\nOne evaluation at the full budget, {loaded.recipe.steps} steps on every proxy, mean over the layers:"
+    say(
+        console,
+        f"\nOne evaluation at the full budget, {loaded.recipe.steps} steps on every proxy, mean over the layers:",
     )
     for name, total in sorted(totals.items(), key=lambda item: item[1]):
         console.print(f"  {total / len(timed):8.1f} s  {name}")
     if compiled:
         pays = f"from {math.ceil(from_steps)} steps on" if math.isfinite(from_steps) else "at no number of steps"
-        console.print(f"\nCompiling pays {pays}, in the best format.")
+        say(console, f"\nCompiling pays {pays}, in the best format.")
     if not compiled:  # compiling was not timed: keep the config's choice
         execution = execution.model_copy(update={"compile_from_steps": loaded.execution.compile_from_steps})
-    options = ", ".join(f"{name}: {_yaml(value)}" for name, value in execution.model_dump().items())
-    console.print(f"\nFor the config:\n  execution: {{ {options} }}", soft_wrap=True)
+    console.print("\nFor the config:\n\nexecution:")
+    for name, value in execution.model_dump().items():
+        console.print(f"  {name}: {_yaml(value)}")
 
 
 def _yaml(value: object) -> str:

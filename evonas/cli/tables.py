@@ -1,4 +1,4 @@
-"""Tables that fit the terminal, and in a pipe have one line a row; texts of cells."""
+"""Tables and prose that fit the terminal; in a pipe a row is one line. Texts of cells."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +21,19 @@ def terminal() -> Console:
     return console if console.is_terminal else Console(markup=False, highlight=False, emoji=False, width=PIPED_MAX)
 
 
+def say(console: Console, text: str, *, style: str = "", hang: int = 0) -> None:
+    """Print prose, folded between words at the terminal's width, or at PIPED_WIDTH in a pipe; lines after the first
+    are indented by `hang`. Formulas, paths and commands, which are copied, are printed with `soft_wrap` instead."""
+    width = console.width if console.is_terminal else PIPED_WIDTH
+    for paragraph in readable(text, console.encoding).split("\n"):
+        for line in wrapped(paragraph, width, hang):
+            console.print(Text(line, style), soft_wrap=True)
+
+
+def wrapped(text: str, width: int, hang: int = 0) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent=" " * hang, break_on_hyphens=False) or [""]
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column. `is_key` columns are repeated in every part of a table that is cut. Only the last column
@@ -35,6 +48,9 @@ class Column:
 
 class TextTable:
     """Rows under titles; `console.print` shows it.
+
+    rich's own table cuts or folds any cell where its columns do not fit, and pads every line: a name, a number or a
+    formula of a pipe would not be found again. The live panel, which nobody copies, is rich's.
 
     In a terminal, titles take several lines where that saves width. A table that still does not fit is cut into parts,
     one below the other, each with the key columns. No cell is ever shortened. In a pipe a row is one line, however long
@@ -55,7 +71,7 @@ class TextTable:
         for number, part in enumerate(self._parts(width)):
             if number:
                 yield "", ""
-            titles = [textwrap.wrap(self.columns[i].title, size) or [""] for i, size in part]
+            titles = [wrapped(self.columns[i].title, size) for i, size in part]
             for line in self._aligned(part, [[""] * (_tallest(titles) - len(each)) + each for each in titles]):
                 yield line, "bold"
             for cells, style in self.rows:
@@ -92,7 +108,7 @@ class TextTable:
         return sizes
 
     def _folded(self, i: int, cell: str, size: int) -> list[str]:
-        return textwrap.wrap(cell, size) if self.columns[i].folds and len(cell) > size else [cell]
+        return wrapped(cell, size) if self.columns[i].folds and len(cell) > size else [cell]
 
     def _aligned(self, part: Sequence[tuple[int, int]], cells: Sequence[Sequence[str]]) -> Iterator[str]:
         for k in range(_tallest(cells)):

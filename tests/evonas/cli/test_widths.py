@@ -1,0 +1,104 @@
+"""No command prints a line past the terminal's width, nor prose past 120 columns in a pipe."""
+
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evonas
+from evonas.search_space.graph import Graph
+from evonas.store.records import Figures
+from evonas.studies.bench import IDENTITY, TIMED, Bench, BenchRow
+from evonas.studies.doctor import Finding
+from evonas.studies.evaluate import Judgement
+from evonas.studies.noise import NoiseRow
+from evonas.workers.outcome import Measurement, Rejection
+from evonas.workers.protocol import Execution
+from tests.conftest import ROOT
+from tests.evonas.cli.cases import LONG, Command, config_file
+
+OLD = ROOT / "tests" / "evonas" / "databases" / "0003.db"
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+PROXIES = ("resnet", "mobilenet")
+COMMANDS = {
+    "status": ("status", "run"),
+    "top": ("top", "run", "--all", "-n", "100"),
+    "show": ("show", "run", "22"),
+    "show rejected": ("show", "run", "1"),
+    "find": ("find", "run", "--lacks", "exp"),
+    "lineage": ("lineage", "run", "30"),
+    "replay": ("replay", "run"),
+    "funnel": ("funnel", "run"),
+    "validate": ("validate", "run"),
+    "runs": ("runs", "."),
+    "catalog": ("catalog",),
+    "catalog show": ("catalog", "show", "EvoNorm-S0"),
+    "catalog listed": ("catalog", "show", "SPADE"),
+    "evaluate": ("evaluate", "x", "tiny.yaml"),
+    "noise": ("noise", "tiny.yaml"),
+    "bench": ("bench", "tiny.yaml"),
+    "doctor": ("doctor", "tiny.yaml"),
+}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a run, a run that cannot be read, and a config; studies have their results already."""
+    for name in ("run", "unreadable"):
+        (tmp_path / name).mkdir()
+        shutil.copy(OLD, tmp_path / name / "run.db")
+    (tmp_path / "unreadable" / "run.db").write_bytes(b"SQLite format 3" + bytes(5000))
+    config_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    evonas.open_run("run")  # upgraded: no test sees the words of the upgrade
+    figures = Figures(3, 0, dict.fromkeys(PROXIES, (0.7123, 0.0456)), -0.1234, 0.0456)
+    gates = (Measurement("quality", "mobilenet", 0.123456, 0.234567, 40, False, 12.345),)
+    judged = Judgement(
+        LONG, Graph.parse(LONG), figures, 316.2278, gates, Rejection("quality", "mobilenet", 0.1, 0.2, 40)
+    )
+    noise = [NoiseRow(layer, proxy, (0.5, 0.6, 0.7), 1, 0.0123) for layer in ("BN-ReLU", LONG) for proxy in PROXIES]
+    rows = [
+        BenchRow(layer, proxy, last, dtype, compiled, 0.0123, 12.3 * compiled)  # type: ignore[arg-type]
+        for layer in (IDENTITY, *TIMED)
+        for proxy in PROXIES
+        for last in (False, True)
+        for dtype in ("float32", "bfloat16")
+        for compiled in (False, True)
+    ]
+    bench = Bench(tuple(rows), Execution(compile_from_steps=12345, channels_last=True), math.inf, {"eager": 12.3})
+    final = evonas.open_run("run").final_table()
+    findings = [Finding("cost", "warning", "a full evaluation takes about 5.2 s; " * 6)]
+
+    def doctor(*given: Any, on_finding: Any, **options: Any) -> list[Finding]:
+        for each in findings:
+            on_finding(each)
+        return findings
+
+    for name, result in {"evaluate": [judged], "noise": noise, "bench": bench, "validate": final}.items():
+        monkeypatch.setattr(evonas, name, lambda *given, result=result, **options: result, raising=False)
+    monkeypatch.setattr(evonas, "doctor", doctor, raising=False)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_no_line_is_longer_than_the_terminal_is_wide(
+    command: Command, arguments: tuple[str, ...], width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = COLOURS.sub("", command(*arguments).out).splitlines()
+    assert lines
+    assert [line for line in lines if len(line) > width] == []
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+def test_in_a_pipe_only_rows_and_formulas_are_longer_than_120_columns(
+    command: Command, arguments: tuple[str, ...]
+) -> None:
+    wide = [line for line in command(*arguments).out.splitlines() if len(line) > 120]
+    if arguments[0] == "bench":  # a row of ten numbers is one line
+        wide = [line for line in wide if "channels" not in line and "proxy" not in line]
+    assert [line for line in wide if LONG not in line] == []
