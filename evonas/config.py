@@ -65,7 +65,7 @@ class SpaceConfig(Frozen):
 
     @model_validator(mode="after")
     def _valid(self) -> "SpaceConfig":
-        _ = self.graphs.ops  # building it raises InputError, a ValueError
+        _ = self.unconstrained.ops  # building it raises InputError, a ValueError
         rng = Random(0)
         if not any(self.allows(self.draw(rng)) for _ in range(DRAWS_TO_FIND_ONE)):
             names = "batch_dependent, live_nodes_max, amplification_max"
@@ -76,7 +76,7 @@ class SpaceConfig(Frozen):
 
     def draw(self, rng: Random) -> Graph:
         """A fresh random graph."""
-        return (random_dependent_graph if self.sampler == "depends_on_x" else random_graph)(self.graphs, rng)
+        return (random_dependent_graph if self.sampler == "depends_on_x" else random_graph)(self.unconstrained, rng)
 
     def allows(self, graph: Graph) -> bool:
         """Whether a graph meets the constraints; one that does not is drawn anew."""
@@ -87,8 +87,8 @@ class SpaceConfig(Frozen):
         return self.amplification_max is None or amplification(graph) <= self.amplification_max
 
     @cached_property
-    def graphs(self) -> Space:
-        """The space of graphs that these options span."""
+    def unconstrained(self) -> Space:
+        """The space of graphs that these options span, before the constraints."""
         primitives = PAPER_PRIMITIVES if self.primitives == "paper" else self.primitives
         return Space(self.nodes, primitives, self.aggregations, self.index_sets, self.leaves)
 
@@ -235,7 +235,7 @@ class Config(Frozen):
 
     def _check_warm_start(self, name: str) -> None:
         try:
-            graph = pad(named_graph(name).graph, self.space.graphs, Random(0))
+            graph = pad(named_graph(name).graph, self.space.unconstrained, Random(0))
         except InputError as error:
             raise ValueError(f"evolution.warm_start: {name}: {error}") from None
         if not self.space.allows(graph):

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from random import Random
 from statistics import fmean
-from typing import NoReturn, Protocol
 
 from evonas.config import Config
 from evonas.functions import Functions
 from evonas.selection import Survivor, front_with
-from evonas.store.records import RECENT, Candidate, Cost, Purpose, Recorded, Trained
+from evonas.store.reader import Reader
+from evonas.store.records import RECENT, Candidate, Cost, Purpose, Recorded
 from evonas.workers.gates import ranked_gate
 from evonas.workers.gates.base import RankedGate, TrainingGate
 from evonas.workers.outcome import DIVERGED, Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
@@ -248,52 +248,41 @@ def _measured_again(shared: Shared, new: Fitness) -> Shared:
     return Shared(shared.uses, n + 1, fitness)
 
 
-class Records(Protocol):
-    """The part of a store's reader from which a history is built again."""
-
-    @property
-    def config(self) -> Config: ...
-    def proposals(self) -> Iterator[Candidate]: ...
-    def outcomes(self) -> Iterator[Recorded]: ...
-    def evaluations(self, purpose: Purpose) -> Sequence[Trained]: ...
-    def refuse(self, row: str, reason: str) -> NoReturn: ...
-
-
-def rebuild(records: Records) -> History:
+def rebuild(reader: Reader) -> History:
     """The history of a run, from its records alone."""
-    history = History(records.config)
-    restore_baseline(records, history)
-    for _ in replayed(records, history):
+    history = History(reader.config)
+    restore_baseline(reader, history)
+    for _ in replayed(reader, history):
         pass
-    for each in records.evaluations(Purpose.AUDIT):
+    for each in reader.evaluations(Purpose.AUDIT):
         if not isinstance(each.evaluation.outcome, Crash):
             history.audits.pop(each.birth or 0, None)
     return history
 
 
-def restore_baseline(records: Records, history: History) -> None:
+def restore_baseline(reader: Reader, history: History) -> None:
     """The recorded training of BN-ReLU, into `history`."""
-    for each in records.evaluations(Purpose.BASELINE):
+    for each in reader.evaluations(Purpose.BASELINE):
         evaluation = each.evaluation
         if not isinstance(evaluation.outcome, Fitness) or not all(isfinite(p.accuracy) for p in evaluation.points):
-            records.refuse(f"the {Purpose.BASELINE}", f"{each.name} ended without finite accuracies")
+            reader.refuse(f"the {Purpose.BASELINE}", f"{each.name} ended without finite accuracies")
         history.set_baseline(evaluation)
 
 
 def replayed(
-    records: Records,
+    reader: Reader,
     history: History,
     on_outcome: Callable[[Pending, Recorded], None] = lambda pending, recorded: None,
 ) -> Iterator[Candidate]:
     """Take `history` through a run as it happened. Yields each candidate before `history` counts it, when `history` is
     as it was when the candidate was proposed; `on_outcome` is called after each outcome."""
-    outcomes = records.outcomes()
+    outcomes = reader.outcomes()
 
     def record() -> None:
         recorded = next(outcomes)
         on_outcome(history.record(recorded.birth, recorded.outcome, recorded.measurements, recorded.seconds), recorded)
 
-    for candidate in records.proposals():
+    for candidate in reader.proposals():
         while history.outcomes < candidate.seen:
             record()
         yield candidate

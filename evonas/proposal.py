@@ -36,7 +36,7 @@ def propose(config: Config, birth: int, history: History) -> Proposal:
     if birth <= len(evolution.warm_start):
         first = named_graph(evolution.warm_start[birth - 1])
         operator = Operator.CATALOG if first.is_known else Operator.TEXT
-        graph = pad(first.graph, config.space.graphs, rng)
+        graph = pad(first.graph, config.space.unconstrained, rng)
         probed = probe(graph)
     else:
         if history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
@@ -73,7 +73,7 @@ def _draw(config: Config, base: Graph | None, rng: Random) -> Graph:
     """A mutation of `base`, or without one a random graph, that the constraints allow."""
     space = config.space
     while True:
-        graph = mutate(base, space.graphs, rng, config.evolution.mutations) if base else space.draw(rng)
+        graph = mutate(base, space.unconstrained, rng, config.evolution.mutations) if base else space.draw(rng)
         if space.allows(graph):
             return graph
 

@@ -122,6 +122,10 @@ class Candidate:
         )
 
 
+# Fields that are None where an older version, which did not measure them, proposed the candidate.
+MEASURED_LATER = frozenset(each.name for each in fields(Candidate) if each.default is None)
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """Accuracies with several fresh seeds. Spreads are sample standard deviations over seeds, None below two seeds."""

@@ -7,7 +7,7 @@ from typing import Any
 from evonas.history import History, Pending, replayed, restore_baseline
 from evonas.proposal import propose
 from evonas.store.reader import Reader
-from evonas.store.records import Candidate, Recorded
+from evonas.store.records import MEASURED_LATER, Candidate, Recorded
 from evonas.workers.gates import ranked_gate
 
 
@@ -49,7 +49,7 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
         derived = propose(reader.config, history.births + 1, history).candidate
         for name in Candidate.__slots__:
             stored = getattr(candidate, name)
-            if stored is not None or not name.startswith("amplification"):  # older versions did not measure it
+            if stored is not None or name not in MEASURED_LATER:
                 compare(candidate.birth, name, stored, getattr(derived, name))
         on_progress(candidate.birth)
     front = sorted(each.birth for each in reader.front())

@@ -49,7 +49,7 @@ FRESH = (101, 102, 103)
 
 def candidates(config: Config, random: int, mutants: int, seed: int) -> list[tuple[str, Graph]]:
     rng = Random(f"cascade {seed}")
-    space = config.space.graphs
+    space = config.space.unconstrained
     drawn = [("random", config.space.draw(rng)) for _ in range(random)]
     changed = [mutate(LAYERS[rng.choice(GOOD)].graph, space, rng, config.evolution.mutations) for _ in range(mutants)]
     return [*drawn, *(("mutant", graph) for graph in changed)]

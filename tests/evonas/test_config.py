@@ -46,8 +46,8 @@ def test_the_table_is_read_as_it_stands() -> None:
     assert (config.name, config.seed, config.space.nodes, config.recipe.learning_rate) == ("table", 3, 6, 0.1)
     assert config.gates == (DependsOnX(), Finite(), Quality(steps=10, of_baseline=0.5), Stability(steps=5))
     assert config.proxies["small"] == PreactResNet(architecture="preact_resnet", width=8, blocks=(1, 1), groups=4)
-    assert config.space.graphs.nodes == 6
-    assert set(PAPER_PRIMITIVES) < set(config.space.graphs.ops)
+    assert config.space.unconstrained.nodes == 6
+    assert set(PAPER_PRIMITIVES) < set(config.space.unconstrained.ops)
 
 
 def test_the_protocol_is_the_configs_part_that_decides_an_outcome() -> None:
