@@ -157,6 +157,13 @@ def _next_epoch(engine: Engine, run: int) -> int:
 @contextmanager
 def _writing(address: Address, run: str, *, is_new: bool = False) -> Iterator[tuple[Engine, Lock]]:
     """A run's engine and lock for a Writer; where none comes of it, both are let go."""
+    if (
+        address.is_file
+        and not is_new
+        and not all(os.access(path, os.W_OK) for path in (address.path, address.path.parent))
+    ):
+        reason = "the run is read-only; copy its folder to a place that can be written, and use the copy"
+        raise InputError(f"{address.where}: {reason}")
     engine, lock = open_writer(address), None
     try:
         lock = own(address, run, engine)

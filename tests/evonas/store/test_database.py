@@ -15,6 +15,7 @@ from evonas.search_space.graph import Graph
 from evonas.store import tables
 from evonas.store.address import Address
 from evonas.store.database import Database
+from evonas.store.records import Event
 from evonas.store.writer import Writer
 from tests.evonas.store_cases import FIT, IN_A_FILE, REJECTED, S0, candidate, files, propose, propose_and_record, record
 
@@ -106,6 +107,20 @@ def test_the_database_file_alone_is_enough(finished: Path, tmp_path: Path) -> No
     shutil.copy(finished / "run.db", copy)
     assert open_run(copy).candidate(1).outcome == FIT.outcome
     assert [path.name for path in copy.parent.iterdir()] == ["kept.db"]
+
+
+@IN_A_FILE
+@pytest.mark.parametrize("purpose", [Event.VALIDATING, Event.RESUMED])
+def test_who_would_write_into_a_read_only_folder_is_told_what_to_do(
+    finished: Path, purpose: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, before = Database.open(finished), files(finished)
+    monkeypatch.setattr(os, "access", lambda path, mode, **rest: not mode & os.W_OK)
+    with pytest.raises(
+        InputError, match=r"run\.db: the run is read-only; copy its folder to a place that can be written"
+    ):
+        database.own(purpose)
+    assert files(finished) == before
 
 
 @IN_A_FILE
