@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 
 from evonas.search_space.errors import InputError
 from evonas.workers.evaluation import evaluate
@@ -88,21 +89,21 @@ class TestRayPool(PoolContract):
         """So often as asked; the answer is that of the last attempt, with the memory that was seen from outside."""
         pool = RayPool(PROTOCOL, count=1, retries=2)
         try:
-            pool.submit(1, endless())
-            for attempt in (1, 2, 3):
-                while not (pool._slots[0].attempt == attempt and pool._slots[0].peak_mb):
-                    assert pool.next(0.5) is None
-                os.kill(ray.get(pool._slots[0].ready)[1], signal.SIGKILL)
-            key, evaluation = answer(pool)
-            assert (key, crash(evaluation).kind, evaluation.attempts) == (1, "worker_died", 3)
-            assert evaluation.memory_mb > 50
-            pool.submit(2, job(recipe={"steps": 200}))
+            pool.submit(1, job(recipe={"steps": 200}))
             while not pool._slots[0].started:
                 assert pool.next(0.1) is None
             os.kill(ray.get(pool._slots[0].ready)[1], signal.SIGKILL)
             key, evaluation = answer(pool)
-            assert (key, evaluation.attempts) == (2, 2)
+            assert (key, evaluation.attempts) == (1, 2)
             assert evaluation.outcome == evaluate(job(recipe={"steps": 200})).outcome
+            pool.submit(2, endless())  # to the worker that answered
+            for attempt in (1, 2, 3):
+                while not (pool._slots[0].attempt == attempt and pool._slots[0].peak_mb):
+                    assert pool.next(0.1) is None
+                os.kill(ray.get(pool._slots[0].ready)[1], signal.SIGKILL)
+            key, evaluation = answer(pool)
+            assert (key, crash(evaluation).kind, evaluation.attempts) == (2, "worker_died", 3)
+            assert evaluation.memory_mb > 50
         finally:
             pool.close()
 
@@ -117,32 +118,35 @@ class TestRayPool(PoolContract):
         finally:
             pool.close()
 
-    def test_what_the_layer_may_cause_is_not_tried_again(self, cluster: None) -> None:
-        pool = RayPool(PROTOCOL, count=1, retries=5, time_limit_seconds=1.0)
-        try:
-            for key, asked, kind in ((1, endless(), "time_limit"), (2, job("x + y"), "error")):
-                pool.submit(key, asked)
-                _, evaluation = answer(pool)
-                assert (crash(evaluation).kind, evaluation.attempts) == (kind, 1)
-                pool._time_limit = PATIENCE
-        finally:
-            pool.close()
+    def test_what_the_layer_may_cause_is_not_tried_again(
+        self, ray_pool: RayPool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ray_pool, "_retries", 5)
+        for key, asked, kind, limit in (
+            (1, endless(), "time_limit", 1.0),
+            (2, job("x + y"), "error", PATIENCE),
+        ):
+            monkeypatch.setattr(ray_pool, "_time_limit", limit)  # from when the worker has started
+            ray_pool.submit(key, asked)
+            _, evaluation = answer(ray_pool)
+            assert (crash(evaluation).kind, evaluation.attempts) == (kind, 1)
 
-    def test_a_hanging_worker_is_replaced(self, cluster: None) -> None:
-        pool = RayPool(PROTOCOL, count=1, time_limit_seconds=1.0)  # from when the worker has started
-        try:
-            pool.submit(1, endless())
-            key, evaluation = answer(pool)
-            assert key == 1
-            assert crash(evaluation) == Crash("time_limit", "no answer within 1 s")
-            assert evaluation.seconds == 1.0
-            pool._time_limit = PATIENCE
-            pool.submit(2, job())
-            key, evaluation = answer(pool)
-            assert key == 2
-            assert isinstance(evaluation.outcome, Fitness)
-        finally:
-            pool.close()
+    def test_a_hanging_worker_is_replaced(self, ray_pool: RayPool, monkeypatch: pytest.MonkeyPatch) -> None:
+        workers = list(ray_pool._slots)
+        with monkeypatch.context() as limited:
+            limited.setattr(ray_pool, "_time_limit", 1.0)
+            ray_pool.submit(1, endless())
+            key, evaluation = answer(ray_pool)
+        assert key == 1
+        assert crash(evaluation) == Crash("time_limit", "no answer within 1 s")
+        assert evaluation.seconds == 1.0
+        (hung,) = [each for each in workers if each not in ray_pool._slots]
+        (new,) = [each for each in ray_pool._slots if each not in workers]
+        assert hung.process != ray.get(new.ready)[1]
+        for key in (2, 3):  # on the old worker and on the new one
+            ray_pool.submit(key, job(seed=key))
+        for key, evaluation in (answer(ray_pool) for _ in range(2)):
+            assert evaluation.outcome == evaluate(job(seed=key)).outcome
 
     def test_a_job_waits_for_a_worker_that_cannot_start(
         self, ray_pool: RayPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -191,22 +195,16 @@ class TestRayPool(PoolContract):
         finally:
             pool.close()
 
-    def test_a_worker_that_died_idle_costs_no_attempt(self, cluster: None) -> None:
-        pool = RayPool(PROTOCOL, count=2, retries=0)
-        try:
-            for key in (1, 2):
-                pool.submit(key, job(seed=key))
-            assert {answer(pool)[0] for _ in range(2)} == {1, 2}
-            while not all(slot.started for slot in pool._slots):
-                assert pool.next(0.1) is None
-            for slot in pool._slots:
-                os.kill(ray.get(slot.ready)[1], signal.SIGKILL)
-            pool.submit(3, job())
-            key, evaluation = answer(pool)
-            assert (key, evaluation.attempts) == (3, 1)
-            assert isinstance(evaluation.outcome, Fitness)
-        finally:
-            pool.close()
+    def test_a_worker_that_died_idle_costs_no_attempt(self, ray_pool: RayPool) -> None:
+        for key in (1, 2):
+            ray_pool.submit(key, job(seed=key))
+        assert {answer(ray_pool)[0] for _ in range(2)} == {1, 2}
+        for slot in ray_pool._slots:
+            os.kill(ray.get(slot.ready)[1], signal.SIGKILL)
+        ray_pool.submit(3, job())
+        key, evaluation = answer(ray_pool)
+        assert (key, evaluation.attempts) == (3, 1)
+        assert isinstance(evaluation.outcome, Fitness)
 
     def test_a_job_goes_to_the_worker_that_is_there(self, ray_pool: RayPool) -> None:
         """The pool's other worker has no room in the cluster's 4 CPUs."""
@@ -247,6 +245,11 @@ class TestRayPool(PoolContract):
             RayPool(PROTOCOL, **asked)
         assert str(caught.value) == message
         assert ray.is_initialized()
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+    def test_a_cluster_without_a_gpu_holds_no_worker_that_needs_one(self, cluster: None) -> None:
+        with pytest.raises(InputError, match=r"workers: 1 x 1 CPUs and 0\.5 GPUs wanted, but the cluster holds 0"):
+            RayPool(PROTOCOL, device="cuda", gpus=0.5)
 
     def test_as_many_workers_as_the_cluster_holds(self, cluster: None) -> None:
         pool = RayPool(PROTOCOL, cpus=2)
