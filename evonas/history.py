@@ -15,7 +15,7 @@ from evonas.config import Config
 from evonas.functions import Functions
 from evonas.selection import Survivor, front_with
 from evonas.store.reader import Reader
-from evonas.store.records import RECENT, Candidate, Cost, Purpose, Recorded
+from evonas.store.records import FULL_RECENT, RECENT, Candidate, Cost, Purpose, Recorded
 from evonas.workers.gates import ranked_gate
 from evonas.workers.gates.base import RankedGate, TrainingGate
 from evonas.workers.outcome import DIVERGED, Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
@@ -82,7 +82,7 @@ class History:
     # all outcomes; of the last full evaluations.
     newest: deque[tuple[bool, float]] = field(default_factory=lambda: deque(maxlen=RECENT), compare=False)
     spent: float = field(default=0.0, compare=False)
-    full_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=100), compare=False)
+    full_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=FULL_RECENT), compare=False)
     audits: dict[int, str] = field(default_factory=dict)  # rejected births to be trained all the same -> graph
 
     def __post_init__(self) -> None:

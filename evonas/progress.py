@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evonas.config import Config
 from evonas.history import History
 from evonas.store.records import Pace
-from evonas.views import seconds_left
+from evonas.views import retrainings, seconds_left
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -56,8 +56,7 @@ class Watcher:
         history, (done, total) = self.history, self.retrained
         if history is None or not history.full_seconds:
             return None
-        evolution, now = history.config.evolution, time.monotonic()
-        rerank = evolution.rerank
+        now = time.monotonic()
         if self._first_outcome is None and history.outcomes > self._had_outcomes:
             self._first_outcome = now
         pace = Pace(
@@ -71,8 +70,10 @@ class Watcher:
             history.config,
             history.costs(),
             pace,
-            births=0 if total else evolution.births - history.outcomes,
-            retrainings=(total or (rerank.top + len(rerank.baselines)) * rerank.seeds) - done,
+            outcomes=history.outcomes,
+            births=history.outcomes if total else history.config.evolution.births,
+            # Of a search with few candidates the final table is shorter.
+            retrained=retrainings(history.config) - total + done if total else 0,
             workers=self._workers,
         )
 

@@ -10,8 +10,7 @@ from evonas.store.records import Cost, Figures, Pace, Purpose, Record, State
 from evonas.workers.outcome import Fitness
 
 CHILD_COST = 0.14  # mean cost of a survivor's child, in full evaluations; the quickstart's. Ours
-CHILD_COST_WEIGHT = 1 / 3  # CHILD_COST counts like the costs of this share of the births, at most CHILDREN. Ours
-CHILDREN = 600
+CHILD_COST_WEIGHT = 0.6  # CHILD_COST counts like the costs of this share of the births to come. Ours
 
 
 def seconds_left(
@@ -19,35 +18,45 @@ def seconds_left(
     costs: Mapping[bool, Cost],
     pace: Pace,
     *,
+    outcomes: int,
     births: int,
-    retrainings: int,
+    retrained: int,
     workers: float,
 ) -> float:
     """Estimate the seconds until a search ends.
 
     A birth costs its evaluation on one of the workers, and its share of the time in which no worker is busy. Children
     of survivors cost more than random graphs, and more the longer a search lasts: their mean cost so far is averaged
-    with CHILD_COST.
+    with CHILD_COST, which counts less the fewer births are to come.
 
     Args:
         config: the run's config.
         costs: costs of the newest outcomes, by whether the candidate has a parent.
         pace: the pace since the driver started.
-        births: number of births to come.
-        retrainings: number of trainings for the final table to come.
+        outcomes: number of births that have their outcome.
+        births: number of births that the search will have.
+        retrained: number of trainings for the final table that are done.
         workers: mean number of busy workers.
     """
+    births_left, retrainings_left = births - outcomes, max(0, retrainings(config) - retrained)
     child, random = costs.get(True, Cost()), costs.get(False, Cost())
     random_share = config.evolution.random_share
-    weight = min(CHILDREN, CHILD_COST_WEIGHT * config.evolution.births)
-    child_seconds = (child.seconds + weight * CHILD_COST * pace.full_seconds) / (child.births + weight)
+    weight = CHILD_COST_WEIGHT * births_left
+    children = child.births + weight
+    child_seconds = (child.seconds + weight * CHILD_COST * pace.full_seconds) / children if children else 0.0
     random_seconds = random.seconds / random.births if random.births else 0.0
     evaluation = random_share * random_seconds + (1 - random_share) * child_seconds
     idle = max(0.0, pace.seconds - pace.spent / workers) / pace.outcomes if pace.outcomes else 0.0
-    left = births * (evaluation / workers + idle)
-    if births and config.evolution.minutes is not None:
+    left = births_left * (evaluation / workers + idle)
+    if births_left and config.evolution.minutes is not None:
         left = min(left, max(0.0, 60 * config.evolution.minutes - pace.since_start))
-    return left + retrainings * pace.full_seconds / workers
+    return left + retrainings_left * pace.full_seconds / workers
+
+
+def retrainings(config: Config) -> int:
+    """The number of trainings for the final table, if the search finds candidates enough."""
+    rerank = config.evolution.rerank
+    return (rerank.top + len({BASELINE, *rerank.baselines})) * rerank.seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +80,7 @@ def status(reader: Reader) -> Status:
     states, gates = reader.counts()
     births = sum(states.values())
     decided = births - states.get(State.PENDING, 0)
-    retrained, rerank = len(reader.evaluations(Purpose.RERANK)), config.evolution.rerank
-    retrainings = (rerank.top + len({BASELINE, *rerank.baselines})) * rerank.seeds
+    retrained = len(reader.evaluations(Purpose.RERANK))
     left: float | None = 0.0
     if not reader.finished:
         left = None
@@ -81,8 +89,9 @@ def status(reader: Reader) -> Status:
                 config,
                 reader.costs(),
                 pace,
-                births=(births if reader.evolved else config.evolution.births) - decided,
-                retrainings=max(0, retrainings - retrained),
+                outcomes=decided,
+                births=births if reader.evolved else config.evolution.births,
+                retrained=retrained,
                 workers=max(1.0, pace.spent / pace.seconds) if pace.seconds > 0 else 1.0,
             )
     return Status(

@@ -12,7 +12,7 @@ from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.store import loading, tables
 from evonas.store.contents import Contents
-from evonas.store.records import RECENT, Cost, Event, Pace, Purpose, Record, State
+from evonas.store.records import FULL_RECENT, RECENT, Cost, Event, Pace, Purpose, Record, State
 from evonas.workers.outcome import Fitness, Verdict
 
 
@@ -172,7 +172,8 @@ class Reader(Contents):
             recent = (e.run == self.run) & (e.at >= start) & (e.purpose == Purpose.SEARCH)
             query = select(func.min(e.at), func.max(e.at), func.count(), func.sum(e.seconds)).where(recent)
             first, last, count, spent = connection.execute(query).one()
-            mean = connection.execute(select(func.avg(e.seconds)).where(full)).scalar()
+            newest = select(e.seconds).where(full).order_by(e.id.desc()).limit(FULL_RECENT).subquery()
+            mean = connection.execute(select(func.avg(newest.c.seconds))).scalar()
         since = max(0.0, time.time() - start)
         return Pace(
             max(0.0, number(last or start) - number(first or start)),

@@ -20,6 +20,7 @@ from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outc
 
 _HOST = platform.node()
 RECENT = 2000  # outcomes by which a birth's cost is estimated
+FULL_RECENT = 100  # full evaluations by which the cost of one is estimated
 
 
 class State(StrEnum):
