@@ -64,6 +64,15 @@ def gate_table(measurements: "Sequence[Measurement]") -> TextTable:
     return table
 
 
+def spread_text(spread: Mapping[str, tuple[float, int]]) -> str:
+    """The spread of BN-ReLU's accuracy over seeds, on each proxy."""
+    from evonas.config import BASELINE
+
+    (_, seeds), *_ = spread.values()
+    shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
+    return f"{BASELINE} alone spreads over {seeds} seeds by {shown}"
+
+
 def points(row: "LayerRow") -> str:
     """The difference to BN-ReLU in points of accuracy, with its spread over seeds."""
     if row.difference is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evonas.cli.layers import gate_table, layer_table, points
+from evonas.cli.layers import gate_table, layer_table, points, spread_text
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
 from evonas.cli.output import STANDARD_OUTPUT
 from evonas.cli.tables import accuracy_text, duration, say, terminal
@@ -81,7 +81,6 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
     \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
     """
-    from evonas.config import BASELINE
     from evonas.run import LISTED_MAX, open_run
 
     if front and (by is not None or after is not None):
@@ -104,9 +103,7 @@ def top(run: str, n: int | None, by: str | None, after: int | None, front: bool,
         none = "was trained to the full budget." if opened.finished else "has been trained to the full budget yet."
         say(console, f"No candidate {none}" if after is None else f"No layer follows birth {after}.")
     if spread:
-        seeds = next(iter(spread.values()))[1]
-        shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
-        say(console, f"\nNoise: {BASELINE} alone spreads over {seeds} seeds by {shown}.")
+        say(console, f"\nNoise: {spread_text(spread)}.")
 
 
 @click.command()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import evonas
-from evonas.cli.layers import headline, layer_table
+from evonas.cli.layers import headline, layer_table, spread_text
 from evonas.cli.options import CONFIG, JSON, LAYER, RUN, SET
 from evonas.cli.progress import progress_of
 from evonas.cli.query import print_json
@@ -46,7 +46,6 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     \b
     Example: evonas funnel results/quickstart-000
     """
-    from evonas.config import BASELINE
     from evonas.run import open_run
     from evonas.store.records import State
 
@@ -80,9 +79,7 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     if not opened.config.evolution.audit_share:
         say(console, "No rejected candidate was audited: evolution.audit_share is 0.")
     elif spread := opened.spread():
-        seeds = next(iter(spread.values()))[1]
-        shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
-        say(console, f"An audit has one seed; over {seeds} seeds {BASELINE} alone spreads by {shown}.")
+        say(console, f"An audit has one seed; {spread_text(spread)}.")
 
 
 def _false_rejects(row: "FunnelRow") -> str:
