@@ -79,7 +79,8 @@ def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = 
     retrainings are tried again. Raises as `search` does."""
     database = Database.open(run)
     reader = database.reader()
-    if reader.finished and not missing(reader, Purpose.RERANK, contenders(reader), fresh_seeds(reader.config)):
+    retrainings = missing(reader, Purpose.RERANK, contenders(reader), fresh_seeds(reader.config))
+    if reader.finished and not retrainings:
         return Run(reader, run)
     check_images(reader)
     config, watcher = reader.config, watcher or _bar(progress)

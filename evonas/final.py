@@ -21,6 +21,7 @@ from evonas.retraining import (
     retrain,
 )
 from evonas.search_space.catalog.named import named_graph
+from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.session import Session
 from evonas.store.reader import Reader
@@ -49,7 +50,12 @@ def contenders(reader: Reader) -> list[Contender]:
 
 
 def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
-    return reader.graph(birth) if birth is not None else named_graph(str(name)).graph
+    if birth is not None:
+        return reader.graph(birth)
+    try:
+        return named_graph(str(name)).graph
+    except InputError as error:
+        reader.refuse("the final table", f"its layer '{name!s:.40}' cannot be read ({error})")
 
 
 def final_table(reader: Reader) -> list[FinalRow]:
@@ -89,7 +95,7 @@ def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
     baseline = accuracies.get((None, BASELINE), {})
     rows = []
     for (birth, name), by_seed in accuracies.items():
-        record = reader.candidate(birth) if birth else None
+        record = reader.named([birth])[0] if birth else None
         rows.append(
             FinalRow(
                 birth=birth,

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from random import Random
 from statistics import fmean
 
@@ -249,7 +248,8 @@ def _measured_again(shared: Shared, new: Fitness) -> Shared:
 
 
 def rebuild(reader: Reader) -> History:
-    """The history of a run, from its records alone."""
+    """The history of a run, from its records alone. Raises InputError where one cannot be."""
+    reader.check_evaluations()
     history = History(reader.config)
     restore_baseline(reader, history)
     for _ in replayed(reader, history):
@@ -257,6 +257,9 @@ def rebuild(reader: Reader) -> History:
     for each in reader.evaluations(Purpose.AUDIT):
         if not isinstance(each.evaluation.outcome, Crash):
             history.audits.pop(each.birth or 0, None)
+    alive = {s.birth: s.graph for s in history.population} | {b: p.graph for b, p in history.pending.items()}
+    for birth, text in (alive | history.audits).items():
+        reader.parsed(birth, text)
     return history
 
 
@@ -264,8 +267,8 @@ def restore_baseline(reader: Reader, history: History) -> None:
     """The recorded training of BN-ReLU, into `history`."""
     for each in reader.evaluations(Purpose.BASELINE):
         evaluation = each.evaluation
-        if not isinstance(evaluation.outcome, Fitness) or not all(isfinite(p.accuracy) for p in evaluation.points):
-            reader.refuse(f"the {Purpose.BASELINE}", f"{each.name} ended without finite accuracies")
+        if not isinstance(evaluation.outcome, Fitness):
+            reader.refuse(f"the {Purpose.BASELINE}", f"{each.name} ended without accuracies")
         history.set_baseline(evaluation)
 
 

@@ -1,6 +1,7 @@
 """evonas status, top, show, dump, export: queries of one run."""
 
 import json
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from evonas.workers.outcome import DIVERGED, Crash, CrashKind, Fitness, Outcome,
 
 if TYPE_CHECKING:
     from evonas.store.records import Record
+
+HELD = 20_000  # lines of a dump, of 1 KB, that are read before the first is printed
 
 
 @click.command()
@@ -36,6 +39,8 @@ def status(run: str, as_json: bool) -> None:
     if as_json:
         print_json(columns(state_of_run))
         return
+    # All is read before the first line is printed.
+    best = opened.candidate_rows(opened.top(1)) if state_of_run.finished else []
     console = terminal()
     say(console, f"{state_of_run.run}: {state_of_run.births} of {state_of_run.births_wanted} births", style="bold")
     counts: dict[str, int] = {}
@@ -53,7 +58,7 @@ def status(run: str, as_json: bool) -> None:
         say(console, f"{state_of_run.retrained} trainings for the final table")
     if state_of_run.finished:
         say(console, "finished")
-        for row in opened.candidate_rows(opened.top(1)):
+        for row in best:
             seeds = f"{row.seeds} fresh seeds" if row.is_fresh else "the search's one seed"
             say(console, f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {seeds}")
     elif state_of_run.outcomes_per_second is None or state_of_run.seconds_left is None:
@@ -130,6 +135,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     record = opened.candidate(birth)
     evaluation = opened.evaluation(birth)
     graph = opened.graph(birth)
+    retrained = opened.candidate_rows([record]) if record.retrained else []
     if picture:
         draw(graph, picture)
     if as_json:
@@ -169,7 +175,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         say(console, f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
-    for row in opened.candidate_rows([record]) if record.retrained else ():
+    for row in retrained:
         scores = ", ".join(f"{p} {accuracy_text(each)}" for p, each in row.accuracy.items())
         say(console, f"retrained with {row.seeds} fresh seeds: {scores}; {points(row)} points against {BASELINE}")
     console.print("\nformula", style="bold")
@@ -191,14 +197,18 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
 def dump(run: str, logical: bool) -> None:
     """Print all records as JSON, one a line. Two runs are the same if their logical dumps are equal.
 
+    A damaged run of up to 20,000 records prints nothing but the error. A larger one is printed while it is read, so
+    that the error may follow whole lines; the exit code is 2.
+
     \b
     Example: evonas dump results/a --logical > a; evonas dump results/b --logical | diff a -
     """
     from evonas.run import open_run
     from evonas.store.dump import jsonable
 
-    for record in open_run(run).dump(logical=logical):
-        print(json.dumps(jsonable(record)))
+    lines = (json.dumps(jsonable(record)) for record in open_run(run).dump(logical=logical))
+    for line in chain(list(islice(lines, HELD)), lines):
+        print(line)
 
 
 @click.command()

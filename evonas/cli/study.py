@@ -52,7 +52,7 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     opened = open_run(run)
     result = opened.funnel(within / 100)
     rows, full, inherited = result.rows, result.full_seconds, result.inherited
-    states = opened.status().by_state
+    states, spread = opened.status().by_state, opened.spread()
     if as_json:
         gates = [row.figures() for row in rows]
         print_json(
@@ -78,7 +78,7 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     )
     if not opened.config.evolution.audit_share:
         say(console, "No rejected candidate was audited: evolution.audit_share is 0.")
-    elif spread := opened.spread():
+    elif spread:
         say(console, f"An audit has one seed; {spread_text(spread)}.")
 
 

@@ -88,22 +88,24 @@ class Contents:
         except TypeError:
             raise InputError(f"{self.name}: birth: expected a whole number, got {birth!r:.100}") from None
         with self.engine.connect() as connection:
-            is_integer = 0 < number < 2**63  # of a database
-            records = list(self._load.records(connection, tables.candidate.c.birth == number)) if is_integer else []
-            if records:
-                return records[0]
-            last = connection.execute(
-                select(func.max(tables.candidate.c.birth)).where(tables.candidate.c.run == self.run)
-            ).scalar()
-        raise InputError(f"{self.name}: no birth {birth}; expected 1 to {last or 0!s:.40}")
+            c = tables.candidate.c
+            last = connection.execute(select(func.max(c.birth)).where(c.run == self.run)).scalar() or 0
+            if not isinstance(last, int) or 0 < number <= last:
+                return self._load.in_order(connection, [number])[0]
+        raise InputError(f"{self.name}: no birth {birth}; expected 1 to {last}")
+
+    def named(self, births: Sequence[int]) -> list[Record]:
+        """The candidates that other rows name, in this order."""
+        with self.engine.connect() as connection:
+            return self._load.in_order(connection, births)
 
     def graph(self, birth: int) -> Graph:
         """The graph of a candidate. Raises InputError when there is no such birth."""
-        text = self.candidate(birth).graph
-        try:
-            return Graph.parse(text)
-        except InputError as error:
-            self.refuse(f"birth {birth}", f"its graph cannot be read ({error})")
+        return self.parsed(birth, self.candidate(birth).graph)
+
+    def parsed(self, birth: int, text: str) -> Graph:
+        """The graph of a candidate from its stored text."""
+        return self._door.graph(birth, text)
 
     def candidates(self) -> list[Record]:
         """All of them, by birth."""
@@ -111,7 +113,8 @@ class Contents:
             return list(self._load.records(connection))
 
     def searched(self) -> Iterator[tuple[Record, Trained | None]]:
-        """All candidates by birth, each with everything that the search measured of it; read in portions."""
+        """All candidates by birth, each with everything that the search measured of it; read in portions. Births have
+        no gap."""
         c, e, last = tables.candidate.c, tables.evaluation.c, 0
         while True:
             births = last + 1, last + loading.PORTION
@@ -119,10 +122,15 @@ class Contents:
                 records = list(self._load.records(connection, c.birth.between(*births)))
                 of_search = e.purpose == Purpose.SEARCH, e.birth.between(*births)
                 trained = {each.birth: each for each in self._load.trained(connection, *of_search)}
-            if not records:
+                after = connection.execute(select(func.min(c.birth)).where(c.run == self.run, c.birth > last)).scalar()
+            if after is None:
                 return
-            yield from ((record, trained.get(record.birth)) for record in records)
-            last += loading.PORTION
+            for record in records:
+                self._check_follows(record.birth, last)
+                yield record, trained.get(record.birth)
+                last = record.birth
+            if not records:
+                self._check_follows(after, last)  # else it has just been written
 
     def proposals(self) -> Iterator[Candidate]:
         """All candidates by birth, without their outcomes; read in portions. Births have no gap, and `seen` never falls
@@ -140,8 +148,7 @@ class Contents:
                 return
             for row in rows:
                 candidate = door.proposal(row)
-                if candidate.birth != birth + 1:
-                    door.refuse(f"birth {candidate.birth}", f"it follows birth {birth}")
+                self._check_follows(candidate.birth, birth)
                 if not seen <= candidate.seen <= outcomes:
                     door.refuse(f"birth {candidate.birth}", f"it was proposed after {candidate.seen} outcomes")
                 yield candidate
@@ -204,7 +211,26 @@ class Contents:
             rows = connection.execute(select(e).where(e.c.run == self.run).order_by(e.c.id)).all()
         for row in rows:
             self._door.check(e, row)
+            self._door.one_of(Event, row.kind, "event", row.id)
         return list(rows)
+
+    def check_evaluations(self) -> None:
+        """Refuse evaluations that no other query would find: of an unknown purpose, or of a candidate that is not
+        there."""
+        c, e = tables.candidate.c, tables.evaluation.c
+        unknown = select(e.id, e.purpose).where(e.run == self.run, e.purpose.not_in(list(Purpose))).limit(1)
+        mine = (c.run == e.run) & (c.birth == e.birth)
+        orphans = select(e.id, e.birth).outerjoin(tables.candidate, mine).where(e.run == self.run)
+        orphans = orphans.where(e.birth.is_not(None), c.birth.is_(None)).limit(1)
+        with self.engine.connect() as connection:
+            for number, purpose in connection.execute(unknown):
+                self._door.one_of(Purpose, str(purpose), "evaluation", str(number))
+            for number, birth in connection.execute(orphans):
+                self.refuse(f"evaluation {number}", f"birth {birth!s:.40} is not there")
+
+    def _check_follows(self, birth: int, last: int) -> None:
+        if birth != last + 1:
+            self.refuse(f"birth {birth!s:.40}", f"it follows birth {last}")
 
     def refuse(self, row: str, reason: str) -> NoReturn:
         """Raises InputError: what a row of this run says cannot be."""
@@ -212,8 +238,8 @@ class Contents:
 
     def _number(self, value: object) -> float:
         """A time that the database has computed."""
-        if not isinstance(value, int | float):
-            self._door.refuse(f"run {self.run}", "a time of its records is no number")
+        if not isinstance(value, int | float) or not 0.0 <= value < 1e18:
+            self._door.refuse(f"run {self.run}", f"a time of its records is {value!s:.40}")
         return float(value)
 
 

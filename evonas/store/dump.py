@@ -16,6 +16,7 @@ LOGICAL = (
 
 def dump(reader: Reader, logical_only: bool = True) -> Iterator[dict[str, Any]]:
     """All records. The logical ones are without times, hosts, memory, epochs and events."""
+    reader.check_evaluations()
     versions = {} if logical_only else {"versions": reader.versions}
     yield {"run": reader.config.name, "config": reader.config.model_dump(mode="json")} | versions
     for record, trained in reader.searched():

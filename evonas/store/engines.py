@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import NullPool
@@ -42,6 +42,18 @@ def open_writer(address: Address) -> Engine:
     engine = create_engine(address.url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _prepare_writer)
     return engine
+
+
+def open_own_file(path: Path) -> Engine:
+    """An engine for a file that nobody else opens. SQLite keeps no log beside it."""
+    return create_engine(URL.create("sqlite", database=str(path)))
+
+
+def copy_file(path: Path, copy: Path) -> None:
+    """Copy a whole SQLite file. A killed driver's log is folded in first, which fails while one reads."""
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.execute("PRAGMA journal_mode=DELETE")
+        source.backup(target)
 
 
 def _connect_reader(path: Path) -> sqlite3.Connection:

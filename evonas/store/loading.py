@@ -34,23 +34,26 @@ class Loader:
         for row in rows:
             values = self.door.candidate(row[:_WIDTH])
             if row[number] is None:
+                self.door.check_state(values["birth"], values["state"], None)
                 yield Record(**values, seq=None, advantage=None, outcome=None)
                 continue
             self.door.check(e, row[_WIDTH:])
             evaluation = dict(zip(names, row[_WIDTH:], strict=True))
             mine = scores.get(evaluation["id"], {})
+            outcome = self.door.outcome(evaluation, mine)
+            self.door.check_state(values["birth"], values["state"], outcome)
             yield Record(
                 **values,
                 seq=evaluation["seq"],
                 advantage=evaluation["advantage"],
-                outcome=self.door.outcome(evaluation, mine),
+                outcome=outcome,
                 accuracy=mine.get("accuracy", {}),
                 seconds=evaluation["seconds"],
                 host=evaluation["host"],
             )
 
     def in_order(self, connection: Connection, births: Sequence[int]) -> list[Record]:
-        """The records of these births, in this order."""
+        """The records of these births, in this order; their formulas can be read."""
         records: dict[int, Record] = {}
         for start in range(0, len(births), PORTION):
             some = tables.candidate.c.birth.in_(births[start : start + PORTION])
@@ -58,6 +61,7 @@ class Loader:
         for birth in births:
             if birth not in records:
                 self.door.refuse(f"birth {birth!s:.40}", "other tables name it, and it is not there")
+            self.door.graph(birth, records[birth].formula, "formula")
         return [records[birth] for birth in births]
 
     def trained(self, connection: Connection, *where: Any) -> list[Trained]:
@@ -110,4 +114,6 @@ class Loader:
                     self.door.refuse(f"{table.name} of evaluation {row.evaluation}", "it is not where its index says")
                 if row.proxy or table is not tables.measurement:  # some gates measure on no proxy
                     self.door.check_proxy(row.evaluation, row.proxy)
+                if table is tables.measurement:
+                    self.door.check_gate(row.evaluation, row.gate)
                 yield row

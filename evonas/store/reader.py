@@ -13,7 +13,7 @@ from evonas.search_space.primitives import PRIMITIVES
 from evonas.store import loading, tables
 from evonas.store.contents import Contents
 from evonas.store.records import FULL_RECENT, RECENT, Cost, Event, Pace, Purpose, Record, State
-from evonas.workers.outcome import Fitness, Verdict
+from evonas.workers.outcome import DIVERGED, CrashKind, Fitness, Verdict
 
 
 class Reader(Contents):
@@ -80,6 +80,9 @@ class Reader(Contents):
         query = select(tables.front.c.birth).where(tables.front.c.run == self.run)
         with self.engine.connect() as connection:
             records = self._load.in_order(connection, list(connection.execute(query).scalars()))
+        for each in records:
+            if each.state != State.EVALUATED:
+                self.refuse(f"front {each.birth}", f"birth {each.birth} is {each.state}")
         return sorted(records, key=lambda each: (-(each.advantage or 0.0), each.birth))
 
     def find(
@@ -148,14 +151,20 @@ class Reader(Contents):
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Candidates by state, and those stopped by gate (or lost, by kind of crash)."""
         c, e = tables.candidate.c, tables.evaluation.c
-        by_state = select(c.state, func.count()).where(c.run == self.run).group_by(c.state)
+        last = select(func.max(c.birth)).where(c.run == self.run).scalar_subquery()
+        by_state = select(c.state, func.count(), last).where(c.run == self.run).group_by(c.state)
         of_search = (e.run == self.run) & (e.purpose == Purpose.SEARCH)
         stopped = select(e.gate, func.count()).where(of_search, e.gate.is_not(None)).group_by(e.gate)
         with self.engine.connect() as connection:
             states = connection.execute(by_state).all()
             gates = connection.execute(stopped).all()
-        check = self._door.one_of
-        by_name = {str(check(State, str(state), f"{n} candidates")): n for state, n in states}
+        check, names = self._door.one_of, {*CrashKind, DIVERGED, *(gate.gate for gate in self.config.gates)}
+        by_name = {str(check(State, str(state), f"{n} candidates")): n for state, n, _ in states}
+        if states and sum(by_name.values()) != states[0][2]:
+            self.refuse(f"birth {states[0][2]!s:.40}", f"it is the last of {sum(by_name.values())} candidates")
+        for gate, n in gates:
+            if gate not in names:
+                self.refuse(f"{n} evaluations", f"gate '{gate!s:.40}' is none of the config's")
         return by_name, {str(gate): n for gate, n in gates}
 
     def pace(self) -> Pace:

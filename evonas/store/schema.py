@@ -3,20 +3,20 @@
 import logging
 import os
 import sqlite3
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from evonas.search_space.errors import InputError
 from evonas.store import tables
 from evonas.store.address import Address
-from evonas.store.engines import open_reader, open_writer
+from evonas.store.engines import copy_file, open_own_file, open_reader, open_writer
 from evonas.store.ownership import own
 
 _log = logging.getLogger("evonas")
@@ -113,7 +113,7 @@ def _build_file(path: Path) -> None:
     path = path.resolve()
     new = path.with_name(f".{path.name}.{os.getpid()}")
     _remove(new)
-    engine = create_engine(URL.create("sqlite", database=str(new)))
+    engine = open_own_file(new)
     try:
         build_schema(engine)
         try:
@@ -135,10 +135,8 @@ def _upgrade_file(address: Address, old: str) -> None:
     _log.warning("%s: upgrading schema %s to %s", path, old, schemas()[0])
     try:
         _remove(copy)
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
-            source.execute("PRAGMA journal_mode=DELETE")  # a killed driver's log is folded in; fails while one reads
-            source.backup(target)
-        engine = create_engine(URL.create("sqlite", database=str(copy)))
+        copy_file(path, copy)
+        engine = open_own_file(copy)
         build_schema(engine)
         engine.dispose()
         copy.chmod(path.stat().st_mode)

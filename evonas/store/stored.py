@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from sqlalchemy import Column, Row, Table
 
 from evonas.config import Config
+from evonas.config_errors import place_and_reason
 from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.graph import Graph
 from evonas.store import tables
-from evonas.store.records import Candidate, Operator, Purpose, State
+from evonas.store.records import Candidate, Operator, Purpose, State, state_after
 from evonas.workers.outcome import (
     DIVERGED,
     Crash,
@@ -61,7 +63,8 @@ class Door:
     # ------------------------------------------------------------------------- rows
 
     def check(self, table: Table, row: Sequence[Any]) -> None:
-        """Every value of a whole row has its column's type. Rows of types that were seen before cost a look-up."""
+        """Every value of a whole row has its column's type and range. Rows of types that were seen before cost a
+        look-up, and a comparison for each range."""
         signature = tuple(map(type, row))
         if signature not in self._signatures[table]:
             for column, value in zip(table.columns, row, strict=True):
@@ -69,6 +72,10 @@ class Door:
                     kind = "NULL" if value is None else type(value).__name__
                     self.refuse(_name(table, row), f"{column.name} is {kind}, not {_kind(column)}")
             self._signatures[table].add(signature)
+        for place, least, most in _RANGES[table]:
+            value = row[place]
+            if value is not None and not least <= value <= most:
+                self.refuse(_name(table, row), f"{table.columns[place].name} is {value}, {_expected(least, most)}")
 
     def one_of(self, kind: type[E], value: str, row: str, key: int | str = "") -> E:
         try:
@@ -92,12 +99,12 @@ class Door:
 
     def parse_config(self, run: StoredRun) -> Config:
         """Raises InputError, too, where another version of evonas wrote what this one cannot read."""
-        self._mapping(run.config, f"run {run.id}", "config")
+        raw = self._mapping(run.config, f"run {run.id}", "config")
         try:
             return Config.model_validate_json(run.config)
         except ValidationError as error:
-            first = error.errors()[0]
-            key, reason = ".".join(map(str, first["loc"])), f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+            path, reason = place_and_reason(error, raw)
+            key = ".".join(map(str, path)) or "config"
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             key, reason = "config", str(error).split("\n")[0]
         raise InputError(
@@ -143,10 +150,26 @@ class Door:
         del values["state"]
         return Candidate(**values)
 
+    def check_state(self, birth: int, state: State, outcome: Outcome | None) -> None:
+        """A candidate's state is that of its outcome; both are written in one transaction."""
+        if outcome is None and state != State.PENDING:
+            self.refuse(f"birth {birth}", f"its state is {state}, and its outcome is not there")
+        if outcome is not None and state != state_after(outcome):
+            self.refuse(f"birth {birth}", f"its state is {state}, and its outcome leads to {state_after(outcome)}")
+
+    def graph(self, birth: int, text: str, column: str = "graph") -> Graph:
+        """A candidate's graph from one of its texts."""
+        try:
+            return Graph.parse(text)
+        except InputError as error:
+            self.refuse(f"birth {birth}", f"its {column} cannot be read ({error})")
+
     def outcome(self, row: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> Outcome:
         """The outcome of an evaluation whose row was checked."""
         verdict = self.one_of(Verdict, row["verdict"], "evaluation", row["id"])
         needed = _NEEDED[verdict]
+        if row["advantage"] is not None and verdict is not Verdict.FITNESS:
+            self.refuse(f"evaluation {row['id']}", f"a {verdict} has an advantage")
         for name in needed:
             if row[name] is None:
                 self.refuse(f"evaluation {row['id']}", f"{name} of a {verdict} is NULL")
@@ -155,8 +178,8 @@ class Door:
                 self._check_scores(f"evaluation {row['id']}", scores)
                 return Fitness(**{name: dict(values) for name, values in scores.items()})
             case Verdict.REJECTION:
-                if row["gate"] != DIVERGED and row["gate"] not in self._gates:
-                    self.refuse(f"evaluation {row['id']}", f"gate '{row['gate']:.40}' is none of the config's")
+                if row["gate"] != DIVERGED:
+                    self.check_gate(row["id"], row["gate"])
                 if row["proxy"]:
                     self.check_proxy(row["id"], row["proxy"])
                 return Rejection(*(row[name] for name in needed))
@@ -181,7 +204,16 @@ class Door:
         )
 
     def purpose(self, row: Row[Any]) -> Purpose:
-        return self.one_of(Purpose, row.purpose, "evaluation", row.id)
+        """The purpose of an evaluation, which is that of a birth or of a layer with a name."""
+        purpose = self.one_of(Purpose, row.purpose, "evaluation", row.id)
+        if purpose is not Purpose.SUPERSEDED and (row.birth is None) == (row.name is None):
+            whose = "no layer" if row.birth is None else f"birth {row.birth} and '{row.name:.40}'"
+            self.refuse(f"evaluation {row.id}", f"it is that of {whose}")
+        return purpose
+
+    def check_gate(self, evaluation: int, gate: str) -> None:
+        if gate not in self._gates:
+            self.refuse(f"evaluation {evaluation}", f"gate '{gate:.40}' is none of the config's")
 
     def check_proxy(self, evaluation: int, proxy: str) -> None:
         if proxy not in self.proxies:
@@ -206,8 +238,15 @@ class Door:
                 self.refuse(row, f"{objective} of a fitness lacks a proxy")
         if "accuracy" not in scores:
             self.refuse(row, "a fitness has no accuracy")
+        for proxy, accuracy in scores["accuracy"].items():
+            if accuracy > 1.0:
+                self.refuse(row, f"its accuracy on {proxy} is {accuracy}, not 0.0 to 1.0")
 
 
+_RANGES = {
+    table: [(place, *column.info[tables.RANGE]) for place, column in enumerate(table.columns) if column.info]
+    for table in tables.metadata.sorted_tables
+}
 _CANDIDATE = tuple(column.name for column in tables.candidate.columns)
 _EVALUATION = tuple(column.name for column in tables.evaluation.columns)
 _OBJECTIVES = {each.name for each in fields(Fitness)}
@@ -228,9 +267,14 @@ def _kind(column: Column[Any]) -> str:
     return {int: "an integer", float: "a number", str: "text", bool: "true or false"}[column.type.python_type]
 
 
+def _expected(least: float, most: float) -> str:
+    return f"not {least} or more" if most > 1e9 else f"not {least} to {most}"
+
+
 def _name(table: Table, row: Sequence[Any]) -> str:
     """The row as a person finds it: by the key beside the run."""
     keys = [(c.name, value) for c, value in zip(table.columns, row, strict=True) if c.primary_key and c.name != "run"]
     if table in (tables.candidate, tables.evaluation):
         return f"{'birth' if table is tables.candidate else 'evaluation'} {keys[0][1]!s:.40}"
-    return f"{table.name} {', '.join(f'{value!s:.40}' for _, value in keys)}"
+    of = f"evaluation {keys.pop(0)[1]!s:.40}: " if "evaluation" in table.columns else ""
+    return f"{of}{table.name} {', '.join(f'{value!s:.40}' for _, value in keys)}"

@@ -1,5 +1,7 @@
 """The schema. Migrations in `migrations/versions` build it; a test compares the two."""
 
+from math import inf
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -17,43 +19,59 @@ from sqlalchemy import (
     text,
 )
 
+from evonas.search_space.graph import NODES_MAX
+
+RANGE = "range"  # in a column's info: the least and the most that a number in it can be
+
+
+def _between(least: float, most: float) -> dict[str, tuple[float, float]]:
+    return {RANGE: (least, most)}
+
+
+_COUNT, _ORDINAL, _ANY_ID = (_between(least, 2**31 - 1) for least in (0, 1, -(2**31)))
+_SEED = _between(0, 2**63 - 1)
+_SHARE, _DIFFERENCE = _between(0.0, 1.0), _between(-1.0, 1.0)  # of accuracy
+_FACTOR = _between(0.0, inf)
+_SECONDS, _MEGABYTES = _between(0.0, 1e10), _between(0.0, 1e12)  # 300 years; an exabyte
+_UNIX_SECONDS = _between(0.0, 253402300799.0)  # to the year 9999
+
 metadata = MetaData()
 VERSION_TABLE = "evonas_version"  # Alembic's, under a name that no other tool's table has
 
 run = Table(
     "run",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True, info=_ORDINAL),
     Column("name", String, nullable=False, unique=True),
     Column("config", Text, nullable=False),  # the resolved config, JSON
-    Column("seed", BigInteger, nullable=False),
-    Column("epoch", Integer, nullable=False),  # rises whenever a driver takes the run over
-    Column("writes", Integer, nullable=False, server_default="0"),  # transactions of drivers
+    Column("seed", BigInteger, nullable=False, info=_SEED),
+    Column("epoch", Integer, nullable=False, info=_ORDINAL),  # rises whenever a driver takes the run over
+    Column("writes", Integer, nullable=False, server_default="0", info=_COUNT),  # transactions of drivers
     Column("versions", Text, nullable=False),  # of evonas, the language, torch ..., and the folder; JSON
-    Column("created", Float, nullable=False),  # Unix seconds
-    Column("finished", Float),
+    Column("created", Float, nullable=False, info=_UNIX_SECONDS),  # Unix seconds
+    Column("finished", Float, info=_UNIX_SECONDS),
 )
 
 candidate = Table(
     "candidate",
     metadata,
     Column("run", ForeignKey("run.id"), primary_key=True),
-    Column("birth", Integer, primary_key=True),
+    Column("birth", Integer, primary_key=True, info=_ORDINAL),
     Column("graph", Text, nullable=False),  # the genotype; the truth
     Column("formula", Text, nullable=False),  # the live canonical expression
     Column("digest", String, nullable=False),
     Column("fingerprint", String, nullable=False),
     Column("family", String, nullable=False),
-    Column("parent", Integer),  # birth
+    Column("parent", Integer, info=_ORDINAL),  # birth
     Column("operator", String, nullable=False),  # one of Operator
-    Column("equal_to", Integer),  # birth of the candidate whose outcome it inherits
-    Column("seen", Integer, nullable=False),  # outcomes recorded when it was proposed
+    Column("equal_to", Integer, info=_ORDINAL),  # birth of the candidate whose outcome it inherits
+    Column("seen", Integer, nullable=False, info=_COUNT),  # outcomes recorded when it was proposed
     Column("batch_dependent", Boolean, nullable=False),
-    Column("live_nodes", Integer, nullable=False),
+    Column("live_nodes", Integer, nullable=False, info=_between(0, NODES_MAX)),
     Column("state", String, nullable=False),  # one of State
-    Column("amplification", Float),  # of input of one position; NULL where it was not measured
-    Column("amplification_constant", Float),
-    Column("amplification_sample", Float),
+    Column("amplification", Float, info=_FACTOR),  # of input of one position; NULL where it was not measured
+    Column("amplification_constant", Float, info=_FACTOR),
+    Column("amplification_sample", Float, info=_FACTOR),
     Index("candidate_by_state", "run", "state"),
     Index("candidate_by_parent", "run", "parent"),
 )
@@ -90,28 +108,30 @@ evaluation = Table(
     "evaluation",
     metadata,
     Column("run", ForeignKey("run.id"), primary_key=True),
-    Column("id", Integer, primary_key=True, autoincrement=False),  # counted by the run's driver; below zero: superseded
+    # Counted by the run's driver; below zero: superseded.
+    Column("id", Integer, primary_key=True, autoincrement=False, info=_ANY_ID),
     Column("layer", Text, nullable=False),  # formula
-    Column("birth", Integer),  # NULL for a layer that is no candidate
+    Column("birth", Integer, info=_ORDINAL),  # NULL for a layer that is no candidate
     Column("name", String),  # of a layer that is no candidate: the catalog's, or its formula
     Column("purpose", String, nullable=False),  # one of Purpose
-    Column("seed", BigInteger, nullable=False),
-    Column("attempts", Integer, nullable=False, server_default="1"),  # the row is that of the last one
-    Column("epoch", Integer, nullable=False),
-    Column("seq", Integer),  # order of the search's outcomes
+    Column("seed", BigInteger, nullable=False, info=_SEED),
+    Column("attempts", Integer, nullable=False, server_default="1", info=_ORDINAL),  # the row is that of the last one
+    Column("epoch", Integer, nullable=False, info=_ORDINAL),
+    Column("seq", Integer, info=_ORDINAL),  # order of the search's outcomes
     Column("verdict", String, nullable=False),  # one of Verdict
     Column("gate", String),  # of a rejection; the kind of a crash
     Column("proxy", String),  # where it was rejected
     Column("value", Float),  # what the gate measured
     Column("threshold", Float),
-    Column("step", Integer),
+    Column("step", Integer, info=_COUNT),
     Column("message", Text),  # of a crash
-    Column("advantage", Float),  # of a fitness: mean over proxies of accuracy minus BN-ReLU's, same purpose and seed
+    # Of a fitness: mean over proxies of accuracy minus BN-ReLU's, same purpose and seed.
+    Column("advantage", Float, info=_DIFFERENCE),
     Column("host", String, nullable=False),
     Column("conditions", String),  # device, processor, threads, torch; NULL before schema 0002
-    Column("seconds", Float, nullable=False),
-    Column("memory_mb", Float, nullable=False),
-    Column("at", Float, nullable=False),  # Unix seconds
+    Column("seconds", Float, nullable=False, info=_SECONDS),
+    Column("memory_mb", Float, nullable=False, info=_MEGABYTES),
+    Column("at", Float, nullable=False, info=_UNIX_SECONDS),  # Unix seconds
     ForeignKeyConstraint(["run", "birth"], ["candidate.run", "candidate.birth"]),
     UniqueConstraint("run", "seq"),
     Index("evaluation_by_birth", "run", "birth", "purpose"),
@@ -127,7 +147,7 @@ score = Table(
     Column("evaluation", Integer, primary_key=True),
     Column("proxy", String, primary_key=True),
     Column("objective", String, primary_key=True),  # a field of Fitness
-    Column("value", Float, nullable=False),
+    Column("value", Float, nullable=False, info=_FACTOR),
     ForeignKeyConstraint(["run", "evaluation"], _OF_EVALUATION),
     Index("score_by_value", "run", "objective", "proxy", "value"),
     sqlite_with_rowid=False,
@@ -139,9 +159,9 @@ point = Table(
     Column("run", Integer, primary_key=True),
     Column("evaluation", Integer, primary_key=True),
     Column("proxy", String, primary_key=True),
-    Column("repeat", Integer, primary_key=True, server_default="0"),  # with the n-th of the recipe's seeds
-    Column("step", Integer, primary_key=True),
-    Column("accuracy", Float, nullable=False),
+    Column("repeat", Integer, primary_key=True, server_default="0", info=_COUNT),  # with the n-th of the recipe's seeds
+    Column("step", Integer, primary_key=True, info=_COUNT),
+    Column("accuracy", Float, nullable=False, info=_SHARE),
     Column("loss", Float, nullable=False),
     ForeignKeyConstraint(["run", "evaluation"], _OF_EVALUATION),
     sqlite_with_rowid=False,
@@ -152,14 +172,14 @@ measurement = Table(
     metadata,
     Column("run", Integer, primary_key=True),
     Column("evaluation", Integer, primary_key=True),
-    Column("position", Integer, primary_key=True),
+    Column("position", Integer, primary_key=True, info=_COUNT),
     Column("gate", String, nullable=False),
     Column("proxy", String, nullable=False),  # "" for gates that need none
     Column("value", Float, nullable=False),
     Column("threshold", Float, nullable=False),
-    Column("step", Integer, nullable=False),
+    Column("step", Integer, nullable=False, info=_COUNT),
     Column("passed", Boolean, nullable=False),
-    Column("seconds", Float, nullable=False),
+    Column("seconds", Float, nullable=False, info=_SECONDS),
     ForeignKeyConstraint(["run", "evaluation"], _OF_EVALUATION),
     sqlite_with_rowid=False,
 )
@@ -167,10 +187,10 @@ measurement = Table(
 event = Table(
     "event",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Integer, primary_key=True, info=_ORDINAL),
     Column("run", ForeignKey("run.id"), nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("at", Float, nullable=False),
+    Column("epoch", Integer, nullable=False, info=_ORDINAL),
+    Column("at", Float, nullable=False, info=_UNIX_SECONDS),
     Column("kind", String, nullable=False),  # one of Event
     Column("message", Text, nullable=False),
 )

@@ -19,8 +19,6 @@ from evonas.search_space.errors import InputError
 from evonas.session import Session, Stopped, Ticket
 from evonas.store.address import Address
 from evonas.store.database import Database
-from evonas.store.engines import open_writer
-from evonas.store.ownership import own
 from evonas.store.writer import StoreError
 from evonas.workers import data
 from evonas.workers.outcome import Crash, Fitness
@@ -113,15 +111,14 @@ def _store(config: Config, folder: Path) -> Iterator[Finding]:
     try:
         with tempfile.TemporaryDirectory(prefix=".evonas-doctor-", dir=folder) as temporary:
             own_folder = Path(temporary)
-            url, name = config.store.url, own_folder.name
+            url = config.store.url
             address = Address.of_run(own_folder, url)
-            store, second = Database(address).create(config, {}), open_writer(address)
+            store = Database(address).create(config, {})
             try:
-                own(address, name, second).release()
+                Database(address).own().close()
                 yield Finding("store", "failed", f"{address.where}: a lock does not keep a second driver out")
             except InputError:
                 yield Finding("store", "ok", f"{address.where if url else folder}: written and locked")
-            second.dispose()
             store.discard()
     except (InputError, OSError, StoreError) as error:
         yield Finding("store", "failed", " ".join(str(error).split()))

@@ -45,7 +45,9 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
                 threshold = expected.get((measured.gate, measured.step), kind.no_threshold)
                 compare(recorded.birth, f"{measured.gate} {measured.step}", measured.threshold, threshold)
 
+    reader.check_evaluations()
     for candidate in replayed(reader, history, compare_outcome):
+        reader.parsed(candidate.birth, candidate.graph)  # later births may be its children
         derived = propose(reader.config, history.births + 1, history).candidate
         for name in Candidate.__slots__:
             stored = getattr(candidate, name)

@@ -156,6 +156,18 @@ def test_sql_stays_in_the_store() -> None:
     assert found == inside(found, "evonas/store/")
 
 
+def test_one_file_opens_engines() -> None:
+    """And the database alone, with its schema, asks it to."""
+    openers = {"create_engine": set[str](), "sqlite3.connect": set[str]()}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in openers:
+                openers[ast.unparse(node.func)].add(name(path))
+    assert set().union(*openers.values()) == {"evonas/store/engines.py"}
+    users = {name(path) for path in FILES if "evonas.store.engines" in imported(path)}
+    assert users == {"evonas/store/database.py", "evonas/store/schema.py"}
+
+
 def test_the_command_line_libraries_stay_in_its_room() -> None:
     found = importers("typer", "click", "rich")
     assert found

@@ -38,6 +38,8 @@ SECONDS_MAX = 10.0
 BIRTH = 22  # on the front and in the final table
 USED = "mean_ghw"  # by it
 SEARCHED, TRAINED = f"birth = {BIRTH} AND purpose = 'search'", "purpose = 'baseline'"  # its evaluation, and BN-ReLU's
+BESIDE = {"audit ": "purpose = 'audit'", "rerank ": f"birth = {BIRTH} AND purpose = 'rerank'"}
+BESIDE["validate "] = "birth IS NOT NULL AND purpose = 'validate'"
 VALUES = {
     "null": "NULL",
     "text": "'fitnes'",
@@ -48,6 +50,7 @@ VALUES = {
     "negative": "-1",
     "huge": "9223372036854775807",
     "infinite": "9e999",
+    "far": "7e300",
     "nested": f"'{'[' * 20000}'",
     "an object": """'{"evonas": 7, "store": [], "folder": {}}'""",
 }
@@ -82,6 +85,9 @@ def damages() -> Iterator[Damage]:
         "baseline crashed": f"UPDATE evaluation SET verdict='crash', gate='time_limit', message='' WHERE {TRAINED}",
         "baseline is gone": f"DELETE FROM evaluation WHERE {TRAINED}",
         "births with a gap": f"DELETE FROM candidate WHERE birth = {BIRTH}",
+        "front of nobody": "UPDATE front SET birth = 999 WHERE birth = (SELECT max(birth) FROM front)",
+        "front of a rejected": "UPDATE front SET birth = (SELECT min(birth) FROM candidate WHERE state = 'rejected')"
+        " WHERE birth = (SELECT max(birth) FROM front)",
         "many graphs": "UPDATE candidate SET graph = 'x +', formula = 'y('",
         "unknown operation": "UPDATE candidate SET graph = 'tann(x)'",
     }.items():
@@ -103,12 +109,15 @@ def _execute(statements: str) -> Callable[[Path], None]:
 
 
 def _rows(table: Table) -> dict[str, str]:
-    """Whose row, and the condition that finds it: the candidate's that the commands look at, and BN-ReLU's."""
+    """Whose row, and the condition that finds it: the candidate's that the commands look at, BN-ReLU's, and those of
+    trainings beside the search, which no gate measures."""
+    evaluations = {"": SEARCHED, "baseline ": TRAINED, **BESIDE}
     if table is tables.evaluation:
-        return {"": SEARCHED, "baseline ": TRAINED}
+        return evaluations
     if "evaluation" in table.columns:
-        of = "evaluation = (SELECT id FROM evaluation WHERE {})"
-        return {"": of.format(SEARCHED), "baseline ": of.format(TRAINED)}
+        measured = {"": SEARCHED, "baseline ": TRAINED} if table is tables.measurement else evaluations
+        of = "evaluation = (SELECT min(id) FROM evaluation WHERE {})"
+        return {whose: of.format(condition) for whose, condition in measured.items()}
     return {"": f"birth = {BIRTH}" if "birth" in table.columns else "true"}
 
 
@@ -177,6 +186,8 @@ def fault(command: tuple[str, ...], run: Path) -> str | None:
         else:
             given = {"RUN": str(run), "BIRTH": str(BIRTH), "OUT": str(run.with_name("layer.py"))}
             result = CliRunner().invoke(app, [given.get(word, word) for word in command])
+            if isinstance(result.exception, Exception) and result.stdout:
+                return f"printed before its error {result.exception}: {result.stdout[:200]}"
             if isinstance(result.exception, Exception):
                 raise result.exception
             if result.exit_code not in ((0, 1, 2) if command[0] == "replay" else (0, 2)):  # 1: it tells differences
@@ -184,6 +195,8 @@ def fault(command: tuple[str, ...], run: Path) -> str | None:
     except InputError as error:
         if "\n" in str(error) or len(str(error)) > 1000:
             return f"not one short line: {str(error)[:2000]}"
+        if str(run) not in str(error):
+            return f"names no database: {error}"
     except Exception:
         return "\n".join(traceback.format_exc().splitlines()[-5:])
     seconds = time.monotonic() - began

@@ -74,7 +74,7 @@ def test_outcomes_are_told_in_their_order_with_what_their_gates_measured(store: 
 
 def test_a_dump_is_read_in_portions(store: Writer, address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
     for birth in range(1, 8):
-        propose_and_record(store, birth, (FIT, REJECTED, CRASHED)[birth % 3], birth, 0.5)
+        propose_and_record(store, birth, (FIT, REJECTED, CRASHED)[birth % 3], birth, None if birth % 3 else 0.5)
     propose(store, 8)
     whole = told(address)
     assert [row["birth"] for row in whole[1:]] == list(range(1, 9))

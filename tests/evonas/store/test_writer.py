@@ -223,9 +223,9 @@ def test_a_reader_is_not_blocked_by_a_writers_transaction(
     monkeypatch.setattr(engines, "BUSY_TIMEOUT_SECONDS", 0.1)  # a blocked reader raises instead of waiting
     propose(store, 1)
     with store.engine.begin() as connection:
-        connection.execute(update(tables.candidate).values(state="crashed"))
-        assert [each.state for each in Database(address).reader().candidates()] == ["pending"]
-    assert [each.state for each in Database(address).reader().candidates()] == ["crashed"]
+        connection.execute(update(tables.candidate).values(live_nodes=7))
+        assert [each.live_nodes for each in Database(address).reader().candidates()] == [5]
+    assert [each.live_nodes for each in Database(address).reader().candidates()] == [7]
 
 
 def test_a_writer_is_not_blocked_by_a_reader_in_the_middle_of_its_query(
