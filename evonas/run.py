@@ -11,6 +11,7 @@ from evonas.final import FinalRow, final_table
 from evonas.layers.candidate import candidate_source
 from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
+from evonas.search_space.screening import amplifications
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.reader import Reader
@@ -94,8 +95,18 @@ class Run:
         return self._with_figures(self._reader.find(uses, lacks, batch_dependent=batch_dependent, n=n))
 
     def candidate(self, birth: int) -> Record:
-        """One candidate. Raises InputError if there is no such birth."""
-        return self._with_figures([self._reader.candidate(birth)])[0]
+        """One candidate. Its amplification is measured here if an older version of evonas did not. Raises InputError if
+        there is no such birth."""
+        record = self._with_figures([self._reader.candidate(birth)])[0]
+        if record.amplification is not None:
+            return record
+        of = amplifications(self.graph(birth))
+        return replace(
+            record,
+            amplification=of["position"],
+            amplification_constant=of["constant"],
+            amplification_sample=of["sample"],
+        )
 
     def graph(self, birth: int) -> Graph:
         """The graph of a candidate. Raises InputError if there is no such birth."""

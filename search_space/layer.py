@@ -18,7 +18,7 @@ from evonas.search_space.moments import (
     sum_of_all,
     variance,
 )
-from evonas.search_space.options import axis, expect_placement, positive, share, whole
+from evonas.search_space.options import axis, expect_placement, integer, positive, share
 
 
 class Layer(nn.Module):
@@ -60,9 +60,9 @@ class Layer(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.num_features = whole("num_features", num_features)
+        self.num_features = integer("num_features", num_features)
         self.channel_dim = axis("channel_dim", channel_dim)
-        self.groups = lowered_groups(whole("groups", groups), self.num_features)
+        self.groups = lowered_groups(integer("groups", groups), self.num_features)
         self.momentum = share("momentum", momentum)
         self.eps = positive("eps", eps)
         expect_placement(device, dtype)

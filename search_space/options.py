@@ -9,7 +9,7 @@ _FLOAT32 = torch.finfo(torch.float32)
 _SIZE_MAX = 2**31 - 1
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
+def integer(name: str, value: Any, least: int = 1) -> int:
     """An integer, a numpy one too."""
     if not _is(Integral, value) or value < least:
         raise ValueError(f"{name}: expected an integer of at least {least}, got {_shown(value)}")

@@ -57,10 +57,13 @@ def evaluate(
 
 
 def _table(judgements: "Sequence[Judgement]", proxies: Sequence[str]) -> TextTable:
+    from evonas.search_space.analysis import depends_on_x
     from evonas.views import layer_row
 
     more = {
-        "amplification at 1x1": [f"{each.amplification:.3g}" for each in judgements],
+        "amplification at 1x1": [
+            f"{each.amplification:.3g}" if depends_on_x(each.graph) else "-" for each in judgements
+        ],
         "batch dependent": ["yes" if each.batch_dependent else "no" for each in judgements],
         "live nodes": [str(each.live_nodes) for each in judgements],
     }

@@ -16,6 +16,7 @@ from evonas.search_space.errors import InputError
 from evonas.workers.outcome import DIVERGED, Crash, CrashKind, Fitness, Outcome, Rejection
 
 if TYPE_CHECKING:
+    from evonas.search_space.graph import Graph
     from evonas.store.records import Record
 
 HELD = 20_000  # lines of a dump, of 1 KB, that are read before the first is printed
@@ -156,13 +157,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     say(console, f"{origin}, proposed after {record.seen} outcomes{equal}")
     batch = "depends on the batch" if record.batch_dependent else "does not depend on the batch"
     say(console, f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}")
-    amplifications = {
-        "at one position a channel": record.amplification,
-        "of constant input": record.amplification_constant,
-        "of one sample": record.amplification_sample,
-    }
-    if measured := [f"{value:.3g} {where}" for where, value in amplifications.items() if value is not None]:
-        say(console, f"amplification: {', '.join(measured)}")
+    say(console, f"amplification: {amplification_text(record, graph)}")
     if evaluation and evaluation.conditions:
         tries = f", attempt {evaluation.attempts}" * (evaluation.attempts > 1)
         say(console, f"{evaluation.conditions}; at most {evaluation.memory_mb:.0f} MB{tries}")
@@ -234,6 +229,19 @@ def export(layer: str, birth: int | None, output: Path) -> None:
         return
     write(output, source)
     print(f"Wrote {output}: class EvolvedLayer(num_features), torch alone.")
+
+
+def amplification_text(record: "Record", graph: "Graph") -> str:
+    from evonas.search_space.analysis import depends_on_x
+
+    if not depends_on_x(graph):
+        return "none, for the output does not depend on x"
+    amplifications = {
+        "at one position a channel": record.amplification,
+        "of constant input": record.amplification_constant,
+        "of one sample": record.amplification_sample,
+    }
+    return ", ".join(f"{value:.3g} {where}" for where, value in amplifications.items())
 
 
 def outcome_text(outcome: Outcome | None) -> str:

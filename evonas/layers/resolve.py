@@ -50,6 +50,8 @@ def _trainable(layer: object) -> NamedGraph:
 
 
 def _named(text: str) -> NamedGraph:
+    if re.fullmatch(r"\S+#\S*", text):  # no text writes a comment so
+        raise InputError(f"{text[:200]}: expected RUN#BIRTH with the number of a birth after the #")
     try:
         return named_graph(text)
     except InputError:

@@ -58,7 +58,10 @@ _L1 = GraphLayer(
     year=2024,
     source="abstract of arXiv:1802.09769; the exact form of ShiftQuant is remembered",
     label="remembered",
-    note="mean absolute deviation plus eps 1e-5; the running one starts at 0; without quantisation",
+    note=(
+        "mean absolute deviation plus eps 1e-5; without quantisation; the running deviation starts at 0: in evaluation "
+        "before any training, x is multiplied by 1e5, which float16 lacks"
+    ),
 )
 
 _NORMS = (
@@ -222,7 +225,10 @@ _NORMS = (
         paper="L1-Norm Batch Normalization for Efficient Training of Deep Neural Networks",
         year=2018,
         source="abstract of arXiv:1802.09769 (the factor)",
-        note="1.2533... = sqrt(pi / 2): of normal values it is the standard deviation; the running one starts at 0",
+        note=(
+            "1.2533... = sqrt(pi / 2): of normal values it is the standard deviation; the running one starts at 0: in "
+            "evaluation before any training, x is multiplied by 1e5, which float16 lacks"
+        ),
     ),
     GraphLayer(
         name="CrossNorm",

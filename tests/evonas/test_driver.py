@@ -14,6 +14,7 @@ import torch
 import evonas
 from evonas.config_file import parse_config
 from evonas.driver import BEST_LAYER
+from evonas.files import DeviceError
 from evonas.run import Run
 from evonas.search_space.errors import InputError
 from evonas.store.database import Database
@@ -193,8 +194,8 @@ def test_a_config_that_cannot_be_written_is_one_line_and_leaves_no_folder(
     def full(path: Path, mode: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(InputError) as refusal:
+    with monkeypatch.context() as patched, pytest.raises(DeviceError) as refusal:
+        patched.setattr(Path, "open", full)
         Database.begin(parse_config(json.dumps(tiny)), "name: tiny", tmp_path / "run", {})
     reason = "cannot be written (No space left on device)"
     assert str(refusal.value) == f"{tmp_path / 'run' / 'config.yaml'}: {reason}"

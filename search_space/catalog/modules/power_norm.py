@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, move
 from evonas.search_space.moments import full_precision
-from evonas.search_space.options import share, whole
+from evonas.search_space.options import integer, share
 
 
 class PowerNorm(ReferenceModule):
@@ -70,7 +70,7 @@ class PowerNorm(ReferenceModule):
             dtype=dtype,
         )
         self.backward_decay = share("backward_decay", backward_decay)
-        self.warmup = whole("warmup", warmup, 0)
+        self.warmup = integer("warmup", warmup, 0)
         self.register_buffer("running_square", self.new_full((self.num_features,), 1.0))
         self.register_buffer("gradient_square", self.new_full((self.num_features,), 0.0))
         self.register_buffer("step", torch.zeros((), device=device, dtype=torch.long))

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from evonas.search_space.catalog.modules.base import BatchNormalized
-from evonas.search_space.options import share, whole
+from evonas.search_space.options import integer, share
 
 
 class PRepBN(BatchNormalized):
@@ -65,8 +65,8 @@ class PRepBN(BatchNormalized):
             device=device,
             dtype=dtype,
         )
-        self.total_steps = whole("total_steps", total_steps)
-        self.warmup = whole("warmup", warmup, 0)
+        self.total_steps = integer("total_steps", total_steps)
+        self.warmup = integer("warmup", warmup, 0)
         self.start = share("start", start)
         self.eta = nn.Parameter(self.new_full((1,), 1.0))
         self.layer_weight = nn.Parameter(self.new_full((self.num_features,), 1.0))

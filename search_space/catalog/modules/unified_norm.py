@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from evonas.search_space.catalog.modules.base import ReferenceModule, Rows, column, move
 from evonas.search_space.moments import full_precision
-from evonas.search_space.options import share, whole
+from evonas.search_space.options import integer, share
 
 CORRECTION_MAX = 5.0  # r lies between 1/5 and 5
 
@@ -91,9 +91,9 @@ class UnifiedNorm(ReferenceModule):
             device=device,
             dtype=dtype,
         )
-        self.window = whole("window", window)
-        self.warmup = whole("warmup", warmup, 0)
-        self.correction_after = whole("correction_after", correction_after, 0)
+        self.window = integer("window", window)
+        self.warmup = integer("warmup", warmup, 0)
+        self.correction_after = integer("correction_after", correction_after, 0)
         self.outlier_filtration = outlier_filtration
         self.backward_decay = share("backward_decay", backward_decay)
         channels, windows = (self.num_features,), (self.window, self.num_features)

@@ -72,6 +72,13 @@ def test_a_candidate_that_is_not_there_is_bad_input(folder: Path, form: str, mes
         resolve(form.format(folder=folder))
 
 
+@pytest.mark.parametrize("text", ["x#", "results/none#", "results/none#best", "x/v1#-1", "sqlite:///a.db#run#x"])
+def test_a_hash_without_a_birth_is_bad_input(text: str) -> None:
+    with pytest.raises(InputError, match=f"^{text}: expected RUN#BIRTH with the number of a birth"):
+        resolve(text)
+    assert resolve("x # the input").name == "x"
+
+
 def test_a_candidate_is_a_layer(folder: Path) -> None:
     x = torch.randn(4, 8, 5, 5, generator=torch.Generator().manual_seed(0))
     expected = torch.maximum(x, x) / (x.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
