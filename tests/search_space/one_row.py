@@ -34,8 +34,9 @@ exec(layer_source(graph), namespace)
 torch.testing.assert_close(namespace["EvolvedLayer"](8)(x), expected)
 
 assert "softplus" not in Space().ops  # the paper's space stays the paper's
-assert SpaceConfig(primitives="paper").graphs == SpaceConfig(primitives=PAPER_PRIMITIVES).graphs == Space()
-space, rng = SpaceConfig(primitives=(*PAPER_PRIMITIVES, "softplus")).graphs, Random(0)
+for primitives in ("paper", PAPER_PRIMITIVES):
+    assert SpaceConfig(primitives=primitives).unconstrained == Space()
+space, rng = SpaceConfig(primitives=(*PAPER_PRIMITIVES, "softplus")).unconstrained, Random(0)
 assert len(space.ops) == len(Space().ops) + 1
 drawn = [random_graph(space, rng) for _ in range(300)]
 assert any(node.op == "softplus" for each in drawn for node in each.nodes)
