@@ -12,7 +12,7 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.moments import lowered_groups
 from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
-from evonas.search_space.screening import amplification
+from evonas.search_space.screening import Screening
 from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
 from evonas.workers.architectures import site_channels
 from evonas.workers.frozen import Count, Frozen, Name, Positive, Share, SmallCount, Text
@@ -67,7 +67,7 @@ class SpaceConfig(Frozen):
     def _valid(self) -> "SpaceConfig":
         _ = self.unconstrained.ops  # building it raises InputError, a ValueError
         rng = Random(0)
-        if not any(self.allows(self.draw(rng)) for _ in range(DRAWS_TO_FIND_ONE)):
+        if not any(self.allows(Screening(self.draw(rng))) for _ in range(DRAWS_TO_FIND_ONE)):
             names = "batch_dependent, live_nodes_max, amplification_max"
             raise ValueError(f"{names}: none of {DRAWS_TO_FIND_ONE} random graphs meets them")
         if "y" in self.leaves:
@@ -78,13 +78,14 @@ class SpaceConfig(Frozen):
         """A fresh random graph."""
         return (random_dependent_graph if self.sampler == "depends_on_x" else random_graph)(self.unconstrained, rng)
 
-    def allows(self, graph: Graph) -> bool:
+    def allows(self, screening: Screening) -> bool:
         """Whether a graph meets the constraints; one that does not is drawn anew."""
+        graph = screening.graph
         if self.live_nodes_max is not None and graph.live_nodes > self.live_nodes_max:
             return False
         if not self.batch_dependent and batch_dependent(graph):
             return False
-        return self.amplification_max is None or amplification(graph) <= self.amplification_max
+        return self.amplification_max is None or screening.amplifications["position"] <= self.amplification_max
 
     @cached_property
     def unconstrained(self) -> Space:
@@ -238,7 +239,7 @@ class Config(Frozen):
             graph = pad(named_graph(name).graph, self.space.unconstrained, Random(0))
         except InputError as error:
             raise ValueError(f"evolution.warm_start: {name}: {error}") from None
-        if not self.space.allows(graph):
+        if not self.space.allows(Screening(graph)):
             raise ValueError(f"evolution.warm_start: {name}: the constraints of space do not allow it")
 
 

@@ -8,8 +8,8 @@ from evonas.config import Config
 from evonas.history import History, Pending
 from evonas.proposal import Proposal, propose
 from evonas.search_space.errors import InputError
-from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
+from evonas.search_space.screening import Screening
 from evonas.session import Session, Ticket
 from evonas.store.records import Event, Purpose
 from evonas.store.writer import Writer
@@ -114,7 +114,7 @@ class Search:
         while not self.session.has_room:  # more were in flight than this machine has workers
             self._record(*self._next())
         graph = Graph.parse(self.history.pending[birth].graph)
-        self._screened[birth] = graph, screen(self.config.gates, graph, probe(graph))
+        self._screened[birth] = graph, screen(self.config.gates, Screening(graph))
         self._submit(birth)
 
     def _audit(self, birth: int, graph: str) -> None:

@@ -1,7 +1,8 @@
 """Measurements of a layer alone, without training: pure functions of the graph."""
 
 import math
-from functools import cache, lru_cache
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from evonas.search_space.analysis import depends_on_x
-from evonas.search_space.fingerprint import Probed
+from evonas.search_space.fingerprint import Probed, probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct, evaluate
 from evonas.search_space.moments import over
@@ -28,6 +29,29 @@ Degenerate = Literal["position", "constant", "sample"]  # input over which some 
 DEGENERATE: tuple[Degenerate, ...] = get_args(Degenerate)
 Inputs = Float64[Tensor, "inputs n c h w"]
 PerInput = Float64[Tensor, " inputs"]
+
+
+@dataclass(frozen=True)
+class Screening:
+    """The measurements of one layer alone, each made when it is first asked for."""
+
+    graph: Graph
+
+    @cached_property
+    def probed(self) -> Probed:
+        return probe(self.graph)
+
+    @cached_property
+    def amplifications(self) -> dict[Degenerate, float]:
+        return amplifications(self.graph)
+
+    @property
+    def change(self) -> float:
+        return change(self.graph, self.probed)
+
+    @cached_property
+    def largest_value(self) -> float:
+        return largest_value(self.graph)
 
 
 def change(graph: Graph, probed: Probed) -> float:

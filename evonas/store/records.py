@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache
@@ -14,7 +14,7 @@ from sqlalchemy import Table
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
-from evonas.search_space.screening import amplifications
+from evonas.search_space.screening import Degenerate
 from evonas.store import tables
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection, Verdict
 
@@ -112,14 +112,15 @@ class Candidate:
         operator: Operator = Operator.RANDOM,
         parent: int | None = None,
         equal_to: int | None = None,
+        amplifications: Mapping[Degenerate, float] | None = None,
     ) -> "Candidate":
-        text, formula, digest, of = str(graph), graph.formula, graph.digest, amplifications(graph)
+        text, formula, digest, factors = str(graph), graph.formula, graph.digest, amplifications or {}
         return cls(
             *(birth, text, formula, digest, probed.fingerprint, probed.family, parent, operator, equal_to, seen),
             *(batch_dependent(graph), graph.live_nodes),
-            amplification=of["position"],
-            amplification_constant=of["constant"],
-            amplification_sample=of["sample"],
+            amplification=factors.get("position"),
+            amplification_constant=factors.get("constant"),
+            amplification_sample=factors.get("sample"),
         )
 
 

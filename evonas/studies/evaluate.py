@@ -26,9 +26,8 @@ from evonas.retraining import (
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.errors import InputError, whole
-from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
-from evonas.search_space.screening import amplification
+from evonas.search_space.screening import Screening
 from evonas.session import Session, Ticket, stop_signals
 from evonas.store.records import Figures
 from evonas.workers.gates import screen
@@ -106,7 +105,8 @@ def judge(
         for seed in fresh_seeds(config, seeds)
         for name, graph in graphs.items()
     ]
-    screened = {name: screen(config.gates, graph, probe(graph)) for name, graph in mine.items()}
+    alone = {name: Screening(graph) for name, graph in graphs.items()}
+    screened = {name: screen(config.gates, alone[name]) for name in mine}
     passing = [name for name, measured in screened.items() if all(each.passed for each in measured)]
     total = 1 + len(passing) + len(fresh)
     on_progress(0, total)
@@ -138,7 +138,7 @@ def judge(
             name,
             graph,
             figures(by_seed[name], by_seed[BASELINE], config.proxies),
-            amplification(graph),
+            alone[name].amplifications["position"],
             *_gates(screened.get(name, ()), judged.get(name)),
         )
         for name, graph in graphs.items()

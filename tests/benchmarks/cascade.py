@@ -30,6 +30,7 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import mutate
+from evonas.search_space.screening import Screening
 from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.gates import screen
@@ -66,7 +67,7 @@ def judge(config: Config, graph: str, baseline: tuple[BaselinePoint, ...], is_du
     found["paper"] = told(evaluate(Job(graph=graph, protocol=paper, seed=config.seed)).outcome)
     found["paper_seconds"] = time.process_time() - started
     started = time.process_time()
-    measurements = screen(config.gates, parsed, probe(parsed))
+    measurements = screen(config.gates, Screening(parsed))
     if measurements and not measurements[-1].passed:
         found["cascade"] = f"rejected by {measurements[-1].gate}"
     elif is_duplicate:

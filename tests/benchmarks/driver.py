@@ -28,11 +28,11 @@ from evonas.config_file import dump_config, parse_config
 from evonas.evolution import Search
 from evonas.history import History
 from evonas.retraining import evaluate_baseline
+from evonas.search_space import screening
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
-from evonas.search_space.screening import Degenerate
+from evonas.search_space.screening import Degenerate, Screening
 from evonas.session import Session
-from evonas.store import records
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.reader import Reader
@@ -83,9 +83,9 @@ class Recorded:
         return replace(evaluation, outcome=replace(evaluation.outcome, accuracy=accuracy))
 
 
-def screen_without_finite(gates: Sequence[Gate], graph: Graph, probed: Probed) -> tuple[Measurement, ...]:
+def screen_without_finite(gates: Sequence[Gate], layer: Screening) -> tuple[Measurement, ...]:
     """The recorded share passes; the layer is not run."""
-    return screen([gate for gate in gates if not isinstance(gate, Finite)], graph, probed)
+    return screen([gate for gate in gates if not isinstance(gate, Finite)], layer)
 
 
 class RecordedPool:
@@ -179,8 +179,8 @@ def main() -> None:
     config = config.model_copy(update={"evolution": evolved})
     recorded = Recorded(reader)
     if not arguments.probe:
-        proposal.probe = recorded.probe
-        records.amplifications = lambda graph: ALIKE
+        screening.probe = recorded.probe
+        screening.amplifications = lambda graph: ALIKE
         proposal.screen = screen_without_finite
     print(machine())
     arguments.out.mkdir(parents=True)

@@ -26,7 +26,7 @@ from scipy.stats import bootstrap, spearmanr
 from evonas.config import Config
 from evonas.config_file import load_config
 from evonas.search_space.catalog import LAYERS
-from evonas.search_space.fingerprint import probe
+from evonas.search_space.screening import Screening
 from evonas.workers.evaluation import evaluate
 from evonas.workers.gates import screen
 from evonas.workers.gates.base import Gate, RankedGate, TrainingGate
@@ -63,8 +63,8 @@ def next_survivors(config: Config, known: int) -> list[tuple[str, str]]:
     """The drawn candidates that screening lets pass, each function once."""
     drawn, seen = [], set()
     for number, (kind, graph) in enumerate(candidates(config, known, known, seed=1)):
-        probed = probe(graph)
-        measurements = screen(config.gates, graph, probed)
+        screening = Screening(graph)
+        probed, measurements = screening.probed, screen(config.gates, screening)
         if probed.fingerprint not in seen and all(each.passed for each in measurements):
             drawn.append((f"{kind} {number}", str(graph)))
         seen.add(probed.fingerprint)

@@ -17,8 +17,8 @@ import torch
 from evonas.config import Config
 from evonas.config_file import load_config
 from evonas.search_space.catalog import LAYERS
-from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
+from evonas.search_space.screening import Screening
 from evonas.workers import data
 from evonas.workers.evaluation import Judged, Rejected
 from evonas.workers.gates import screen
@@ -67,7 +67,7 @@ def main() -> None:
     stopped = 0
     for name in ("BN-ReLU", *KNOWN):
         graph = LAYERS[name].graph
-        stopped += not all(each.passed for each in screen(config.gates, graph, probe(graph)))
+        stopped += not all(each.passed for each in screen(config.gates, Screening(graph)))
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for rows in pool.map(one_seed, [config] * arguments.seeds, range(arguments.seeds)):
             for name, seed, measurements in rows:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from evonas.search_space.fingerprint import Probed
-from evonas.search_space.graph import Graph
+from evonas.search_space.screening import Screening
 from evonas.workers.gates.base import Gate, LayerGate, NetworkGate, RankedGate, TrainingGate
 from evonas.workers.outcome import Measurement
 
@@ -92,12 +91,12 @@ def check_order(gates: Sequence[Gate], steps: int) -> None:
             raise ValueError(f"gates: {label} stands twice; earlier candidates are remembered by gate and step")
 
 
-def screen(gates: Sequence[Gate], graph: Graph, probed: Probed) -> tuple[Measurement, ...]:
+def screen(gates: Sequence[Gate], screening: Screening) -> tuple[Measurement, ...]:
     """Measurements by the gates that need the layer alone, up to the first that stops the candidate."""
     measurements: list[Measurement] = []
     for gate in gates:
         if isinstance(gate, LayerGate):
-            measurements.append(timed(lambda gate=gate: gate.measure(graph, probed)))  # type: ignore[misc]
+            measurements.append(timed(lambda gate=gate: gate.measure(screening)))  # type: ignore[misc]
             if not measurements[-1].passed:
                 break
     return tuple(measurements)

@@ -5,9 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from evonas.search_space.fingerprint import Probed
-from evonas.search_space.graph import Graph
-from evonas.search_space.screening import Degenerate, amplification
+from evonas.search_space.screening import Degenerate, Screening
 from evonas.workers.frozen import Positive
 from evonas.workers.gates.base import LayerGate
 from evonas.workers.outcome import Measurement
@@ -25,7 +23,7 @@ class Amplification(LayerGate):
     def label(self) -> str:
         return f"{self.gate} {self.at}"
 
-    def measure(self, graph: Graph, probed: Probed) -> Measurement:
-        value = amplification(graph, self.at)
+    def measure(self, screening: Screening) -> Measurement:
+        value = screening.amplifications[self.at]
         threshold = math.inf if self.max is None else self.max
         return self.measured(value, threshold, passed=value <= threshold)

@@ -9,8 +9,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from evonas.search_space.fingerprint import Probed
-from evonas.search_space.graph import Graph
+from evonas.search_space.screening import Screening
 from evonas.workers.frozen import Count, Frozen
 from evonas.workers.gradients import InitialPass
 from evonas.workers.outcome import Measurement
@@ -37,7 +36,7 @@ class LayerGate(Gate):
     """Needs the layer alone: the driver asks it before any worker, so in a config it comes before all others."""
 
     @abstractmethod
-    def measure(self, graph: Graph, probed: Probed) -> Measurement: ...
+    def measure(self, screening: Screening) -> Measurement: ...
 
 
 @runtime_checkable

@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-from evonas.search_space.fingerprint import Probed
-from evonas.search_space.graph import Graph
-from evonas.search_space.screening import CHANGE_MIN, change
+from evonas.search_space.screening import CHANGE_MIN, Screening
 from evonas.workers.gates.base import LayerGate
 from evonas.workers.outcome import Measurement
 
@@ -14,6 +12,6 @@ class DependsOnX(LayerGate):
 
     gate: Literal["depends_on_x"] = "depends_on_x"
 
-    def measure(self, graph: Graph, probed: Probed) -> Measurement:
-        value = change(graph, probed)
+    def measure(self, screening: Screening) -> Measurement:
+        value = screening.change
         return self.measured(value, CHANGE_MIN, passed=value > CHANGE_MIN)

@@ -3,9 +3,7 @@
 import math
 from typing import Literal
 
-from evonas.search_space.fingerprint import Probed
-from evonas.search_space.graph import Graph
-from evonas.search_space.screening import FLOAT32_MAX, largest_value
+from evonas.search_space.screening import FLOAT32_MAX, Screening
 from evonas.workers.gates.base import LayerGate
 from evonas.workers.outcome import Measurement
 
@@ -16,6 +14,6 @@ class Finite(LayerGate):
 
     gate: Literal["finite"] = "finite"
 
-    def measure(self, graph: Graph, probed: Probed) -> Measurement:
-        value = largest_value(graph)
+    def measure(self, screening: Screening) -> Measurement:
+        value = screening.largest_value
         return self.measured(value, FLOAT32_MAX, passed=math.isfinite(value))

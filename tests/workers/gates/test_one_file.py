@@ -10,8 +10,7 @@ from typing import Literal
 
 import pytest
 
-from evonas.search_space.fingerprint import Probed
-from evonas.search_space.graph import Graph
+from evonas.search_space.screening import Screening
 from evonas.workers.gates import check_kind
 from evonas.workers.gates.base import Gate, LayerGate
 from evonas.workers.outcome import Measurement
@@ -44,7 +43,7 @@ class Unmeasured(LayerGate):
     gate: Literal["unmeasured"] = "unmeasured"
 
     @abstractmethod
-    def measure(self, graph: Graph, probed: Probed) -> Measurement: ...
+    def measure(self, screening: Screening) -> Measurement: ...
 
 
 @pytest.mark.parametrize("kind", [Homeless, Unmeasured])

@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from evonas.search_space.fingerprint import Probed
-from evonas.search_space.graph import Graph
+from evonas.search_space.screening import Screening
 from evonas.workers.frozen import Count
 from evonas.workers.gates.base import LayerGate
 from evonas.workers.outcome import Measurement
@@ -17,5 +16,6 @@ class FewNodes(LayerGate):
     gate: Literal["few_nodes"] = "few_nodes"
     most: Count = Field(5, description="live nodes")
 
-    def measure(self, graph: Graph, probed: Probed) -> Measurement:
-        return self.measured(graph.live_nodes, self.most, passed=graph.live_nodes <= self.most)
+    def measure(self, screening: Screening) -> Measurement:
+        live = screening.graph.live_nodes
+        return self.measured(live, self.most, passed=live <= self.most)
