@@ -80,13 +80,18 @@ def resolve_config(
 def _text(path: str | Path) -> str:
     with _one_line(str(path)):
         path = Path(path)
+        if path.exists() and not path.is_file():  # a pipe that nobody writes to would be waited for
+            kind = "a folder" if path.is_dir() else "a pipe" if path.is_fifo() else "a device or a socket"
+            raise InputError(f"{path}: expected a YAML file, found {kind}")
         try:
             with path.open(encoding="utf-8") as file:
                 return file.read(CHARACTERS_MAX + 1)
         except FileNotFoundError:
             beside = [str(each) for each in path.parent.glob("[!.]*.y*ml")] if path.parent.is_dir() else []
             raise InputError(f"{path}: no such file{did_you_mean(str(path), beside) if beside else ''}") from None
-        except (OSError, ValueError) as error:  # a ValueError: a name with a null byte, or bytes that are not UTF-8
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from None
+        except (OSError, ValueError) as error:  # a ValueError: a name with a null byte
             raise InputError(f"{path}: cannot be read ({error})") from None
 
 

@@ -17,9 +17,10 @@ def _time_limit() -> Iterator[None]:
     signal.signal(signal.SIGPROF, before)
 
 
-def test_a_mutated_config_is_a_config_or_one_short_line() -> None:
+@pytest.mark.parametrize(("count", "seed"), [(80, 1), pytest.param(2000, 2, marks=pytest.mark.long)])
+def test_a_mutated_config_is_a_config_or_one_short_line(count: int, seed: int) -> None:
     answers = set()
-    for _, text, settings in configs(80, seed=1):
+    for _, text, settings in configs(count, seed):
         signal.setitimer(signal.ITIMER_PROF, LIMIT_SECONDS)
         answers.add(answer(text, settings))
     assert answers == {"config", "refused"}

@@ -1,0 +1,37 @@
+"""What is no file, and what is no text, is one clear line at the door of configs."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from evonas.config_file import load_config
+from evonas.search_space.errors import InputError
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as refused:
+        load_config(path)
+    return str(refused.value)
+
+
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    signal.alarm(20)
+    try:
+        assert refusal(path) == f"{path}: expected a YAML file, found a pipe"
+    finally:
+        signal.alarm(0)
+
+
+def test_a_folder_or_a_device_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == f"{tmp_path}: expected a YAML file, found a folder"
+    assert refusal(Path("/dev/zero")) == "/dev/zero: expected a YAML file, found a device or a socket"
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"name: \xff\xfe")
+    assert refusal(path) == f"{path}: not a text file (byte 6 is not UTF-8)"
