@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 CHECKED = (
     "evonas.workers.data",
     "evonas.workers.evaluation",
+    "evonas.workers.gates.base",
     "evonas.workers.gates.fit",
     "evonas.workers.gates.stability",
     "evonas.workers.gradients",
