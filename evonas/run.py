@@ -100,12 +100,12 @@ class Run:
         record = self._with_figures([self._reader.candidate(birth)])[0]
         if record.amplification is not None:
             return record
-        of = amplifications(self.graph(birth))
+        factors = amplifications(self.graph(birth))
         return replace(
             record,
-            amplification=of["position"],
-            amplification_constant=of["constant"],
-            amplification_sample=of["sample"],
+            amplification=factors["position"],
+            amplification_constant=factors["constant"],
+            amplification_sample=factors["sample"],
         )
 
     def graph(self, birth: int) -> Graph:

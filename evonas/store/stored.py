@@ -276,5 +276,5 @@ def _name(table: Table, row: Sequence[Any]) -> str:
     keys = [(c.name, value) for c, value in zip(table.columns, row, strict=True) if c.primary_key and c.name != "run"]
     if table in (tables.candidate, tables.evaluation):
         return f"{'birth' if table is tables.candidate else 'evaluation'} {keys[0][1]!s:.40}"
-    of = f"evaluation {keys.pop(0)[1]!s:.40}: " if "evaluation" in table.columns else ""
-    return f"{of}{table.name} {', '.join(f'{value!s:.40}' for _, value in keys)}"
+    evaluation = f"evaluation {keys.pop(0)[1]!s:.40}: " if "evaluation" in table.columns else ""
+    return f"{evaluation}{table.name} {', '.join(f'{value!s:.40}' for _, value in keys)}"
