@@ -134,8 +134,11 @@ def test_equal_seeds_give_equal_dumps_in_other_processes(run: Path, tmp_path: Pa
 
 
 BAD_CONFIGS = {
-    "unknown key": ("name: a\nproxies: {}\nevolution: {tournement: 3}\n", ":3: evolution.tournement"),
-    "wrong type": ("name: a\nseed: zero\nproxies: {}\n", ":2: seed"),
+    "unknown key": (
+        "name: a\nproxies: {a: {architecture: preact_resnet}}\nevolution: {tournement: 3}\n",
+        ":3: evolution.tournement",
+    ),
+    "wrong type": ("name: a\nseed: zero\nproxies: {a: {architecture: preact_resnet}}\n", ":2: seed"),
     "not YAML": ("name: [a\n", "not YAML"),
     "no mapping": ("- name\n", ":1: expected keys"),
     "empty": ("", ":1: expected keys"),
