@@ -44,6 +44,8 @@ def dump_config(config: Config | Mapping[str, Any]) -> str:
     """Write a config as YAML that `parse_config` reads; the proxies keep their order. Raises InputError for a mapping
     whose values are not plain."""
     with _one_line("config"):
+        if not isinstance(config, Config | Mapping):
+            raise InputError(f"config: expected a YAML file, a mapping or a Config, found {type(config).__name__}")
         raw = config.model_dump(mode="json") if isinstance(config, Config) else dict(config)
         try:
             return yaml.dump(raw, Dumper=Dumper, sort_keys=False)

@@ -3,9 +3,11 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from evonas import config_input
 from evonas.config_file import load_config
 from evonas.search_space.errors import InputError
 
@@ -35,3 +37,10 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"name: \xff\xfe")
     assert refusal(path) == f"{path}: not a text file (byte 6 is not UTF-8)"
+
+
+@pytest.mark.parametrize(("value", "kind"), [(None, "NoneType"), (3, "int")])
+def test_what_is_no_config_is_named(value: Any, kind: str) -> None:
+    with pytest.raises(InputError) as refused:
+        config_input.load_config(value)
+    assert str(refused.value) == f"config: expected a YAML file, a mapping or a Config, found {kind}"
