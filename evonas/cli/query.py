@@ -241,7 +241,7 @@ def amplification_text(record: "Record", graph: "Graph") -> str:
         "of constant input": record.amplification_constant,
         "of one sample": record.amplification_sample,
     }
-    return ", ".join(f"{value:.3g} {where}" for where, value in amplifications.items())
+    return ", ".join(f"{value:.3g} {where}" for where, value in amplifications.items() if value is not None)
 
 
 def outcome_text(outcome: Outcome | None) -> str:

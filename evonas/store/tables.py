@@ -1,11 +1,14 @@
 """The schema. Migrations in `migrations/versions` build it; a test compares the two."""
 
+from collections.abc import Callable
 from math import inf
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
@@ -34,6 +37,17 @@ _SHARE, _DIFFERENCE = _between(0.0, 1.0), _between(-1.0, 1.0)  # of accuracy
 _FACTOR = _between(0.0, inf)
 _SECONDS, _MEGABYTES = _between(0.0, 1e10), _between(0.0, 1e12)  # 300 years; an exabyte
 _UNIX_SECONDS = _between(0.0, 253402300799.0)  # to the year 9999
+
+
+class _Checked(Boolean):
+    """A boolean whose damage reaches the door: SQLAlchemy's own reads any text of a SQLite file as true."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        if dialect.supports_native_boolean:
+            return None
+        values = {0: False, 1: True}
+        return lambda value: values.get(value, value)
+
 
 metadata = MetaData()
 VERSION_TABLE = "evonas_version"  # Alembic's, under a name that no other tool's table has
@@ -66,7 +80,7 @@ candidate = Table(
     Column("operator", String, nullable=False),  # one of Operator
     Column("equal_to", Integer, info=_ORDINAL),  # birth of the candidate whose outcome it inherits
     Column("seen", Integer, nullable=False, info=_COUNT),  # outcomes recorded when it was proposed
-    Column("batch_dependent", Boolean, nullable=False),
+    Column("batch_dependent", _Checked, nullable=False),
     Column("live_nodes", Integer, nullable=False, info=_between(0, NODES_MAX)),
     Column("state", String, nullable=False),  # one of State
     Column("amplification", Float, info=_FACTOR),  # of input of one position; NULL where it was not measured
@@ -178,7 +192,7 @@ measurement = Table(
     Column("value", Float, nullable=False),
     Column("threshold", Float, nullable=False),
     Column("step", Integer, nullable=False, info=_COUNT),
-    Column("passed", Boolean, nullable=False),
+    Column("passed", _Checked, nullable=False),
     Column("seconds", Float, nullable=False, info=_SECONDS),
     ForeignKeyConstraint(["run", "evaluation"], _OF_EVALUATION),
     sqlite_with_rowid=False,

@@ -22,8 +22,11 @@ import psycopg
 from sqlalchemy import event, make_url, text
 
 from evonas.store import tables
-from evonas.store.database import Address, Database, build_schema, open_engine
+from evonas.store.address import Address
+from evonas.store.database import Database
+from evonas.store.engines import open_writer
 from evonas.store.reader import Reader
+from evonas.store.schema import build_schema
 from tests.benchmarks.machine import machine
 
 GOAL_MS = 50
@@ -32,7 +35,7 @@ TIMES = 20
 
 def copy(source: Path, url: str) -> None:
     """All records, table by table."""
-    engine = open_engine(Address.of_url(url, None), writable=True)
+    engine = open_writer(Address.of_url(url, None))
     build_schema(engine)
     engine.dispose()
     with closing(sqlite3.connect(source)) as old, psycopg.connect(url) as new, new.cursor() as cursor:

@@ -61,6 +61,8 @@ SAID = {
     "candidate.graph blob": "birth 22: graph is bytes, not text",
     "candidate.operator text": "birth 22: operator 'fitnes' is unknown",
     "measurement.value text": "value is str, not a number",
+    "candidate.batch_dependent text": "birth 22: batch_dependent is str, not true or false; the file is damaged",
+    "measurement.passed text": "passed is str, not true or false; the file is damaged",
     "score.proxy text": "proxy 'fitnes' is none of the config's",
     "score.value null": "value is NULL, not a number",
     "run.config text": "run 1: config is no JSON",
@@ -102,7 +104,15 @@ def test_nothing_is_printed_before_the_damage_of_a_late_row(
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("name", ["candidate.amplification negative", "candidate.graph text", "candidate.birth nested"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "candidate.amplification negative",
+        "candidate.amplification huge",
+        "candidate.graph text",
+        "candidate.birth nested",
+    ],
+)
 def test_a_damaged_candidate_is_shown_or_one_line(whole: bytes, tmp_path: Path, name: str) -> None:
     assert fault(("show", "RUN", "BIRTH"), damaged(whole, tmp_path, ALL[name])) is None
 
