@@ -4,30 +4,28 @@ from functools import cached_property
 from random import Random
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from evonas.evolution_config import Evolution, is_none
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.catalog.named import named_graph
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
 from evonas.search_space.moments import lowered_groups
 from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
 from evonas.search_space.screening import Screening
 from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
 from evonas.workers.architectures import site_channels
-from evonas.workers.frozen import Count, Frozen, Name, Positive, Share, SmallCount, Text
+from evonas.workers.frozen import Count, Frozen, Name, Positive, SmallCount, Text
 from evonas.workers.gates import AnyGate, check_order, from_text
+from evonas.workers.gates.base import TrainingGate
 from evonas.workers.protocol import Data, Device, Execution, Protocol, Proxies, Recipe
 
 Names = Annotated[tuple[Name, ...], Field(max_length=100)]
-Layers = Annotated[tuple[Annotated[str, Field(max_length=4000)], ...], Field(max_length=100)]
+
 
 DRAWS_TO_FIND_ONE = 2000  # random graphs that meet the constraints of a space
 BASELINE = "BN-ReLU"  # what every layer is compared with
-
-
-def is_none(value: Any) -> bool:
-    return value is None
 
 
 class SpaceConfig(Frozen):
@@ -92,66 +90,6 @@ class SpaceConfig(Frozen):
         """The space of graphs that these options span, before the constraints."""
         primitives = PAPER_PRIMITIVES if self.primitives == "paper" else self.primitives
         return Space(self.nodes, primitives, self.aggregations, self.index_sets, self.leaves)
-
-
-def _resolved(layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-    """Layers as a config keeps them: each a name of the catalog, or a formula. Whoever loads a config may `resolve`
-    what is neither (in the context)."""
-    resolve = (info.context or {}).get("resolve", named_graph)
-    return tuple(resolve(layer).of_one_input().name for layer in layers)
-
-
-class Rerank(Frozen):
-    """The end of a search: the best `top` and BN-ReLU are trained again, with `seeds` fresh seeds."""
-
-    top: Annotated[int, Field(ge=0, le=1000)] = 5
-    seeds: SmallCount = 2
-    baselines: Layers = Field(
-        (), description="more layers for the final table: names of the catalog, texts, or RUN#BIRTH"
-    )
-
-    @field_validator("baselines")
-    @classmethod
-    def _resolve(cls, layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return _resolved(layers, info)
-
-
-class Evolution(Frozen):
-    """The asynchronous evolution of arXiv:2004.02967, section 4 (remembered but for the mutation and the selection)."""
-
-    births: Count = Field(400, description="candidates to propose")
-    minutes: Annotated[float, Field(gt=0.0, le=1e7)] | None = Field(
-        None,
-        description="stop proposing after this long, counted anew by a resume; such a run cannot be re-run exactly",
-    )
-    population: Annotated[int, Field(ge=2, le=10**9)] = Field(
-        64, description="the newest survivors, from which parents are drawn"
-    )
-    initial: Count = Field(1, description="survivors to find among random graphs before the first tournament")
-    tournament_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
-    random_share: Share = Field(0.5, description="share of births that are fresh random graphs; 1.0 is random search")
-    mutations: SmallCount = Field(2, description="mutations of a tournament's winner")
-    selection: Literal["pareto", "average", "crowding"] = Field(
-        "pareto",
-        description="a tournament's winner: any of its Pareto front, the best mean, or the most isolated of the front",
-    )
-    warm_start: Layers = Field(
-        (), description="layers that are the first births: names of the catalog, texts, or RUN#BIRTH"
-    )
-    patience: Count | None = Field(
-        None, description="stop proposing after this many outcomes in a row without a better survivor"
-    )
-    duplicates: Literal["mutate_again", "inherit", "evaluate"] = "mutate_again"
-    audit_share: Share = Field(
-        0.0,
-        description="share of rejected candidates trained all the same, outside the population: see evonas funnel",
-    )
-    rerank: Rerank = Rerank()
-
-    @field_validator("warm_start")
-    @classmethod
-    def _resolve(cls, layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return _resolved(layers, info)
 
 
 class Workers(Frozen):
@@ -225,6 +163,9 @@ class Config(Frozen):
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives: one stands twice: {', '.join(self.objectives)}")
         check_order(self.gates, self.recipe.steps)
+        for only in (gate.only for gate in self.gates if isinstance(gate, TrainingGate)):
+            if only is not None and only not in self.proxies:
+                raise ValueError(f"gates: no proxy '{only}'{did_you_mean(only, self.proxies)}")
         if self.data.image_size and self.recipe.crop and self.recipe.crop > self.data.image_size:
             raise ValueError(f"recipe.crop: {self.recipe.crop} is larger than data.image_size, {self.data.image_size}")
         for name in self.evolution.warm_start:

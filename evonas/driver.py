@@ -16,9 +16,10 @@ from evonas.config import Config
 from evonas.config_file import resolve_config
 from evonas.evolution import Search
 from evonas.final import conclude, contenders
-from evonas.history import History, rebuild
+from evonas.history import History
 from evonas.layers.resolve import resolve
 from evonas.progress import ProgressBar, Watcher
+from evonas.retelling import rebuild
 from evonas.retraining import fresh_seeds, missing, train_baseline
 from evonas.run import Run
 from evonas.search_space import fingerprint

@@ -144,7 +144,7 @@ class Search:
             self.history.advantage(evaluation.outcome),
             inherits=pending.equal_to is not None,
         )
-        if isinstance(evaluation.outcome, Fitness):
+        if isinstance(evaluation.outcome, Fitness) or pending.again:
             self.store.set_front(each.birth for each in self.history.front)
         self.on_progress(self.history)
 

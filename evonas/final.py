@@ -5,10 +5,12 @@ The maximum of hundreds of single-seed accuracies is a noise winner; only the fi
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from evonas.config import BASELINE
 from evonas.files import write
 from evonas.layers.candidate import candidate_source
+from evonas.leaders import KEPT
 from evonas.retraining import (
     Contender,
     Progress,
@@ -36,17 +38,25 @@ class FinalRow(Figures):
     name: str | None
     formula: str
     parent: int | None
-    operator: str | None  # the mutation, or other source, of the candidate
+    second_parent: int | None
+    operator: str | None  # the edits, or other source, of the candidate
 
 
 def contenders(reader: Reader) -> list[Contender]:
-    """The best candidate of each of the best families, then the baselines. A finished run keeps those it chose."""
+    """The best candidate of each of the best families, then the baselines. Leaders that were measured again count with
+    their mean over seeds. A finished run keeps those it chose."""
     if reader.finished:
         chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
         return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in chosen]
-    families = reader.families(reader.config.evolution.rerank.top)
-    candidates = [Contender(each.birth, None, reader.graph(each.birth)) for each in families]
-    return [*candidates, *baselines(reader.config)]
+    top, again = reader.config.evolution.rerank.top, reader.measured_again()
+    means: dict[int, float] = {}
+    for record in reader.families(KEPT * top if again else top):
+        measured = [record.advantage, *again.get(record.birth, [])]
+        known = [each for each in measured if each is not None]
+        if len(known) == len(measured):  # else a further seed stopped it
+            means[record.birth] = fmean(known)
+    best = sorted(means, key=lambda birth: (-means[birth], birth))[:top]
+    return [*(Contender(birth, None, reader.graph(birth)) for birth in best), *baselines(reader.config)]
 
 
 def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
@@ -102,6 +112,7 @@ def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
                 name=name,
                 formula=formulas[birth, name],
                 parent=record.parent if record else None,
+                second_parent=record.second_parent if record else None,
                 operator=record.operator if record else None,
                 **columns(figures(by_seed, baseline, reader.config.proxies)),
             )

@@ -4,24 +4,23 @@ it again. A birth adds 50 to 100 bytes."""
 from array import array
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from statistics import fmean
 
 from evonas.config import Config
 from evonas.functions import Functions
-from evonas.selection import Survivor, front_with
-from evonas.store.reader import Reader
-from evonas.store.records import FULL_RECENT, RECENT, Candidate, Cost, Purpose, Recorded
+from evonas.leaders import Leaders
+from evonas.search_space.errors import InputError
+from evonas.selection import Population, Survivor, front_with, pareto_front
+from evonas.shared import REMEASURE_AFTER, REMEASURE_SEEDS, Shared, measured_again
+from evonas.store.records import FULL_RECENT, RECENT, Candidate, Cost, Operator
+from evonas.surrogate import Surrogate
 from evonas.workers.gates import ranked_gate
 from evonas.workers.gates.base import RankedGate, TrainingGate
 from evonas.workers.outcome import DIVERGED, Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from evonas.workers.protocol import BaselinePoint, Threshold
-
-REMEASURE_AFTER = 10  # uses of an inherited fitness
-REMEASURE_SEEDS = 1_000_000  # beyond the run's seed: none that the final table or the validation uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,10 @@ class Pending:
     seed: int
     thresholds: tuple[Threshold, ...]  # of ranked gates, by the outcomes before it
     has_parent: bool
+    family: str
+    again: bool = False  # a leader with a further seed
+    parent_fitness: float | None = None
+    predicted: float | None = None  # of a candidate that the surrogate did not choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,6 @@ class Best:
     accuracy: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """A fitness that equal candidates inherit: the mean over the seeds with which it was measured."""
-
-    uses: int
-    measured: int
-    fitness: Fitness
-
-
 @dataclass
 class History:
     """The state of the loop."""
@@ -65,7 +59,9 @@ class History:
     births: int = 0
     outcomes: int = 0  # the next outcome's seq is one more
     pending: dict[int, Pending] = field(default_factory=dict)  # in the order of their births
-    population: deque[Survivor] = field(init=False)  # the newest survivors, in the order of their outcomes
+    population: Population = field(init=False)
+    leaders: Leaders | None = None  # where they are measured again
+    surrogate: Surrogate | None = None  # where it chooses children
     survivors: int = 0  # ever
     inherited: int = 0  # survivors with the outcome of an equal candidate
     front: list[Survivor] = field(default_factory=list)  # that no survivor dominates, without those that inherit
@@ -85,27 +81,54 @@ class History:
     audits: dict[int, str] = field(default_factory=dict)  # rejected births to be trained all the same -> graph
 
     def __post_init__(self) -> None:
-        self.population = deque(maxlen=self.config.evolution.population)
+        evolution = self.config.evolution
+        self.population = Population(evolution.population, evolution.family_max)
+        if evolution.remeasure:
+            self.leaders = Leaders(evolution.remeasure.leaders, evolution.remeasure.seeds)
+        if evolution.surrogate:
+            self.surrogate = Surrogate(evolution.surrogate.after, evolution.surrogate.refit)
 
     def propose(self, candidate: Candidate) -> Pending:
         """Count a birth, and settle the seed and the thresholds that its outcome will depend on."""
-        seed = self.config.seed
-        shared = self.shared.get(candidate.equal_to or 0)
-        if candidate.equal_to is not None and shared is not None:
-            if (shared.uses + 1) % REMEASURE_AFTER == 0:
-                seed += REMEASURE_SEEDS + (shared.uses + 1) // REMEASURE_AFTER * self.config.recipe.seeds
-            self.shared[candidate.equal_to] = replace(shared, uses=shared.uses + 1)
+        again = candidate.operator == Operator.AGAIN
+        parent = next((each for each in self.population.members if each.birth == candidate.parent), None)
         pending = Pending(
             *(candidate.graph, candidate.fingerprint, candidate.equal_to, candidate.live_nodes),
-            seed,
-            self.thresholds(),
+            self._seed(candidate.equal_to, again=again),
+            () if again else self.thresholds(),
             candidate.parent is not None,
+            candidate.family,
+            again,
+            parent.fitness if parent else None,
+            candidate.predicted if candidate.pool is None else None,
         )
         self.births += 1
         self.functions.add(candidate.fingerprint)
         self.functions.add(candidate.digest)
         self.pending[candidate.birth] = pending
         return pending
+
+    def _seed(self, function: int | None, *, again: bool) -> int:
+        """The run's seed; a fresh one for a leader that is measured again, and now and then for what is inherited."""
+        seed = self.config.seed
+        if function is None:
+            return seed
+        shared = self.shared.get(function)
+        if again and self.leaders:
+            leader = next((each for each in self.leaders.members if each.function == function), None)
+            if leader is None or leader.outcome is None:
+                raise InputError(f"birth {function} was measured again, and was no leader")
+            shared = shared or Shared(0, leader.measured, leader.outcome)
+            self.leaders.again[function] = self.leaders.again.get(function, 0) + 1
+        elif shared is not None:
+            shared = replace(shared, uses=shared.uses + 1)
+        if shared is None:
+            return seed
+        if again or shared.uses % REMEASURE_AFTER == 0:
+            shared = replace(shared, fresh=shared.fresh + 1)
+            seed += REMEASURE_SEEDS + shared.fresh * self.config.recipe.seeds
+        self.shared[function] = shared
+        return seed
 
     def record(
         self, birth: int, outcome: Outcome, measurements: Sequence[Measurement], seconds: float = 0.0
@@ -131,11 +154,35 @@ class History:
             if isinstance(outcome, Fitness):
                 self.full_seconds.append(seconds)
             for each in measurements:
-                if ranked_gate(each.gate):
+                if ranked_gate(each.gate) and not pending.again:
                     insort(self.earlier.setdefault((each.gate, each.step), array("d")), each.value)
-        if pending.equal_to is None and self.is_audited(birth, outcome):
-            self.audits[birth] = pending.graph
+        if pending.equal_to is None:
+            if self.surrogate:
+                self.surrogate.learn(pending.graph, pending.parent_fitness, outcome, pending.predicted)
+            if self.is_audited(birth, outcome):
+                self.audits[birth] = pending.graph
+        elif pending.again and isinstance(outcome, Rejection):
+            self._fall(pending.equal_to)
         return pending
+
+    def _fall(self, function: int) -> None:
+        """A leader that a further seed stops is none, and breeds no more."""
+        self.population.drop(function)
+        if self.leaders:
+            self.leaders.drop(function)
+        self.front = [each for each in self.front if each.function != function]
+        self._lead()
+
+    def _lead(self) -> None:
+        """The front and the best after a function's mean changed."""
+        known = {each.function: replace(each, birth=each.function) for each in self.population.members}
+        known |= {each.function: each for each in self.front}
+        known |= {each.function: each for each in (self.leaders.members if self.leaders else ())}
+        self.front = pareto_front([known[function] for function in sorted(known)])
+        first = self.leaders.members[0] if self.leaders and self.leaders.members else None
+        best = self._best(first.birth, first.graph, first.outcome) if first and first.outcome else None
+        if best is None or self.best is None or (best.birth, best.advantage) != (self.best.birth, self.best.advantage):
+            self.best = best
 
     def is_audited(self, birth: int, outcome: Outcome) -> bool:
         """Whether to train a rejected candidate to the full budget all the same, to see whether its gate was right.
@@ -176,19 +223,31 @@ class History:
         if pending.equal_to is not None:
             shared = self.shared.get(pending.equal_to) or Shared(1, 1, outcome)
             if not self.inherits(pending):
-                shared = _measured_again(shared, outcome)
+                shared = measured_again(shared, outcome)
             self.shared[pending.equal_to] = shared
             fitness = shared.fitness
-        survivor = Survivor(birth, pending.graph, pending.fingerprint, self.objectives(fitness, pending.live_nodes))
-        self.population.append(survivor)
+        measured = self.shared[pending.equal_to].measured if pending.again and pending.equal_to else 1
+        survivor = Survivor(
+            *(birth, pending.graph, pending.fingerprint, self.objectives(fitness, pending.live_nodes)),
+            *(pending.family, pending.equal_to or birth, measured, fitness),
+        )
+        self.population.add(survivor)
         self.survivors += 1
         self.inherited += self.inherits(pending)
-        if pending.equal_to is not None:
-            return
-        self.front = front_with(self.front, survivor)
+        if pending.equal_to is None or pending.again:
+            if self.leaders:
+                self.leaders.add(survivor)
+            if pending.again:
+                self._lead()
+                return
+            self.front = front_with(self.front, survivor)
+            best = self._best(birth, pending.graph, outcome)
+            if best is not None and (self.best is None or best.advantage > self.best.advantage):
+                self.best = best
+
+    def _best(self, birth: int, graph: str, outcome: Fitness) -> Best | None:
         advantage = self.advantage(outcome)
-        if advantage is not None and (self.best is None or advantage > self.best.advantage):
-            self.best = Best(birth, self.outcomes, advantage, pending.graph, outcome.accuracy)
+        return None if advantage is None else Best(birth, self.outcomes, advantage, graph, outcome.accuracy)
 
     def thresholds(self) -> tuple[Threshold, ...]:
         """Thresholds of ranked gates for the next candidate."""
@@ -232,64 +291,3 @@ class History:
             for p in evaluation.points
             if p.step in steps and p.repeat == 0
         )
-
-
-def _measured_again(shared: Shared, new: Fitness) -> Shared:
-    n = shared.measured
-
-    def mean(old: dict[str, float], added: dict[str, float]) -> dict[str, float]:
-        return {key: (n * old[key] + value) / (n + 1) for key, value in added.items()}
-
-    old = shared.fitness
-    fitness = Fitness(
-        mean(old.accuracy, new.accuracy), mean(old.step_seconds, new.step_seconds), mean(old.saved_mb, new.saved_mb)
-    )
-    return Shared(shared.uses, n + 1, fitness)
-
-
-def rebuild(reader: Reader) -> History:
-    """The history of a run, from its records alone. Raises InputError where one cannot be."""
-    reader.check_evaluations()
-    history = History(reader.config)
-    restore_baseline(reader, history)
-    for _ in replayed(reader, history):
-        pass
-    for each in reader.evaluations(Purpose.AUDIT):
-        if not isinstance(each.evaluation.outcome, Crash):
-            history.audits.pop(each.birth or 0, None)
-    alive = {s.birth: s.graph for s in history.population} | {b: p.graph for b, p in history.pending.items()}
-    for birth, text in (alive | history.audits).items():
-        reader.parsed(birth, text)
-    return history
-
-
-def restore_baseline(reader: Reader, history: History) -> None:
-    """The recorded training of BN-ReLU, into `history`."""
-    for each in reader.evaluations(Purpose.BASELINE):
-        evaluation = each.evaluation
-        if not isinstance(evaluation.outcome, Fitness):
-            reader.refuse(f"the {Purpose.BASELINE}", f"{each.name} ended without accuracies")
-        history.set_baseline(evaluation)
-
-
-def replayed(
-    reader: Reader,
-    history: History,
-    on_outcome: Callable[[Pending, Recorded], None] = lambda pending, recorded: None,
-) -> Iterator[Candidate]:
-    """Take `history` through a run as it happened. Yields each candidate before `history` counts it, when `history` is
-    as it was when the candidate was proposed; `on_outcome` is called after each outcome."""
-    outcomes = reader.outcomes()
-
-    def record() -> None:
-        recorded = next(outcomes)
-        on_outcome(history.record(recorded.birth, recorded.outcome, recorded.measurements, recorded.seconds), recorded)
-
-    for candidate in reader.proposals():
-        while history.outcomes < candidate.seen:
-            record()
-        yield candidate
-        history.propose(candidate)
-    with suppress(StopIteration):
-        while True:
-            record()

@@ -5,6 +5,7 @@ from functools import lru_cache
 from random import Random
 
 from evonas.config import Config
+from evonas.evolution_config import Surrogate as SurrogateOptions
 from evonas.history import History
 from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.graph import Graph
@@ -13,6 +14,7 @@ from evonas.search_space.sampling import pad
 from evonas.search_space.screening import Screening
 from evonas.selection import Survivor, tournament
 from evonas.store.records import Candidate, Operator
+from evonas.surrogate import Surrogate
 from evonas.workers.gates import screen
 from evonas.workers.outcome import Measurement
 
@@ -28,63 +30,124 @@ class Proposal:
     measurements: tuple[Measurement, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A graph that was drawn, and its origin."""
+
+    screening: Screening
+    operator: str
+    parent: Survivor | None = None
+    mate: Survivor | None = None
+
+    @property
+    def graph(self) -> Graph:
+        return self.screening.graph
+
+
 def propose(config: Config, birth: int, history: History) -> Proposal:
     """The next candidate; the random numbers derive from (seed, birth)."""
     rng = Random(f"{config.seed} {birth}")
     evolution = config.evolution
-    winner: Survivor | None = None
+    again = pool = predicted = None
     if birth <= len(evolution.warm_start):
-        first = named_graph(evolution.warm_start[birth - 1])
-        operator = Operator.CATALOG if first.is_known else Operator.TEXT
-        screening = Screening(pad(first.graph, config.space.unconstrained, rng))
+        drawn = _warm_start(config, birth, rng)
+    elif again := _leader(config, history, rng):
+        drawn = Drawn(Screening(_parsed(again.graph)), Operator.AGAIN, again)
+    elif evolution.surrogate and history.surrogate and history.surrogate.ready:
+        drawn, pool, predicted = _chosen(config, evolution.surrogate, history, history.surrogate, rng)
     else:
-        if history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
-            winner = tournament(history.population, evolution.tournament_share, evolution.selection, rng)
-        operator = Operator.MUTATION if winner else Operator.RANDOM
-        screening = _draw_new(config, winner, history, rng)
-    equal_to = (
-        None if evolution.duplicates == "evaluate" else history.functions.inheritable(screening.probed.fingerprint)
-    )
-    parent = winner.birth if winner else None
+        drawn = _draw(config, history, rng)
+    screening = drawn.screening
+    equal_to = again.function if again else None
+    if not again and evolution.duplicates != "evaluate":
+        equal_to = history.functions.inheritable(screening.probed.fingerprint)
     candidate = Candidate.of(
         screening.graph,
         screening.probed,
         birth,
         seen=history.outcomes,
-        operator=operator,
-        parent=parent,
+        operator=drawn.operator,
+        parent=drawn.parent.birth if drawn.parent else None,
         equal_to=equal_to,
         amplifications=screening.amplifications,
+        second_parent=drawn.mate.birth if drawn.mate else None,
+        pool=pool,
+        predicted=predicted,
     )
     return Proposal(candidate, screening.graph, screen(config.gates, screening))
 
 
-def _draw_new(config: Config, winner: Survivor | None, history: History, rng: Random) -> Screening:
-    """A mutation of the winner, or a random graph; with `mutate_again` one whose function is new, if one is found."""
+def _warm_start(config: Config, birth: int, rng: Random) -> Drawn:
+    first = named_graph(config.evolution.warm_start[birth - 1])
+    operator = Operator.CATALOG if first.is_known else Operator.TEXT
+    return Drawn(Screening(pad(first.graph, config.space.unconstrained, rng)), operator)
+
+
+def _leader(config: Config, history: History, rng: Random) -> Survivor | None:
+    """A leader to measure again, for a share of the births."""
+    remeasure = config.evolution.remeasure
+    if remeasure is None or history.leaders is None or rng.random() >= remeasure.share:
+        return None
+    return history.leaders.next({each.equal_to for each in history.pending.values() if each.again})
+
+
+def _chosen(
+    config: Config, options: SurrogateOptions, history: History, surrogate: Surrogate, rng: Random
+) -> tuple[Drawn, int | None, float]:
+    """The child of a pool that the surrogate ranks first, the pool's size and the fitness it expects; for the unranked
+    share one child and what is expected of it. Children that a screening gate stops are left out of a pool."""
+    size = 1 if rng.random() < options.unranked else options.pool
+    drawn = [_draw(config, history, rng) for _ in range(size)]
+    passed = {each.graph.digest: each for each in drawn if _passes(config, each)}
+    children = list(passed.values()) or drawn[:1]
+    parents = [each.parent.fitness if each.parent else None for each in children]
+    expected = surrogate.predict([each.graph for each in children], parents)
+    first = max(range(len(children)), key=expected.__getitem__)
+    return children[first], len(children) if size > 1 else None, expected[first]
+
+
+def _passes(config: Config, drawn: Drawn) -> bool:
+    return all(each.passed for each in screen(config.gates, drawn.screening))
+
+
+def _draw(config: Config, history: History, rng: Random) -> Drawn:
+    """A child of a tournament's winner, or a random graph; with `mutate_again` one whose function is new, if one is
+    found."""
+    evolution, members = config.evolution, history.population.members
+    winner: Survivor | None = None
+    mate: Survivor | None = None
+    if members and history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
+        winner = tournament(members, evolution.tournament_share, evolution.selection, rng)
+        if evolution.operators.get("cross"):
+            mate = tournament(members, evolution.tournament_share, evolution.selection, rng)
     parent = base = _parsed(winner.graph) if winner else None
     for draws_left in reversed(range(DRAWS_MAX)):
-        drawn = _draw(config, base, rng)
-        graph = drawn.graph
-        if config.evolution.duplicates != "mutate_again" or not draws_left:
+        screening, operator = _draw_allowed(config, base, _parsed(mate.graph) if mate else None, rng)
+        drawn = Drawn(screening, operator, winner, mate if "cross" in operator else None)
+        if evolution.duplicates != "mutate_again" or not draws_left:
             break
-        if parent and graph.digest == parent.digest:
-            base = graph  # only dead nodes changed: the drift stays; any other known function is drawn anew
-        elif graph.digest not in history.functions:  # a cheap test before the probe
-            if drawn.probed.fingerprint not in history.functions:
+        if parent and drawn.graph.digest == parent.digest:
+            base = drawn.graph  # only dead nodes changed: the drift stays; any other known function is drawn anew
+        elif drawn.graph.digest not in history.functions:  # a cheap test before the probe
+            if screening.probed.fingerprint not in history.functions:
                 return drawn
-            if winner and drawn.probed.fingerprint == winner.fingerprint:
-                base = graph
+            if winner and screening.probed.fingerprint == winner.fingerprint:
+                base = drawn.graph
     return drawn
 
 
-def _draw(config: Config, base: Graph | None, rng: Random) -> Screening:
-    """A mutation of `base`, or without one a random graph, that the constraints allow."""
-    space = config.space
+def _draw_allowed(config: Config, base: Graph | None, mate: Graph | None, rng: Random) -> tuple[Screening, str]:
+    """A child of `base`, or without one a random graph, that the constraints allow; and its operator."""
+    space, evolution = config.space, config.evolution
     while True:
-        graph = mutate(base, space.unconstrained, rng, config.evolution.mutations) if base else space.draw(rng)
+        if base is None:
+            graph, operator = space.draw(rng), str(Operator.RANDOM)
+        else:
+            graph, edits = mutate(base, space.unconstrained, rng, evolution.mutations, evolution.operators, mate)
+            operator = str(Operator.MUTATION) if set(edits) <= {"redraw"} else "+".join(edits)
         screening = Screening(graph)
         if space.allows(screening):
-            return screening
+            return screening, operator
 
 
 @lru_cache(maxsize=4096)

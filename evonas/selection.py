@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import ge
 from random import Random
+
+from evonas.workers.outcome import Fitness
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,40 @@ class Survivor:
     graph: str
     fingerprint: str
     objectives: tuple[float, ...]
+    family: str = ""
+    function: int = 0  # birth of the first candidate of its function: its own, or what it is `equal_to`
+    measured: int = 1  # seeds
+    outcome: Fitness | None = None  # the mean over these seeds
+
+    @property
+    def fitness(self) -> float:
+        """The mean accuracy over proxies and seeds."""
+        return self.outcome.mean_accuracy if self.outcome else 0.0
+
+
+@dataclass
+class Population:
+    """The newest survivors, at most `size`, and of one family at most `family_max`: there the worst gives way."""
+
+    size: int
+    family_max: int | None = None
+    members: list[Survivor] = field(default_factory=list)  # in the order of their outcomes
+
+    def add(self, new: Survivor) -> None:
+        """A survivor; one that was measured again takes the place of the members of its function."""
+        if new.measured > 1:
+            self.members = [each for each in self.members if each.function != new.function]
+        self.members.append(new)
+        if self.family_max is not None:
+            family = [each for each in self.members if each.family == new.family]
+            if len(family) > self.family_max:
+                self.members.remove(min(family, key=lambda each: (each.fitness, each.birth)))
+        if len(self.members) > self.size:
+            del self.members[0]
+
+    def drop(self, function: int) -> None:
+        """A function that failed with a further seed."""
+        self.members = [each for each in self.members if each.function != function]
 
 
 def tournament(population: Sequence[Survivor], share: float, selection: str, rng: Random) -> Survivor:

@@ -119,12 +119,19 @@ class LayerRow:
     seeds: int | None  # None if it was not trained to the full budget
     failed: int
     is_fresh: bool  # with seeds that the search did not use
-    origin: str  # the parent's birth, or the operator
+    origin: str  # the parents' births, or the operator
 
 
 def final_row(row: FinalRow) -> LayerRow:
-    origin = "" if row.birth is None else str(row.parent or row.operator)
+    origin = "" if row.birth is None else _origin(row)
     return layer_row(row.name or row.formula, row, row.birth, origin)
+
+
+def _origin(of: FinalRow | Record) -> str:
+    """The parents' births, or else the operator."""
+    if of.parent is None:
+        return str(of.operator)
+    return str(of.parent) if of.second_parent is None else f"{of.parent}, {of.second_parent}"
 
 
 def layer_row(what: str, f: Figures, birth: int | None = None, origin: str = "") -> LayerRow:
@@ -166,7 +173,7 @@ def _baseline_rows(reader: Reader, final: Sequence[FinalRow], is_fresh: bool) ->
 
 
 def _record_row(record: Record, seeds: int) -> LayerRow:
-    origin = str(record.parent or record.operator)
+    origin = _origin(record)
     if record.retrained is not None:
         return layer_row(record.formula, record.retrained, record.birth, origin)
     accuracy, trained_with = _without_spread(record.accuracy), seeds if record.accuracy else None

@@ -9,7 +9,7 @@ torch.maximum chooses either, whatever their order. Rewrites that are exact in r
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -26,20 +26,43 @@ _RANK_OF_NODES, _RANK_OF_ZERO = 2, 3  # and `max(f(x), zero)`
 
 def canonical(graph: G) -> G:
     """The canonical form. Moving a sign can add a node; where that would be one too many, signs stay where they are."""
-    return _built(graph, move_signs=True) or _built(graph, move_signs=False) or graph
+    return assemble(dict(enumerate((*graph.leaves, *graph.nodes))), graph.output, type(graph)) or graph
 
 
-def _built(graph: G, *, move_signs: bool) -> G | None:
-    """The canonical graph, or None where it would have too many nodes."""
+def assemble(values: Mapping[int, Leaf | Node], output: int, kind: type[G]) -> G | None:
+    """The canonical graph of values that are numbered in any order; None where it would have too many nodes. They may
+    hold more than the output needs, but no circle."""
+    order = _inputs_first(values, output)
+    return _built(values, order, kind, move_signs=True) or _built(values, order, kind, move_signs=False)
+
+
+def _built(values: Mapping[int, Leaf | Node], order: list[int], kind: type[G], *, move_signs: bool) -> G | None:
     builder = _Builder(move_signs)
-    values: dict[int, int] = {}
-    for index in sorted(graph.live):
-        node = graph.node(index)
-        if node is None:
-            values[index] = builder.leaf(graph.leaves[index])
+    built: dict[int, int] = {}
+    for index in order:
+        what = values[index]
+        if isinstance(what, Leaf):
+            built[index] = builder.leaf(what)
         else:
-            values[index] = builder.node(node.op, tuple(values[i] for i in node.inputs))
-    return builder.graph(values[graph.output], type(graph))
+            built[index] = builder.node(what.op, tuple(built[i] for i in what.inputs))
+    return builder.graph(built[order[-1]], kind)
+
+
+def _inputs_first(values: Mapping[int, Leaf | Node], output: int) -> list[int]:
+    """The values that `output` depends on, each after its inputs."""
+    order: dict[int, None] = {}
+    waiting = [(output, False)]
+    while waiting:
+        index, inputs_done = waiting.pop()
+        if index in order:
+            continue
+        what = values[index]
+        if inputs_done or isinstance(what, Leaf):
+            order[index] = None
+        else:
+            waiting.append((index, True))
+            waiting.extend((i, False) for i in what.inputs)
+    return list(order)
 
 
 @dataclass

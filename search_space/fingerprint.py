@@ -30,6 +30,8 @@ MOMENTUM, EPS = 0.1, 1e-5  # a layer's defaults
 TAILS = (10.0, -10.0, 40.0, -40.0)  # shows a clip that normal input does not reach, such as max(x, -5.75)
 NEAR_ZERO = 1e-5  # shows what a quotient does there, such as max(v1, 1e-5 / x)
 SMALL = 1e-3
+SOME = 12  # outputs of a pass in a graph's `behaviour`
+LARGEST = 1e6  # of the sizes there
 
 Outputs = Float64[Tensor, "passes n c h w"]
 Single = Float64[Tensor, "1 n c 1 1"]
@@ -203,6 +205,24 @@ def probe(graph: Graph) -> Probed:
     normal, of_other, other = (outputs[row].numpy() for row in (_WIDE.index(_NORMAL), _WIDE.index(_OTHER), -1))
     of_passes = outputs[:-1]
     return Probed(_digest(of_passes, alone), _family(of_passes, alone), _change(normal, other, of_other))
+
+
+@torch.no_grad()
+def behaviour(graph: Graph) -> Float64[np.ndarray, " features"]:
+    """The function of a graph as a vector, for distances and models: of each pass of full shape the log10 of the
+    output's size and of its mean, and some outputs after standardisation of each channel; to 4 decimals. What is not
+    finite is 0."""
+    canonical = graph.canonical()
+    wide = _stacks()[0]
+    overs = {
+        index: _OverBatch(wide.training, torch.full((SHAPE[1],), start, dtype=torch.float64))
+        for index, (_, start) in running_moments(canonical).items()
+    }
+    outputs = _outputs(canonical, wide, overs)[:-1]
+    sizes = [outputs.square().mean((1, 2, 3, 4)).sqrt(), outputs.mean((1, 2, 3, 4)).abs()]
+    some = _standardised(outputs).flatten(1)[:, :: math.prod(SHAPE) // SOME]
+    values = torch.cat([*(each.clamp(1 / LARGEST, LARGEST).log10() for each in sizes), some.clamp(-10, 10).flatten()])
+    return np.round(torch.nan_to_num(values, 0.0, 0.0, 0.0).numpy(), 4)
 
 
 def _outputs(canonical: Graph, stack: _Stack, over_batch: dict[int, _OverBatch]) -> Outputs:

@@ -4,7 +4,7 @@ from random import Random
 
 from evonas.search_space.analysis import depends_on_x
 from evonas.search_space.errors import InputError
-from evonas.search_space.graph import BASE_LEAVES, Graph, Node
+from evonas.search_space.graph import BASE_LEAVES, Graph, Leaf, Node
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.space import Space
 
@@ -37,7 +37,8 @@ def random_node(space: Space, rng: Random, index: int) -> Node:
 
 
 def pad(graph: Graph, space: Space, rng: Random) -> Graph:
-    """The same function as a graph of the space's size: its live part after random dead nodes, material for mutations.
+    """The same function as a graph of the space's size and with its leaves: its live part after random dead nodes,
+    material for mutations.
 
     Raises InputError where the canonical graph has more nodes than the space, or an op that the space lacks.
     """
@@ -48,7 +49,17 @@ def pad(graph: Graph, space: Space, rng: Random) -> Graph:
     dead = space.nodes - len(live.nodes)
     if dead < 0:
         raise InputError(f"'{live.formula}' has {len(live.nodes)} nodes, the space {space.nodes}")
-    first = len(live.leaves)
+    leaves = live.leaves if space.graph_leaves == BASE_LEAVES else _united(live.leaves, space.graph_leaves)
+    first = len(leaves)
+    places = [leaves.index(leaf) for leaf in live.leaves] + [first + dead + i for i in range(len(live.nodes))]
     nodes = [random_node(space, rng, first + place) for place in range(dead)]
-    nodes += [Node(n.op, tuple([i + dead if i >= first else i for i in n.inputs])) for n in live.nodes]
-    return Graph(live.leaves, tuple(nodes), live.output + dead if live.output >= first else live.output)
+    nodes += [Node(n.op, tuple([places[i] for i in n.inputs])) for n in live.nodes]
+    return Graph(leaves, tuple(nodes), places[live.output])
+
+
+def _united(leaves: tuple[Leaf, ...], others: tuple[Leaf, ...]) -> tuple[Leaf, ...]:
+    """Leaves in the order of a graph's; of two parameters with one name that of `leaves` stays."""
+    names = {leaf.name for leaf in leaves if leaf.learned}
+    added = [leaf for leaf in others if leaf not in leaves and leaf.name not in names]
+    extras = [*leaves[len(BASE_LEAVES) :], *added]
+    return (*BASE_LEAVES, *sorted(extras, key=lambda leaf: (not leaf.learned, 0.0 if leaf.learned else leaf.value)))

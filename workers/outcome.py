@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import fmean
 
 DIVERGED = "diverged"  # the gate of a training whose loss is not finite any more
 
@@ -32,6 +33,11 @@ class Fitness:
     accuracy: dict[str, float]
     step_seconds: dict[str, float] = field(default_factory=dict, compare=False)  # the machine's as well
     saved_mb: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Over the proxies."""
+        return fmean(self.accuracy.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,8 +152,13 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
         return
     console = terminal()
     say(console, f"birth {birth} of {opened.name}: {outcome_text(record.outcome)}", style="bold")
-    origin = f"mutation of birth {record.parent}" if record.parent else record.operator
+    origin = f"{record.operator} of birth {record.parent}" if record.parent else record.operator
+    origin += f", with a part of birth {record.second_parent}" if record.second_parent else ""
+    if record.predicted is not None:
+        of = "not ranked" if record.pool is None else f"the first of {record.pool} children"
+        origin += f", {of} (predicted accuracy {record.predicted:.3f})"
     equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
+    equal = "" if record.operator == "again" else equal
     say(console, f"{origin}, proposed after {record.seen} outcomes{equal}")
     batch = "depends on the batch" if record.batch_dependent else "does not depend on the batch"
     say(console, f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}")

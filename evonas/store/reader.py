@@ -12,7 +12,7 @@ from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.store import loading, tables
 from evonas.store.contents import Contents
-from evonas.store.records import FULL_RECENT, RECENT, Cost, Event, Pace, Purpose, Record, State
+from evonas.store.records import FULL_RECENT, RECENT, Cost, Event, Operator, Pace, Purpose, Record, State
 from evonas.workers.outcome import DIVERGED, CrashKind, Fitness, Verdict
 
 
@@ -125,11 +125,23 @@ class Reader(Contents):
             return self._load.in_order(connection, sorted(connection.execute(select(line.c.birth)).scalars()))
 
     def children(self, birth: int) -> list[int]:
-        """The births that are mutations of this one."""
+        """The births of which this one is a parent, the first or the second."""
         c = tables.candidate.c
-        query = select(c.birth).where(c.run == self.run, c.parent == birth).order_by(c.birth)
+        of = (c.parent == birth) | (c.second_parent == birth)
+        query = select(c.birth).where(c.run == self.run, of).order_by(c.birth)
         with self.engine.connect() as connection:
             return list(connection.execute(query).scalars())
+
+    def measured_again(self) -> dict[int, list[float | None]]:
+        """Leaders that were trained with further seeds -> the advantage with each; None where a gate stopped it."""
+        c, e = tables.candidate.c, tables.evaluation.c
+        query = select(c.equal_to, e.advantage).join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
+        query = query.where(c.run == self.run, c.operator == Operator.AGAIN, e.purpose == Purpose.SEARCH)
+        again: dict[int, list[float | None]] = {}
+        with self.engine.connect() as connection:
+            for birth, advantage in connection.execute(query.where(e.verdict != Verdict.CRASH).order_by(c.birth)):
+                again.setdefault(birth, []).append(advantage)
+        return again
 
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and

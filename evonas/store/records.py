@@ -33,12 +33,13 @@ class State(StrEnum):
 
 
 class Operator(StrEnum):
-    """The origin of a candidate."""
+    """The origin of a candidate that is no child of edits; of a child, the edits' names stand in its place."""
 
     CATALOG = "catalog"  # warm start, by a name
     TEXT = "text"  # warm start, by a text
     RANDOM = "random"
-    MUTATION = "mutation"
+    MUTATION = "mutation"  # redraws alone
+    AGAIN = "again"  # a leader with a further seed
 
 
 class Purpose(StrEnum):
@@ -91,7 +92,7 @@ class Candidate:
     fingerprint: str
     family: str
     parent: int | None
-    operator: Operator
+    operator: str  # one of Operator, or the names of the edits, as in "insert+op"
     equal_to: int | None
     seen: int
     batch_dependent: bool
@@ -100,6 +101,9 @@ class Candidate:
     amplification: float | None = field(default=None, kw_only=True)
     amplification_constant: float | None = field(default=None, kw_only=True)
     amplification_sample: float | None = field(default=None, kw_only=True)
+    second_parent: int | None = field(default=None, kw_only=True)  # birth, of which `cross` took a part
+    pool: int | None = field(default=None, kw_only=True)  # children among which the surrogate ranked it first
+    predicted: float | None = field(default=None, kw_only=True)  # mean accuracy, by the surrogate
 
     @classmethod
     def of(
@@ -109,10 +113,11 @@ class Candidate:
         birth: int,
         *,
         seen: int,
-        operator: Operator = Operator.RANDOM,
+        operator: str = Operator.RANDOM,
         parent: int | None = None,
         equal_to: int | None = None,
         amplifications: Mapping[Degenerate, float] | None = None,
+        **more: Any,
     ) -> "Candidate":
         text, formula, digest, factors = str(graph), graph.formula, graph.digest, amplifications or {}
         return cls(
@@ -121,6 +126,7 @@ class Candidate:
             amplification=factors.get("position"),
             amplification_constant=factors.get("constant"),
             amplification_sample=factors.get("sample"),
+            **more,
         )
 
 

@@ -16,6 +16,7 @@ from evonas.config import Config
 from evonas.config_errors import place_and_reason
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
+from evonas.search_space.mutation import OPERATORS
 from evonas.store import tables
 from evonas.store.records import Candidate, Operator, Purpose, State, state_after
 from evonas.workers.outcome import (
@@ -135,13 +136,16 @@ class Door:
         values = dict(zip(_CANDIDATE, row, strict=True))
         del values["run"]
         birth = values["birth"]
-        for name in ("parent", "equal_to"):
+        for name in ("parent", "equal_to", "second_parent"):
             older = values[name]
             if older is not None and not 0 < older < birth:
                 self.refuse(f"birth {birth}", f"{name} is birth {older}, which is not older")
         if not 0 <= values["seen"] < birth:
             self.refuse(f"birth {birth}", f"it was proposed after {values['seen']} outcomes, and fewer candidates")
-        values["operator"] = self.one_of(Operator, values["operator"], "birth", birth)
+        for name in values["operator"].split("+") if values["operator"] not in _ORIGINS else ():
+            if name not in OPERATORS:
+                hint = did_you_mean(name, [*_ORIGINS, *OPERATORS])
+                self.refuse(f"birth {birth}", f"operator '{name:.40}' is unknown{hint}")
         values["state"] = self.one_of(State, values["state"], "birth", birth)
         return values
 
@@ -247,6 +251,7 @@ _RANGES = {
     table: [(place, *column.info[tables.RANGE]) for place, column in enumerate(table.columns) if column.info]
     for table in tables.metadata.sorted_tables
 }
+_ORIGINS = {str(each) for each in Operator}
 _CANDIDATE = tuple(column.name for column in tables.candidate.columns)
 _EVALUATION = tuple(column.name for column in tables.evaluation.columns)
 _OBJECTIVES = {each.name for each in fields(Fitness)}

@@ -77,7 +77,7 @@ candidate = Table(
     Column("fingerprint", String, nullable=False),
     Column("family", String, nullable=False),
     Column("parent", Integer, info=_ORDINAL),  # birth
-    Column("operator", String, nullable=False),  # one of Operator
+    Column("operator", String, nullable=False),  # one of Operator, or edits: insert+op
     Column("equal_to", Integer, info=_ORDINAL),  # birth of the candidate whose outcome it inherits
     Column("seen", Integer, nullable=False, info=_COUNT),  # outcomes recorded when it was proposed
     Column("batch_dependent", _Checked, nullable=False),
@@ -86,8 +86,18 @@ candidate = Table(
     Column("amplification", Float, info=_FACTOR),  # of input of one position; NULL where it was not measured
     Column("amplification_constant", Float, info=_FACTOR),
     Column("amplification_sample", Float, info=_FACTOR),
+    Column("second_parent", Integer, info=_ORDINAL),  # birth, of which `cross` took a part
+    Column("pool", Integer, info=_ORDINAL),  # children among which the surrogate ranked it first; NULL: not ranked
+    Column("predicted", Float, info=_between(0.0, 1.0)),  # mean accuracy, by the surrogate
     Index("candidate_by_state", "run", "state"),
     Index("candidate_by_parent", "run", "parent"),
+    Index(
+        "candidate_by_second_parent",
+        "run",
+        "second_parent",
+        sqlite_where=text("second_parent IS NOT NULL"),
+        postgresql_where=text("second_parent IS NOT NULL"),
+    ),
 )
 
 candidate_op = Table(  # of the candidates that have an outcome

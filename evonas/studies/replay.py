@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from evonas.history import History, Pending, replayed, restore_baseline
+from evonas.history import History, Pending
 from evonas.proposal import propose
+from evonas.retelling import replayed, restore_baseline
 from evonas.store.reader import Reader
 from evonas.store.records import MEASURED_LATER, Candidate, Recorded
 from evonas.workers.gates import ranked_gate

@@ -6,6 +6,8 @@ from evonas.search_space.catalog.layer import GraphLayer
 
 BATCH_NORM = "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift"
 SWISH = "Searching for Activation Functions"
+_LEAKY = "Rectifier Nonlinearities Improve Neural Network Acoustic Models"
+_LEAKS = "the slope below zero is 0.2, torch's default 0.01"
 _BN = "(x - mean_bhw(x)) / std_bhw(x)"
 _GN = "(x - mean_ghw(x)) / std_ghw(x)"
 _AFFINE_LAST = "weight and bias come after the activation, in the usual stack before it"
@@ -53,7 +55,31 @@ BASELINES = (
         year=2017,
         source="arXiv:1502.03167, arXiv:1710.05941; torch.nn.BatchNorm2d, SiLU",
     ),
+    replace(
+        _BN_RELU,
+        name="BN-LeakyReLU",
+        text=f"a = {_BN}\nmax(a, 0.2 * a)",
+        paper=f"{BATCH_NORM}; {_LEAKY}",
+        source="arXiv:1502.03167; torch.nn.BatchNorm2d, LeakyReLU(0.2)",
+        note=f"{_LEAKS}; {_AFFINE_LAST}; {_BIASED}",
+    ),
+    replace(
+        _BN_RELU,
+        name="BN-PReLU",
+        text=f"a = {_BN}\nslope = vector(0.25)\nmax(a, zero) - slope * max(-a, zero)",
+        paper=f"{BATCH_NORM}; Delving Deep into Rectifiers",
+        source="arXiv:1502.03167, arXiv:1502.01852; torch.nn.BatchNorm2d, PReLU(num_features)",
+        note=f"a slope a channel; torch's default is one for all; {_AFFINE_LAST}; {_BIASED}",
+    ),
     _GN_RELU,
+    replace(
+        _GN_RELU,
+        name="GN-LeakyReLU",
+        text=f"a = {_GN}\nmax(a, 0.2 * a)",
+        paper=f"Group Normalization; {_LEAKY}",
+        source="arXiv:1803.08494; torch.nn.GroupNorm, LeakyReLU(0.2)",
+        note=f"{_LEAKS}; {_AFFINE_LAST}",
+    ),
     replace(
         _GN_RELU,
         name="GN-SiLU",

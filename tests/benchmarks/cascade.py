@@ -31,6 +31,7 @@ from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import mutate
 from evonas.search_space.screening import Screening
+from evonas.studies.results import ResultFile
 from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.gates import screen
@@ -40,7 +41,6 @@ from evonas.workers.gates.stability import Stability
 from evonas.workers.outcome import Fitness, Outcome, Rejection
 from evonas.workers.protocol import BaselinePoint, Job, Protocol
 from tests.benchmarks.machine import machine
-from tests.benchmarks.resumable import ResultFile
 
 GOOD = ("BN-ReLU", "BN-SiLU", "GN-ReLU", "EvoNorm-B0", "EvoNorm-S0")
 PAPER = (Quality(steps=100, min_accuracy=0.2), Stability())
@@ -52,7 +52,9 @@ def candidates(config: Config, random: int, mutants: int, seed: int) -> list[tup
     rng = Random(f"cascade {seed}")
     space = config.space.unconstrained
     drawn = [("random", config.space.draw(rng)) for _ in range(random)]
-    changed = [mutate(LAYERS[rng.choice(GOOD)].graph, space, rng, config.evolution.mutations) for _ in range(mutants)]
+    changed = [
+        mutate(LAYERS[rng.choice(GOOD)].graph, space, rng, config.evolution.mutations)[0] for _ in range(mutants)
+    ]
     return [*drawn, *(("mutant", graph) for graph in changed)]
 
 

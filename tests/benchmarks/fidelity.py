@@ -27,6 +27,7 @@ from evonas.config import Config
 from evonas.config_file import load_config
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.screening import Screening
+from evonas.studies.results import ResultFile, Row
 from evonas.workers.evaluation import evaluate
 from evonas.workers.gates import screen
 from evonas.workers.gates.base import Gate, RankedGate, TrainingGate
@@ -35,7 +36,6 @@ from evonas.workers.outcome import Fitness
 from evonas.workers.protocol import BaselinePoint, Job
 from tests.benchmarks.cascade import baseline_points, candidates
 from tests.benchmarks.machine import machine
-from tests.benchmarks.resumable import ResultFile, Row
 
 Baseline = tuple[BaselinePoint, ...]
 

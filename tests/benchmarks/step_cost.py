@@ -21,9 +21,9 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.store.database import Database
 from evonas.studies.bench import IDENTITY, time_training, timed_recipe
+from evonas.studies.results import ResultFile, Row
 from evonas.workers import data
 from tests.benchmarks.machine import machine
-from tests.benchmarks.resumable import ResultFile, Row
 
 GOAL = 1.25
 

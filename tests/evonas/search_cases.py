@@ -12,6 +12,7 @@ from evonas.config import BASELINE, Config
 from evonas.config_file import parse_config
 from evonas.evolution import Search
 from evonas.history import History
+from evonas.retelling import rebuild
 from evonas.retraining import evaluate_baseline
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import Probed
@@ -170,3 +171,17 @@ def rung_answer(job: Job) -> Evaluation:
     measured = Measurement("rung", "", value, threshold, 3, value >= threshold, 0.0)
     outcome = found.outcome if measured.passed else Rejection("rung", "", value, threshold, 3)
     return Evaluation(outcome, (measured,))
+
+
+def resumed(folder: Path, pool: FakePool) -> tuple[Search, Reader]:
+    """A search whose driver died, to its end."""
+    address = Address.of_file(folder / "run.db", "run", folder)
+    store = Database(address).own()
+    reader = Database(address).reader()
+    search = Search(reader.config, Traced(pool, store), rebuild(reader), reader.outcome)
+    try:
+        evaluate_baseline(search.session, search.history, Purpose.BASELINE)
+        search.run()
+    finally:
+        search.store.close()
+    return search, Database(address).reader()

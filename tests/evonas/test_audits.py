@@ -10,7 +10,8 @@ import pytest
 from evonas.config import BASELINE
 from evonas.config_file import parse_config
 from evonas.evolution import Search
-from evonas.history import History, rebuild, replayed
+from evonas.history import History
+from evonas.retelling import rebuild, replayed
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.session import Stopped
@@ -89,7 +90,7 @@ def test_a_share_of_the_rejected_is_audited_outside_the_population(
     assert set(births) <= {r.birth for r in rejected}
     assert 0.3 * len(rejected) < len(births) < 0.7 * len(rejected)
     assert {r.outcome.gate for r in rejected if r.birth in births} >= {"depends_on_x", "quality"}
-    assert not {each.birth for each in search.history.population} & set(births)
+    assert not {each.birth for each in search.history.population.members} & set(births)
     assert not {r.parent for r in reader.candidates()} & set(births)
     for each in audited:
         assert isinstance(each.evaluation.outcome, Fitness)

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from evonas.config import BASELINE
-from evonas.history import REMEASURE_AFTER, REMEASURE_SEEDS, History, rebuild
+from evonas.history import History
 from evonas.proposal import propose
+from evonas.retelling import rebuild
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
+from evonas.shared import REMEASURE_AFTER, REMEASURE_SEEDS
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
 from tests.evonas.search_cases import (
@@ -128,6 +130,6 @@ def test_what_was_inherited_ten_times_is_measured_again_and_averaged(tmp_path: P
     expected = [*[0.2] * 10, 0.4, *[0.3] * 9, 0.9, *[0.5] * 9, 0.1, 0.4]
     assert accuracies == pytest.approx(expected)
     assert [each.equal_to for each in reader.candidates()] == [None, *[1] * 31]
-    assert search.history.population[-1].objectives == pytest.approx((0.4, 0.4))
+    assert search.history.population.members[-1].objectives == pytest.approx((0.4, 0.4))
     assert rebuild(reader) == search.history
     assert [each.birth for each in reader.top()] == [1]

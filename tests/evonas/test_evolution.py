@@ -10,7 +10,8 @@ import pytest
 from evonas import proposal
 from evonas.config import BASELINE
 from evonas.evolution import CRASHES_MAX, Search
-from evonas.history import History, rebuild
+from evonas.history import History
+from evonas.retelling import rebuild
 from evonas.retraining import evaluate_baseline
 from evonas.search_space.errors import InputError
 from evonas.session import Stopped

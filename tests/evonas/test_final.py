@@ -146,7 +146,7 @@ class Said:
 def test_the_end_says_what_was_found_and_what_to_do_next(said: Said) -> None:
     def row(birth: int | None, name: str | None, difference: float) -> FinalRow:
         figures = {"accuracy": {}, "difference": difference, "difference_spread": None, "failed": 0, "seeds": 2}
-        return FinalRow(birth=birth, name=name, formula="", parent=None, operator=None, **figures)
+        return FinalRow(birth=birth, name=name, formula="", parent=None, second_parent=None, operator=None, **figures)
 
     rows = [row(7, None, said.best), row(None, "EvoNorm-B0", said.known), row(None, "BN-ReLU", 0.0)]
     rows.sort(key=lambda each: -(each.difference or 0.0))
@@ -195,7 +195,7 @@ def test_a_crashed_retraining_is_repeated_by_resume(tmp_path: Path, tiny: dict[s
     run = evonas.search(tiny, tmp_path / "run")
     table = run.final_table()
     with closing(sqlite3.connect(tmp_path / "run" / "run.db")) as connection, connection:
-        crashed = "SET verdict = 'crash', gate = 'worker_died', message = 'gone'"
+        crashed = "SET verdict = 'crash', gate = 'worker_died', message = 'gone', advantage = NULL"
         connection.execute(f"UPDATE evaluation {crashed} WHERE purpose = 'rerank' AND name = 'BN-ReLU'")
     torn = run.final_table()
     assert [row.failed for row in torn if row.name == "BN-ReLU"] == [2]

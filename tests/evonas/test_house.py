@@ -19,7 +19,7 @@ LINES_MAX = 300
 LONGER = {  # file -> why it stays one
     "evonas/report/layout.py": "one algorithm",
 }
-PACKAGE_OF = {"yaml": "pyyaml"}  # where the distribution has another name than its module
+PACKAGE_OF = {"yaml": "pyyaml", "sklearn": "scikit-learn"}  # where the distribution has another name than its module
 SOURCE_OF_CODE = {"pickle", "marshal", "shelve", "dill", "cloudpickle"}  # what makes code of stored bytes
 
 

@@ -15,7 +15,7 @@ from evonas.search_space.fingerprint import probe
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
 from evonas.search_space.lowering import NormAct
-from evonas.search_space.mutation import mutate
+from evonas.search_space.mutation import redraw
 from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import PAPER_PRIMITIVES, Space
 
@@ -40,7 +40,7 @@ space, rng = SpaceConfig(primitives=(*PAPER_PRIMITIVES, "softplus")).unconstrain
 assert len(space.ops) == len(Space().ops) + 1
 drawn = [random_graph(space, rng) for _ in range(300)]
 assert any(node.op == "softplus" for each in drawn for node in each.nodes)
-children = [mutate(Graph.parse("tanh(x)"), space, rng) for _ in range(300)]
+children = [redraw(Graph.parse("tanh(x)"), space, rng) for _ in range(300)]
 assert any(node.op == "softplus" for each in children for node in each.nodes)
 
 assert r"\zeta\left(v_1 \cdot x\right)" in latex(graph)

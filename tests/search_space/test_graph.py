@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf, Node
 from evonas.search_space.lowering import NormAct, running_moments
-from evonas.search_space.mutation import mutate
+from evonas.search_space.mutation import redraw
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import Space
@@ -111,7 +111,7 @@ def test_a_twin_has_the_digest_and_the_canonical_graph(graph: Graph, seed: int) 
 
 @given(woven_graphs() | graphs(), st.integers(0, 2**32))
 def test_a_mutant_has_the_digest_exactly_if_it_is_isomorphic(graph: Graph, seed: int) -> None:
-    mutant = mutate(graph, EVERY_OP, Random(seed))
+    mutant = redraw(graph, EVERY_OP, Random(seed))
     assert (mutant.digest == graph.digest) == isomorphic(live_dag(graph), live_dag(mutant))
 
 

@@ -1,4 +1,7 @@
-"""One node changes at most; every place, operation and input is drawn; the draw may change nothing."""
+"""The paper's redraw: one node changes at most; every place, operation and input is drawn; the draw may change nothing.
+
+The other operators: test_edits.py.
+"""
 
 from collections import Counter
 from random import Random
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import BASE_LEAVES, Graph
-from evonas.search_space.mutation import mutate
+from evonas.search_space.mutation import mutate, redraw
 from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import PAPER_LEAVES, Space
 from tests.conftest import graphs
@@ -23,7 +26,7 @@ DRAWS = 3000
 
 def mutants(parent: Graph, space: Space, draws: int = DRAWS) -> list[Graph]:
     rng = Random(0)
-    return [mutate(parent, space, rng) for _ in range(draws)]
+    return [redraw(parent, space, rng) for _ in range(draws)]
 
 
 def changed(parent: Graph, child: Graph) -> list[int]:
@@ -32,7 +35,7 @@ def changed(parent: Graph, child: Graph) -> list[int]:
 
 @given(graphs(), st.integers(0, 2**32))
 def test_at_most_one_node_changes_and_nothing_else(parent: Graph, seed: int) -> None:
-    child = mutate(parent, Space(), Random(seed))
+    child = redraw(parent, Space(), Random(seed))
     assert len(changed(parent, child)) <= 1
     assert (child.leaves, child.output) == (parent.leaves, parent.output)
 
@@ -41,14 +44,14 @@ def test_at_most_one_node_changes_and_nothing_else(parent: Graph, seed: int) -> 
 def test_several_mutations_are_single_ones_in_a_row(parent: Graph, seed: int, times: int) -> None:
     rng, child = Random(seed), parent
     for _ in range(times):
-        child = mutate(child, Space(), rng)
-    assert mutate(parent, Space(), Random(seed), times) == child
+        child = redraw(child, Space(), rng)
+    assert mutate(parent, Space(), Random(seed), times) == (child, ("redraw",) * times)
 
 
 @given(graphs(), st.integers(0, 2**32))
 def test_a_mutation_is_a_function_of_the_random_state(parent: Graph, seed: int) -> None:
     before = str(parent)
-    assert mutate(parent, Space(), Random(seed)) == mutate(parent, Space(), Random(seed))
+    assert redraw(parent, Space(), Random(seed)) == redraw(parent, Space(), Random(seed))
     assert str(parent) == before
 
 
@@ -110,4 +113,4 @@ def test_known_layers_can_be_mutated(name: str) -> None:
 
 def test_a_graph_without_nodes_cannot_be_mutated() -> None:
     with pytest.raises(InputError, match="without nodes"):
-        mutate(Graph.parse("x"), Space(), Random(0))
+        redraw(Graph.parse("x"), Space(), Random(0))

@@ -106,7 +106,7 @@ def test_leaves_beyond_the_papers_are_drawn_and_live_through_mutation_and_text()
     assert taken == allowed
     rng = Random(1)
     for graph in seen[:100]:
-        child = mutate(graph, BEYOND, rng, times=5)
+        child, _ = mutate(graph, BEYOND, rng, times=5)
         assert child.leaves == BEYOND.graph_leaves
         assert Graph.parse(str(child)) == child
         assert not {NAMES.index("zero"), NAMES.index("v1")} & {i for node in child.nodes for i in node.inputs}

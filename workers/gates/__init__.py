@@ -79,7 +79,7 @@ def check_order(gates: Sequence[Gate], steps: int) -> None:
         if isinstance(later, LayerGate) and not isinstance(earlier, LayerGate):
             raise ValueError(f"gates: {later.gate} needs the layer alone and comes before {earlier.gate}")
     trained = [gate for gate in gates if isinstance(gate, TrainingGate)]
-    if any(later.steps < earlier.steps for earlier, later in pairwise(trained)):
+    if any(later.steps < earlier.steps for earlier, later in pairwise(each for each in trained if not each.only)):
         names = ", ".join(gate.label for gate in trained)
         raise ValueError(f"gates: their steps fall: {names}; a training does not go back")
     for gate in trained:
@@ -106,6 +106,11 @@ def timed(measure: Callable[[], Measurement]) -> Measurement:
     started = time.perf_counter()
     measurement = measure()
     return replace(measurement, seconds=time.perf_counter() - started)
+
+
+def needs_layer(gate: str) -> bool:
+    """Whether the driver asks the gate of this name; False for a training that diverged."""
+    return gate in GATES and issubclass(GATES[gate], LayerGate)
 
 
 def needs_training(measurement: Measurement) -> bool:

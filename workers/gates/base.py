@@ -93,6 +93,11 @@ class TrainingGate(Gate):
     steps: Count
 
     @property
+    def only(self) -> str | None:
+        """The one proxy whose training it looks at; later gates find that training where it stands then."""
+        return None
+
+    @property
     def against_baseline(self) -> bool:
         """Whether BN-ReLU's accuracy at `steps` is asked for."""
         return False

@@ -25,7 +25,7 @@ from sqlalchemy import Table
 
 from evonas.cli.main import app
 from evonas.final import contenders
-from evonas.history import rebuild
+from evonas.retelling import rebuild
 from evonas.retraining import fresh_seeds, missing
 from evonas.search_space.errors import InputError
 from evonas.store import tables

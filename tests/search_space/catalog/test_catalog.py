@@ -1,6 +1,7 @@
 """The catalog: its rows, and its baselines against torch's own modules. test_catalog_oracles.py has every graph."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -107,8 +108,15 @@ def test_a_row_evaluates_as_torchs_own_module(name: str) -> None:
 # --------------------------------------------------------------------------- graphs
 
 
-BATCH = ("BN-ReLU", "BN-SiLU", "BN-second-moment", "BatchNorm", "RepBN", "L1-BN", "L1-BN-Wu")
-BATCH_DEPENDENT = {*BATCH, "EvoNorm-B0", "EvoNorm-B1", "EvoNorm-B2"}
+BATCH = ("BN-second-moment", "BatchNorm", "RepBN", "L1-BN", "L1-BN-Wu")
+STACKS = ("BN-ReLU", "BN-SiLU", "BN-LeakyReLU", "BN-PReLU", "GN-ReLU", "GN-SiLU", "GN-LeakyReLU")
+BATCH_DEPENDENT = {
+    *BATCH,
+    *(name for name in STACKS if name.startswith("BN")),
+    "EvoNorm-B0",
+    "EvoNorm-B1",
+    "EvoNorm-B2",
+}
 
 
 @pytest.mark.parametrize("name", LAYERS.graphs)
@@ -137,11 +145,13 @@ def test_a_graph_is_its_text_with_its_parameters(name: str) -> None:
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "ReLU": nn.functional.relu,
     "SiLU": nn.functional.silu,
+    "LeakyReLU": partial(nn.functional.leaky_relu, negative_slope=0.2),
+    "PReLU": partial(nn.functional.prelu, weight=torch.tensor(0.25)),  # where its slopes start
     "FRN+TLU": nn.functional.relu,  # tau starts at 0
 }
 
 
-@pytest.mark.parametrize("name", ["BN-ReLU", "BN-SiLU", "GN-ReLU", "GN-SiLU", "FRN+TLU"])
+@pytest.mark.parametrize("name", [*STACKS, "FRN+TLU"])
 def test_the_norm_of_a_row_is_what_its_activation_sees(name: str) -> None:
     row = LAYERS[name]
     assert isinstance(row, GraphLayer)
@@ -157,7 +167,7 @@ def test_discovered_layers_and_activations_have_no_norm_and_norms_are_all_norm()
     without = {name for name, norm in norms.items() if not norm}
     assert without == {"ReLU", "SiLU", "GELU-tanh", "tanh", "SELU"} | {n for n in LAYERS if n.startswith("EvoNorm")}
     parts = {name for name, norm in norms.items() if norm not in ("", LAYERS[name].text)}
-    assert parts == {"BN-ReLU", "BN-SiLU", "GN-ReLU", "GN-SiLU", "FRN+TLU"}
+    assert parts == {*STACKS, "FRN+TLU"}
 
 
 def test_a_second_input_is_counted() -> None:
@@ -190,8 +200,7 @@ def test_every_row_of_the_survey_is_there() -> None:
 
 def test_the_baselines_are_there() -> None:
     plain = {"ReLU", "SiLU", "GELU-tanh", "tanh", "GroupNorm", "FRN+TLU", "BN-second-moment"}
-    both = {"BN-ReLU", "GN-ReLU", "BN-SiLU", "GN-SiLU"}
-    assert plain | both == {row.name for row in LAYERS.values() if row.survey_number is None}
+    assert plain | {*STACKS} == {row.name for row in LAYERS.values() if row.survey_number is None}
     assert {f"EvoNorm-{series}{k}" for series in "BS" for k in range(3)} <= set(LAYERS.graphs)
     assert len(LAYERS) == len(list(LAYERS))
 

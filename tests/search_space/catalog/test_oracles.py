@@ -140,6 +140,9 @@ def evonorm_s(x: Tensor, gate: Tensor, moment: Callable[..., Tensor]) -> Tensor:
 ORACLES: dict[str, Oracle] = {
     "BN-ReLU": lambda x, y, p, running: F.relu(batch_norm(x, running)),
     "BN-SiLU": lambda x, y, p, running: F.silu(batch_norm(x, running)),
+    "BN-LeakyReLU": lambda x, y, p, running: F.leaky_relu(batch_norm(x, running), 0.2),
+    "BN-PReLU": lambda x, y, p, running: F.prelu(batch_norm(x, running), p["slope"].flatten()),
+    "GN-LeakyReLU": lambda x, y, p, running: F.leaky_relu(F.group_norm(x, GROUPS, eps=EPS), 0.2),
     "GN-ReLU": lambda x, y, p, running: F.relu(F.group_norm(x, GROUPS, eps=EPS)),
     "GN-SiLU": lambda x, y, p, running: F.silu(F.group_norm(x, GROUPS, eps=EPS)),
     "GroupNorm": lambda x, y, p, running: F.group_norm(x, GROUPS, eps=EPS),

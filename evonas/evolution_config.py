@@ -1,0 +1,127 @@
+"""The section `evolution` of a config: who is born, who breeds, who is believed."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from evonas.search_space.catalog.named import named_graph
+from evonas.search_space.errors import did_you_mean
+from evonas.search_space.mutation import OPERATORS, PAPER
+from evonas.workers.frozen import Count, Frozen, Name, Share, SmallCount
+
+Layers = Annotated[tuple[Annotated[str, Field(max_length=4000)], ...], Field(max_length=100)]
+
+
+def is_none(value: Any) -> bool:
+    return value is None
+
+
+def _some_operator(weights: dict[str, float]) -> dict[str, float]:
+    for name in weights:
+        if name not in OPERATORS:
+            raise ValueError(f"unknown operator '{name:.40}'{did_you_mean(name, OPERATORS)}")
+    if not any(weights.values()):
+        raise ValueError("expected an operator of a weight above 0")
+    return weights
+
+
+Operators = Annotated[
+    dict[Name, Annotated[float, Field(ge=0.0, le=1e6)]], Field(max_length=100), AfterValidator(_some_operator)
+]
+
+
+def _resolved(layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Layers as a config keeps them: each a name of the catalog, or a formula. Whoever loads a config may `resolve`
+    what is neither (in the context)."""
+    resolve = (info.context or {}).get("resolve", named_graph)
+    return tuple(resolve(layer).of_one_input().name for layer in layers)
+
+
+class Rerank(Frozen):
+    """The end of a search: the best `top` and BN-ReLU are trained again, with `seeds` fresh seeds."""
+
+    top: Annotated[int, Field(ge=0, le=1000)] = 5
+    seeds: SmallCount = 2
+    baselines: Layers = Field(
+        (), description="more layers for the final table: names of the catalog, texts, or RUN#BIRTH"
+    )
+
+    @field_validator("baselines")
+    @classmethod
+    def _resolve(cls, layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return _resolved(layers, info)
+
+
+class Surrogate(Frozen):
+    """Children are drawn in pools, and the one that a model ranks first is the birth: see evonas.surrogate."""
+
+    pool: Annotated[int, Field(ge=2, le=1000)] = Field(32, description="children of which one is chosen")
+    unranked: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.2, description="share of births that are not chosen so; they keep the model honest"
+    )
+    after: Annotated[int, Field(ge=2, le=10**6)] = Field(20, description="survivors before it chooses")
+    refit: Count = Field(16, description="trained or stopped candidates from one fit to the next")
+
+
+class Remeasure(Frozen):
+    """The leaders are trained again with further seeds, as births of their own, and their fitness is the mean."""
+
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.2, description="of the births, while a leader wants it")
+    leaders: SmallCount = Field(8, description="the best functions by their mean so far")
+    seeds: Annotated[int, Field(ge=2, le=100)] = Field(4, description="of a leader in all, the search's own among them")
+
+
+class Evolution(Frozen):
+    """The asynchronous evolution of arXiv:2004.02967, section 4 (remembered but for the mutation and the selection)."""
+
+    births: Count = Field(400, description="candidates to propose")
+    minutes: Annotated[float, Field(gt=0.0, le=1e7)] | None = Field(
+        None,
+        description="stop proposing after this long, counted anew by a resume; such a run cannot be re-run exactly",
+    )
+    population: Annotated[int, Field(ge=2, le=10**9)] = Field(
+        64, description="the newest survivors, from which parents are drawn"
+    )
+    initial: Count = Field(1, description="survivors to find among random graphs before the first tournament")
+    tournament_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    random_share: Share = Field(0.5, description="share of births that are fresh random graphs; 1.0 is random search")
+    mutations: SmallCount = Field(2, description="edits of a tournament's winner")
+    operators: Operators = Field(
+        PAPER,
+        exclude_if=lambda weights: (
+            weights == PAPER
+        ),  # as the options below: dumps of runs from before stay as they were
+        description=f"weights of the edits: {', '.join(OPERATORS)}; redraw alone is the paper's",
+    )
+    family_max: Count | None = Field(
+        None,
+        exclude_if=is_none,
+        description="most members of the population of one family: layers equal up to an affine of each channel",
+    )
+    remeasure: Remeasure | None = Field(
+        None, exclude_if=is_none, description="train the leaders again with further seeds"
+    )
+    surrogate: Surrogate | None = Field(
+        None, exclude_if=is_none, description="choose births from pools of children, by a model"
+    )
+    selection: Literal["pareto", "average", "crowding"] = Field(
+        "pareto",
+        description="a tournament's winner: any of its Pareto front, the best mean, or the most isolated of the front",
+    )
+    warm_start: Layers = Field(
+        (), description="layers that are the first births: names of the catalog, texts, or RUN#BIRTH"
+    )
+    patience: Count | None = Field(
+        None, description="stop proposing after this many outcomes in a row without a better survivor"
+    )
+    duplicates: Literal["mutate_again", "inherit", "evaluate"] = "mutate_again"
+    audit_share: Share = Field(
+        0.0,
+        description="share of rejected candidates trained all the same, outside the population: see evonas funnel",
+    )
+    rerank: Rerank = Rerank()
+
+    @field_validator("warm_start")
+    @classmethod
+    def _resolve(cls, layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return _resolved(layers, info)

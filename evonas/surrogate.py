@@ -1,0 +1,112 @@
+"""A model that ranks children before any of them is trained, fitted on a run's own outcomes.
+
+A random forest (scikit-learn's) predicts the fitness of a graph from its behaviour on the probe, the counts of its ops,
+how it amplifies degenerate input, and its parent's fitness. As a function of the examples alone, in their order, it is
+the same after a resume and in a replay.
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float64
+
+from evonas.search_space.analysis import batch_dependent
+from evonas.search_space.fingerprint import behaviour
+from evonas.search_space.graph import Graph
+from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.screening import DEGENERATE, amplifications
+from evonas.workers.gates import needs_layer
+from evonas.workers.outcome import Fitness, Outcome, Rejection
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestRegressor
+
+TREES = 64
+LEAF = 3  # examples in a leaf of a tree, at least
+LARGEST = 1e6  # of a feature
+_OPS = {op: place for place, op in enumerate(PRIMITIVES)}
+
+Features = Float64[np.ndarray, " features"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A graph that was trained, or stopped on its way there.
+
+    parent: the parent's fitness, None without one. fitness: its own, None where a gate stopped it.
+    """
+
+    graph: str
+    parent: float | None
+    fitness: float | None
+
+
+@dataclass
+class Surrogate:
+    """Examples, and the forest that was fitted on the first so many of them."""
+
+    after: int  # survivors before it ranks
+    refit: int  # examples from one fit to the next
+    examples: list[Example] = field(default_factory=list)
+    survivors: int = 0
+    unranked: list[tuple[float, float]] = field(default_factory=list)  # predicted and measured, where it did not choose
+    _fitted: int = field(default=0, compare=False)
+    _forest: "RandomForestRegressor | None" = field(default=None, compare=False, repr=False)
+
+    def add(self, example: Example) -> None:
+        self.examples.append(example)
+        self.survivors += example.fitness is not None
+
+    def learn(self, graph: str, parent: float | None, outcome: Outcome, predicted: float | None) -> None:
+        """From a candidate that was trained, or that a worker stopped; `predicted` where it was not chosen for that."""
+        match outcome:
+            case Fitness():
+                self.add(Example(graph, parent, outcome.mean_accuracy))
+                if predicted is not None:
+                    self.unranked.append((predicted, outcome.mean_accuracy))
+            case Rejection() if not needs_layer(outcome.gate):
+                self.add(Example(graph, parent, None))
+
+    @property
+    def ready(self) -> bool:
+        return self.survivors >= self.after
+
+    def predict(self, graphs: list[Graph], parents: list[float | None]) -> list[float]:
+        """The expected fitness of each graph, given its parent's. Call it only when it is `ready`."""
+        fitted = len(self.examples) // self.refit * self.refit or len(self.examples)
+        if self._forest is None or fitted != self._fitted:
+            self._forest, self._fitted = _fit(self.examples[:fitted]), fitted
+        rows = [_row(str(graph), parent) for graph, parent in zip(graphs, parents, strict=True)]
+        return [float(value) for value in self._forest.predict(np.stack(rows))]
+
+
+def _fit(examples: list[Example]) -> "RandomForestRegressor":
+    """The forest over all examples. What a gate stopped counts as a little worse than the worst survivor."""
+    from sklearn.ensemble import RandomForestRegressor  # takes a second to import
+
+    known = [each.fitness for each in examples if each.fitness is not None]
+    stopped = min(known) - float(np.std(known))
+    rows = np.stack([_row(each.graph, each.parent) for each in examples])
+    targets = [stopped if each.fitness is None else each.fitness for each in examples]
+    forest = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_features=1 / 3, random_state=0, n_jobs=1)
+    return forest.fit(rows, targets)
+
+
+def _row(graph: str, parent: float | None) -> Features:
+    return np.append(features(graph), math.nan if parent is None else parent)
+
+
+@lru_cache(maxsize=1 << 14)
+def features(graph: str) -> Features:
+    """What is known of a graph without training it, rounded, so that machines agree."""
+    parsed = Graph.parse(graph)
+    counts = np.zeros(len(_OPS) + 2)
+    for node in parsed.canonical().nodes:
+        counts[_OPS[node.op]] += 1
+    counts[-2:] = parsed.live_nodes, batch_dependent(parsed)
+    of = amplifications(parsed)
+    amplified = [math.log10(min(max(of[each], 1 / LARGEST), LARGEST)) for each in DEGENERATE]
+    return np.concatenate([counts, amplified, behaviour(parsed)])

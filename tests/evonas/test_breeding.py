@@ -1,0 +1,278 @@
+"""Operators, families, leaders that are measured again, the surrogate: with a pool that answers from a table."""
+
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from scipy.stats import spearmanr
+
+from evonas.config import Config
+from evonas.final import contenders
+from evonas.leaders import Leaders
+from evonas.retelling import rebuild
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.search_space.sampling import random_dependent_graph
+from evonas.search_space.space import Space
+from evonas.selection import Population, Survivor
+from evonas.shared import REMEASURE_SEEDS
+from evonas.store.dump import dump
+from evonas.store.records import Operator
+from evonas.studies.replay import replay
+from evonas.surrogate import Example, Surrogate
+from evonas.workers.outcome import Evaluation, Fitness, Rejection
+from evonas.workers.protocol import Job
+from tests.evonas.search_cases import FakePool, Killed, answer, configured, resumed, searched
+
+EDITS = {"op": 1, "input": 1, "insert": 2, "delete": 1, "swap": 0.5, "cross": 1, "redraw": 0.5}
+EVERYTHING = {
+    "mutations": 1,
+    "random_share": 0.2,
+    "operators": EDITS,
+    "family_max": 2,
+    "remeasure": {"share": 0.3, "leaders": 3, "seeds": 3},
+    "surrogate": {"pool": 4, "after": 10, "refit": 8},
+    "warm_start": ["BN-ReLU", "tanh"],
+    "population": 12,
+}
+
+
+def seeded(job: Job) -> Evaluation:
+    """An outcome that depends on the seed, too: a little, and rarely a rejection."""
+    found = answer(job)
+    if isinstance(found.outcome, Fitness) and job.seed > REMEASURE_SEEDS:
+        number = int.from_bytes(sha256(f"{Graph.parse(job.graph).digest} {job.seed}".encode()).digest()[:4], "big")
+        if number % 7 == 0:
+            return Evaluation(Rejection("diverged", "resnet", float("inf"), float("inf"), 3))
+        return Evaluation(Fitness({proxy: a - number % 50 / 1000 for proxy, a in found.outcome.accuracy.items()}))
+    return found
+
+
+def survivor(birth: int, fitness: float, family: str = "", function: int = 0, measured: int = 1) -> Survivor:
+    return Survivor(birth, "x", "", (fitness,), family, function or birth, measured, Fitness({"resnet": fitness}))
+
+
+@pytest.fixture
+def everything(tiny: dict[str, Any]) -> Config:
+    return configured(tiny, births=90, **EVERYTHING)
+
+
+# --------------------------------------------------------------------------- operators
+
+
+def test_children_name_their_edits_and_both_parents(tmp_path: Path, everything: Config) -> None:
+    _, reader = searched(tmp_path, everything, FakePool(2, seeded))
+    records = reader.candidates()
+    used = Counter(each.operator for each in records)
+    assert set(used) <= {*map(str, Operator), *EDITS}
+    assert {"op", "input", "insert", "delete", "cross", "random", "catalog", "again"} <= set(used)
+    for each in records:
+        assert (each.second_parent is not None) == (each.operator == "cross")
+        if each.second_parent is not None:
+            assert each.birth in reader.children(each.second_parent)
+
+
+def test_several_edits_are_named_in_their_order(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    config = configured(tiny, births=80, mutations=2, random_share=0.1, operators={"op": 1, "insert": 1})
+    _, reader = searched(tmp_path, config, FakePool(1))
+    made = {each.operator for each in reader.candidates() if each.parent is not None}
+    assert made <= {f"{a}+{b}" for a in ("op", "insert") for b in ("op", "insert")} | {"op", "insert"}
+    assert any("+" in each for each in made)
+
+
+@pytest.mark.parametrize(
+    ("operators", "message"),
+    [
+        ({"inset": 1}, "unknown operator 'inset'; did you mean 'insert'"),
+        ({"op": 0}, "expected an operator of a weight above 0"),
+        ({}, "expected an operator of a weight above 0"),
+    ],
+)
+def test_operators_that_cannot_work(tiny: dict[str, Any], operators: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        configured(tiny, operators=operators)
+
+
+# --------------------------------------------------------------------------- what is derived is derived again
+
+
+def test_a_run_with_all_of_it_is_rebuilt_and_replayed(tmp_path: Path, everything: Config) -> None:
+    search, reader = searched(tmp_path, everything, FakePool(3, seeded))
+    assert rebuild(reader) == search.history
+    assert replay(reader) == []
+
+
+@pytest.mark.parametrize("after", [40])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, everything: Config, after: int) -> None:
+    """With one worker, the same records."""
+    _, calm = searched(tmp_path / "calm", everything, FakePool(1, seeded))
+    left = [after]
+
+    def kill(history: Any) -> None:
+        left[0] -= history.outcomes > 0
+        if left[0] < 0:
+            raise Killed
+
+    with pytest.raises(Killed):
+        searched(tmp_path / "killed", everything, FakePool(1, seeded), on_progress=kill)
+    _, reader = resumed(tmp_path / "killed", FakePool(1, seeded))
+    assert list(dump(reader)) == list(dump(calm))
+
+
+# --------------------------------------------------------------------------- families
+
+
+def test_the_worst_of_a_full_family_gives_way_and_the_oldest_of_all() -> None:
+    population = Population(size=3, family_max=2)
+    for each in (survivor(1, 0.5, "a"), survivor(2, 0.7, "a"), survivor(3, 0.6, "a")):
+        population.add(each)
+    assert [each.birth for each in population.members] == [2, 3]
+    population.add(survivor(4, 0.1, "a"))
+    assert [each.birth for each in population.members] == [2, 3]
+    population.add(survivor(5, 0.1, "b"))
+    population.add(survivor(6, 0.1, "c"))
+    assert [each.birth for each in population.members] == [3, 5, 6]
+
+
+def test_without_a_bound_the_population_is_the_newest_survivors() -> None:
+    population = Population(size=2)
+    for birth in (1, 2, 3):
+        population.add(survivor(birth, 0.5, "a"))
+    assert [each.birth for each in population.members] == [2, 3]
+
+
+def test_a_function_measured_again_takes_its_old_place() -> None:
+    population = Population(size=5)
+    population.add(survivor(1, 0.9))
+    population.add(survivor(2, 0.5))
+    population.add(survivor(3, 0.6, function=1, measured=2))
+    assert [(each.birth, each.fitness) for each in population.members] == [(2, 0.5), (3, 0.6)]
+    population.drop(1)
+    assert [each.birth for each in population.members] == [2]
+
+
+# --------------------------------------------------------------------------- leaders
+
+
+def test_the_leader_with_the_fewest_seeds_is_next() -> None:
+    leaders = Leaders(leaders=2, seeds=3)
+    assert leaders.next(set()) is None
+    for each in (survivor(1, 0.5), survivor(2, 0.7), survivor(3, 0.6)):
+        leaders.add(each)
+    assert [each.birth for each in leaders.members] == [2, 3, 1]
+    assert (leaders.next(set()) or survivor(0, 0)).birth == 2
+    assert (leaders.next({2}) or survivor(0, 0)).birth == 3
+    leaders.add(survivor(4, 0.55, function=2, measured=2))
+    assert [(each.birth, each.fitness) for each in leaders.members] == [(3, 0.6), (2, 0.55), (1, 0.5)]
+    leaders.again = {3: 2, 2: 2}
+    assert leaders.next(set()) is None
+
+
+def test_leaders_are_measured_with_seeds_of_their_own_and_count_with_their_mean(
+    tmp_path: Path, everything: Config
+) -> None:
+    asked: dict[str, list[int]] = {}
+
+    def respond(job: Job) -> Evaluation:
+        asked.setdefault(Graph.parse(job.graph).digest, []).append(job.seed)
+        return seeded(job)
+
+    search, reader = searched(tmp_path, everything, FakePool(1, respond))
+    again = [each for each in reader.candidates() if each.operator == "again"]
+    assert len(again) > 5
+    for each in again:
+        first = reader.candidate(each.equal_to or 0)
+        seeds = asked[first.digest]
+        assert each.parent == first.birth
+        assert seeds[0] == everything.seed or first.operator == "catalog"  # BN-ReLU is the baseline, too
+        assert len(set(seeds[-2:])) == len(seeds[-2:])
+        assert all(seed == everything.seed or seed > REMEASURE_SEEDS for seed in seeds)
+    for leader in search.history.leaders.members if search.history.leaders else ():
+        mine = [r for r in reader.candidates() if leader.function in (r.birth, r.equal_to) and r.accuracy]
+        means = [sum(r.accuracy.values()) / len(r.accuracy) for r in mine]
+        assert leader.fitness == pytest.approx(sum(means) / len(means))
+        assert leader.measured == len(mine)
+
+
+def test_a_leader_that_a_further_seed_stops_falls(tmp_path: Path, everything: Config) -> None:
+    def respond(job: Job) -> Evaluation:
+        if job.seed > REMEASURE_SEEDS:
+            return Evaluation(Rejection("diverged", "resnet", float("inf"), float("inf"), 3))
+        return answer(job)
+
+    search, reader = searched(tmp_path, everything, FakePool(1, respond))
+    fallen = {each.equal_to for each in reader.candidates() if each.operator == "again"}
+    history = search.history
+    assert fallen
+    assert not fallen & {each.function for each in history.population.members}
+    assert not fallen & {each.birth for each in history.front}
+    assert not fallen & {each.birth for each in reader.front()}
+    assert history.best is not None
+    assert history.best.birth not in fallen
+    assert not fallen & {each.birth for each in contenders(reader)}
+
+
+def test_the_final_table_takes_the_best_means(tmp_path: Path, everything: Config) -> None:
+    def respond(job: Job) -> Evaluation:
+        """What one seed crowns, the others do not confirm."""
+        found = answer(job)
+        if isinstance(found.outcome, Fitness) and job.seed > REMEASURE_SEEDS:
+            return Evaluation(Fitness(dict.fromkeys(found.outcome.accuracy, 0.1)))
+        return found
+
+    _, reader = searched(tmp_path, everything, FakePool(1, respond))
+    again = reader.measured_again()
+    assert all(value is not None and value < 0 for values in again.values() for value in values)
+    best_by_one_seed = reader.families(1)[0].birth
+    assert best_by_one_seed in again
+    chosen = [each.birth for each in contenders(reader) if each.birth]
+    assert best_by_one_seed != chosen[0]
+
+
+# --------------------------------------------------------------------------- the surrogate
+
+
+def test_children_are_chosen_from_pools_once_there_are_examples(tmp_path: Path, everything: Config) -> None:
+    search, reader = searched(tmp_path, everything, FakePool(1, seeded))
+    records = reader.candidates()
+    predicted = [each for each in records if each.predicted is not None]
+    chosen = [each for each in predicted if each.pool is not None]
+    assert chosen and len(chosen) < len(predicted)
+    assert all(1 <= (each.pool or 0) <= 4 for each in chosen)
+    assert all(each.operator not in ("again", "catalog") for each in predicted)
+    trained = [each for each in records if each.equal_to is None and isinstance(each.outcome, Fitness)]
+    assert min(each.seen for each in predicted) >= 10
+    unranked = [each for each in trained if each.predicted is not None and each.pool is None]
+    assert search.history.surrogate is not None
+    assert len(search.history.surrogate.unranked) == len(unranked)
+
+
+def test_the_surrogate_ranks_what_its_features_tell() -> None:
+    """Fitness is higher with every tanh: the forest sees that among graphs that it never met."""
+    rng, space = Random(0), Space(primitives=("tanh", "neg", "add"), index_sets=("hw",))
+    drawn = list({g.digest: g for g in (random_dependent_graph(space, rng) for _ in range(400))}.values())
+
+    def worth(graph: Graph) -> float:
+        return sum(node.op == "tanh" for node in graph.canonical().nodes) / 10
+
+    surrogate = Surrogate(after=50, refit=1)
+    known, new = drawn[:100], drawn[100:200]
+    assert not surrogate.ready
+    for graph in known:
+        surrogate.add(Example(str(graph), None, worth(graph)))
+    assert surrogate.ready
+    expected = surrogate.predict(new, [None] * len(new))
+    assert spearmanr(expected, [worth(graph) for graph in new]).statistic > 0.8
+    assert surrogate.predict(new, [None] * len(new)) == expected
+
+
+def test_what_was_stopped_is_expected_below_the_worst() -> None:
+    surrogate = Surrogate(after=2, refit=1)
+    for number in range(12):
+        surrogate.add(Example(f"tanh(x) + {number + 1}", None, 0.5 + number / 100))
+        surrogate.add(Example(f"exp(x) * {number + 2}", None, None))
+    good, bad = surrogate.predict([Graph.parse("tanh(x) + 20"), Graph.parse("exp(x) * 20")], [None, None])
+    assert good > 0.5 > bad
