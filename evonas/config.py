@@ -1,10 +1,11 @@
 """The YAML of a run: composed of the protocol's types, validated, with errors that point at the line."""
 
+import re
 from functools import cached_property
 from random import Random
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from evonas.evolution_config import Evolution, is_none
 from evonas.search_space.analysis import batch_dependent
@@ -16,6 +17,7 @@ from evonas.search_space.sampling import pad, random_dependent_graph, random_gra
 from evonas.search_space.screening import Screening
 from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
 from evonas.workers.architectures import site_channels
+from evonas.workers.data import NATIVE_SIZES
 from evonas.workers.frozen import Count, Frozen, Name, Positive, SmallCount, Text
 from evonas.workers.gates import AnyGate, check_order, from_text
 from evonas.workers.gates.base import TrainingGate
@@ -122,13 +124,19 @@ class Cluster(Frozen):
 class StoreConfig(Frozen):
     """`null` is SQLite in the run's folder."""
 
-    url: Annotated[Text, Field(min_length=1)] | None = None
+    url: Text | None = None
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"expected letters a to z, digits, '.', '_' and '-', a letter or digit first, got '{name}'")
+    return name
 
 
 class Config(Frozen):
     """The whole of a run."""
 
-    name: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(max_length=100), AfterValidator(_folder_name)]
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
     space: SpaceConfig = SpaceConfig()
     data: Data = Data()
@@ -166,14 +174,25 @@ class Config(Frozen):
         for only in (gate.only for gate in self.gates if isinstance(gate, TrainingGate)):
             if only is not None and only not in self.proxies:
                 raise ValueError(f"gates: no proxy '{only}'{did_you_mean(only, self.proxies)}")
-        if self.data.image_size and self.recipe.crop and self.recipe.crop > self.data.image_size:
-            raise ValueError(f"recipe.crop: {self.recipe.crop} is larger than data.image_size, {self.data.image_size}")
+        self._check_crop()
+        births, first = self.evolution.births, len(self.evolution.warm_start)
+        if births < first:
+            raise ValueError(
+                f"evolution.births: expected one for each of the {first} layers of warm_start, got {births}"
+            )
         for name in self.evolution.warm_start:
             self._check_warm_start(name)
         if "ghw" in self.space.index_sets:
             for name, proxy in self.proxies.items():
                 _check_groups(name, proxy)
         return self
+
+    def _check_crop(self) -> None:
+        crop, asked, native = self.recipe.crop, self.data.image_size, NATIVE_SIZES.get(self.data.source)
+        if crop and asked and crop > asked:
+            raise ValueError(f"recipe.crop: {crop} is larger than data.image_size, {asked}")
+        if crop and not asked and native and crop > native:
+            raise ValueError(f"recipe.crop: {crop} is larger than the images of {self.data.source}, {native}")
 
     def _check_warm_start(self, name: str) -> None:
         try:

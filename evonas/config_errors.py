@@ -1,5 +1,6 @@
 """Errors of a config, in the words and at the place of its file, from those of pydantic."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -16,6 +17,9 @@ def place_and_reason(error: ValidationError, raw: Mapping[str, Any]) -> tuple[li
     reason, path = _reason(first), _yaml_path(raw, first["loc"], is_missing=first["type"] == "missing")
     if first["type"] == "missing" and path[-1:] != [first["loc"][-1]]:  # of a gate that is written as a name
         reason = f"{first['loc'][-1]} is missing"
+    if [each["type"] for each in details[:2]] == ["literal_error", "tuple_type"]:
+        reason = reason.replace(", got", " or a list, got", 1)
+        details.pop(1)
     if len(details) > 1 and details[1]["type"] == "literal_error" and details[1]["loc"][:-1] == first["loc"][:-1]:
         reason = f"{reason}; or {details.pop(1)['ctx']['expected']}"  # a number or a word
     named, colon, rest = reason.partition(": ")
@@ -42,8 +46,20 @@ def _yaml_path(raw: Any, location: tuple[str | int, ...], *, is_missing: bool = 
 
 def _reason(error: Mapping[str, Any]) -> str:
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
-    shown = f"{got!r}" if len(f"{got!r}") < 60 else f"{f'{got!r}':.57}..."
+    shown = _shown(got)
     match kind:
+        case "model_type" | "dict_type" | "model_attributes_type":
+            keys = _keys(error["loc"]) if kind == "model_type" else []
+            named = f" ({', '.join([*keys[:3], *['...'][: len(keys) - 3]])})" if keys else ""
+            return f"expected keys and values{named}, got {shown}"
+        case "list_type" | "tuple_type":
+            return f"expected a list, got {shown}"
+        case "string_too_short":
+            return f"expected at least {context['min_length']} character, got {shown}"
+        case "finite_number":
+            return f"expected a finite number, got {shown}"
+        case "float_type" | "int_type" if isinstance(got, str) and got.strip("+-.").lower() in ("nan", "inf"):
+            return f"expected a finite number, got {shown}"
         case "extra_forbidden":
             return f"unknown key{did_you_mean(str(error['loc'][-1]), _valid_keys(error['loc']))}"
         case "missing":
@@ -68,6 +84,12 @@ def _reason(error: Mapping[str, Any]) -> str:
             )
 
 
+def _shown(value: Any) -> str:
+    """A value as a person wrote it, shortened."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else f"{value!r}"
+    return text if len(text) < 60 else f"{text:.57}..."
+
+
 def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
@@ -85,9 +107,14 @@ _TAGS = {_tag(model) for name in ("proxies", "gates") for model in _models(Confi
 
 
 def _valid_keys(location: tuple[str | int, ...]) -> list[str]:
-    """The keys that the file may have at an error's place."""
+    """The keys that the file may have beside the last of a location, sorted."""
+    return sorted(_keys(location[:-1]))
+
+
+def _keys(location: tuple[str | int, ...]) -> list[str]:
+    """The keys that the file may have at a location."""
     models: list[type[BaseModel]] = [Config]
-    for part in location[:-1]:
+    for part in location:
         inner = [
             model.model_fields[part].annotation
             for model in models
@@ -97,4 +124,4 @@ def _valid_keys(location: tuple[str | int, ...]) -> list[str]:
             models = [model for annotation in inner for model in _models(annotation)]
         elif part in _TAGS:
             models = [model for model in models if _tag(model) == part]
-    return sorted({name for model in models for name in model.model_fields})
+    return list(dict.fromkeys(name for model in models for name in model.model_fields))

@@ -50,7 +50,11 @@ def dump_config(config: Config | Mapping[str, Any]) -> str:
         try:
             return yaml.dump(raw, Dumper=Dumper, sort_keys=False)
         except yaml.YAMLError as error:
-            raise InputError(f"config: not plain values: {str(error.args[-1]).splitlines()[0]}") from None
+            value = error.args[-1]
+            raise InputError(
+                f"config: {value!r:.60} of type {type(value).__name__} is no plain value; "
+                "expected texts, numbers, lists and mappings"
+            ) from None
 
 
 def load_config(path: str | Path, settings: Sequence[str] = (), resolve: Resolve = named_graph) -> Config:

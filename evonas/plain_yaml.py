@@ -61,6 +61,10 @@ class Dumper(yaml.SafeDumper):
 
 
 Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+Dumper.add_multi_representer(float, lambda dumper, value: dumper.represent_float(float(value)))  # numpy's float64
+Dumper.add_multi_representer(str, lambda dumper, value: dumper.represent_str(str(value)))
+for _not_plain in (set, bytes):
+    Dumper.add_representer(_not_plain, Dumper.represent_undefined)
 Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
 
 
@@ -124,6 +128,9 @@ def _refuse_double_keys(node: yaml.Node, where: str) -> None:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                kind = "mapping" if isinstance(key, yaml.MappingNode) else "list"
+                raise InputError(f"{where}:{key.start_mark.line + 1}: a {kind} stands where a key is expected")
             if key.value in seen:
                 raise InputError(f"{where}:{key.start_mark.line + 1}: '{key.value}' stands twice")
             seen.add(key.value)

@@ -129,6 +129,7 @@ def _order(data: Data, source: Source) -> Indices:
     return np.random.RandomState(data.split_seed).permutation(len(source.labels))  # a stream that numpy keeps for good
 
 
+NATIVE_SIZES = {"embedded": 28, "FashionMNIST": 28, "CIFAR10": 32, "CIFAR100": 32, "SVHN": 32}  # of square images
 TORCHVISION_FOLDER = "data"  # where its data sets are kept unless the config says otherwise
 
 

@@ -17,7 +17,7 @@ SmallCount = Annotated[int, Field(ge=1, le=1000)]  # what is done so often one a
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, le=1e38)]  # float32's range
 Name = Annotated[str, Field(max_length=100), AfterValidator(_one_line)]
-Text = Annotated[str, Field(max_length=1000), AfterValidator(_one_line)]  # a path, an address
+Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_one_line)]  # a path, an address
 
 
 class Frozen(BaseModel):

@@ -36,10 +36,10 @@ class Data(Frozen):
 class Recipe(Frozen):
     """SGD with Nesterov momentum; weight decay on convolution and linear weights only (in the paper: unknown)."""
 
-    batch_size: Count = 128
+    batch_size: Count = Field(128, description="images of a step; all that train where those are fewer")
     steps: Count = 200
     learning_rate: Positive = 0.1
-    momentum: Share = 0.9
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: Share = Field(0.0, description="the share of the steps over which the rate rises linearly, before the rest")
     weight_decay: Annotated[float, Field(ge=0.0, le=1e38)] = 1e-4
@@ -110,7 +110,7 @@ Proxy = Annotated[PreactResNet | MobileNetV2 | EfficientNet, Field(discriminator
 def _some_proxy(proxies: dict[str, Any]) -> dict[str, Any]:
     if not proxies:
         raise ValueError("expected at least one")
-    if "" in proxies:
+    if not all(map(str.strip, proxies)):
         raise ValueError("a name is empty")
     return proxies
 

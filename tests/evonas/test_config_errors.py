@@ -32,18 +32,22 @@ from tests.evonas.config_cases import TEXT, changed, complaint, set_complaint
         ),
         # types
         ("seed: 3", "seed: three", "run.yaml:3: seed: should be a valid integer, got 'three'"),
-        ("seed: 3", "seed: true", "run.yaml:3: seed: should be a valid integer, got True"),
+        ("seed: 3", "seed: true", "run.yaml:3: seed: should be a valid integer, got true"),
         ("seed: 3", "seed: 3.5", "run.yaml:3: seed: should be a valid integer, got 3.5"),
-        ("seed: 3", "seed:", "run.yaml:3: seed: should be a valid integer, got None"),
+        ("seed: 3", "seed:", "run.yaml:3: seed: should be a valid integer, got null"),
         ("seed: 3", "seed: '3'", "run.yaml:3: seed: should be a valid integer, got '3'"),
         ("name: table", "name: 3", "run.yaml:2: name: should be a valid string, got 3"),
-        ("{nodes: 6}", "6", "run.yaml:4: space: should be an object, got 6"),
-        ("blocks: [1, 1]", "blocks: 2", "run.yaml:14: proxies.small.blocks: should be a valid array, got 2"),
-        ("steps: 20", "crop: true", "run.yaml:7: recipe.crop: should be a valid integer, got True"),
+        (
+            "{nodes: 6}",
+            "6",
+            "run.yaml:4: space: expected keys and values (nodes, primitives, aggregations, ...), got 6",
+        ),
+        ("blocks: [1, 1]", "blocks: 2", "run.yaml:14: proxies.small.blocks: expected a list, got 2"),
+        ("steps: 20", "crop: true", "run.yaml:7: recipe.crop: should be a valid integer, got true"),
         (
             "learning_rate: 0.1",
             "learning_rate: false",
-            "run.yaml:8: recipe.learning_rate: should be a valid number, got False",
+            "run.yaml:8: recipe.learning_rate: should be a valid number, got false",
         ),
         ("train: 256", "path: [a]", "run.yaml:5: data.path: should be a valid string, got ['a']"),
         # ranges
@@ -61,7 +65,30 @@ from tests.evonas.config_cases import TEXT, changed, complaint, set_complaint
         (
             "name: table",
             "name: a/b",
-            "run.yaml:2: name: string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$', got 'a/b'",
+            "run.yaml:2: name: expected letters a to z, digits, '.', '_' and '-', a letter or digit first, got 'a/b'",
+        ),
+        ("{nodes: 6}", "{leaves: null}", "run.yaml:4: space.leaves: expected a list, got null"),
+        ("{nodes: 6}", "{primitives: null}", "run.yaml:4: space.primitives: expected 'paper' or a list, got null"),
+        ("seed: 3", "store: null", "run.yaml:3: store: expected keys and values (url), got null"),
+        ("seed: 3", "objectives: null", "run.yaml:3: objectives: expected a list, got null"),
+        ("rate: 0.1", "rate: .nan", "run.yaml:8: recipe.learning_rate: expected a finite number, got '.nan'"),
+        ("rate: 0.1", "rate: -.inf", "run.yaml:8: recipe.learning_rate: expected a finite number, got '-.inf'"),
+        ("rate: 0.1", "rate: 1e999", "run.yaml:8: recipe.learning_rate: expected a finite number, got inf"),
+        ("rate: 0.1", "rate: !!float .nan", "run.yaml:8: recipe.learning_rate: expected a finite number, got nan"),
+        ("seed: 3", "? [a]\n: 3", "run.yaml:3: a list stands where a key is expected"),
+        ("{nodes: 6}", "{{a: 1}: 6}", "run.yaml:4: a mapping stands where a key is expected"),
+        # what cannot work
+        ("rate: 0.1", "rate: 0.1\n  momentum: 1.0", "run.yaml:9: recipe.momentum: should be less than 1, got 1.0"),
+        ("seed: 3", "cluster: {address: ''}", "run.yaml:3: cluster.address: expected at least 1 character, got ''"),
+        (
+            "{image_size: 8,",
+            "{source: folder, path: '',",
+            "run.yaml:5: data.path: expected at least 1 character, got ''",
+        ),
+        (
+            "births: 10",
+            "births: 1\n  warm_start: [BN-ReLU, GN-ReLU]",
+            "run.yaml:28: evolution.births: expected one for each of the 2 layers of warm_start, got 1",
         ),
         # names
         (
@@ -177,7 +204,13 @@ def test_mistakes_of_one_place(old: str, new: str, message: str) -> None:
         (
             "{steps: 10,",
             "{steps: 21,",
-            "run.yaml:21: gates: quality after 21 steps, but recipe.steps is 20",
+            "run.yaml:21: gates: quality after 21 steps, but recipe.steps is 20; expected recipe.steps of at least 21",
+        ),
+        ("  - depends_on_x", "  - finite", "run.yaml:21: gates: finite stands twice, with the same options"),
+        (
+            "{image_size: 8, train: 256, validation: 100}\nrecipe:",
+            "{train: 256, validation: 100}\nrecipe:\n  crop: 29",
+            "run.yaml:7: recipe.crop: 29 is larger than the images of embedded, 28",
         ),
         (
             "  - finite:",
@@ -233,11 +266,12 @@ def test_no_proxies() -> None:
     tail = rest[rest.index("gates:") :]
     assert complaint(f"{head}{tail}") == "run.yaml:2: proxies: missing"
     assert complaint(f"{head}proxies: {{}}\n{tail}") == "run.yaml:10: proxies: expected at least one"
-    assert complaint(f"{head}proxies:\n{tail}") == "run.yaml:10: proxies: should be an object, got None"
+    assert complaint(f"{head}proxies:\n{tail}") == "run.yaml:10: proxies: expected keys and values, got null"
 
 
 def test_a_proxy_has_a_name() -> None:
-    assert "a name is empty" in complaint(changed("  small:", '  "":'))
+    for name in ("", " "):
+        assert "a name is empty" in complaint(changed("  small:", f'  "{name}":'))
 
 
 def test_an_empty_table_of_stages_is_no_network() -> None:

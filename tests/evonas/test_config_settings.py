@@ -48,8 +48,8 @@ def test_the_last_setting_wins() -> None:
     [
         ("sed=3", "--set sed: unknown key; did you mean 'seed'?"),
         ("evolution.brths=3", "--set evolution.brths: unknown key; did you mean 'births'?"),
-        ("seed=true", "--set seed: should be a valid integer, got True"),
-        ("seed=", "--set seed: should be a valid integer, got None"),
+        ("seed=true", "--set seed: should be a valid integer, got true"),
+        ("seed=", "--set seed: should be a valid integer, got null"),
         ("evolution.births=0", "--set evolution.births: should be greater than or equal to 1, got 0"),
         (
             "recipe.schedule=cosin",
@@ -92,7 +92,10 @@ def test_impossible_settings_are_located_there(setting: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["recipe.steps=9"], "--set recipe.steps: gates: quality after 10 steps, but recipe.steps is 9"),
+        (
+            ["recipe.steps=9"],
+            "--set recipe.steps: gates: quality after 10 steps, but recipe.steps is 9; expected recipe.steps of",
+        ),
         (
             ["seed=5", "recipe.steps=9", "seed=4"],
             "--set recipe.steps: gates: quality after 10 steps, but recipe.steps is 9",
@@ -108,7 +111,7 @@ def test_impossible_settings_are_located_there(setting: str) -> None:
         ),
         (["data.image_size=12", "recipe.crop=16"], "--set recipe.crop: 16 is larger than data.image_size, 12"),
         (["recipe.crop=8", "data.image_size=6"], "--set recipe.crop: 8 is larger than data.image_size, 6"),
-        (["proxies=null"], "--set proxies: should be an object, got None"),
+        (["proxies=null"], "--set proxies: expected keys and values, got null"),
         (["births.x=3"], "--set births.x: births: unknown key"),
     ],
 )
