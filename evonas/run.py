@@ -21,6 +21,7 @@ from evonas.workers.outcome import Evaluation
 
 if TYPE_CHECKING:
     from evonas.studies.funnel import Funnel
+    from evonas.studies.operators import OperatorRow
     from evonas.studies.replay import Difference
 
 LISTED_MAX = 10**9  # layers of one answer
@@ -151,6 +152,13 @@ class Run:
         from evonas.studies.funnel import funnel
 
         return funnel(self._reader, within)
+
+    def operators(self) -> "list[OperatorRow]":
+        """Count what each operator proposed: births, trained to the end, stopped, above their parent; and their
+        advantage and worker seconds."""
+        from evonas.studies.operators import operators
+
+        return operators(self._reader)
 
     def replay(self) -> "list[Difference]":
         """The values that do not follow from the records before them: none in an intact run."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64
 
+from evonas.rank_correlation import RankCorrelation
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import behaviour
 from evonas.search_space.graph import Graph
@@ -55,6 +56,7 @@ class Surrogate:
     unranked: list[tuple[float, float]] = field(default_factory=list)  # predicted and measured, where it did not choose
     _fitted: int = field(default=0, compare=False)
     _forest: "RandomForestRegressor | None" = field(default=None, compare=False, repr=False)
+    _honesty: tuple[int, RankCorrelation | None] | None = field(default=None, compare=False, repr=False)
 
     def add(self, example: Example) -> None:
         self.examples.append(example)
@@ -69,6 +71,13 @@ class Surrogate:
                     self.unranked.append((predicted, outcome.mean_accuracy))
             case Rejection() if not needs_layer(outcome.gate):
                 self.add(Example(graph, parent, None))
+
+    @property
+    def honesty(self) -> RankCorrelation | None:
+        """The rank correlation of predicted and measured fitness where it did not choose; None of too few."""
+        if self._honesty is None or self._honesty[0] != len(self.unranked):
+            self._honesty = len(self.unranked), RankCorrelation.of(self.unranked)
+        return self._honesty[1]
 
     @property
     def ready(self) -> bool:

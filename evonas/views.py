@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
+from evonas.rank_correlation import RankCorrelation
 from evonas.store.reader import Reader
 from evonas.store.records import Cost, Figures, Pace, Purpose, Record, State
 from evonas.workers.outcome import Fitness
@@ -72,6 +73,7 @@ class Status:
     retrained: int  # trainings for the final table
     outcomes_per_second: float | None  # since the last start; None before its first outcome
     seconds_left: float | None
+    surrogate: RankCorrelation | None  # of predicted and measured accuracy, where it did not choose
 
 
 def status(reader: Reader) -> Status:
@@ -104,6 +106,7 @@ def status(reader: Reader) -> Status:
         retrained=retrained,
         outcomes_per_second=pace.outcomes / pace.seconds if pace.seconds > 0 else None,
         seconds_left=left,
+        surrogate=RankCorrelation.of(reader.unranked()) if config.evolution.surrogate else None,
     )
 
 

@@ -71,7 +71,8 @@ class Display(Watcher):
         counts = "".join(f"{name} {count}, " for name, count in self._counts() if count).rstrip(", ") or "none decided"
         done, total = self.retrained
         after = f"; retraining the best {done}/{total}" if total else ""
-        return f"{self._done()}/{self._births()} births, {counts}; {self._best_text()}{after}; {self._left_text()}"
+        parts = (f"{counts}; {self._best_text()}{after}", *self._surrogate_text(), self._left_text())
+        return f"{self._done()}/{self._births()} births, {'; '.join(parts)}"
 
     def _births(self) -> int:
         return self._config.evolution.births if self._config else 0
@@ -92,6 +93,10 @@ class Display(Watcher):
         trained = history.survivors - history.inherited
         counts += [("trained to the end", trained), ("inherited an outcome", history.inherited)]
         return [*counts, ("in flight", len(history.pending))]
+
+    def _surrogate_text(self) -> list[str]:
+        surrogate = self.history.surrogate if self.history else None
+        return [surrogate.honesty.short] if surrogate and surrogate.honesty else []
 
     def _left_text(self) -> str:
         left = self.seconds_left()
@@ -121,7 +126,8 @@ class Display(Watcher):
         counts = Table.grid(padding=(0, 2))
         for label, count in self._counts():
             counts.add_row(f"  {label}", Text(str(count), justify="right"))
-        return Group(head, counts, *self._best_rows())
+        surrogate = [Text(f"  {each}") for each in self._surrogate_text()]
+        return Group(head, counts, *surrogate, *self._best_rows())
 
     def _best_rows(self) -> list[Table | Text]:
         baseline = self.history.baseline if self.history else {}

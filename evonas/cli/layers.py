@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from evonas.cli.tables import Column, TextTable, accuracy_text, one_line
 
 if TYPE_CHECKING:
+    from evonas.studies.operators import OperatorRow
     from evonas.views import LayerRow
     from evonas.workers.outcome import Measurement
 
@@ -61,6 +62,23 @@ def gate_table(measurements: "Sequence[Measurement]") -> TextTable:
     for m in measurements:
         values = (f"{m.value:.4g}", f"{m.threshold:.4g}", str(m.step))
         table.add(m.gate, m.proxy or "-", *values, "yes" if m.passed else "no", f"{m.seconds:.3f}")
+    return table
+
+
+def operator_table(rows: "Sequence[OperatorRow]") -> TextTable:
+    """What each operator proposed, and what came of it, one a line."""
+    from evonas.config import BASELINE
+
+    numbers = ("births", "inherited", "stopped", "trained", "above its parent", f"mean to {BASELINE}", "best")
+    table = TextTable(
+        Column("operator", is_key=True), *(Column(each, is_number=True) for each in (*numbers, "seconds"))
+    )
+    for row in rows:
+        counts = map(str, (row.births, row.inherited, row.stopped + row.crashed, row.trained))
+        above = f"{row.improved} of {row.compared}" if row.compared else "-"
+        mean = "-" if row.mean_advantage is None else f"{row.mean_advantage * 100:+.1f}"
+        best = "-" if row.best_advantage is None else f"{row.best_advantage * 100:+.1f}"
+        table.add(row.operator, *counts, above, mean, best, f"{row.seconds:.0f}")
     return table
 
 

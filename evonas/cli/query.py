@@ -38,7 +38,8 @@ def status(run: str, as_json: bool) -> None:
     opened = open_run(run)
     state_of_run = opened.status()
     if as_json:
-        print_json(columns(state_of_run))
+        surrogate = state_of_run.surrogate
+        print_json(columns(state_of_run) | {"surrogate": surrogate.figures() if surrogate else None})
         return
     # All is read before the first line is printed.
     best = opened.candidate_rows(opened.top(1)) if state_of_run.finished else []
@@ -55,6 +56,8 @@ def status(run: str, as_json: bool) -> None:
     width, digits = max(map(len, counts), default=0), len(str(max(counts.values(), default=0)))
     for name, count in counts.items():
         console.print(f"{name:{width}}  {count:{digits}}")
+    if state_of_run.surrogate:
+        say(console, state_of_run.surrogate.text)
     if state_of_run.retrained:
         say(console, f"{state_of_run.retrained} trainings for the final table")
     if state_of_run.finished:

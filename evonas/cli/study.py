@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import evonas
-from evonas.cli.layers import headline, layer_table, spread_text
+from evonas.cli.layers import headline, layer_table, operator_table, spread_text
 from evonas.cli.options import CONFIG, JSON, LAYER, RUN, SET
 from evonas.cli.progress import progress_of
 from evonas.cli.query import print_json
@@ -37,11 +37,14 @@ def _layers(*default: str) -> Callable[[Command], Command]:
 )  # fmt: skip
 @JSON
 def funnel(run: str, within: float, as_json: bool) -> None:
-    """Show what each gate of RUN stopped, at what cost, and how often wrongly.
+    """Show what each gate of RUN stopped, at what cost, and how often wrongly; then what each operator proposed.
 
     Audits count the false rejects: a share of the rejected candidates (evolution.audit_share in the config) is trained
     to the full budget all the same. "0 of 5 [0.0 to 52.2 %]" means no false reject in 5 audits, and the exact 95 %
     interval of the rate. "saved at most" is what training the stopped candidates to the end would have cost.
+
+    A child of several edits counts with each operator. "above its parent": trained children whose mean accuracy exceeds
+    the parent's mean over its seeds so far, of those whose parent had one.
 
     \b
     Example: evonas funnel results/quickstart-000
@@ -52,12 +55,12 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     opened = open_run(run)
     result = opened.funnel(within / 100)
     rows, full, inherited = result.rows, result.full_seconds, result.inherited
-    states, spread = opened.status().by_state, opened.spread()
+    status, spread, operators = opened.status(), opened.spread(), opened.operators()
+    states, surrogate = status.by_state, status.surrogate
     if as_json:
-        gates = [row.figures() for row in rows]
-        print_json(
-            {"run": opened.name, "gates": gates, "inherited": inherited, "by_state": states, "full_seconds": full}
-        )
+        fields = {"run": opened.name, "gates": [row.figures() for row in rows], "inherited": inherited}
+        fields |= {"by_state": states, "full_seconds": full, "operators": [row.figures() for row in operators]}
+        print_json(fields | {"surrogate": surrogate.figures() if surrogate else None})
         return
     console = terminal()
     numbers = ("asked", "stopped", "spent", "saved at most")
@@ -80,6 +83,11 @@ def funnel(run: str, within: float, as_json: bool) -> None:
         say(console, "No rejected candidate was audited: evolution.audit_share is 0.")
     elif spread:
         say(console, f"An audit has one seed; {spread_text(spread)}.")
+    if operators:
+        console.print()
+        console.print(operator_table(operators))
+    if surrogate:
+        say(console, f"\n{surrogate.text}")
 
 
 def _false_rejects(row: "FunnelRow") -> str:

@@ -143,6 +143,17 @@ class Reader(Contents):
                 again.setdefault(birth, []).append(advantage)
         return again
 
+    def unranked(self) -> list[tuple[float, float]]:
+        """Predicted and measured accuracy of the trained candidates that the surrogate judged and did not choose."""
+        c, e, s = tables.candidate.c, tables.evaluation.c, tables.score.c
+        query = select(c.birth, c.predicted, func.avg(s.value)).group_by(c.birth, c.predicted).order_by(c.birth)
+        query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
+        query = query.join(tables.score, (s.run == e.run) & (s.evaluation == e.id))
+        query = query.where(c.run == self.run, c.predicted.is_not(None), c.pool.is_(None), c.equal_to.is_(None))
+        query = query.where(e.purpose == Purpose.SEARCH, s.objective == "accuracy")
+        with self.engine.connect() as connection:
+            return [(predicted, measured) for _, predicted, measured in connection.execute(query)]
+
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and
         their number; empty below two."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from evonas.search_space.errors import InputError
 from evonas.store.reader import Reader
-from evonas.store.records import Purpose
+from evonas.store.records import Operator, Purpose
 from evonas.workers.gates import needs_training
 from evonas.workers.outcome import DIVERGED, Crash, Fitness, Measurement, Outcome, Rejection
 
@@ -87,8 +87,9 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
     rows = {gate.label: FunnelRow(gate.label) for gate in reader.config.gates}
     diverged = FunnelRow(DIVERGED)
     for record, trained in reader.searched():
-        if record.equal_to is not None or trained is None:
-            inherited += record.equal_to is not None
+        inherits = record.equal_to is not None and record.operator != Operator.AGAIN
+        if inherits or trained is None:
+            inherited += inherits
             continue
         evaluation, outcome = trained.evaluation, trained.evaluation.outcome
         met = list(zip(_labels(reader, record.birth, evaluation.measurements), evaluation.measurements, strict=True))

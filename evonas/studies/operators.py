@@ -1,0 +1,109 @@
+"""What each operator of a run proposed and what came of it, from the records alone."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from evonas.search_space.mutation import OPERATORS
+from evonas.store.reader import Reader
+from evonas.store.records import Operator, Record, Trained
+from evonas.workers.outcome import Fitness, Rejection
+
+REDRAW = "redraw"  # stored as Operator.MUTATION where a child has no other edit
+
+
+@dataclass(slots=True, repr=False)
+class OperatorRow:
+    """Counts of one operator, or of another origin of candidates. A child of several edits counts with each of them.
+
+    inherited: births with the function, and so the outcome, of an earlier candidate.
+    compared: trained children whose parent had an accuracy when they were proposed.
+    improved: those above it, both means over proxies, the parent's over its seeds so far, too.
+    best: birth with the largest advantage.
+    """
+
+    operator: str
+    births: int = 0
+    inherited: int = 0
+    stopped: int = 0
+    crashed: int = 0
+    trained: int = 0
+    compared: int = 0
+    improved: int = 0
+    seconds: float = 0.0  # of workers
+    best: int | None = None
+    best_advantage: float | None = None
+    _advantages: float = 0.0
+
+    @property
+    def mean_advantage(self) -> float | None:
+        """The mean over the trained births of accuracy minus BN-ReLU's."""
+        return self._advantages / self.trained if self.trained and self.best else None
+
+    def figures(self) -> dict[str, Any]:
+        """The numbers of the row by name."""
+        names = ("operator", "births", "inherited", "stopped", "crashed", "trained", "compared", "improved")
+        more = ("mean_advantage", "best_advantage", "best", "seconds")
+        return {name: getattr(self, name) for name in (*names, *more)}
+
+    def count(self, record: Record, trained: Trained | None, parent: float | None) -> None:
+        """A birth; `parent`: the accuracy of its parent when it was proposed."""
+        self.births += 1
+        if trained is None:
+            return
+        self.seconds += trained.evaluation.seconds
+        if record.equal_to is not None and record.operator != Operator.AGAIN:
+            self.inherited += 1
+            return
+        match trained.evaluation.outcome:
+            case Fitness() as outcome:
+                self.trained += 1
+                self._rank(record)
+                if parent is not None:
+                    self.compared += 1
+                    self.improved += outcome.mean_accuracy > parent
+            case Rejection():
+                self.stopped += 1
+            case _:
+                self.crashed += 1
+
+    def _rank(self, record: Record) -> None:
+        if record.advantage is None:
+            return
+        self._advantages += record.advantage
+        if record.advantage > (-math.inf if self.best_advantage is None else self.best_advantage):
+            self.best, self.best_advantage = record.birth, record.advantage
+
+    def __repr__(self) -> str:
+        of_parents = f", {self.improved} of {self.compared} above their parent" if self.compared else ""
+        return f"<{self.operator}: {self.births} births, {self.trained} trained{of_parents}>"
+
+
+def operators(reader: Reader) -> list[OperatorRow]:
+    """A row for each operator in the order of the table OPERATORS, then for each other origin."""
+    rows = {name: OperatorRow(name) for name in (*OPERATORS, *map(str, Operator)) if name != Operator.MUTATION}
+    measured: dict[int, list[tuple[int, float]]] = {}  # function -> seq and mean accuracy of each of its trainings
+    functions: dict[int, int] = {}  # birth -> function, where they differ
+    for record, trained in reader.searched():  # all that was measured before a birth was proposed is of earlier births
+        parent = None
+        if record.parent is not None and record.operator != Operator.AGAIN:
+            trainings = measured.get(functions.get(record.parent, record.parent), ())
+            known = [accuracy for seq, accuracy in trainings if seq <= record.seen]
+            parent = fmean(known) if known else None
+        for name in names(record.operator):
+            rows[name].count(record, trained, parent)
+        if record.equal_to:
+            functions[record.birth] = record.equal_to
+        outcome = trained.evaluation.outcome if trained else None
+        own = record.equal_to is None or (trained is not None and trained.seed != reader.config.seed)
+        if own and isinstance(outcome, Fitness) and record.seq is not None:
+            measured.setdefault(record.equal_to or record.birth, []).append((record.seq, outcome.mean_accuracy))
+    return [row for row in rows.values() if row.births]
+
+
+def names(operator: str) -> Iterator[str]:
+    """The rows in which a candidate's stored operator counts, each once."""
+    edits = REDRAW if operator == Operator.MUTATION else operator
+    yield from dict.fromkeys(edits.split("+"))
