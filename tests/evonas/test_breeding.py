@@ -1,5 +1,6 @@
 """Operators, families, leaders that are measured again, the surrogate: with a pool that answers from a table."""
 
+import json
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from evonas.config import Config
+from evonas.config_file import parse_config
 from evonas.final import contenders
 from evonas.leaders import Leaders
 from evonas.retelling import rebuild
@@ -25,6 +27,7 @@ from evonas.studies.replay import replay
 from evonas.surrogate import Example, Surrogate
 from evonas.workers.outcome import Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
+from tests.conftest import TINY
 from tests.evonas.search_cases import FakePool, Killed, answer, configured, resumed, searched
 
 EDITS = {"op": 1, "input": 1, "insert": 2, "delete": 1, "swap": 0.5, "cross": 1, "redraw": 0.5}
@@ -276,3 +279,16 @@ def test_what_was_stopped_is_expected_below_the_worst() -> None:
         surrogate.add(Example(f"exp(x) * {number + 2}", None, None))
     good, bad = surrogate.predict([Graph.parse("tanh(x) + 20"), Graph.parse("exp(x) * 20")], [None, None])
     assert good > 0.5 > bad
+
+
+# --------------------------------------------------------------------------- the race
+
+
+def test_a_race_on_a_proxy_that_is_not_there() -> None:
+    with pytest.raises(InputError, match="gates: no proxy 'resnt'; did you mean 'resnet'"):
+        parse_config(json.dumps({**TINY, "gates": [{"rung": {"steps": 3, "proxy": "resnt"}}]}))
+
+
+def test_the_steps_of_a_race_on_one_proxy_may_exceed_those_of_later_gates() -> None:
+    gates = [{"rung": {"steps": 3, "proxy": "resnet"}}, {"quality": {"steps": 2, "min_accuracy": 0.1}}]
+    assert [gate.label for gate in parse_config(json.dumps({**TINY, "gates": gates})).gates] == ["rung 3", "quality 2"]

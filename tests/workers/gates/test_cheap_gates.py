@@ -129,3 +129,27 @@ def test_a_look_at_the_initial_weights_is_forgotten_before_the_next_gate() -> No
     run.ask_gates()
     assert len(run.measurements) == 2
     assert run.passes == {}
+
+
+def test_a_rung_on_one_proxy_stops_before_the_others_are_trained() -> None:
+    """A race: who loses on the first costs nothing on the second."""
+    rung = {"gate": "rung", "steps": 3, "proxy": "mobilenet"}
+    free = evaluate(job(gates=(rung, QUALITY)))
+    (measured, *later) = free.measurements
+    assert (measured.proxy, measured.step) == ("mobilenet", 3)
+    assert measured.value == next(p.accuracy for p in free.points if (p.proxy, p.step) == ("mobilenet", 3))
+    assert {each.proxy for each in later} == {"resnet", "mobilenet"}
+    high = Threshold(gate="rung", steps=3, value=measured.value + 0.01)
+    stopped = evaluate(job(gates=(rung, QUALITY)).model_copy(update={"thresholds": (high,)}))
+    assert stopped.outcome == Rejection("rung", "mobilenet", measured.value, high.value, 3)
+    assert {each.proxy for each in stopped.points} <= {"mobilenet"}
+
+
+def test_a_rung_by_loss_is_the_mean_probability_of_the_right_class() -> None:
+    """exp(-mean loss) over all steps so far."""
+    asked = job(gates=({"gate": "rung", "steps": 3, "proxy": "resnet", "by": "loss"},))
+    (measured,) = evaluate(asked).measurements
+    training = Training(graph("BN-ReLU"), asked.protocol, "resnet", images(asked.protocol), asked.seed)
+    training.run(3)
+    assert measured.value == pytest.approx(math.exp(-float(training.losses[:3].mean())), rel=1e-6)
+    assert measured.passed
