@@ -21,7 +21,7 @@ def test_funnel_prints_every_gate_with_its_costs(command: Command, run: Path) ->
         numbers = [int(word) for word in shown[gate] if word.isdigit()]
         assert stopped in numbers
     assert f"{sum(states.values())} candidates" in answer.out
-    assert "audit_share is 0" in answer.lines[-1]
+    assert "No rejected candidate was audited: evolution.audit_share is 0." in answer.lines
     told = strict(command("funnel", run, "--json").out)
     assert told["by_state"] == states
     by_gate = {each["gate"].split()[0]: each for each in told["gates"]}
