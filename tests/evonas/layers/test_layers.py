@@ -26,6 +26,7 @@ from evonas.search_space.lowering import NormAct
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.screening import CHANGE_MIN, change, largest_value
 from tests.evonas.layers import exported_process
+from tests.evonas.layers.exported_class import exported_class
 from tests.search_space.graphs import woven
 
 Results = dict[str, dict[str, Tensor] | str]  # by case; a traceback where it failed
@@ -193,11 +194,7 @@ def test_a_file_is_a_function_of_the_graph() -> None:
 
 
 def test_groups_of_the_file_are_its_default() -> None:
-    namespace: dict[str, object] = {}
-    exec(layer_source(LAYERS["GN-ReLU"].graph, groups=5), namespace)
-    evolved = namespace["EvolvedLayer"]
-    assert isinstance(evolved, type)
-    assert evolved(10).groups == 5
+    assert exported_class(LAYERS["GN-ReLU"].graph, groups=5)(10).groups == 5
 
 
 def test_a_file_has_the_groups_that_most_proxies_had() -> None:
@@ -234,20 +231,14 @@ def test_a_class_has_the_options_that_its_graph_needs(text: str, options: set[st
 
 def test_a_parameter_may_be_named_as_a_function_of_the_file() -> None:
     graph = Graph.parse("variance = scalar(0.5)\nfull_precision = vector(2)\nvariance * full_precision * x / std_hw(x)")
-    namespace: dict[str, Any] = {}
-    exec(layer_source(graph), namespace)
     x = torch.randn(2, 8, 3)
-    evolved, layer = namespace["EvolvedLayer"](8), NormAct(graph, 8)
+    evolved, layer = exported_class(graph)(8), NormAct(graph, 8)
     assert list(evolved.state_dict()) == list(layer.state_dict())
     assert torch.equal(evolved(x), layer(x))
 
 
 def test_the_example_of_the_file_runs() -> None:
-    namespace: dict[str, object] = {}
-    exec(layer_source(LAYERS["EvoNorm-S0"].graph), namespace)
-    evolved = namespace["EvolvedLayer"]
-    assert isinstance(evolved, type)
-    assert evolved(64)(torch.randn(2, 64, 3, 3)).shape == (2, 64, 3, 3)
+    assert exported_class(LAYERS["EvoNorm-S0"].graph)(64)(torch.randn(2, 64, 3, 3)).shape == (2, 64, 3, 3)
 
 
 # --------------------------------------------------------------------------- evonas.layer

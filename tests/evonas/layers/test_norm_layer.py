@@ -10,23 +10,17 @@ import torchvision
 from torch import nn
 
 import evonas
-from evonas.layers.source import layer_source
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
+from tests.evonas.layers.exported_class import exported_class
 
 TEXT = "x * sigmoid(v1 * x) / std_ghw(x)"
 
 
-def exported(text: str) -> type[nn.Module]:
-    namespace: dict[str, Any] = {}
-    exec(layer_source(Graph.parse(text), groups=4), namespace)
-    evolved: type[nn.Module] = namespace["EvolvedLayer"]
-    return evolved
-
-
-KINDS: dict[str, Any] = {"name": "EvoNorm-B0", "text": TEXT, "graph": Graph.parse(TEXT), "class": exported(TEXT)}
+GRAPH = Graph.parse(TEXT)
+KINDS: dict[str, Any] = {"name": "EvoNorm-B0", "text": TEXT, "graph": GRAPH, "class": exported_class(GRAPH, groups=4)}
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 

@@ -10,20 +10,13 @@ import torch
 from torch import nn
 
 import evonas
-from evonas.layers.source import layer_source
 from evonas.search_space.catalog import LAYERS
+from tests.evonas.layers.exported_class import exported_class
 
 MODULES = [name for name, row in LAYERS.items() if row.kind == "module"]
 
 
-def exported(name: str) -> Callable[..., nn.Module]:
-    namespace: dict[str, Any] = {}
-    exec(layer_source(LAYERS[name].graph), namespace)
-    evolved: Callable[..., nn.Module] = namespace["EvolvedLayer"]
-    return evolved
-
-
-EXPORTED = {name: exported(name) for name in ("EvoNorm-S0", "EvoNorm-B0")}
+EXPORTED = {name: exported_class(LAYERS[name].graph) for name in ("EvoNorm-S0", "EvoNorm-B0")}
 
 
 def fault(make: Callable[[], object]) -> str:
