@@ -32,6 +32,10 @@ def candidate(birth: int, text: str = S0, *, seen: int = 0, parent: int | None =
     return Candidate.of(Graph.parse(text), probed, birth, seen=seen, operator=operator, parent=parent)
 
 
+def fit(resnet: float, mobilenet: float) -> Evaluation:
+    return Evaluation(Fitness({"resnet": resnet, "mobilenet": mobilenet}))
+
+
 def propose(store: Writer, *births: int, text: str = S0) -> None:
     for birth in births:
         store.propose(candidate(birth, text))

@@ -206,7 +206,6 @@ def test_mistakes_of_one_place(old: str, new: str, message: str) -> None:
             "{steps: 21,",
             "run.yaml:21: gates: quality after 21 steps, but recipe.steps is 20; expected recipe.steps of at least 21",
         ),
-        ("  - depends_on_x", "  - finite", "run.yaml:21: gates: finite stands twice, with the same options"),
         (
             "{image_size: 8, train: 256, validation: 100}\nrecipe:",
             "{train: 256, validation: 100}\nrecipe:\n  crop: 29",

@@ -1,6 +1,7 @@
 """Half precision: every step is computed in float32, and the result rounded once; without upcast every step is half."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from evonas.search_space.primitives import PRIMITIVES
+from tests.search_space.layers import layer_of as any_layer_of
 
 CHANNELS, GROUPS = 8, 4
 SHAPE = (4, CHANNELS, 4, 4)  # sums over powers of two are exact, so that rounding is the result's alone
@@ -22,8 +24,7 @@ INPUTS = {
 HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 
 
-def layer_of(text: str, channels: int = 1, **options: bool) -> NormAct:
-    return NormAct(LAYERS[text].graph if text in LAYERS else Graph.parse(text), channels, groups=GROUPS, **options)
+layer_of = partial(any_layer_of, dtype=torch.float32)
 
 
 def ulps(result: Tensor, exact: Tensor) -> float:
@@ -39,7 +40,7 @@ def ulps(result: Tensor, exact: Tensor) -> float:
 @pytest.mark.parametrize("name", LAYERS.graphs)
 @torch.no_grad()
 def test_a_result_is_that_of_float64_rounded(name: str, training: bool, dtype: torch.dtype) -> None:
-    layer, exact_layer = (layer_of(name, CHANNELS).train(training) for _ in range(2))
+    layer, exact_layer = (layer_of(name).train(training) for _ in range(2))
     exact_layer.double()
     for kind, x in INPUTS.items():
         inputs = [x.to(dtype), x.flip(0).to(dtype)][: LAYERS[name].inputs]
@@ -62,14 +63,14 @@ def test_a_result_is_that_of_float64_rounded(name: str, training: bool, dtype: t
 @pytest.mark.parametrize("autocast", [False, True])
 def test_values_that_overflow_midway(text: str, x: list[float], expected: list[float], autocast: bool) -> None:
     with torch.autocast("cpu", dtype=torch.float16, enabled=autocast):
-        result = layer_of(text)(torch.tensor(x).half().view(1, 1, -1))
+        result = layer_of(text, 1)(torch.tensor(x).half().view(1, 1, -1))
     torch.testing.assert_close(result.flatten(), torch.tensor(expected).half(), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize(("text", "slope"), [("GELU-tanh", 1.0), ("SiLU", 100.0)])
 def test_gradients_that_overflow_midway(text: str, slope: float) -> None:
     x = torch.tensor([256.0, 1000.0, -256.0, -1000.0]).half().view(1, 1, -1).requires_grad_()
-    (gradient,) = torch.autograd.grad(layer_of(text)(x), x, torch.full_like(x, slope))
+    (gradient,) = torch.autograd.grad(layer_of(text, 1)(x), x, torch.full_like(x, slope))
     assert gradient.dtype == torch.float16
     assert gradient.flatten().tolist() == [slope, slope, 0.0, 0.0]
 
@@ -91,8 +92,8 @@ def test_running_moments_in_half_precision_are_widened_before_eps_is_added() -> 
 @HALF
 def test_without_upcast_elementwise_steps_keep_the_inputs_type(dtype: torch.dtype) -> None:
     x = torch.full((1, 1, 2), 256.0).to(dtype)
-    assert layer_of("square(x)")(x).isfinite().all() == (dtype == torch.bfloat16)
-    narrow = layer_of("tanh(x) * sigmoid(x)", upcast=False)
+    assert layer_of("square(x)", 1)(x).isfinite().all() == (dtype == torch.bfloat16)
+    narrow = layer_of("tanh(x) * sigmoid(x)", 1, upcast=False)
     assert "upcast=False" in repr(narrow)
     steps: list[torch.dtype] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda kept: steps.append(kept.dtype) or kept, lambda kept: kept):
@@ -121,5 +122,5 @@ def test_without_upcast_every_step_that_sees_half_is_half(text: str, dtype: torc
 @pytest.mark.parametrize("name", ["BN-ReLU", "EvoNorm-S0"])
 def test_without_upcast_statistics_are_float32(name: str, dtype: torch.dtype) -> None:
     x = (64 + torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))).to(dtype)  # bfloat16 has 8 bits
-    exact = layer_of(name, CHANNELS)(x)
-    torch.testing.assert_close(layer_of(name, CHANNELS, upcast=False)(x), exact, rtol=0.02, atol=0.02)
+    exact = layer_of(name)(x)
+    torch.testing.assert_close(layer_of(name, upcast=False)(x), exact, rtol=0.02, atol=0.02)

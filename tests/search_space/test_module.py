@@ -19,17 +19,15 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from tests.search_space import synchronized_process
+from tests.search_space.layers import layer_of as double_layer_of
 from tests.search_space.tensors import normal as double_normal
 
 CHANNELS, GROUPS = 8, 4
 ONE_INPUT = [name for name in LAYERS.graphs if LAYERS[name].inputs == 1]
 SOME = ["BN-ReLU", "EvoNorm-B0", "EvoNorm-S0", "LayerNorm"]  # batch, batch and instance, group, position
 
+layer_of = partial(double_layer_of, dtype=torch.float32)
 normal = partial(double_normal, dtype=torch.float32)
-
-
-def layer_of(name: str, **options: Any) -> NormAct:
-    return NormAct(LAYERS[name].graph, CHANNELS, groups=GROUPS, **options)
 
 
 def twins(name: str, **options: Any) -> tuple[NormAct, NormAct]:

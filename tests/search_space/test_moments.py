@@ -1,6 +1,7 @@
 """Statistics over every index set in every layout, against numpy; running moments; what a layer refuses."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from evonas.search_space.lowering import NormAct
 from evonas.search_space.moments import INDEX_SETS, mean, mean_square, variance
 from evonas.search_space.primitives import PRIMITIVES
 from tests.search_space import reference
+from tests.search_space.layers import layer_of as any_layer_of
 from tests.search_space.tensors import normal
 
 CHANNELS, GROUPS = 6, 2
@@ -34,8 +36,7 @@ AGGREGATIONS = [name for name, row in PRIMITIVES.items() if row.reduces]
 STARTS = {"mean": 0.0, "rms": 1.0, "std": 1.0}
 
 
-def layer_of(text: str, channels: int = CHANNELS, *, groups: int = GROUPS, channel_dim: int = 1) -> NormAct:
-    return NormAct(Graph.parse(text), channels, groups=groups, channel_dim=channel_dim).double()
+layer_of = partial(any_layer_of, channels=CHANNELS, groups=GROUPS)
 
 
 def batch_moment(name: str, x: Tensor) -> Tensor:

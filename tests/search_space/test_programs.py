@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,16 +14,13 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
+from tests.search_space.layers import layer_of
 from tests.search_space.tensors import normal
 
-CHANNELS, GROUPS = 8, 4
+CHANNELS = 8
 ONE_INPUT = [name for name in LAYERS.graphs if LAYERS[name].inputs == 1]
 SOME = ["BN-ReLU", "EvoNorm-B0", "EvoNorm-S0", "LayerNorm", "DyT"]  # batch, instance, group, position, a scalar
 TORCHS_OWN = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning", "ignore:.torch.jit.:FutureWarning")
-
-
-def layer_of(name: str, **options: Any) -> NormAct:
-    return NormAct(LAYERS[name].graph, CHANNELS, groups=GROUPS, **options).double()
 
 
 @pytest.mark.parametrize("name", SOME)

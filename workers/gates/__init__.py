@@ -86,9 +86,6 @@ def check_order(gates: Sequence[Gate], steps: int) -> None:
         if gate.steps > steps:
             needed = f"expected recipe.steps of at least {trained[-1].steps}"
             raise ValueError(f"gates: {gate.gate} after {gate.steps} steps, but recipe.steps is {steps}; {needed}")
-    for place, each in enumerate(gates):
-        if each in gates[:place]:
-            raise ValueError(f"gates: {each.label} stands twice, with the same options")
     labels = Counter(gate.label for gate in trained if isinstance(gate, RankedGate))
     for label, count in labels.items():
         if count > 1:

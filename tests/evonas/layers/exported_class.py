@@ -13,6 +13,5 @@ def exported_class(graph: Graph, **options: Any) -> Callable[..., Any]:
     """The class of the file that `layer_source` writes."""
     namespace: dict[str, Any] = {}
     exec(layer_source(graph, **options), namespace)
-    evolved = namespace["EvolvedLayer"]
-    assert issubclass(evolved, nn.Module)
+    evolved: type[nn.Module] = namespace["EvolvedLayer"]
     return evolved

@@ -26,6 +26,7 @@ from tests.evonas.store_cases import (
     REJECTED,
     S0,
     candidate,
+    fit,
     propose,
     propose_and_record,
     record,
@@ -37,17 +38,17 @@ def test_the_spread_is_that_of_the_baselines_seeds(store: Writer, address: Addre
     assert Database(address).reader().spread() == {}
     last = Database(address).reader().config.recipe.steps
 
-    def record(purpose: str, seed: int, accuracies: tuple[float, ...], name: str = "BN-ReLU") -> None:
+    def train(purpose: str, seed: int, accuracies: tuple[float, ...], name: str = "BN-ReLU") -> None:
         """One evaluation with so many seeds."""
         looks = [Point("resnet", step, a, 1.0, n) for n, a in enumerate(accuracies) for step in (1, last)]
         looks += [Point("mobilenet", last, 0.5, 1.0, n) for n in range(len(accuracies))]
         fitness = Fitness({"resnet": fmean(accuracies), "mobilenet": 0.5})
         store.record_beside(purpose, "x", seed, Evaluation(fitness, points=tuple(looks)), name=name)
 
-    record("baseline", 0, (0.4, 0.6))
+    train("baseline", 0, (0.4, 0.6))
     assert Database(address).reader().spread() == {"resnet": (pytest.approx(0.02**0.5), 2), "mobilenet": (0.0, 2)}
-    record("rerank", 2, (0.5,))
-    record("rerank", 2, (0.0,), name="GN-ReLU")
+    train("rerank", 2, (0.5,))
+    train("rerank", 2, (0.0,), name="GN-ReLU")
     assert Database(address).reader().spread() == {"resnet": (pytest.approx(0.1), 3), "mobilenet": (0.0, 3)}
 
 
@@ -85,10 +86,6 @@ def test_a_dump_is_read_in_portions(store: Writer, address: Address, monkeypatch
 
 
 # --------------------------------------------------------------------------- queries
-
-
-def fit(resnet: float, mobilenet: float) -> Evaluation:
-    return Evaluation(Fitness({"resnet": resnet, "mobilenet": mobilenet}))
 
 
 def test_top_is_by_advantage_or_by_one_proxy_and_of_equals_the_first(store: Writer, address: Address) -> None:

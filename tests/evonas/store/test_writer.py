@@ -22,6 +22,7 @@ from tests.evonas.store_cases import (
     REJECTED,
     S0,
     candidate,
+    fit,
     propose,
     propose_and_record,
     record,
@@ -86,9 +87,6 @@ def test_an_evaluation_beside_the_search_is_no_outcome_of_it(store: Writer, addr
 def test_a_retraining_has_its_advantage_over_bn_relu_of_the_same_purpose_and_seed(
     store: Writer, address: Address, purpose: Purpose, baseline_first: bool
 ) -> None:
-    def fit(resnet: float, mobilenet: float) -> Evaluation:
-        return Evaluation(Fitness({"resnet": resnet, "mobilenet": mobilenet}))
-
     propose(store, 1)
     baselines = [(5, fit(0.5, 0.25)), (6, fit(0.25, 0.25))]
     for seed, evaluation in baselines if baseline_first else ():

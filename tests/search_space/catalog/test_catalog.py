@@ -13,15 +13,16 @@ from evonas.search_space.catalog import LAYERS, Catalog, GraphLayer, KnownLayer,
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
+from tests.search_space.layers import layer_of
 from tests.search_space.tensors import standard_normal as normal
 
 CHANNELS, GROUPS = 8, 4
 SHAPE = (5, CHANNELS, 4, 3)
 
 
-def layer_of(name: str) -> NormAct:
+def trained(name: str) -> NormAct:
     """A layer whose parameters are no longer where they started."""
-    layer = NormAct(LAYERS[name].graph, CHANNELS, groups=GROUPS).double()
+    layer = layer_of(name)
     with torch.no_grad():
         for seed, parameter in enumerate(layer.parameters(), start=100):
             parameter.add_(0.5 * normal(*parameter.shape, seed=seed))
@@ -63,7 +64,7 @@ TORCH_ROWS = ("BN-ReLU", "BN-SiLU", "GN-ReLU", "ReLU")
 
 @pytest.mark.parametrize("name", TORCH_ROWS)
 def test_a_row_trains_as_torchs_own_module(name: str) -> None:
-    layer = layer_of(name)
+    layer = trained(name)
     twin = torch_twin(name, layer)
     for seed in range(3):
         x = (2 * normal(*SHAPE, seed=seed) + 0.5).requires_grad_()
@@ -76,7 +77,7 @@ def test_a_row_trains_as_torchs_own_module(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["BN-ReLU", "BN-SiLU"])
 def test_running_moments_are_batch_norms_with_the_biased_variance(name: str) -> None:
-    layer = layer_of(name)
+    layer = trained(name)
     twin = torch_twin(name, layer)
     for seed in range(4):
         x = 2 * normal(*SHAPE, seed=seed) + 0.5
@@ -92,7 +93,7 @@ def test_running_moments_are_batch_norms_with_the_biased_variance(name: str) -> 
 
 @pytest.mark.parametrize("name", TORCH_ROWS)
 def test_a_row_evaluates_as_torchs_own_module(name: str) -> None:
-    layer = layer_of(name)
+    layer = trained(name)
     layer(2 * normal(*SHAPE) + 0.5)
     twin = torch_twin(name, layer)
     if name.startswith("BN"):
@@ -123,7 +124,7 @@ BATCH_DEPENDENT = {
 def test_batch_layers_are_batch_dependent_and_no_others(name: str) -> None:
     expected = name in BATCH_DEPENDENT
     assert batch_dependent(LAYERS[name].graph) == expected == LAYERS[name].batch_dependent
-    layer = layer_of(name)
+    layer = trained(name)
     (x, y), (other, others) = ([normal(*SHAPE, seed=seed + k) for k in range(2)] for seed in (0, 5))
     other[0], others[0] = x[0], y[0]
     second = LAYERS[name].inputs - 1
@@ -155,8 +156,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 def test_the_norm_of_a_row_is_what_its_activation_sees(name: str) -> None:
     row = LAYERS[name]
     assert isinstance(row, GraphLayer)
-    norm = NormAct(Graph.parse(row.norm), CHANNELS, groups=GROUPS)
-    whole = NormAct(row.graph, CHANNELS, groups=GROUPS)
+    norm, whole = (layer_of(text, dtype=torch.float32) for text in (row.norm, row.text))
     activation = ACTIVATIONS.get(name, ACTIVATIONS.get(name[3:], torch.tanh))
     x = normal(*SHAPE).float()
     torch.testing.assert_close(whole(x), activation(norm(x)))
