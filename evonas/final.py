@@ -9,6 +9,7 @@ from statistics import fmean
 
 from evonas.config import BASELINE
 from evonas.files import write
+from evonas.known_layers import known_layer, named
 from evonas.layers.candidate import candidate_source
 from evonas.leaders import KEPT
 from evonas.retraining import (
@@ -22,6 +23,7 @@ from evonas.retraining import (
     quiet,
     retrain,
 )
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
@@ -40,23 +42,41 @@ class FinalRow(Figures):
     parent: int | None
     second_parent: int | None
     operator: str | None  # the edits, or other source, of the candidate
+    same_as: str | None = None  # a known layer of the same function
+    affine_of: str | None = None  # a known layer, up to an affine of each channel
 
 
 def contenders(reader: Reader) -> list[Contender]:
     """The best candidate of each of the best families, then the baselines. Leaders that were measured again count with
-    their mean over seeds. A finished run keeps those it chose."""
+    their mean over seeds. Of the candidates that repeat a known layer only the best is among them, so that those that
+    do not are compared with it. A finished run keeps those it chose."""
     if reader.finished:
         chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
         return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in chosen]
     top, again = reader.config.evolution.rerank.top, reader.measured_again()
     means: dict[int, float] = {}
-    for record in reader.families(KEPT * top if again else top):
+    families = (KEPT * top if again else top) + len(LAYERS.graphs) if top else 0
+    for record in reader.families(families):
         measured = [record.advantage, *again.get(record.birth, [])]
         known = [each for each in measured if each is not None]
         if len(known) == len(measured):  # else a further seed stopped it
             means[record.birth] = fmean(known)
-    best = sorted(means, key=lambda birth: (-means[birth], birth))[:top]
+    best = _without_repetitions(reader, sorted(means, key=lambda birth: (-means[birth], birth)), top)
     return [*(Contender(birth, None, reader.graph(birth)) for birth in best), *baselines(reader.config)]
+
+
+def _without_repetitions(reader: Reader, births: list[int], count: int) -> list[int]:
+    """The first births, without those that repeat a known layer but the first of these."""
+    kept: list[int] = []
+    repeats = False
+    for birth in births:
+        if len(kept) == count:
+            break
+        is_known = known_layer(reader, reader.candidate(birth)).same_as is not None
+        if not (is_known and repeats):
+            kept.append(birth)
+        repeats = repeats or is_known
+    return kept
 
 
 def _graph(reader: Reader, birth: int | None, name: str | None) -> Graph:
@@ -91,8 +111,8 @@ def _best(reader: Reader) -> Record | None:
     """The best candidate of the final table; without one there, the best of the search."""
     for row in table(reader, reader.evaluations(Purpose.RERANK)):
         if row.birth and row.difference is not None:
-            return replace(reader.candidate(row.birth), retrained=row)
-    return next(iter(reader.top(1)), None)
+            return replace(named(reader, reader.candidate(row.birth)), retrained=row)
+    return next((named(reader, each) for each in reader.top(1)), None)
 
 
 def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
@@ -105,7 +125,7 @@ def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
     baseline = accuracies.get((None, BASELINE), {})
     rows = []
     for (birth, name), by_seed in accuracies.items():
-        record = reader.named([birth])[0] if birth else None
+        record = named(reader, reader.named([birth])[0]) if birth else None
         rows.append(
             FinalRow(
                 birth=birth,
@@ -114,6 +134,8 @@ def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
                 parent=record.parent if record else None,
                 second_parent=record.second_parent if record else None,
                 operator=record.operator if record else None,
+                same_as=record.same_as if record else None,
+                affine_of=record.affine_of if record else None,
                 **columns(figures(by_seed, baseline, reader.config.proxies)),
             )
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evonas.files import write
 from evonas.final import FinalRow, final_table
+from evonas.known_layers import named
 from evonas.layers.candidate import candidate_source
 from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
@@ -58,7 +59,7 @@ class Run:
         n = whole("n", n, 1, LISTED_MAX)
         after = None if after is None else self.candidate(after).birth
         retrained = [
-            replace(self._reader.candidate(row.birth), run=self.reference, retrained=row)
+            replace(self._told(self._reader.candidate(row.birth)), retrained=row)
             for row in self._final_rows(by)
             if row.birth
         ]
@@ -72,9 +73,7 @@ class Run:
         limit = n + len(retrained)  # the retrained are among them
         others = self._reader.top(limit, by, after) if every else self._reader.families(limit, by, after)
         kept = [
-            replace(each, run=self.reference)
-            for each in others
-            if each.birth not in births and (every or each.family not in families)
+            self._told(each) for each in others if each.birth not in births and (every or each.family not in families)
         ]
         return [*first, *kept][:n]
 
@@ -191,7 +190,10 @@ class Run:
 
     def _with_figures(self, records: Sequence[Record]) -> list[Record]:
         figures = {row.birth: row for row in self.final_table()}
-        return [replace(each, run=self.reference, retrained=figures.get(each.birth)) for each in records]
+        return [replace(self._told(each), retrained=figures.get(each.birth)) for each in records]
+
+    def _told(self, record: Record) -> Record:
+        return replace(named(self._reader, record), run=self.reference)
 
     def __repr__(self) -> str:
         try:

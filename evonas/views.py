@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
+from evonas.known_layers import known_as
 from evonas.rank_correlation import RankCorrelation
 from evonas.store.reader import Reader
 from evonas.store.records import Cost, Figures, Pace, Purpose, Record, State
@@ -123,11 +124,12 @@ class LayerRow:
     failed: int
     is_fresh: bool  # with seeds that the search did not use
     origin: str  # the parents' births, or the operator
+    known_as: str = ""  # the known layer that the candidate repeats, or "affine of" it
 
 
 def final_row(row: FinalRow) -> LayerRow:
     origin = "" if row.birth is None else _origin(row)
-    return layer_row(row.name or row.formula, row, row.birth, origin)
+    return layer_row(row.name or row.formula, row, row.birth, origin, known_as(row.same_as, row.affine_of))
 
 
 def _origin(of: FinalRow | Record) -> str:
@@ -137,9 +139,10 @@ def _origin(of: FinalRow | Record) -> str:
     return str(of.parent) if of.second_parent is None else f"{of.parent}, {of.second_parent}"
 
 
-def layer_row(what: str, f: Figures, birth: int | None = None, origin: str = "") -> LayerRow:
+def layer_row(what: str, f: Figures, birth: int | None = None, origin: str = "", known_as: str = "") -> LayerRow:
     """The line of a layer trained with fresh seeds."""
-    return LayerRow(birth, what, f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed, True, origin)
+    figures = (f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed)
+    return LayerRow(birth, what, *figures, True, origin, known_as)
 
 
 def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalRow]) -> list[LayerRow]:
@@ -176,11 +179,12 @@ def _baseline_rows(reader: Reader, final: Sequence[FinalRow], is_fresh: bool) ->
 
 
 def _record_row(record: Record, seeds: int) -> LayerRow:
-    origin = _origin(record)
+    origin, known = _origin(record), known_as(record.same_as, record.affine_of)
     if record.retrained is not None:
-        return layer_row(record.formula, record.retrained, record.birth, origin)
+        return layer_row(record.formula, record.retrained, record.birth, origin, known)
     accuracy, trained_with = _without_spread(record.accuracy), seeds if record.accuracy else None
-    return LayerRow(record.birth, record.formula, accuracy, record.advantage, None, trained_with, 0, False, origin)
+    figures = (accuracy, record.advantage, None, trained_with, 0)
+    return LayerRow(record.birth, record.formula, *figures, False, origin, known)
 
 
 def _without_spread(accuracy: Mapping[str, float]) -> dict[str, tuple[float, float | None] | None]:

@@ -17,6 +17,7 @@ from evonas.cli.tables import duration, one_line, say, terminal
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
 from evonas.history import History
+from evonas.known_layers import remark
 from evonas.progress import Watcher
 from evonas.run import Run
 from evonas.search_space.graph import Graph
@@ -173,26 +174,53 @@ def print_end(run: Run, best_layer: Path) -> None:
 
 
 def conclusion(rows: Sequence[FinalRow], reference: str) -> Iterator[str]:
-    """Sentences on the final table: the best layer, the best baseline, and next steps if no layer beat BN-ReLU."""
+    """Sentences on the final table: the best layer that is not known against BN-ReLU and against the best known layer,
+    and next steps if none beat BN-ReLU."""
     complete = [row for row in rows if row.difference is not None]
     candidates = [row for row in complete if row.birth]
-    baselines = [row for row in complete if not row.birth]
-    if not baselines:
+    finds = [row for row in candidates if row.same_as is None]
+    known = [row for row in complete if row not in finds]
+    if all(row.birth for row in complete):
         yield f"{BASELINE} failed with fresh seeds: no layer can be compared with it."
-    if not candidates or not baselines:
         return
-    best, leader = candidates[0], baselines[0]
+    if not candidates:
+        return
     seeds = max(row.seeds for row in rows)
-    assert best.difference is not None and leader.difference is not None
-    if best.difference > 0:
-        caution = "" if seeds >= 3 else f"; {seeds} seed{'s' * (seeds > 1)} show a tendency, not a proof"
-        yield f"Best: birth {best.birth}, {best.difference * 100:+.1f} points against {BASELINE}{caution}."
-    else:
+    caution = "" if seeds >= 3 else f"; {seeds} seed{'s' * (seeds > 1)} show a tendency, not a proof"
+    best, find, control = candidates[0], next(iter(finds), None), known[0]
+    if _lead(best) <= 0:
         yield f"No layer beat {BASELINE} with fresh seeds."
-    if leader.name != BASELINE and leader.difference > best.difference:
-        yield f"The best known layer is {leader.name}, {leader.difference * 100:+.1f} points against {BASELINE}."
-    if best.difference <= 0:
+    if find is None:
+        yield f"Best: birth {best.birth}, which is {best.same_as}, a known layer: {_against(best)}{caution}."
+        yield "No other candidate was retrained: nothing new was found."
+    elif find is not best:
+        yield f"The best candidate, birth {best.birth}, is {best.same_as}, a known layer: {_against(best)}."
+        yield f"The best that is not known is birth {find.birth}, {_against(find, control)}{caution}."
+    elif _lead(find) > 0:
+        yield f"Best: birth {find.birth}, {_against(find, control)}{caution}."
+    elif control.name != BASELINE:
+        yield f"The best known layer is {_name(control)}, {_against(control)}."
+    if find is not None and find.affine_of:
+        yield f"Birth {find.birth} is {remark(None, find.affine_of)}."
+    if find is None or _lead(find) <= 0:
         yield from next_steps(reference)
+
+
+def _against(row: FinalRow, control: FinalRow | None = None) -> str:
+    """The difference to BN-ReLU, and to the best known layer where that is another one."""
+    text = f"{_lead(row) * 100:+.1f} points against {BASELINE}"
+    if control is None or control.name == BASELINE:
+        return text
+    return f"{text} and {(_lead(row) - _lead(control)) * 100:+.1f} against {_name(control)}, the best known layer"
+
+
+def _lead(row: FinalRow) -> float:
+    assert row.difference is not None
+    return row.difference
+
+
+def _name(row: FinalRow) -> str:
+    return str(row.name or row.same_as)
 
 
 def next_steps(reference: str) -> Iterator[str]:

@@ -23,16 +23,19 @@ def layer_table(
     rows: "Sequence[LayerRow]", proxies: Sequence[str], more: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> TextTable:
     """One layer a line: birth and parent (or the rank, if no row is a candidate), accuracy on each proxy, difference to
-    BN-ReLU in points with the number of seeds, and `more` columns (title -> a cell for each row)."""
+    BN-ReLU in points with the number of seeds, `more` columns (title -> a cell for each row), and the known layer that
+    it repeats, if any row does."""
     from evonas.config import BASELINE
 
     candidates = any(row.birth is not None for row in rows) or not rows
+    some_known = any(row.known_as for row in rows)
     table = TextTable(
         Column("birth" if candidates else "rank", is_number=True, is_key=True),
         *(Column(proxy, is_number=True) for proxy in proxies),
         Column(f"to {BASELINE} (seeds)", is_number=True),
         *(Column(title, is_number=True) for title in more),
         *([Column("parent", is_number=True)] if candidates else []),
+        *([Column("known as")] if some_known else []),
         Column("formula", folds=True),
     )
     both_kinds = len({row.is_fresh for row in rows}) > 1
@@ -43,6 +46,7 @@ def layer_table(
             difference += f" ({row.seeds})"
         cells += [difference, *(column[number] for column in more.values())]
         cells = [str(row.birth or ""), *cells, row.origin] if candidates else [str(number + 1), *cells]
+        cells += [row.known_as] * some_known
         layer = one_line(row.what)
         if row.birth is None and both_kinds:
             layer += ", fresh seeds" if row.is_fresh else ", in the search"

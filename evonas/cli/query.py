@@ -130,6 +130,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     Example: evonas show results/quickstart-000 17 --picture layer.svg
     """
     from evonas.config import BASELINE
+    from evonas.known_layers import remark
     from evonas.report.picture import draw
     from evonas.run import open_run
     from evonas.search_space.latex import latex
@@ -163,6 +164,8 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
     equal = "" if record.operator == "again" else equal
     say(console, f"{origin}, proposed after {record.seen} outcomes{equal}")
+    if repeated := remark(record.same_as, record.affine_of):
+        say(console, f"not new: {repeated}")
     batch = "depends on the batch" if record.batch_dependent else "does not depend on the batch"
     say(console, f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}")
     say(console, f"amplification: {amplification_text(record, graph)}")

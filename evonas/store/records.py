@@ -157,6 +157,8 @@ class Record(Candidate):
     seconds: float = 0.0
     host: str = ""
     retrained: Figures | None = None
+    same_as: str | None = field(default=None, compare=False)  # a known layer of the same function
+    affine_of: str | None = field(default=None, compare=False)  # a known layer, up to an affine of each channel
     run: str = field(default="", compare=False)  # as it was opened: folder, .db file, or URL#run
 
     def __repr__(self) -> str:

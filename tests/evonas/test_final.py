@@ -17,6 +17,8 @@ from evonas.cli.display import conclusion, print_end
 from evonas.final import FinalRow, conclude, contenders
 from evonas.retraining import fresh_seeds
 from evonas.run import Run, open_run
+from evonas.search_space.catalog import LAYERS
+from evonas.search_space.graph import Graph
 from evonas.session import Session
 from evonas.store.database import Database
 from evonas.workers.outcome import Evaluation, Fitness
@@ -24,6 +26,8 @@ from evonas.workers.protocol import Job
 from tests.conftest import TINY
 from tests.evonas.driver_process import reranked
 from tests.evonas.search_cases import SMALL, FakePool, answer, configured, searched
+
+KNOWN = tuple(LAYERS[name].text for name in ("BN-SiLU", "GN-ReLU"))
 
 
 def retrained_answer(job: Job) -> Evaluation:
@@ -127,6 +131,12 @@ def test_a_finished_run_is_resumed_without_a_worker_and_stays_finished(
     assert list(open_run(run.folder).dump(logical=False)) == before
 
 
+def row(birth: int | None, name: str | None, difference: float, **more: Any) -> FinalRow:
+    figures = {"accuracy": {}, "difference": difference, "difference_spread": None, "failed": 0, "seeds": 2}
+    nobody: dict[str, Any] = dict.fromkeys(("parent", "second_parent", "operator"))
+    return FinalRow(birth=birth, name=name, formula="", **figures, **nobody, **more)
+
+
 @dataclass(frozen=True)
 class Said:
     best: float
@@ -137,17 +147,14 @@ class Said:
 @pytest.mark.parametrize(
     "said",
     [
-        Said(0.02, 0.01, ("Best: birth 7, +2.0 points against BN-ReLU; 2 seeds show a tendency, not a proof.",)),
-        Said(0.02, 0.03, ("Best: birth 7", "The best known layer is EvoNorm-B0, +3.0 points against BN-ReLU.")),
+        Said(0.02, -0.01, ("Best: birth 7, +2.0 points against BN-ReLU; 2 seeds show a tendency, not a proof.",)),
+        Said(0.02, 0.03, ("Best: birth 7, +2.0 points against BN-ReLU and -1.0 against EvoNorm-B0, the best known",)),
+        Said(0.02, 0.01, ("Best: birth 7, +2.0 points against BN-ReLU and +1.0 against EvoNorm-B0, the best known",)),
         Said(-0.01, -0.02, ("No layer beat BN-ReLU with fresh seeds.", "What next:", "  a longer search")),
-        Said(-0.01, 0.03, ("No layer beat", "The best known layer is EvoNorm-B0", "What next:")),
+        Said(-0.01, 0.03, ("No layer beat", "The best known layer is EvoNorm-B0, +3.0 points", "What next:")),
     ],
 )
 def test_the_end_says_what_was_found_and_what_to_do_next(said: Said) -> None:
-    def row(birth: int | None, name: str | None, difference: float) -> FinalRow:
-        figures = {"accuracy": {}, "difference": difference, "difference_spread": None, "failed": 0, "seeds": 2}
-        return FinalRow(birth=birth, name=name, formula="", parent=None, second_parent=None, operator=None, **figures)
-
     rows = [row(7, None, said.best), row(None, "EvoNorm-B0", said.known), row(None, "BN-ReLU", 0.0)]
     rows.sort(key=lambda each: -(each.difference or 0.0))
     lines = list(conclusion(rows, "results/a"))
@@ -155,6 +162,81 @@ def test_the_end_says_what_was_found_and_what_to_do_next(said: Said) -> None:
     for line, start in zip(lines, said.lines, strict=False):
         assert line.startswith(start)
     assert any("evonas funnel results/a" in line for line in lines) == (said.best <= 0)
+
+
+BASE = row(None, "BN-ReLU", 0.0)
+LEAKY = {"same_as": "BN-LeakyReLU"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        (
+            [row(3, None, 0.02, **LEAKY), row(None, "EvoNorm-B0", 0.015), row(12, None, 0.01), BASE],
+            [
+                "The best candidate, birth 3, is BN-LeakyReLU, a known layer: +2.0 points against BN-ReLU.",
+                "The best that is not known is birth 12, +1.0 points against BN-ReLU and -1.0 against BN-LeakyReLU, "
+                "the best known layer; 2 seeds show a tendency, not a proof.",
+            ],
+        ),
+        (
+            [row(12, None, 0.03, affine_of="BatchNorm"), row(3, None, 0.02, **LEAKY), BASE],
+            [
+                "Best: birth 12, +3.0 points against BN-ReLU and +1.0 against BN-LeakyReLU, the best known layer; 2 "
+                "seeds show a tendency, not a proof.",
+                "Birth 12 is equal to BatchNorm, a known layer, up to a scale and a shift of each channel.",
+            ],
+        ),
+        (
+            [row(3, None, 0.02, **LEAKY), BASE],
+            [
+                "Best: birth 3, which is BN-LeakyReLU, a known layer: +2.0 points against BN-ReLU; 2 seeds show a "
+                "tendency, not a proof.",
+                "No other candidate was retrained: nothing new was found.",
+                "What next:",
+            ],
+        ),
+    ],
+)
+def test_a_known_layer_is_no_discovery(rows: list[FinalRow], lines: list[str]) -> None:
+    assert list(conclusion(rows, "results/a"))[: len(lines)] == lines
+    assert ("What next:" in list(conclusion(rows, "results/a"))) == ("What next:" in lines)
+
+
+def test_known_layers_take_one_place_of_the_final_table_and_files_say_what_they_are(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    """BN-SiLU, GN-ReLU and tanh(x) do best, and the best of them is retrained beside two that are not known."""
+    best = {each.digest: 0.9 - n / 100 for n, each in enumerate(map(Graph.parse, ("tanh(x)", *KNOWN)))}
+
+    def respond(job: Job) -> Evaluation:
+        found, digest = answer(job), Graph.parse(job.graph).digest
+        accuracy = best.get(digest)
+        if accuracy is not None:
+            return Evaluation(Fitness({"resnet": accuracy, "mobilenet": accuracy}))
+        if isinstance(found.outcome, Fitness):
+            return Evaluation(Fitness({proxy: each / 2 for proxy, each in found.outcome.accuracy.items()}))
+        return found
+
+    rerank = {"top": 3, "seeds": 1}
+    config = configured(tiny, births=40, warm_start=["tanh", *KNOWN, "-2 * tanh(x)"], rerank=rerank)
+    _, reader = searched(tmp_path, config, FakePool(1, respond))
+    births = [each.birth for each in contenders(reader) if each.birth]
+    assert births[0] == 1
+    assert len(births) == 3
+    assert all(birth > 3 for birth in births[1:])
+    run = open_run(tmp_path)
+    assert [(each.same_as, each.affine_of) for each in map(run.candidate, (1, 2, 3, 4))] == [
+        ("tanh", None),
+        ("BN-SiLU", None),
+        ("GN-ReLU", None),
+        (None, "tanh"),
+    ]
+    assert run.top(3)[0].same_as == "tanh"
+    assert run.source(2).startswith('"""BN-SiLU, a known layer: ')
+    assert "Up to a scale and a shift of each channel it is tanh, a known layer." in run.source(4)
+    rows = run.candidate_rows([run.candidate(1), run.candidate(4)])
+    assert [each.known_as for each in rows] == ["tanh", "affine of tanh"]
 
 
 def test_a_search_that_trained_no_candidate_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
