@@ -180,6 +180,8 @@ class Config(Frozen):
             raise ValueError(
                 f"evolution.births: expected one for each of the {first} layers of warm_start, got {births}"
             )
+        if self.execution.cuda_graphs and self.workers.device == "cpu":
+            raise ValueError("execution.cuda_graphs: true, but workers.device is cpu; expected false, or auto or cuda")
         for name in self.evolution.warm_start:
             self._check_warm_start(name)
         if "ghw" in self.space.index_sets:

@@ -15,6 +15,7 @@ CHECKED = (
     "evonas.workers.gates.fit",
     "evonas.workers.gates.stability",
     "evonas.workers.gradients",
+    "evonas.workers.step",
     "evonas.workers.training",
 )
 # beartype would draw the item of a list that it looks at from Python's global random numbers

@@ -18,7 +18,8 @@ from evonas.workers.gates.base import Gate, LayerGate, NetworkGate, RankedGate, 
 from evonas.workers.gradients import InitialPass
 from evonas.workers.outcome import DIVERGED, CrashKind, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
 from evonas.workers.protocol import Job
-from evonas.workers.training import Diverged, Training, build_model, compiles, sgd
+from evonas.workers.step import sgd
+from evonas.workers.training import Diverged, Training, build_model, compiles
 
 
 class Rejected(Exception):
@@ -55,6 +56,9 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
     finally:
         if compiles(job.protocol):
             torch.compiler.reset()
+        if job.protocol.execution.cuda_graphs:  # a dead graph's memory stays away from the workers that share the GPU
+            judged.trainings.clear()
+            torch.cuda.empty_cache()
     return Evaluation(
         outcome,
         tuple(judged.measurements),

@@ -12,7 +12,7 @@ from evonas.workers import machine
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Crash, CrashKind, Evaluation
 from evonas.workers.protocol import Device, Job, Protocol
-from evonas.workers.training import check_compiler, compiles
+from evonas.workers.training import check_execution
 
 T = TypeVar("T")
 # Perhaps the machine's or a neighbour's doing, so tried again; a hang or an error may be the layer's.
@@ -53,8 +53,7 @@ class InProcessPool:
 
     def __init__(self, protocol: Protocol, device: Device = "cpu") -> None:
         self._device = machine.chosen(device)
-        if compiles(protocol):
-            check_compiler(self._device)
+        check_execution(protocol, self._device)
         self._waiting: deque[tuple[int, Job]] = deque()
 
     def submit(self, key: int, job: Job) -> None:

@@ -127,6 +127,11 @@ class Execution(Frozen):
     )
     channels_last: bool = False
     dtype: DType = "float32"
+    cuda_graphs: bool = Field(
+        False,
+        exclude_if=lambda asked: not asked,  # dumps of runs from before it stay as they were
+        description="capture a training step once and replay it; needs a GPU",
+    )
 
 
 class Protocol(Frozen):

@@ -13,7 +13,7 @@ from evonas.workers.data import load
 from evonas.workers.outcome import Evaluation
 from evonas.workers.pool import evaluate_safely
 from evonas.workers.protocol import Job, Protocol
-from evonas.workers.training import check_compiler, compiles
+from evonas.workers.training import check_execution
 
 
 class Worker:
@@ -25,8 +25,7 @@ class Worker:
         self._bad_input: InputError | None = None
         try:
             load(protocol.data, device)
-            if compiles(protocol):
-                check_compiler(device)
+            check_execution(protocol, device)
         except InputError as error:  # `ready` raises it: an actor whose constructor fails only dies
             self._bad_input = error
 

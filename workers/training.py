@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
 from evonas.search_space.errors import InputError
@@ -19,6 +19,7 @@ from evonas.workers.architectures import build
 from evonas.workers.data import Images
 from evonas.workers.outcome import Point
 from evonas.workers.protocol import Protocol, Recipe
+from evonas.workers.step import Network, check_graphs, learning_rate, new_step
 
 LOSS_CHECK_EVERY = 10  # steps; each check waits for the device
 EARLY_LOSS_CHECKS = (1, 2, 3, 5)  # where most of those diverge that do
@@ -80,6 +81,13 @@ def _compiling() -> Iterator[None]:
         yield
 
 
+def check_execution(protocol: Protocol, device: str) -> None:
+    """Raises InputError where a worker on this device cannot run as the protocol says."""
+    check_graphs(protocol.execution, device)
+    if compiles(protocol):
+        check_compiler(device)
+
+
 def check_compiler(device: str) -> None:
     """Raises InputError where torch.compile does not work, as without a C++ compiler."""
     try:
@@ -112,7 +120,8 @@ class Training:
         self.device = images.train.images.device
         self.model = build_model(graph, protocol, proxy, images, seed)
         self.compiled = False
-        self.optimizer = sgd(self.model, self.recipe)
+        self.network = Network(self.model, images, protocol.execution)
+        self.one_step = new_step(self.network, self.recipe)
         self.batches = _batches(
             images, self.recipe, torch.Generator().manual_seed(proxy_seed(seed, f"{proxy} batches"))
         )
@@ -120,12 +129,13 @@ class Training:
         self.losses = torch.zeros(self.recipe.steps, device=self.device)  # of each step
         self.validated_at = 0
         self.seconds, self.timed = 0.0, 0  # over `timed` steps: the eager ones, or the compiled ones once there are any
-        self.cold = True  # the next step warms up or compiles, so it is not timed
+        self.cold = self.one_step.cold  # so many steps from here on load, compile or capture: they are not timed
 
     def run(self, until: int) -> None:
         if not self.compiled and compiles(self.protocol, until - self.step):
-            self.compiled = self.cold = True
-            self.seconds, self.timed = 0.0, 0
+            self.compiled = True
+            self.one_step.restart()
+            self.cold, self.seconds, self.timed = self.one_step.cold, 0.0, 0
             for module in self.model.modules():
                 if isinstance(module, NormAct):
                     module.compile(dynamic=True)
@@ -137,19 +147,13 @@ class Training:
         started = time.perf_counter()
         while self.step < until:
             images, labels = next(self.batches)
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(self.recipe, self.step)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = F.cross_entropy(self._forward(images).float(), labels)
-            loss.backward()
-            self.optimizer.step()
-            self.losses[self.step] = loss.detach()
+            self.losses[self.step] = self.one_step(images, labels, learning_rate(self.recipe, self.step))
             self.step += 1
             looks = self.cold or self.step % LOSS_CHECK_EVERY == 0 or self.step in (*EARLY_LOSS_CHECKS, until)
             if looks and not math.isfinite(float(self.losses[max(0, self.step - LOSS_CHECK_EVERY) : self.step].sum())):
                 raise Diverged(self.step)
             if self.cold:
-                self.cold, started = False, time.perf_counter()
+                self.cold, started = self.cold - 1, time.perf_counter()
             else:
                 self.timed += 1
         self.seconds += time.perf_counter() - started
@@ -185,7 +189,7 @@ class Training:
         correct = torch.zeros((), dtype=torch.long, device=self.device)
         broken = torch.zeros((), dtype=torch.bool, device=self.device)
         for start in range(0, len(split.labels), 500):
-            logits = self._forward(split.images[start : start + 500])
+            logits = self.network(split.images[start : start + 500])
             broken |= logits.isnan().any()
             correct += (logits.argmax(1) == split.labels[start : start + 500]).sum()
         if broken:
@@ -210,7 +214,7 @@ class Training:
         self.model.train()
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept)
         with torch.compiler.set_stance("force_eager"), hooks:
-            loss = F.cross_entropy(self._forward(images).float(), labels)
+            loss = F.cross_entropy(self.network(images).float(), labels)
         del loss
         return sum(storage.nbytes() for storage in kept_storages.values()) / 2**20
 
@@ -225,17 +229,9 @@ class Training:
         for number, start in enumerate(range(0, min(len(images), EARLY_BATCHES * size), size), start=1):
             for layer in layers:
                 layer.momentum = 1 / number
-            self._forward(images[start : start + size])
+            self.network(images[start : start + size])
         for layer in layers:
             layer.momentum = momentum
-
-    def _forward(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        last = self.protocol.execution.channels_last
-        x = self.images.normalise(images)
-        x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)  # a crop is neither
-        half = self.protocol.execution.dtype == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-            return self.model(x)  # type: ignore[no-any-return]
 
 
 def _batches(
@@ -275,22 +271,3 @@ def crop(
     numbers = torch.arange(len(images), device=images.device)[:, None, None]
     pixels = images.permute(0, 2, 3, 1)[numbers, (rows + along)[:, :, None], (columns + along)[:, None, :]]
     return pixels.permute(0, 3, 1, 2)
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """The rate after `step` steps: a linear rise over the warm-up, then constant, or half a cosine down to 0."""
-    warmup = round(recipe.warmup * recipe.steps)
-    if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
-    if recipe.schedule == "cosine":
-        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (recipe.steps - warmup)))
-    return recipe.learning_rate
-
-
-def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; weight decay on the weights of convolutions and linear layers alone."""
-    decayed = [m.weight for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-    decayed_ids = {id(p) for p in decayed}
-    others = [p for p in model.parameters() if id(p) not in decayed_ids]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)

@@ -239,6 +239,11 @@ def test_mistakes_of_one_place(old: str, new: str, message: str) -> None:
             "run.yaml:4: objectives: expected accuracy among them, got nodes",
         ),
         ("seed: 3", "seed: 3\nobjectives: []", "run.yaml:4: objectives: expected accuracy among them, got none"),
+        (
+            "seed: 3",
+            "seed: 3\nworkers: {device: cpu}\nexecution:\n  cuda_graphs: true",
+            "run.yaml:6: execution.cuda_graphs: true, but workers.device is cpu; expected false, or auto or cuda",
+        ),
     ],
 )
 def test_contradictions_between_places_point_at_one_of_them(old: str, new: str, message: str) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from evonas.workers.data import Images, Split
 from evonas.workers.protocol import Recipe
-from evonas.workers.training import _batches, learning_rate
+from evonas.workers.step import learning_rate
+from evonas.workers.training import _batches
 from tests.workers.training_cases import batches, numbered, same, start, weights
 
 # --------------------------------------------------------------------------- the optimizer
@@ -45,7 +46,7 @@ def test_steps_are_nesterovs_with_decay_on_convolutions_and_linear_weights(momen
 
 def test_every_parameter_is_trained_once() -> None:
     started = start("EvoNorm-B0", "mobilenet")
-    given = [id(each) for group in started.optimizer.param_groups for each in group["params"]]
+    given = [id(each) for group in started.one_step.optimizer.param_groups for each in group["params"]]
     assert sorted(given) == sorted(id(parameter) for parameter in started.model.parameters())
 
 

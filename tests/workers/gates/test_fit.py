@@ -11,7 +11,8 @@ from torch import Tensor
 from evonas.workers.data import load
 from evonas.workers.gates.fit import Fit, fit
 from evonas.workers.protocol import Recipe
-from evonas.workers.training import build_model, sgd
+from evonas.workers.step import sgd
+from evonas.workers.training import build_model
 from tests.workers.conftest import STABLE, graph
 from tests.workers.networks import PROXIES, QUICKSTART, Tiny, batch
 
