@@ -7,6 +7,7 @@ evonas.runs(folder)               the runs of a folder or a database
 evonas.validate(run)              judge its best on the test images, once it has ended
 evonas.evaluate(layer, config)    train a layer of your own on a config's proxies
 evonas.noise(config, layer)       measure how far accuracies spread over seeds
+evonas.fidelity(config, reference)   measure how well its proxies predict long trainings
 evonas.bench(config)              time dtypes, memory formats and torch.compile on this machine
 evonas.doctor(config)             check everything before a launch
 evonas.submit(config, address)    send a search to a Ray cluster
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from evonas.studies.bench import bench
     from evonas.studies.doctor import doctor
     from evonas.studies.evaluate import evaluate
+    from evonas.studies.fidelity import fidelity
     from evonas.studies.noise import noise
     from evonas.studies.validate import validate
 
@@ -57,6 +59,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "fidelity",
     "layer",
     "load_config",
     "noise",
@@ -81,6 +84,7 @@ _MODULES = {
     "doctor": "evonas.studies.doctor",
     "evaluate": "evonas.studies.evaluate",
     "export": "evonas.layers.export",
+    "fidelity": "evonas.studies.fidelity",
     "layer": "evonas.layers",
     "norm_layer": "evonas.layers",
     "noise": "evonas.studies.noise",

@@ -72,6 +72,12 @@ def load(data: Data, device: str = "cpu", judged_on: JudgedOn = "validation") ->
     return _load(data, device, judged_on)  # one key for one meaning: a cache tells a default from the same one given
 
 
+def count_classes(data: Data) -> int:
+    """The number of classes, without reading an image. Raises InputError where the data are absent or damaged."""
+    with _readable():
+        return open_source(data).classes
+
+
 @contextmanager
 def _readable() -> Iterator[None]:
     """Turn what a library raises into an InputError of one line."""

@@ -30,6 +30,7 @@ COMMANDS = {  # name -> file of this folder, short help
     "validate": ("study", "Measure the test accuracy of a finished search's best layer."),
     "evaluate": ("evaluate", "Train layers of your own on a config's proxies."),
     "noise": ("study", "Measure how far accuracies spread over seeds."),
+    "fidelity": ("fidelity", "Measure how well a config's proxies predict long trainings."),
     "bench": ("study", "Time dtypes, memory formats and torch.compile on this machine."),
     "doctor": ("launch", "Check everything before a launch, and estimate its cost."),
     "submit": ("launch", "Send a search to a Ray cluster, as a job."),

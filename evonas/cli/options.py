@@ -1,5 +1,6 @@
 """Arguments and options shared by several commands."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,3 +38,11 @@ PICTURE = click.option("--picture", metavar="FILE", type=click.Path(path_type=Pa
 SET = click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Override a value of the config; repeatable."
 )
+
+
+def layers_option(*default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """--layer, which names one or several."""
+    return click.option(
+        "--layer", "layers", metavar="LAYER", type=LAYER, multiple=True, default=default, show_default=True,
+        help="A name of evonas catalog, a text such as 'x / rms_hw(x)', or RUN#BIRTH; repeatable.",
+    )  # fmt: skip

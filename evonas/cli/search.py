@@ -15,6 +15,8 @@ from evonas.cli.output import STANDARD_OUTPUT, OutputError
 from evonas.files import write
 from evonas.search_space.errors import InputError, did_you_mean
 
+REFERENCE = "-reference"  # the end of a template's name that `evonas fidelity` compares another with
+
 
 def templates() -> dict[str, Path]:
     """The shipped configs by name: packaged in a wheel, or those of the checkout."""
@@ -28,6 +30,8 @@ def templates() -> dict[str, Path]:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write [<template>.yaml]; - prints.")
 def init(template: str, output: Path | None) -> None:
     """Write a commented config to start from: quickstart, cifar10, evonorm-b or evonorm-s.
+
+    quickstart-reference and cifar10-reference are long trainings, which evonas fidelity compares with the other two.
 
     \b
     Example: evonas init --template cifar10 -o my.yaml
@@ -43,7 +47,8 @@ def init(template: str, output: Path | None) -> None:
         write(output, text, "x")
     except FileExistsError:
         raise InputError(f"{output}: exists; choose another file with -o") from None
-    print(f"Wrote {output}. Next: evonas search {output}")
+    compared = template.removesuffix(REFERENCE)
+    print(f"Wrote {output}. Next: evonas {'search' if compared == template else f'fidelity {compared}.yaml'} {output}")
 
 
 @click.command()

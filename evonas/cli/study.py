@@ -1,7 +1,6 @@
 """evonas funnel, validate, noise, bench: the quality and the cost of evaluations."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ import click
 
 import evonas
 from evonas.cli.layers import headline, layer_table, operator_table, spread_text
-from evonas.cli.options import CONFIG, JSON, LAYER, RUN, SET
+from evonas.cli.options import CONFIG, JSON, RUN, SET, layers_option
 from evonas.cli.progress import progress_of
 from evonas.cli.query import print_json
 from evonas.cli.tables import Column, TextTable, duration, one_line, say, terminal
@@ -18,15 +17,6 @@ if TYPE_CHECKING:
     from evonas.search_space.catalog.named import NamedGraph
     from evonas.studies.funnel import FunnelRow
     from evonas.workers.protocol import Device
-
-Command = Callable[..., None]
-
-
-def _layers(*default: str) -> Callable[[Command], Command]:
-    return click.option(
-        "--layer", "layers", metavar="LAYER", type=LAYER, multiple=True, default=default, show_default=True,
-        help="A name of evonas catalog, a text such as 'x / rms_hw(x)', or RUN#BIRTH; repeatable.",
-    )  # fmt: skip
 
 
 @click.command()
@@ -137,7 +127,7 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
 @click.command()
 @CONFIG
 @click.option("--seeds", type=int, default=5, show_default=True, help="Seeds for each layer.")
-@_layers()
+@layers_option()
 @SET
 @JSON
 def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: tuple[str, ...], as_json: bool) -> None:
@@ -177,7 +167,7 @@ def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: 
 @click.command()
 @CONFIG
 @click.option("--steps", type=int, default=20, show_default=True, help="Steps to time.")
-@_layers("BN-ReLU", "EvoNorm-S0", "EvoNorm-B0")
+@layers_option("BN-ReLU", "EvoNorm-S0", "EvoNorm-B0")
 @click.option("--compile/--no-compile", "compiled", default=True, help="Time torch.compile, too.")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to run [the device of the config's workers]."

@@ -1,9 +1,8 @@
 """How far the proxies of a config rank layers as a long training of larger networks does, and at what cost."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from evonas.cluster import open_pool
@@ -12,42 +11,27 @@ from evonas.config_input import load_config
 from evonas.layers.resolve import Layers, trainable
 from evonas.retraining import SEEDS_MAX, Progress, quiet, train
 from evonas.search_space.catalog import LAYERS
+from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.errors import InputError, whole
 from evonas.session import Session, Ticket, stop_signals
+from evonas.studies.rankings import Fidelity, compare, looks
 from evonas.studies.results import ResultFile, Row
+from evonas.workers.data import count_classes
 from evonas.workers.gates.quality import Quality
-from evonas.workers.outcome import Evaluation, Fitness
+from evonas.workers.outcome import Crash, Evaluation, Fitness
 from evonas.workers.protocol import Job
 
 LAYERS_MIN = 5  # of a rank correlation
-SHARES = (0.25, 0.5, 0.75)  # of the budget, at which early signals are looked at
-RESAMPLES = 2000  # of the bootstrap
 
 
 @dataclass(frozen=True, slots=True)
-class FidelityRow:
-    """One signal, as a ranking of layers: Spearman's rank correlation with the reference, over its layers.
+class _Training:
+    """One training, as it is asked for and as the file of results knows it."""
 
-    signal: a proxy, or "mean" of all of them.
-    measure: accuracy, or loss: the mean training loss so far, negated.
-    """
-
-    signal: str
-    measure: str
-    step: int
-    correlation: float
-    low: float  # of the 95 % interval, by bootstrap over layers
-    high: float
-    seconds: float  # core-seconds of one layer, mean
-
-
-@dataclass(frozen=True, slots=True)
-class Fidelity:
-    """The table, and what it was made of."""
-
-    rows: list[FidelityRow]
-    reference: dict[str, float]  # layer -> mean accuracy over the reference's proxies and seeds; guessing if it failed
-    proxies: dict[str, dict[str, float]]  # layer -> proxy -> mean accuracy over seeds
+    layer: str
+    reference: bool
+    proxy: str
+    seed: int
 
 
 def fidelity(
@@ -63,143 +47,90 @@ def fidelity(
 ) -> Fidelity:
     """Train known layers on the proxies of a config, and on those of a longer one, and compare the rankings.
 
-    A training that fails counts with the accuracy of guessing. Gates are not asked.
+    Gates are not asked. A training that diverges counts as guessing, and its loss as the worst. A layer whose training
+    crashes is not compared; the next call with the same file tries it again.
 
     Args:
         config: the config whose proxies are asked.
-        reference: what they should predict: more steps, larger images, wider networks.
+        reference: what they should predict: more steps, larger images, wider networks. Its workers train.
         layers: by default every layer of the catalog that takes one input.
         seeds: trainings of a layer on each proxy.
         settings: overrides of the config, such as "recipe.steps=100".
         reference_settings: overrides of the reference.
-        out: a file that keeps each training; a later call with the same arguments goes on.
+        out: a file that keeps each training; a later call with the same configs goes on.
         on_progress: called with the trainings done and their total.
 
     Raises InputError for bad input, and Stopped on Ctrl-C or SIGTERM.
+
+    >>> evonas.fidelity("cifar10.yaml", "cifar10-reference.yaml", out="fidelity.jsonl")
     """
     loaded, long = load_config(config, settings), load_config(reference, reference_settings)
     seeds = whole("seeds", seeds, 1, SEEDS_MAX)
-    named = trainable(layers or [name for name in LAYERS.graphs if LAYERS[name].inputs == 1])
+    chosen = trainable(layers or [name for name in LAYERS.graphs if LAYERS[name].inputs == 1])
+    named = {each.name: each for each in chosen}
     if len(named) < LAYERS_MIN:
         raise InputError(f"layers: a ranking takes at least {LAYERS_MIN}, got {len(named)}")
+    guesses = 1 / count_classes(loaded.data), 1 / count_classes(long.data)
     file = ResultFile(Path(out), loaded, long) if out is not None else None
-    rows: list[Row] = list(file.rows) if file else []
-    done = {(row["layer"], row["reference"], row["proxy"], row["seed"]) for row in rows}
-    jobs = [
-        (each, is_reference, proxy, of.seed + n)
+    wanted = [
+        _Training(name, is_reference, proxy, of.seed + n)
         for n in range(seeds)
         for is_reference, of in ((False, loaded), (True, long))
-        for each in named
+        for name in named
         for proxy in of.proxies
     ]
-    tickets = {
-        Ticket(_job(long if is_reference else loaded, proxy, str(each.graph), seed), name=each.name): (
-            each.name,
-            is_reference,
-            proxy,
-            seed,
-        )
-        for each, is_reference, proxy, seed in jobs
-        if (each.name, is_reference, proxy, seed) not in done
-    }
-    on_progress(len(jobs) - len(tickets), len(jobs))
-    if tickets:
+    rows = {_training(row): row for row in (file.rows if file else ())}
+    missing = [each for each in wanted if each not in rows]
+    tickets = {Ticket(_job(long if each.reference else loaded, each, named[each.layer])): each for each in missing}
+    crashed: dict[_Training, Crash] = {}
+    on_progress(len(wanted) - len(missing), len(wanted))
+    if missing:
         with open_pool(long) as pool, stop_signals() as should_stop:
             for ticket, evaluation in train(Session(pool, should_stop=should_stop), tickets):
-                row = _row(*tickets[ticket], evaluation)
-                rows.append(row)
+                training = tickets[ticket]
+                if isinstance(evaluation.outcome, Crash):
+                    crashed[training] = evaluation.outcome
+                    continue
+                crashed.pop(training, None)
+                rows[training] = _row(training, evaluation, _threads(long))
                 if file:
-                    file.keep(row)
-                on_progress(len(rows), len(jobs))
-    wanted = {(name.name, is_reference, proxy, seed) for name, is_reference, proxy, seed in jobs}
-    return compare([r for r in rows if (r["layer"], r["reference"], r["proxy"], r["seed"]) in wanted], loaded)
+                    file.keep(rows[training])
+                on_progress(sum(each in rows for each in wanted), len(wanted))
+    lost = {training.layer: f"{crash.kind}: {crash.message}" for training, crash in crashed.items()}
+    if len(named) - len(lost) < LAYERS_MIN:
+        name, why = next(iter(lost.items()))
+        raise InputError(f"{len(lost)} of {len(named)} layers could not be trained, such as {name}: {why}")
+    return compare([rows[each] for each in wanted if each.layer not in lost], loaded, *guesses, lost)
 
 
-def _job(config: Config, proxy: str, graph: str, seed: int) -> Job:
-    """A training on one proxy, with looks at its accuracy on the way."""
-    steps = config.recipe.steps
-    looks = tuple(Quality(steps=at, min_accuracy=0.0) for share in SHARES if (at := round(share * steps)) > 0)
+def _job(config: Config, training: _Training, layer: NamedGraph) -> Job:
+    """A training on one proxy; the config's own with looks at its accuracy on the way."""
+    steps = () if training.reference else looks(config.recipe.steps)[:-1]
     protocol = config.protocol.ungated(seeds=1).model_copy(
-        update={"proxies": {proxy: config.proxies[proxy]}, "gates": looks}
+        update={
+            "proxies": {training.proxy: config.proxies[training.proxy]},
+            "gates": tuple(Quality(steps=each, min_accuracy=0.0) for each in steps),
+        }
     )
-    return Job(graph=graph, protocol=protocol, seed=seed)
+    return Job(graph=str(layer.graph), protocol=protocol, seed=training.seed)
 
 
-def _row(layer: str, is_reference: bool, proxy: str, seed: int, evaluation: Evaluation) -> Row:
+def _threads(config: Config) -> int:
+    return 1 if config.cluster.address == "in_process" else config.workers.cpus
+
+
+def _row(training: _Training, evaluation: Evaluation, threads: int) -> Row:
     outcome = evaluation.outcome
     return {
-        "layer": layer,
-        "reference": is_reference,
-        "proxy": proxy,
-        "seed": seed,
-        "accuracy": outcome.accuracy[proxy] if isinstance(outcome, Fitness) else None,
+        "layer": training.layer,
+        "reference": training.reference,
+        "proxy": training.proxy,
+        "seed": training.seed,
+        "accuracy": outcome.accuracy[training.proxy] if isinstance(outcome, Fitness) else None,
         "points": [[each.step, each.accuracy, each.loss] for each in evaluation.points],
-        "seconds": evaluation.seconds,
+        "seconds": evaluation.seconds * threads,
     }
 
 
-def compare(rows: Sequence[Row], config: Config, guess: float = 0.1) -> Fidelity:
-    """The table over trainings as `fidelity` keeps them."""
-    layers = list(dict.fromkeys(row["layer"] for row in rows))
-    long = {name: _mean(rows, name, None, _final(guess)) for name in layers}
-    names = [*config.proxies, *(["mean"] if len(config.proxies) > 1 else [])]
-    steps = config.recipe.steps
-    table = []
-    for name in names:
-        of = tuple(config.proxies) if name == "mean" else (name,)
-        seconds = sum(fmean(r["seconds"] for r in rows if not r["reference"] and r["proxy"] == p) for p in of)
-        signals: list[tuple[str, int, Callable[[Row], float]]] = []
-        for share in SHARES:
-            at = round(share * steps)
-            signals += [("accuracy", at, _accuracy_at(at, guess)), ("loss", at, _loss_until(at))]
-        signals += [("loss", steps, _loss_until(steps)), ("accuracy", steps, _final(guess))]
-        for measure, at, value in signals:
-            mine = [fmean(_mean(rows, layer, proxy, value) for proxy in of) for layer in layers]
-            correlation, low, high = rank_correlation(mine, [long[layer] for layer in layers])
-            table.append(FidelityRow(name, measure, at, correlation, low, high, seconds * at / steps))
-    proxies = {each: {p: _mean(rows, each, p, _final(guess)) for p in config.proxies} for each in layers}
-    return Fidelity(table, long, proxies)
-
-
-def _mean(rows: Sequence[Row], layer: str, proxy: str | None, value: Callable[[Row], float]) -> float:
-    """Over the seeds on a proxy, or on all proxies of the reference."""
-    mine = [r for r in rows if r["layer"] == layer and r["reference"] == (proxy is None)]
-    return fmean(value(row) for row in mine if proxy is None or row["proxy"] == proxy)
-
-
-def _final(guess: float) -> Callable[[Row], float]:
-    return lambda row: guess if row["accuracy"] is None else float(row["accuracy"])
-
-
-def _accuracy_at(step: int, guess: float) -> Callable[[Row], float]:
-    return lambda row: next((accuracy for at, accuracy, _ in row["points"] if at == step), guess)
-
-
-def _loss_until(step: int) -> Callable[[Row], float]:
-    """The mean training loss of the steps so far, negated; that of a failed training is the worst."""
-
-    def value(row: Row) -> float:
-        total, last = 0.0, 0
-        for at, _, loss in row["points"]:
-            if at <= step:
-                total, last = total + loss * (at - last), at
-        return -total / last if last == step else -100.0
-
-    return value
-
-
-def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
-    """Spearman's, with its 95 % interval by percentiles of the bootstrap over pairs."""
-    import numpy as np
-    from scipy.stats import spearmanr  # slow to import
-
-    x, y = np.array(a), np.array(b)
-    generator = np.random.default_rng(0)
-    values = []
-    for _ in range(RESAMPLES):
-        drawn = generator.integers(len(x), size=len(x))
-        if np.ptp(x[drawn]) > 0 and np.ptp(y[drawn]) > 0:
-            values.append(float(spearmanr(x[drawn], y[drawn]).statistic))
-    low, high = np.percentile(values, [2.5, 97.5]) if values else (float("nan"), float("nan"))
-    whole = float(spearmanr(x, y).statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else float("nan")
-    return whole, float(low), float(high)
+def _training(row: Row) -> _Training:
+    return _Training(row["layer"], row["reference"], row["proxy"], row["seed"])

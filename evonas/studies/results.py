@@ -5,28 +5,36 @@ from pathlib import Path
 from typing import Any
 
 from evonas.config import Config
+from evonas.files import write
 from evonas.search_space.errors import InputError
 
 Row = dict[str, Any]
+HEAD = '{"of": '  # the beginning of the first line
 
 
 class ResultFile:
     """`rows` holds what the file has; `keep` adds a line. A line that was torn by a kill is dropped.
 
-    Raises InputError where the file's results are of other `configs` or other arguments.
+    Raises InputError where the file cannot be read or written, is no file of results, or has results of other `configs`
+    or other arguments. Such a file is left as it is.
     """
 
     def __init__(self, path: Path, *configs: Config, **arguments: Any) -> None:
         self.path = path
         of: Any = [{"protocol": each.protocol.model_dump(mode="json"), "seed": each.seed} for each in configs]
         of = json.loads(json.dumps((of[0] if len(of) == 1 else {"configs": of}) | arguments))
-        text = path.read_text() if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            path.write_text(whole)
-        lines = [json.loads(line) for line in whole.splitlines()]
+        text = _read(path)
+        complete = text[: text.rfind("\n") + 1]
+        try:
+            lines = [json.loads(line) for line in complete.splitlines()]
+        except ValueError:
+            lines = [None]
+        if not (text.startswith(HEAD) or HEAD.startswith(text)) or not all(isinstance(each, dict) for each in lines):
+            raise InputError(f"{path}: holds no results; expected a new file, or one of an earlier call")
         if lines and lines[0] != {"of": of}:
             raise InputError(f"{path}: results of another config or other arguments; expected a new file")
+        if complete != text:
+            write(path, complete)
         self.rows: list[Row] = lines[1:]
         if not lines:
             self._write({"of": of})
@@ -36,5 +44,16 @@ class ResultFile:
         self._write(row)
 
     def _write(self, row: Row) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        write(self.path, json.dumps(row) + "\n", "a")
+
+
+def _read(path: Path) -> str:
+    """The text of a file, "" where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:  # no text, or no name of a file
+        raise InputError(f"{str(path)!r}: holds no results; expected a new file, or one of an earlier call") from None

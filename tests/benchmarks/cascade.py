@@ -40,6 +40,7 @@ from evonas.workers.gates.quality import Quality
 from evonas.workers.gates.stability import Stability
 from evonas.workers.outcome import Fitness, Outcome, Rejection
 from evonas.workers.protocol import BaselinePoint, Job, Protocol
+from tests.benchmarks.command import in_one_line
 from tests.benchmarks.machine import machine
 
 GOOD = ("BN-ReLU", "BN-SiLU", "GN-ReLU", "EvoNorm-B0", "EvoNorm-S0")
@@ -223,4 +224,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

@@ -25,6 +25,7 @@ from evonas.workers.gates import screen
 from evonas.workers.gates.stability import Stability
 from evonas.workers.outcome import DIVERGED, Measurement
 from evonas.workers.protocol import BaselinePoint, Job
+from tests.benchmarks.command import in_one_line
 from tests.benchmarks.machine import machine
 
 KNOWN = ("GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0")
@@ -82,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

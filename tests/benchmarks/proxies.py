@@ -23,6 +23,7 @@ from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Fitness
 from evonas.workers.protocol import Job
+from tests.benchmarks.command import in_one_line
 from tests.benchmarks.machine import machine
 
 
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

@@ -23,6 +23,7 @@ from evonas.store.database import Database
 from evonas.studies.bench import IDENTITY, time_training, timed_recipe
 from evonas.studies.results import ResultFile, Row
 from evonas.workers import data
+from tests.benchmarks.command import in_one_line
 from tests.benchmarks.machine import machine
 
 GOAL = 1.25
@@ -123,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

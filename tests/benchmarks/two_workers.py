@@ -23,6 +23,7 @@ from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Fitness
 from evonas.workers.protocol import Job, Protocol
 from evonas.workers.ray_pool import RayPool
+from tests.benchmarks.command import in_one_line
 from tests.benchmarks.machine import machine
 
 NAMES = ("BN-ReLU", "GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0", "ReLU", "LayerNorm", "DyT")
@@ -102,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.command import in_one_line
 from tests.conftest import ROOT
 
 BENCHMARKS = sorted(path.stem for path in Path(ROOT, "tests", "benchmarks").glob("*.py"))
@@ -24,3 +25,22 @@ def test_a_benchmark_can_be_imported_and_shows_its_help(
         module.main()
     assert ended.value.code in (None, 0)
     assert "usage:" in capsys.readouterr().out
+
+
+RESUMED = [name for name in BENCHMARKS if "ResultFile(" in Path(ROOT, "tests", "benchmarks", f"{name}.py").read_text()]
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_file_of_other_results_is_refused_in_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "other.jsonl"
+    out.write_text('{"of": {}}\n')
+    module = import_module(f"tests.benchmarks.{name}")
+    assert "in_one_line(main)" in getsource(module)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", str(ROOT / "configs" / "quickstart.yaml"), "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        in_one_line(module.main)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{name}.py: {out}: results of another config or other arguments; expected a new file"

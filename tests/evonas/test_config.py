@@ -11,6 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from evonas.cli.search import REFERENCE
 from evonas.config import Config
 from evonas.config_file import dump_config, load_config, parse_config
 from evonas.search_space.space import PAPER_PRIMITIVES
@@ -31,7 +32,20 @@ def test_shipped_configs_load(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem
     assert len(config.proxies) >= 2
-    assert any(isinstance(gate, Stability) for gate in config.gates)
+    if path.stem.endswith(REFERENCE):  # of a study: every layer is trained to the end, and nothing is searched
+        assert (config.gates, config.evolution.births) == ((), 1)
+    else:
+        assert any(isinstance(gate, Stability) for gate in config.gates)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SHIPPED if path.stem.endswith(REFERENCE)], ids=lambda path: path.stem
+)
+def test_a_reference_is_ten_times_as_long_on_the_same_images(path: Path) -> None:
+    long, short = load_config(path), load_config(path.with_stem(path.stem.removesuffix(REFERENCE)))
+    assert long.recipe.steps >= 10 * short.recipe.steps
+    assert (long.data.image_size or 0) >= 2 * (short.data.image_size or 0)
+    assert long.data.model_copy(update={"image_size": None}) == short.data.model_copy(update={"image_size": None})
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=NAMES)

@@ -70,6 +70,11 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
     "one seed": (lambda: evonas.noise(TINY, seeds=1), "seeds: expected 2 to 1000, got 1"),
     "noise of two inputs": (lambda: evonas.noise(TINY, Graph.parse("x + y")), "takes two inputs"),
     "noise of nothing known": (lambda: evonas.noise(TINY, "BN-RelU"), "did you mean 'BN-ReLU'"),
+    "one layer": (
+        lambda: evonas.fidelity(TINY, TINY, ["x"] * 9),
+        "layers: a ranking takes at least 5, got 1",
+    ),
+    "no reference": (lambda: evonas.fidelity(TINY, "nowhere.yaml"), "nowhere.yaml"),
     "no step": (lambda: evonas.bench(TINY, steps=0), "steps: expected 1 to 1000000, got 0"),
     "identity": (lambda: evonas.bench(TINY, "x"), "layers: expected one other than the identity"),
     "no device": (lambda: evonas.bench(TINY, device="tpu"), "device: expected auto, cpu, cuda, got 'tpu'"),  # type: ignore[arg-type]

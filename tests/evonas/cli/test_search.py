@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import evonas
+from evonas.cli.search import REFERENCE, templates
 from evonas.driver import BEST_LAYER
 from evonas.store.database import Database
 from evonas.store.dump import dump
@@ -13,12 +14,23 @@ from tests.evonas.cli.cases import Command, config_file, piped, refused
 # --------------------------------------------------------------------------- init
 
 
-@pytest.mark.parametrize("template", ["quickstart", "cifar10", "evonorm-b", "evonorm-s"])
+TEMPLATES = ["cifar10", "cifar10-reference", "evonorm-b", "evonorm-s", "quickstart", "quickstart-reference"]
+
+
+def test_every_shipped_config_is_a_template_that_the_help_names(command: Command) -> None:
+    assert sorted(templates()) == TEMPLATES
+    words = command("init", "--help").out.replace(",", " ").replace(".", " ").replace(":", " ").split()
+    assert set(TEMPLATES) <= set(words)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
 def test_init_writes_a_config_that_loads(command: Command, tmp_path: Path, template: str) -> None:
     path = tmp_path / "my.yaml"
     answer = command("init", "--template", template, "-o", path)
     assert (answer.code, answer.err) == (0, "")
-    assert str(path) in answer.out
+    base = template.removesuffix(REFERENCE)
+    command_line = f"search {path}" if template == base else f"fidelity {base}.yaml {path}"
+    assert answer.out == f"Wrote {path}. Next: evonas {command_line}\n"
     assert evonas.load_config(path).name == template
     assert sum("#" in line for line in path.read_text().splitlines()) > 5  # it is commented
 

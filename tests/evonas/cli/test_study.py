@@ -1,4 +1,4 @@
-"""`evonas funnel`, `validate`, `noise` and `bench`."""
+"""`evonas funnel`, `validate`, `noise`, `fidelity` and `bench`."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,11 @@ import yaml
 
 import evonas
 from evonas.config_file import parse_config
+from evonas.search_space.catalog import LAYERS
 from evonas.store.database import Database
+from evonas.workers.evaluation import evaluate
+from evonas.workers.outcome import Fitness
+from evonas.workers.protocol import Job
 from tests.evonas.cli.cases import Command, config_file, refused, strict
 
 
@@ -66,6 +70,34 @@ def test_noise_prints_means_and_spreads(command: Command, tmp_path: Path) -> Non
     assert [len(row["accuracies"]) for row in told] == [2, 2, 2]
     refused(command("noise", path, "--layer", "GN-ReLo"), "GN-ReLo", "did you mean")
     refused(command("noise", path, "--layer", "PowerNorm"), "--layer PowerNorm", "graph")
+
+
+def test_fidelity_trains_as_a_search_does(command: Command, tmp_path: Path) -> None:
+    names = ["BN-ReLU", "GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0"]
+    path, out = config_file(tmp_path, data={"train": 64}), tmp_path / "out"
+    raw = yaml.safe_load(path.read_text())
+    del raw["proxies"]["mobilenet"]
+    path.write_text(yaml.safe_dump(raw))
+    layers = [part for name in names for part in ("--layer", name)]
+    given = ("fidelity", path, path, *layers, "--set", "recipe.steps=4", "--reference-set", "seed=1", "--out", out)
+    answer = command(*given)
+    assert (answer.code, answer.err) == (0, "")
+    assert all(any(line.endswith(name) for line in answer.lines) for name in names)
+    told = strict(command(*given, "--json").out)
+    assert [(each["proxy"], each["measure"], each["step"]) for each in told["signals"]] == [
+        ("resnet", measure, step) for step in (1, 2, 3, 4) for measure in ("accuracy", "loss")
+    ]
+    short, long = (evonas.load_config(path, [setting]) for setting in ("recipe.steps=4", "seed=1"))
+    accuracies = []
+    for config in (short, long):
+        job = Job(graph=LAYERS["EvoNorm-B0"].text, protocol=config.protocol.ungated(), seed=config.seed)
+        alone = evaluate(job).outcome
+        assert isinstance(alone, Fitness)
+        accuracies.append(alone.accuracy["resnet"])
+    shown = next(each for each in told["layers"] if each["layer"] == "EvoNorm-B0")
+    assert [shown["accuracy"]["resnet"], shown["reference"]] == accuracies
+    refused(command(*given[:-1], path), "tiny.yaml", "holds no results")
+    refused(command("fidelity", path, path, "--layer", "BN-ReLo"), "did you mean")
 
 
 def test_bench_recommends_a_way_to_run(command: Command, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from evonas.studies.bench import IDENTITY, TIMED, Bench, BenchRow
 from evonas.studies.doctor import Finding
 from evonas.studies.evaluate import Judgement
 from evonas.studies.noise import NoiseRow
+from evonas.studies.rankings import Fidelity, FidelityLayer, FidelityRow
 from evonas.workers.outcome import Measurement, Rejection
 from evonas.workers.protocol import Execution
 from tests.conftest import ROOT
@@ -39,6 +40,7 @@ COMMANDS = {
     "catalog listed": ("catalog", "show", "SPADE"),
     "evaluate": ("evaluate", "x", "tiny.yaml"),
     "noise": ("noise", "tiny.yaml"),
+    "fidelity": ("fidelity", "tiny.yaml", "tiny.yaml"),
     "bench": ("bench", "tiny.yaml"),
     "doctor": ("doctor", "tiny.yaml"),
 }
@@ -69,6 +71,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for compiled in (False, True)
     ]
     bench = Bench(tuple(rows), Execution(compile_from_steps=12345, channels_last=True), math.inf, {"eager": 12.3})
+    signals = [
+        FidelityRow(proxy, measure, step, -0.1234, (-0.5678, 0.2345), 123.456, True)
+        for proxy in (*PROXIES, "mean")
+        for measure in ("accuracy", "loss")
+        for step in (125, 250)
+    ]
+    ranked = [FidelityLayer(layer, 0.7123, dict.fromkeys(PROXIES, 0.7123), 1) for layer in ("BN-ReLU", LONG)]
+    crashed = {LONG: "time_limit: no answer within 600 s; " * 6}
+    fidelity = Fidelity(tuple(signals), tuple(ranked), crashed)
     final = evonas.open_run("run").final_table()
     findings = [Finding("cost", "warning", "a full evaluation takes about 5.2 s; " * 6)]
 
@@ -77,7 +88,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             on_finding(each)
         return findings
 
-    for name, result in {"evaluate": [judged], "noise": noise, "bench": bench, "validate": final}.items():
+    results = {"evaluate": [judged], "noise": noise, "fidelity": fidelity, "bench": bench, "validate": final}
+    for name, result in results.items():
         monkeypatch.setattr(evonas, name, lambda *given, result=result, **options: result, raising=False)
     monkeypatch.setattr(evonas, "doctor", doctor, raising=False)
 

@@ -1,0 +1,186 @@
+"""Signals of short trainings as rankings of layers, beside the ranking of a long one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf, isnan
+from statistics import fmean
+from types import MappingProxyType
+from typing import Any
+
+from evonas.config import Config
+from evonas.store.records import columns
+from evonas.studies.results import Row
+
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of the budget: when the signals are looked at
+RESAMPLES = 2000  # of the bootstrap
+MEAN = "mean"  # over the proxies
+
+Points = Sequence[Sequence[float]]  # of a training: step, accuracy, mean training loss since the last point
+
+
+@dataclass(frozen=True, slots=True)
+class FidelityRow:
+    """One signal, and Spearman's rank correlation of layers by it with layers by the reference."""
+
+    proxy: str  # or "mean" of all of them
+    measure: str  # accuracy, or loss: the mean training loss so far; a lower one ranks higher
+    step: int
+    correlation: float | None  # None where a ranking has nothing but ties
+    interval: tuple[float, float] | None  # 95 %, by bootstrap over layers
+    seconds: float  # core-seconds of a layer until this step, mean
+    is_best: bool = False  # none that is as cheap has a higher correlation
+
+    @property
+    def per_second(self) -> float | None:
+        """Correlation per core-second."""
+        return self.correlation / self.seconds if self.correlation is not None and self.seconds > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class FidelityLayer:
+    """Mean accuracies of a layer over seeds; a training that failed counts as guessing."""
+
+    layer: str
+    reference: float  # over the reference's proxies as well
+    accuracy: dict[str, float]  # by proxy
+    failed: int  # trainings, the reference's among them
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Fidelity:
+    """Signals as rankings of layers, and the layers, the reference's best first."""
+
+    rows: tuple[FidelityRow, ...]
+    layers: tuple[FidelityLayer, ...]
+    crashed: Mapping[str, str]  # layers that are not compared -> why there is no answer
+
+    def __repr__(self) -> str:
+        best = max(self.rows, key=lambda row: -inf if row.correlation is None else row.correlation)
+        if best.correlation is None:
+            return f"<Fidelity on {len(self.layers)} layers: no signal ranks them>"
+        signal = f"{best.measure} on {best.proxy} at step {best.step}"
+        return f"<Fidelity on {len(self.layers)} layers: {signal} is nearest, {best.correlation:.2f}>"
+
+    def _repr_html_(self) -> str:
+        from evonas.report.notebook import table_html  # only a notebook needs it
+
+        layers = [
+            {"layer": each.layer, "reference": each.reference, **each.accuracy, "failed": each.failed}
+            for each in self.layers
+        ]
+        return table_html(self.as_json()["signals"]) + table_html(layers)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "signals": [{**columns(row), "per_second": row.per_second} for row in self.rows],
+            "layers": [columns(each) for each in self.layers],
+            "crashed": dict(self.crashed),
+        }
+
+
+def looks(steps: int) -> list[int]:
+    """The steps at which the signals are looked at; the last is the end."""
+    return sorted({round(share * steps) for share in SHARES} - {0})
+
+
+def compare(
+    rows: Sequence[Row],
+    config: Config,
+    guess: float,
+    reference_guess: float,
+    crashed: Mapping[str, str] = MappingProxyType({}),
+) -> Fidelity:
+    """The tables over trainings as `fidelity` keeps them. A failed one has the accuracy of guessing."""
+    names = list(dict.fromkeys(row["layer"] for row in rows))
+    proxies = tuple(config.proxies)
+    mine: dict[tuple[str, str], list[Row]] = {}  # by layer and proxy
+    long: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["reference"]:
+            long.setdefault(row["layer"], []).append(row)
+        else:
+            mine.setdefault((row["layer"], row["proxy"]), []).append(row)
+    layers = [
+        FidelityLayer(
+            name,
+            fmean(_final(row, reference_guess) for row in long[name]),
+            {proxy: fmean(_final(row, guess) for row in mine[name, proxy]) for proxy in proxies},
+            sum(row["accuracy"] is None for row in rows if row["layer"] == name),
+        )
+        for name in names
+    ]
+    reference = [each.reference for each in layers]
+    signals = []
+    for label, several in {**{proxy: (proxy,) for proxy in proxies}, MEAN: proxies}.items():
+        if label == MEAN and len(proxies) == 1:
+            continue
+        seconds = sum(_seconds([row for name in names for row in mine[name, proxy]]) for proxy in several)
+        for step in looks(config.recipe.steps):
+            for measure, value in (("accuracy", accuracy_at), ("loss", _negated_loss)):
+                values = [
+                    fmean(fmean(value(row["points"], step, guess) for row in mine[name, proxy]) for proxy in several)
+                    for name in names
+                ]
+                cost = seconds * step / config.recipe.steps
+                signals.append(FidelityRow(label, measure, step, *rank_correlation(values, reference), cost))
+    return Fidelity(_marked(signals), tuple(sorted(layers, key=lambda each: -each.reference)), crashed)
+
+
+def _final(row: Row, guess: float) -> float:
+    return guess if row["accuracy"] is None else float(row["accuracy"])
+
+
+def accuracy_at(points: Points, step: int, guess: float) -> float:
+    """The accuracy at a step; that of guessing if the training had failed by then."""
+    return next((accuracy for at, accuracy, _ in points if at == step), guess)
+
+
+def mean_loss(points: Points, step: int) -> float:
+    """The mean training loss of the steps so far; infinite if the training had failed by then."""
+    total, last = 0.0, 0.0
+    for at, _, loss in points:
+        if at <= step:
+            total, last = total + loss * (at - last), at
+    return total / last if last == step else inf
+
+
+def _negated_loss(points: Points, step: int, _guess: float) -> float:
+    return -mean_loss(points, step)
+
+
+def _seconds(rows: Sequence[Row]) -> float:
+    """Mean core-seconds of a training that did not fail; of any, where all did."""
+    return fmean([row["seconds"] for row in rows if row["accuracy"] is not None] or [row["seconds"] for row in rows])
+
+
+def _marked(rows: Sequence[FidelityRow]) -> tuple[FidelityRow, ...]:
+    """The signals, with a mark on each that none of at most its cost beats."""
+
+    def is_best(row: FidelityRow) -> bool:
+        as_cheap = [other.correlation for other in rows if other.seconds <= row.seconds]
+        return row.correlation is not None and row.correlation > 0 and row.correlation == max(filter(None, as_cheap))
+
+    return tuple(replace(row, is_best=is_best(row)) for row in rows)
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
+    """Spearman's, and its 95 % interval by percentiles of the bootstrap over pairs. None where one has only ties."""
+    import numpy as np
+    from scipy.stats import rankdata  # slow to import
+
+    generator = np.random.default_rng(0)
+    drawn = generator.integers(len(a), size=(RESAMPLES, len(a)))
+
+    def spearman(several: Any) -> Any:
+        """Of each row of indices: Pearson's correlation of the ranks, NaN where one has only ties."""
+        x, y = (rankdata(np.asarray(each, float)[several], axis=1) for each in (a, b))
+        x, y = (each - each.mean(1, keepdims=True) for each in (x, y))
+        norms = np.sqrt((x * x).sum(1) * (y * y).sum(1))
+        return np.divide((x * y).sum(1), norms, out=np.full(len(norms), np.nan), where=norms > 0)
+
+    value = float(spearman(np.arange(len(a))[None])[0])
+    if isnan(value):
+        return None, None
+    resampled = spearman(drawn)
+    low, high = np.percentile(resampled[~np.isnan(resampled)], [2.5, 97.5])
+    return value, (float(low), float(high))

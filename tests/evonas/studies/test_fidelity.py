@@ -1,0 +1,272 @@
+"""How far the proxies of a config rank layers as a reference does."""
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap, spearmanr
+
+from evonas.config import Config
+from evonas.config_file import parse_config
+from evonas.search_space.catalog import LAYERS
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.session import Stopped
+from evonas.studies.fidelity import fidelity
+from evonas.studies.rankings import accuracy_at, compare, looks, mean_loss, rank_correlation
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Point, Rejection
+from evonas.workers.pool import InProcessPool
+from evonas.workers.protocol import Job
+
+NAMES = ["BN-ReLU", "GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0", "tanh(x)"]
+PROXIES = ("resnet", "mobilenet")
+
+# --------------------------------------------------------------------------- rank correlation
+
+
+def test_rank_correlation_by_hand() -> None:
+    assert rank_correlation([1, 2, 3, 4, 5], [2, 1, 4, 3, 5])[0] == pytest.approx(1 - 6 * 4 / (5 * 24))
+    assert rank_correlation([1, 2, 3, 4, 50], [1, 4, 9, 16, 25]) == (pytest.approx(1.0), pytest.approx((1.0, 1.0)))
+    assert rank_correlation([1, 2, 3, 4, -inf], [-1, -2, -3, -4, 0])[0] == pytest.approx(-1.0)
+    assert rank_correlation([0.1] * 5, [1, 2, 3, 4, 5]) == (None, None)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rank_correlation_is_scipys_with_ties(seed: int) -> None:
+    rng = Random(seed)
+    a = [rng.randrange(12) / 10 for _ in range(22)]
+    b = [each + rng.randrange(8) / 10 for each in a]
+    correlation, interval = rank_correlation(a, b)
+    assert correlation == pytest.approx(spearmanr(a, b).statistic)
+    oracle = bootstrap(
+        (a, b), lambda x, y: spearmanr(x, y).statistic, paired=True, vectorized=False, n_resamples=500,
+        method="percentile", rng=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
+    assert interval == pytest.approx((oracle.low, oracle.high), abs=0.08)  # both are drawn
+
+
+# --------------------------------------------------------------------------- signals
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(250, [62, 125, 188, 250]), (4, [1, 2, 3, 4]), (2, [1, 2]), (1, [1])])
+def test_signals_are_looked_at_after_quarters_of_the_steps(steps: int, expected: list[int]) -> None:
+    assert looks(steps)[-1] == steps
+    assert [abs(a - b) <= 1 for a, b in zip(looks(steps), expected, strict=False)] == [True] * len(looks(steps))
+
+
+def test_a_training_that_diverges_counts_as_guessing_only_from_then_on() -> None:
+    points = [[25, 0.3, 2.0], [50, 0.4, 1.0]]
+    assert [accuracy_at(points, step, 0.1) for step in (25, 50, 75, 100)] == [0.3, 0.4, 0.1, 0.1]
+    assert [mean_loss(points, step) for step in (25, 50, 75, 100)] == [2.0, 1.5, inf, inf]
+    assert mean_loss([[10, 0.3, 2.0], [40, 0.4, 1.0]], 40) == pytest.approx(1.25)  # each step counts once
+
+
+def row(layer: str, proxy: str, accuracy: float | None, points: list[list[float]], **more: Any) -> dict[str, Any]:
+    row = {"layer": layer, "reference": False, "proxy": proxy, "seed": 0, "accuracy": accuracy, "points": points}
+    return row | {"seconds": 8.0} | more
+
+
+def by_hand() -> list[dict[str, Any]]:
+    """Five layers on one proxy of 4 steps; the last diverged after two."""
+    rows = []
+    for k, name in enumerate("abcde"):
+        curve = [[step, 0.1 * (k + 1 if step < 3 else 5 - k), 2.0 - 0.1 * k] for step in (1, 2, 3, 4)]
+        rows.append(row(name, "resnet", 0.1 * (5 - k), curve) if k < 4 else row(name, "resnet", None, curve[:2]))
+        rows.append(row(name, "wide", 0.9 - 0.1 * k, [], reference=True, seconds=1000.0))
+    rows[-2]["seconds"] = 1.0  # it ended early, so that it says nothing of the cost
+    return rows
+
+
+def test_the_tables_by_hand(tiny: dict[str, Any]) -> None:
+    del tiny["proxies"]["mobilenet"]
+    tiny["recipe"]["steps"] = 4
+    config = parse_config(json.dumps(tiny))
+    measured = compare(by_hand(), config, 0.1, 0.2)
+    assert [(r.proxy, r.measure, r.step) for r in measured.rows] == [
+        ("resnet", measure, step) for step in (1, 2, 3, 4) for measure in ("accuracy", "loss")
+    ]
+    table = {(r.measure, r.step): r for r in measured.rows}
+    assert [table["accuracy", step].correlation for step in (1, 2, 3, 4)] == pytest.approx([-1, -1, 1, 1])
+    # the reference ranks a b c d e; the loss d c b a at the end, and e last: 1 - 6 (9 + 1 + 1 + 9) / 120 = 0
+    assert [table["loss", step].correlation for step in (1, 2, 3, 4)] == pytest.approx([-1, -1, 0, 0])
+    assert [table["loss", step].seconds for step in (1, 2, 3, 4)] == [2.0, 4.0, 6.0, 8.0]
+    assert table["accuracy", 3].per_second == pytest.approx(1 / 6)
+    assert [(r.measure, r.step) for r in measured.rows if r.is_best] == [("accuracy", 3), ("accuracy", 4)]
+    assert [each.layer for each in measured.layers] == list("abcde")
+    assert [each.reference for each in measured.layers] == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5])
+    assert [each.accuracy["resnet"] for each in measured.layers] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1])
+    assert [each.failed for each in measured.layers] == [0, 0, 0, 0, 1]
+
+
+def test_means_are_over_seeds_and_proxies(config: Config) -> None:
+    rows = []
+    for k, name in enumerate("abcde"):
+        for seed in (0, 1):
+            for proxy, accuracy in (("resnet", 0.1 * k + 0.2 * seed), ("mobilenet", 0.5 - 0.2 * k)):
+                rows.append(row(name, proxy, accuracy, [[6, accuracy, 1.0]], seed=seed))
+            rows.append(row(name, "wide", 0.1 * k, [], reference=True, seed=seed))
+    measured = compare(rows, config, 0.1, 0.1)
+    at_the_end = {r.proxy: r for r in measured.rows if (r.measure, r.step) == ("accuracy", 6)}
+    assert {proxy: r.correlation for proxy, r in at_the_end.items()} == pytest.approx(
+        {"resnet": 1.0, "mobilenet": -1.0, "mean": -1.0}
+    )
+    assert [at_the_end[proxy].seconds for proxy in ("resnet", "mean")] == [8.0, 16.0]
+    assert measured.layers[0].layer == "e"
+    assert measured.layers[0].accuracy == pytest.approx({"resnet": 0.5, "mobilenet": -0.3})
+
+
+def test_a_reference_in_which_every_layer_is_alike_ranks_none(config: Config) -> None:
+    rows = [row(name, proxy, 0.5, [[6, 0.5, 1.0]]) for name in "abcde" for proxy in PROXIES]
+    rows += [row(name, "wide", None, [], reference=True) for name in "abcde"]
+    measured = compare(rows, config, 0.1, 0.1)
+    assert {(r.correlation, r.interval, r.per_second, r.is_best) for r in measured.rows} == {(None, None, None, False)}
+    assert repr(measured) == "<Fidelity on 5 layers: no signal ranks them>"
+
+
+# --------------------------------------------------------------------------- trainings
+
+Answer = Callable[[str, Job], Evaluation]
+DIGESTS = {Graph.parse(LAYERS[each].text if each in LAYERS else each).digest: each for each in NAMES}
+
+
+def answered(name: str, job: Job) -> Evaluation:
+    """The layer's place in NAMES is its accuracy."""
+    (proxy,), steps = job.protocol.proxies, job.protocol.recipe.steps
+    accuracy = 0.9 - 0.1 * NAMES.index(name)
+    at = [*(gate.steps for gate in job.protocol.gates), steps]  # type: ignore[union-attr]
+    points = tuple(Point(proxy, step, accuracy, 1.0 - accuracy) for step in at)
+    return Evaluation(Fitness({proxy: accuracy}), points=points, seconds=3.0)
+
+
+class TablePool(InProcessPool):
+    """Answers from a function, and remembers what it was asked."""
+
+    asked: Counter[tuple[str, str]]
+    answer: Answer
+
+    def next(self, timeout: float) -> tuple[int, Evaluation] | None:
+        key, job = self._waiting.popleft()
+        name, (proxy,) = DIGESTS[Graph.parse(job.graph).digest], job.protocol.proxies
+        self.asked[name, proxy] += 1
+        return key, self.answer(name, job)
+
+
+@pytest.fixture
+def pools(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], TablePool]:
+    def use(answer: Answer) -> TablePool:
+        @contextmanager
+        def opened(config: Config) -> Iterator[TablePool]:
+            assert "wide" in config.proxies  # the reference's workers: its trainings take longest
+            yield pool
+
+        pool = TablePool(parse_config(json.dumps(LONG)).protocol)
+        pool.asked, pool.answer = Counter(), answer
+        monkeypatch.setattr("evonas.studies.fidelity.open_pool", opened)
+        return pool
+
+    return use
+
+
+LONG = {
+    "name": "long",
+    "data": {"source": "embedded", "train": 256, "validation": 100, "test": 100, "image_size": 8},
+    "recipe": {"batch_size": 16, "steps": 7},
+    "proxies": {"wide": {"architecture": "preact_resnet", "width": 8, "blocks": [1], "groups": 4}},
+    "evolution": {"births": 1},
+    "workers": {"count": 1, "cpus": 2},
+}
+
+
+def test_every_layer_is_trained_once_on_the_proxies_of_both(
+    pools: Callable[[Answer], TablePool], tiny: dict[str, Any]
+) -> None:
+    pool = pools(answered)
+    counted: list[tuple[int, int]] = []
+    measured = fidelity(tiny, LONG, [*NAMES, NAMES[0]], on_progress=lambda *count: counted.append(count))
+    assert pool.asked == {(name, proxy): 1 for name in NAMES for proxy in (*PROXIES, "wide")}
+    assert counted == [(done, 18) for done in range(19)]
+    assert [row.correlation for row in measured.rows] == pytest.approx([1.0] * len(measured.rows))
+    assert [each.layer for each in measured.layers] == NAMES
+    last = measured.rows[-1]
+    assert (last.proxy, last.step, last.seconds) == ("mean", 6, 2 * 3.0 * 2)  # proxies, seconds, threads
+    assert repr(measured) == f"<Fidelity on 6 layers: accuracy on resnet at step {looks(6)[0]} is nearest, 1.00>"
+    assert measured._repr_html_().count("<tr>") == 1 + len(measured.rows) + 1 + len(NAMES)
+
+
+def test_a_failure_counts_as_guessing_among_the_classes_of_its_data(
+    pools: Callable[[Answer], TablePool], tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverges(name: str, job: Job) -> Evaluation:
+        fails = name == "tanh(x)"
+        return Evaluation(Rejection("diverged", "", inf, inf, 3)) if fails else answered(name, job)
+
+    classes = {6: 10, 7: 4}  # by the steps, which tell the two apart here
+    monkeypatch.setattr("evonas.studies.fidelity.count_classes", lambda data: classes[data.train // 32])
+    pools(diverges)
+    tiny["data"]["train"] = 6 * 32
+    measured = fidelity(tiny, LONG | {"data": LONG["data"] | {"train": 7 * 32}}, NAMES)  # type: ignore[operator]
+    failed = next(each for each in measured.layers if each.layer == "tanh(x)")
+    assert (failed.reference, failed.accuracy, failed.failed) == (0.25, dict.fromkeys(PROXIES, 0.1), 3)
+
+
+def test_it_goes_on_where_it_was_stopped(
+    pools: Callable[[Answer], TablePool], tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "fidelity.jsonl"
+    whole = (pools(answered), fidelity(tiny, LONG, NAMES))[1]
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    first = pools(answered)
+    with pytest.raises(Stopped):
+        fidelity(tiny, LONG, NAMES, out=out, on_progress=interrupt)
+    assert first.asked.total() == len(out.read_text().splitlines()) - 1 == 4
+    second = pools(answered)
+    assert fidelity(tiny, LONG, NAMES, out=out) == whole
+    assert second.asked.total() == 14
+    assert set(second.asked) & set(first.asked) == set()
+    last = pools(answered)
+    assert fidelity(tiny, LONG, NAMES[:5], out=out).layers == whole.layers[:5]
+    assert last.asked.total() == 0
+    for other in ({"settings": ["recipe.steps=5"]}, {"reference_settings": ["seed=1"]}):
+        with pytest.raises(InputError, match="another config"):
+            fidelity(tiny, LONG, NAMES, out=out, **other)  # type: ignore[arg-type]
+
+
+def test_a_crash_is_no_failure_of_the_layer(
+    pools: Callable[[Answer], TablePool], tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    out, crashes = tmp_path / "fidelity.jsonl", Counter[str]()
+
+    def crashing(name: str, job: Job) -> Evaluation:
+        crashes[name] += "wide" in job.protocol.proxies
+        once = name == "GN-ReLU" and crashes[name] == 1
+        lost = Evaluation(Crash("out_of_memory", "no room"))  # type: ignore[arg-type]
+        return lost if "wide" in job.protocol.proxies and (once or name == "tanh(x)") else answered(name, job)
+
+    pools(crashing)
+    measured = fidelity(tiny, LONG, NAMES, out=out)
+    assert measured.crashed == {"tanh(x)": "out_of_memory: no room"}
+    assert [each.layer for each in measured.layers] == NAMES[:5]
+    assert [each.failed for each in measured.layers] == [0] * 5
+    again = pools(answered)
+    assert [each.layer for each in fidelity(tiny, LONG, NAMES, out=out).layers] == NAMES
+    assert again.asked == {("tanh(x)", "wide"): 1}
+    pools(crashing)
+    with pytest.raises(InputError, match=r"1 of 5 layers could not be trained, such as tanh\(x\): out_of_memory"):
+        fidelity(tiny, LONG, NAMES[1:])
+
+
+def test_a_ranking_takes_five_layers(tiny: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="layers: a ranking takes at least 5, got 4"):
+        fidelity(tiny, LONG, [*NAMES[:4], NAMES[0]])
