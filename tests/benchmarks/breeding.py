@@ -37,6 +37,7 @@ from evonas.studies.results import ResultFile, Row
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Fitness
 from evonas.workers.protocol import Job
+from tests.benchmarks.command import in_one_line
 from tests.benchmarks.machine import machine
 
 TEXTBOOK = ["BN-ReLU", "GN-ReLU", "BN-SiLU", "BatchNorm", "GroupNorm", "ReLU", "SiLU", "tanh"]
@@ -198,4 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_one_line(main)

@@ -4,9 +4,12 @@ import sys
 from importlib import import_module
 from inspect import getsource
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from evonas.config import Config
+from evonas.search_space.errors import InputError
 from tests.benchmarks.command import in_one_line
 from tests.conftest import ROOT
 
@@ -34,13 +37,15 @@ RESUMED = [name for name in BENCHMARKS if "ResultFile(" in Path(ROOT, "tests", "
 def test_a_file_of_other_results_is_refused_in_one_line(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    out = tmp_path / "other.jsonl"
-    out.write_text('{"of": {}}\n')
+    def refuse(path: Path, *configs: Config, **arguments: Any) -> None:
+        raise InputError(f"{path.name}: results of another config")
+
     module = import_module(f"tests.benchmarks.{name}")
     assert "in_one_line(main)" in getsource(module)
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", str(ROOT / "configs" / "quickstart.yaml"), "--out", str(out)])
+    monkeypatch.setattr(module, "ResultFile", refuse)
+    config = str(ROOT / "configs" / "quickstart.yaml")
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", config, "--out", str(tmp_path / "results.jsonl")])
     with pytest.raises(SystemExit) as ended:
         in_one_line(module.main)
     assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"{name}.py: {out}: results of another config or other arguments; expected a new file"
+    assert capsys.readouterr().err == f"{name}.py: results.jsonl: results of another config\n"
