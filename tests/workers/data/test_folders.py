@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from evonas.search_space.errors import InputError
-from evonas.workers.data import load, split_digest
+from evonas.workers.data import count_classes, load, split_digest
 from evonas.workers.protocol import Data
 from tests.workers.data.cases import COLOURS, one_line, paint
 
@@ -22,6 +22,15 @@ def test_folder_gives_each_image_its_class(tmp_path: Path, inside: str) -> None:
         for image, label in zip(part.images, part.labels.tolist(), strict=True):
             assert image.shape == (3, 8, 8)
             assert tuple(image[:, 0, 0].tolist()) == list(COLOURS.values())[label]
+
+
+def test_classes_are_counted_without_reading_an_image(tmp_path: Path, reads: list[int]) -> None:
+    paint(tmp_path, classes=2)
+    assert count_classes(Data(source="folder", path=str(tmp_path))) == 2
+    assert count_classes(Data(source="embedded")) == 10
+    assert not reads
+    with pytest.raises(InputError, match="data.path: no folder"):
+        count_classes(Data(source="folder", path=str(tmp_path / "nowhere")))
 
 
 def test_folder_with_a_test_part_trains_on_all_of_its_train_part(tmp_path: Path) -> None:
