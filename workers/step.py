@@ -171,7 +171,11 @@ def check_graphs(execution: Execution, device: str) -> None:
         )
 
 
+def step_kind(execution: Execution) -> type[Step]:
+    return CapturedStep if execution.cuda_graphs else Step
+
+
 def new_step(network: Network, recipe: Recipe) -> Step:
     """The protocol's kind of step. Raises InputError where the device has no such kind."""
     check_graphs(network.execution, network.images.train.images.device.type)
-    return (CapturedStep if network.execution.cuda_graphs else Step)(network, recipe)
+    return step_kind(network.execution)(network, recipe)

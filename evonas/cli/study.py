@@ -181,7 +181,8 @@ def bench(
     """Find the fastest way to run CONFIG on this machine, and from how many steps on compiling pays.
 
     Training steps of every proxy are timed with channels first and last, in float32 and bfloat16, eager and compiled,
-    on as many threads as workers.cpus gives a worker. With compiling it takes several minutes.
+    on as many threads as workers.cpus gives a worker; on a GPU also captured as CUDA graphs. With compiling it takes
+    several minutes.
 
     \b
     Example: evonas bench quickstart.yaml --layer EvoNorm-B0 --no-compile
@@ -201,24 +202,32 @@ def bench(
         return
     timed = [name for name in dict.fromkeys(names) if name != IDENTITY]
     titles = []
+    captured = any(row.captured for row in rows)
     for layer in (IDENTITY, *timed):
         titles.append(f"{'identity' if layer == IDENTITY else layer}, ms a step")
+        if captured:
+            titles.append(f"{'identity' if layer == IDENTITY else layer} captured")
         if compiled and layer != IDENTITY:
             titles += [f"{layer} compiled", f"{layer} to compile"]
+            if captured:
+                titles.append(f"{layer} compiled and captured")
     table = TextTable(
         *(Column(title, is_key=True) for title in ("proxy", "dtype", "memory")),
         *(Column(title, is_number=True) for title in titles),
     )
     ways = dict.fromkeys((row.dtype, row.channels_last) for row in rows)
     keys = [(proxy, *way) for proxy in loaded.proxies for way in ways]
-    by_key = {(row.proxy, row.dtype, row.channels_last, row.layer, row.compiled): row for row in rows}
+    by_key = {(row.proxy, row.dtype, row.channels_last, row.layer, row.compiled, row.captured): row for row in rows}
     for proxy, dtype, last in keys:
         cells = []
         for layer in (IDENTITY, *timed):
-            cells.append(f"{1000 * by_key[proxy, dtype, last, layer, False].step_seconds:.1f}")
+            eager = [by_key[proxy, dtype, last, layer, False, graphs] for graphs in (False, True)[: 1 + captured]]
+            cells += [f"{1000 * row.step_seconds:.1f}" for row in eager]
             if compiled and layer != IDENTITY:
-                row = by_key[proxy, dtype, last, layer, True]
+                row = by_key[proxy, dtype, last, layer, True, False]
                 cells += [f"{1000 * row.step_seconds:.1f}", f"{row.compile_seconds:.1f} s"]
+                if captured:
+                    cells.append(f"{1000 * by_key[proxy, dtype, last, layer, True, True].step_seconds:.1f}")
         table.add(proxy, dtype, "channels last" if last else "channels first", *cells)
     console.print(table)
     say(

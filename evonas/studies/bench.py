@@ -21,9 +21,10 @@ from evonas.search_space.graph import Graph
 from evonas.store.records import columns
 from evonas.workers import data, machine
 from evonas.workers.protocol import Device, DType, Execution, Protocol, Recipe
+from evonas.workers.step import step_kind
 from evonas.workers.training import Diverged, Training, check_compiler
 
-Way = tuple[bool, DType, bool]  # channels last, dtype, compiled
+Way = tuple[bool, DType, bool, bool]  # channels last, dtype, compiled, captured
 DTYPES: tuple[DType, ...] = get_args(DType)
 TIMED = (BASELINE, "EvoNorm-S0", "EvoNorm-B0")  # that are timed unless others are named
 STEPS_MAX = 10**6
@@ -40,7 +41,8 @@ class BenchRow:
     dtype: DType
     compiled: bool
     step_seconds: float
-    compile_seconds: float  # the first step minus a usual one
+    compile_seconds: float  # of the first steps beyond usual ones: to compile, and to warm up and capture
+    captured: bool = False  # as a CUDA graph
 
     def seconds(self, steps: int) -> float:
         return self.compile_seconds + steps * self.step_seconds
@@ -75,7 +77,8 @@ def bench(
     settings: Sequence[str] = (),
     on_progress: Progress = quiet,
 ) -> Bench:
-    """Find the fastest way to run a config on this machine, and the steps from which compiling pays.
+    """Find the fastest way to run a config on this machine, and the steps from which compiling pays. On a GPU every way
+    is timed with CUDA graphs, too.
 
     Args:
         layers: one or several graphs, texts, names of the catalog, or RUN#BIRTH; the identity is timed beside them.
@@ -95,7 +98,7 @@ def bench(
     where = machine.chosen(loaded.workers.device if device is None else device)
     if compiled:
         check_compiler(where)
-    ways = 2 * len(DTYPES) * (1 + compiled)
+    ways = 2 * len(DTYPES) * (1 + compiled) * (1 + (where == "cuda"))
     total = ways * (1 + len(timed)) * len(loaded.proxies)
     rows: list[BenchRow] = []
     with machine.threads(loaded.workers.cpus):
@@ -109,34 +112,45 @@ def bench(
 def timings(
     config: Config, layers: Sequence[NamedGraph], steps: int, device: str, compiled: bool = True
 ) -> Iterator[BenchRow]:
-    """Time each layer, and the identity, on each proxy: in every memory format and dtype, eager and compiled.
+    """Time each layer, and the identity, on each proxy: in every memory format and dtype, eager and compiled; on a GPU
+    also captured.
 
-    `steps` are timed after a first one. As in an evaluation, a layer is compiled from scratch for the first proxy; the
-    others share the compiled code as far as they can.
+    `steps` are timed after the first, which warm up. As in an evaluation, a layer is compiled from scratch for the
+    first proxy; the others share the compiled code as far as they can.
     """
     images = data.load(config.data, device)
-    recipe = timed_recipe(config, steps)
-    ways = product((False, True), DTYPES, (False, True) if compiled else (False,))
+    graphs = (False, True) if device == "cuda" else (False,)
+    ways = product((False, True), DTYPES, (False, True) if compiled else (False,), graphs)
     timed = (NamedGraph(IDENTITY, Graph.parse(IDENTITY)), *layers)
-    for (channels_last, dtype, compiles), layer in product(ways, timed):
-        execution = Execution(compile_from_steps=1 if compiles else "never", channels_last=channels_last, dtype=dtype)
+    for (channels_last, dtype, compiles, captured), layer in product(ways, timed):
+        execution = Execution(
+            compile_from_steps=1 if compiles else "never",
+            channels_last=channels_last,
+            dtype=dtype,
+            cuda_graphs=captured,
+        )
+        recipe = timed_recipe(config, steps, execution)
         protocol = config.protocol.model_copy(update={"recipe": recipe, "execution": execution})
         for proxy in config.proxies:
             first, each = time_training(layer.graph, protocol, proxy, images, config.seed)
-            yield BenchRow(layer.name, proxy, channels_last, dtype, compiles, each, max(0.0, first - each) * compiles)
+            setup = max(0.0, first - each) * (compiles or captured)
+            yield BenchRow(layer.name, proxy, channels_last, dtype, compiles, each, setup, captured)
         if compiles:
             torch.compiler.reset()
 
 
-def timed_recipe(config: Config, steps: int) -> Recipe:
-    """The recipe with one extra step, which is not timed, and a learning rate so small that no network diverges."""
-    return config.recipe.model_copy(update={"steps": steps + 1, "learning_rate": 1e-9, "seeds": 1})
+def timed_recipe(config: Config, steps: int, execution: Execution) -> Recipe:
+    """The recipe with the first steps, which are not timed, and a learning rate so small that no network diverges."""
+    cold = step_kind(execution).cold
+    return config.recipe.model_copy(update={"steps": steps + cold, "learning_rate": 1e-9, "seeds": 1})
 
 
 def time_training(graph: Graph, protocol: Protocol, proxy: str, images: data.Images, seed: int) -> tuple[float, float]:
-    """Seconds of the first step, and the median over the others up to the full budget; infinite if the training
-    diverges. The first step compiles from scratch if the protocol compiles."""
+    """Seconds of the first step, and the median over those up to the full budget that nothing delays; infinite if the
+    training diverges. The first step compiles from scratch if the protocol compiles; where it captures, the first step
+    is charged with what the warm-up and the capture add."""
     training = Training(graph, protocol, proxy, images, seed)
+    cold = training.one_step.cold
     seconds = []
     with torch._inductor.config.patch(fx_graph_cache=False):  # each candidate is new to torch
         for step in range(protocol.recipe.steps):
@@ -146,7 +160,8 @@ def time_training(graph: Graph, protocol: Protocol, proxy: str, images: data.Ima
             except Diverged:
                 return math.inf, math.inf
             seconds.append(time.perf_counter() - started)
-    return seconds[0], median(seconds[1:])
+    each = median(seconds[cold:])
+    return sum(seconds[:cold]) - (cold - 1) * each, each
 
 
 def best_execution(rows: Sequence[BenchRow], steps: int) -> tuple[Execution, float, dict[str, float]]:
@@ -155,20 +170,23 @@ def best_execution(rows: Sequence[BenchRow], steps: int) -> tuple[Execution, flo
     ways: dict[Way, list[BenchRow]] = {}
     for row in rows:
         if row.layer != IDENTITY:
-            ways.setdefault((row.channels_last, row.dtype, row.compiled), []).append(row)
+            ways.setdefault((row.channels_last, row.dtype, row.compiled, row.captured), []).append(row)
     totals = {way: sum(row.seconds(steps) for row in mine) for way, mine in ways.items()}
-    channels_last, dtype, compiled = min(totals, key=lambda way: totals[way])
-    eager, fast = ways.get((channels_last, dtype, False), []), ways.get((channels_last, dtype, True), [])
+    channels_last, dtype, compiled, captured = min(totals, key=lambda way: totals[way])
+    eager, fast = (ways.get((channels_last, dtype, compiles, captured), []) for compiles in (False, True))
     gain = sum(row.step_seconds for row in eager) - sum(row.step_seconds for row in fast)
-    from_steps = sum(row.compile_seconds for row in fast) / gain if fast and gain > 0 else math.inf
+    price = sum(row.compile_seconds for row in fast) - sum(row.compile_seconds for row in eager)
+    from_steps = max(0.0, price) / gain if fast and gain > 0 else math.inf
     execution = Execution(
         compile_from_steps=max(1, math.ceil(from_steps)) if compiled else "never",
         channels_last=channels_last,
         dtype=dtype,
+        cuda_graphs=captured,
     )
     return execution, from_steps, {_name(way): total for way, total in totals.items()}
 
 
 def _name(way: Way) -> str:
-    channels_last, dtype, compiled = way
-    return f"{dtype}, {'channels last' if channels_last else 'channels first'}, {'compiled' if compiled else 'eager'}"
+    channels_last, dtype, compiled, captured = way
+    memory, code = "channels last" if channels_last else "channels first", "compiled" if compiled else "eager"
+    return f"{dtype}, {memory}, {code}" + ", captured" * captured

@@ -47,7 +47,8 @@ def measure(config: Config, text: str, steps: int, compiles: bool) -> Row:
 
     def time(graph: str, proxy: str, compiled: bool = False) -> tuple[float, float]:
         execution = config.execution.model_copy(update={"compile_from_steps": 1 if compiled else "never"})
-        protocol = config.protocol.model_copy(update={"recipe": timed_recipe(config, steps), "execution": execution})
+        recipe = timed_recipe(config, steps, execution)
+        protocol = config.protocol.model_copy(update={"recipe": recipe, "execution": execution})
         return time_training(Graph.parse(graph), protocol, proxy, images, config.seed)
 
     found: Row = {}

@@ -9,6 +9,7 @@ from evonas.workers.machine import conditions
 from evonas.workers.outcome import Fitness
 from evonas.workers.pool import InProcessPool
 from evonas.workers.protocol import Job
+from evonas.workers.step import StaticStep
 from evonas.workers.training import Training
 from tests.workers.conftest import STABLE, graph, protocol
 
@@ -63,9 +64,41 @@ def test_early_losses_are_those_of_the_cpu() -> None:
     torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("execution", [{"channels_last": True}, {"dtype": "bfloat16"}, {"compile_from_steps": 1}])
+WAYS: list[dict[str, object]] = [{"channels_last": True}, {"dtype": "bfloat16"}, {"compile_from_steps": 1}]
+
+
+@pytest.mark.parametrize("execution", [*WAYS, *({**way, "cuda_graphs": True} for way in [{}, *WAYS])])
 def test_every_way_to_run_trains(execution: dict[str, object]) -> None:
     assert isinstance(evaluate(job("EvoNorm-S0", execution=execution), "cuda").outcome, Fitness)
+
+
+@pytest.mark.parametrize("way", [{}, *WAYS])
+@pytest.mark.parametrize("name", ["BN-ReLU", "EvoNorm-B0"])
+def test_a_captured_training_is_the_static_one(name: str, way: dict[str, object]) -> None:
+    """Bit for bit: losses, weights and running moments, with validations on the way and a rate that changes."""
+    recipe = {"steps": 20, "learning_rate": 0.01, "schedule": "cosine", "crop": 6}
+    asked = protocol(recipe=recipe, execution={**way, "cuda_graphs": True})
+    images = load(asked.data, "cuda")
+    captured, static = (Training(graph(name), asked, "mobilenet", images, 0) for _ in range(2))
+    static.one_step = StaticStep(static.network, static.recipe)
+    for training in (captured, static):
+        for until in (2, 11, 20):
+            training.run(until)
+            training.validate()
+        torch.compiler.reset()
+    assert torch.equal(captured.losses, static.losses)
+    ours, theirs = captured.model.state_dict(), static.model.state_dict()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def test_a_finished_evaluation_keeps_no_memory_of_its_graphs() -> None:
+    """Which workers that share the GPU may need."""
+    asked = job("EvoNorm-B0", execution={"cuda_graphs": True})
+    evaluate(asked, "cuda")
+    before = torch.cuda.memory_reserved()
+    for _ in range(3):
+        evaluate(asked, "cuda")
+    assert torch.cuda.memory_reserved() <= before
 
 
 def test_auto_takes_the_gpu() -> None:

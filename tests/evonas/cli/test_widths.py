@@ -63,12 +63,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     noise = [NoiseRow(layer, proxy, (0.5, 0.6, 0.7), 1, 0.0123) for layer in ("BN-ReLU", LONG) for proxy in PROXIES]
     rows = [
-        BenchRow(layer, proxy, last, dtype, compiled, 0.0123, 12.3 * compiled)  # type: ignore[arg-type]
+        BenchRow(layer, proxy, last, dtype, compiled, 0.0123, 12.3 * compiled, captured)  # type: ignore[arg-type]
         for layer in (IDENTITY, *TIMED)
         for proxy in PROXIES
         for last in (False, True)
         for dtype in ("float32", "bfloat16")
         for compiled in (False, True)
+        for captured in (False, True)
     ]
     bench = Bench(tuple(rows), Execution(compile_from_steps=12345, channels_last=True), math.inf, {"eager": 12.3})
     signals = [
