@@ -57,7 +57,7 @@ def fidelity(
         console,
         f"\nRank correlation (Spearman) over {len(measured.layers)} layers with the accuracy of {long.name} after "
         f"{long.recipe.steps} steps, mean over its proxies; 95 % interval by bootstrap over layers. Core-seconds: of "
-        "one layer until this step. Worth its cost: no signal that is as cheap has a higher correlation.\n",
+        "one layer until this step. Worth its cost: no cheaper signal has as high a correlation.\n",
     )
     console.print(_layers(measured, list(loaded.proxies), long.name))
     say(

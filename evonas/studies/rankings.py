@@ -28,7 +28,7 @@ class FidelityRow:
     correlation: float | None  # None where a ranking has nothing but ties
     interval: tuple[float, float] | None  # 95 %, by bootstrap over layers
     seconds: float  # core-seconds of a layer until this step, mean
-    is_best: bool = False  # none that is as cheap has a higher correlation
+    is_best: bool = False  # no cheaper signal has as high a correlation, and none as cheap a higher one
 
     @property
     def per_second(self) -> float | None:
@@ -154,13 +154,20 @@ def _seconds(rows: Sequence[Row]) -> float:
 
 
 def _marked(rows: Sequence[FidelityRow]) -> tuple[FidelityRow, ...]:
-    """The signals, with a mark on each that none of at most its cost beats."""
+    """The signals, with a mark on the Pareto front of correlation (above 0) and cost."""
 
-    def is_best(row: FidelityRow) -> bool:
-        as_cheap = [other.correlation for other in rows if other.seconds <= row.seconds]
-        return row.correlation is not None and row.correlation > 0 and row.correlation == max(filter(None, as_cheap))
+    def is_dominated(row: FidelityRow, correlation: float) -> bool:
+        return any(
+            other.seconds <= row.seconds
+            and value >= correlation
+            and (other.seconds, -value) != (row.seconds, -correlation)
+            for other, value in ((each, rounded(each)) for each in rows)
+        )
 
-    return tuple(replace(row, is_best=is_best(row)) for row in rows)
+    def rounded(row: FidelityRow) -> float:
+        return -inf if row.correlation is None else round(row.correlation, 9)  # ties are ties
+
+    return tuple(replace(row, is_best=rounded(row) > 0 and not is_dominated(row, rounded(row))) for row in rows)
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
@@ -173,7 +180,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float | No
 
     def spearman(several: Any) -> Any:
         """Of each row of indices: Pearson's correlation of the ranks, NaN where one has only ties."""
-        x, y = (rankdata(np.asarray(each, float)[several], axis=1) for each in (a, b))
+        x, y = (rankdata(np.round(each, 12)[several], axis=1) for each in (a, b))  # means of equal accuracies tie
         x, y = (each - each.mean(1, keepdims=True) for each in (x, y))
         norms = np.sqrt((x * x).sum(1) * (y * y).sum(1))
         return np.divide((x * y).sum(1), norms, out=np.full(len(norms), np.nan), where=norms > 0)

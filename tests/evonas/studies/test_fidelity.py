@@ -37,6 +37,10 @@ def test_rank_correlation_by_hand() -> None:
     assert rank_correlation([1, 2, 3, 4, 50], [1, 4, 9, 16, 25]) == (pytest.approx(1.0), pytest.approx((1.0, 1.0)))
     assert rank_correlation([1, 2, 3, 4, -inf], [-1, -2, -3, -4, 0])[0] == pytest.approx(-1.0)
     assert rank_correlation([0.1] * 5, [1, 2, 3, 4, 5]) == (None, None)
+    assert rank_correlation([0.1 + 0.2, 0.3, 0.3, 0.3, 0.3], [1, 2, 3, 4, 5]) == (
+        None,
+        None,
+    )  # all alike but for rounding
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -99,7 +103,7 @@ def test_the_tables_by_hand(tiny: dict[str, Any]) -> None:
     assert [table["loss", step].correlation for step in (1, 2, 3, 4)] == pytest.approx([-1, -1, 0, 0])
     assert [table["loss", step].seconds for step in (1, 2, 3, 4)] == [2.0, 4.0, 6.0, 8.0]
     assert table["accuracy", 3].per_second == pytest.approx(1 / 6)
-    assert [(r.measure, r.step) for r in measured.rows if r.is_best] == [("accuracy", 3), ("accuracy", 4)]
+    assert [(r.measure, r.step) for r in measured.rows if r.is_best] == [("accuracy", 3)]
     assert [each.layer for each in measured.layers] == list("abcde")
     assert [each.reference for each in measured.layers] == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5])
     assert [each.accuracy["resnet"] for each in measured.layers] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1])
