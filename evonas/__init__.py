@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from evonas.studies.doctor import doctor
     from evonas.studies.evaluate import evaluate
     from evonas.studies.fidelity import fidelity
+    from evonas.studies.neighbours import neighbours
     from evonas.studies.noise import noise
     from evonas.studies.validate import validate
 
@@ -62,6 +63,7 @@ __all__ = [
     "fidelity",
     "layer",
     "load_config",
+    "neighbours",
     "noise",
     "norm_layer",
     "open_run",
@@ -80,6 +82,7 @@ _MODULES = {
     "Run": "evonas.run",
     "Stopped": "evonas.session",
     "bench": "evonas.studies.bench",
+    "neighbours": "evonas.studies.neighbours",
     "catalog": "evonas.search_space.catalog:LAYERS",
     "doctor": "evonas.studies.doctor",
     "evaluate": "evonas.studies.evaluate",

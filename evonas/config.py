@@ -5,10 +5,11 @@ from functools import cached_property
 from random import Random
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from evonas.evolution_config import Evolution, is_none
+from evonas.evolution_config import CATALOG, LAYERS_MAX, Evolution, is_none
 from evonas.search_space.analysis import batch_dependent
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
@@ -87,6 +88,20 @@ class SpaceConfig(Frozen):
             return False
         return self.amplification_max is None or screening.amplifications["position"] <= self.amplification_max
 
+    def refusal(self, layer: str) -> str | None:
+        """Why a layer cannot be a birth; None where it can."""
+        try:
+            graph = pad(named_graph(layer).graph, self.unconstrained, Random(0))
+        except InputError as error:
+            return str(error)
+        return None if self.allows(Screening(graph)) else "the constraints of space do not allow it"
+
+    def of_catalog(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The catalog's graphs of one input that can be births, and those that cannot."""
+        names = [name for name, graph in LAYERS.graphs.items() if not graph.takes_y]
+        refused = {name for name in names if self.refusal(name)}
+        return tuple(name for name in names if name not in refused), tuple(name for name in names if name in refused)
+
     @cached_property
     def unconstrained(self) -> Space:
         """The space of graphs that these options span, before the constraints."""
@@ -155,6 +170,21 @@ class Config(Frozen):
     cluster: Cluster = Cluster()
     store: StoreConfig = StoreConfig()
 
+    @field_validator("evolution")
+    @classmethod
+    def _expand_catalog(cls, evolution: Evolution, info: ValidationInfo) -> Evolution:
+        """`catalog` as the names that it stands for here, so that a run does not change with the catalog."""
+        space: SpaceConfig | None = info.data.get("space")
+        changed: dict[str, tuple[str, ...]] = {}
+        for key in ("warm_start", "neighbours_of"):
+            names: tuple[str, ...] = getattr(evolution, key)
+            if space and CATALOG in names:
+                mine = {name: None for each in names for name in (space.of_catalog()[0] if each == CATALOG else [each])}
+                changed[key] = tuple(mine)
+                if len(mine) > LAYERS_MAX:
+                    raise ValueError(f"{key}: expected at most {LAYERS_MAX} layers, got {len(mine)}")
+        return evolution.model_copy(update=changed) if changed else evolution
+
     @property
     def protocol(self) -> Protocol:
         return Protocol(
@@ -182,8 +212,10 @@ class Config(Frozen):
             )
         if self.execution.cuda_graphs and self.workers.device == "cpu":
             raise ValueError("execution.cuda_graphs: true, but workers.device is cpu; expected false, or auto or cuda")
-        for name in self.evolution.warm_start:
-            self._check_warm_start(name)
+        for key in ("warm_start", "neighbours_of"):
+            for name in getattr(self.evolution, key):
+                if reason := self.space.refusal(name):
+                    raise ValueError(f"evolution.{key}: {name}: {reason}")
         if "ghw" in self.space.index_sets:
             for name, proxy in self.proxies.items():
                 _check_groups(name, proxy)
@@ -195,14 +227,6 @@ class Config(Frozen):
             raise ValueError(f"recipe.crop: {crop} is larger than data.image_size, {asked}")
         if crop and not asked and native and crop > native:
             raise ValueError(f"recipe.crop: {crop} is larger than the images of {self.data.source}, {native}")
-
-    def _check_warm_start(self, name: str) -> None:
-        try:
-            graph = pad(named_graph(name).graph, self.space.unconstrained, Random(0))
-        except InputError as error:
-            raise ValueError(f"evolution.warm_start: {name}: {error}") from None
-        if not self.space.allows(Screening(graph)):
-            raise ValueError(f"evolution.warm_start: {name}: the constraints of space do not allow it")
 
 
 def _check_groups(name: str, proxy: Any) -> None:

@@ -9,7 +9,11 @@ from evonas.search_space.errors import did_you_mean
 from evonas.search_space.mutation import OPERATORS, PAPER
 from evonas.workers.frozen import Count, Frozen, Name, Share, SmallCount
 
-Layers = Annotated[tuple[Annotated[str, Field(max_length=4000)], ...], Field(max_length=100)]
+LAYERS_MAX = 100
+Layers = Annotated[tuple[Annotated[str, Field(max_length=4000)], ...], Field(max_length=LAYERS_MAX)]
+
+
+CATALOG = "catalog"  # in a warm start: all graphs of the catalog that the space allows
 
 
 def is_none(value: Any) -> bool:
@@ -109,7 +113,14 @@ class Evolution(Frozen):
         description="a tournament's winner: any of its Pareto front, the best mean, or the most isolated of the front",
     )
     warm_start: Layers = Field(
-        (), description="layers that are the first births: names of the catalog, texts, or RUN#BIRTH"
+        (),
+        description="layers that are the first births: names of the catalog, texts, RUN#BIRTH, or `catalog` for all of "
+        "its graphs that the space allows",
+    )
+    neighbours_of: Layers = Field(
+        (),
+        exclude_if=lambda layers: not layers,
+        description="layers whose single edits are the next births, each once, in a drawn order, before evolution",
     )
     patience: Count | None = Field(
         None, description="stop proposing after this many outcomes in a row without a better survivor"
@@ -121,7 +132,9 @@ class Evolution(Frozen):
     )
     rerank: Rerank = Rerank()
 
-    @field_validator("warm_start")
+    @field_validator("warm_start", "neighbours_of")
     @classmethod
     def _resolve(cls, layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        return _resolved(layers, info)
+        """`catalog` is left to the config, which knows the space."""
+        in_turn = ((each,) if each == CATALOG else _resolved((each,), info) for each in layers)
+        return tuple(name for names in in_turn for name in names)

@@ -5,6 +5,7 @@ from functools import lru_cache
 from random import Random
 
 from evonas.config import Config
+from evonas.enumeration import Edited, enumerated
 from evonas.evolution_config import Surrogate as SurrogateOptions
 from evonas.history import History
 from evonas.search_space.catalog.named import named_graph
@@ -36,8 +37,9 @@ class Drawn:
 
     screening: Screening
     operator: str
-    parent: Survivor | None = None
-    mate: Survivor | None = None
+    parent: int | None = None  # birth
+    mate: int | None = None  # birth of the second parent
+    parent_fitness: float | None = None
 
     @property
     def graph(self) -> Graph:
@@ -51,8 +53,11 @@ def propose(config: Config, birth: int, history: History) -> Proposal:
     again = pool = predicted = None
     if birth <= len(evolution.warm_start):
         drawn = _warm_start(config, birth, rng)
+    elif edited := _edited(config, birth):
+        graph = pad(edited.graph, config.space.unconstrained, rng)
+        drawn = Drawn(Screening(graph), edited.operator, edited.parent)
     elif again := _leader(config, history, rng):
-        drawn = Drawn(Screening(_parsed(again.graph)), Operator.AGAIN, again)
+        drawn = Drawn(Screening(_parsed(again.graph)), Operator.AGAIN, again.birth)
     elif evolution.surrogate and history.surrogate and history.surrogate.ready:
         drawn, pool, predicted = _chosen(config, evolution.surrogate, history, history.surrogate, rng)
     else:
@@ -67,10 +72,10 @@ def propose(config: Config, birth: int, history: History) -> Proposal:
         birth,
         seen=history.outcomes,
         operator=drawn.operator,
-        parent=drawn.parent.birth if drawn.parent else None,
+        parent=drawn.parent,
         equal_to=equal_to,
         amplifications=screening.amplifications,
-        second_parent=drawn.mate.birth if drawn.mate else None,
+        second_parent=drawn.mate,
         pool=pool,
         predicted=predicted,
     )
@@ -81,6 +86,13 @@ def _warm_start(config: Config, birth: int, rng: Random) -> Drawn:
     first = named_graph(config.evolution.warm_start[birth - 1])
     operator = Operator.CATALOG if first.is_known else Operator.TEXT
     return Drawn(Screening(pad(first.graph, config.space.unconstrained, rng)), operator)
+
+
+def _edited(config: Config, birth: int) -> Edited | None:
+    """The single edit that this birth is, of those of `neighbours_of`; None after the last."""
+    place = birth - len(config.evolution.warm_start) - 1
+    edits = enumerated(config) if config.evolution.neighbours_of else ()
+    return edits[place] if place < len(edits) else None
 
 
 def _leader(config: Config, history: History, rng: Random) -> Survivor | None:
@@ -100,7 +112,7 @@ def _chosen(
     drawn = [_draw(config, history, rng) for _ in range(size)]
     passed = {each.graph.digest: each for each in drawn if _passes(config, each)}
     children = list(passed.values()) or drawn[:1]
-    parents = [each.parent.fitness if each.parent else None for each in children]
+    parents = [each.parent_fitness for each in children]
     expected = surrogate.predict([each.graph for each in children], parents)
     first = max(range(len(children)), key=expected.__getitem__)
     return children[first], len(children) if size > 1 else None, expected[first]
@@ -123,7 +135,10 @@ def _draw(config: Config, history: History, rng: Random) -> Drawn:
     parent = base = _parsed(winner.graph) if winner else None
     for draws_left in reversed(range(DRAWS_MAX)):
         screening, operator = _draw_allowed(config, base, _parsed(mate.graph) if mate else None, rng)
-        drawn = Drawn(screening, operator, winner, mate if "cross" in operator else None)
+        drawn = Drawn(screening, operator)
+        if winner:
+            second = mate.birth if mate and "cross" in operator else None
+            drawn = Drawn(screening, operator, winner.birth, second, winner.fitness)
         if evolution.duplicates != "mutate_again" or not draws_left:
             break
         if parent and drawn.graph.digest == parent.digest:

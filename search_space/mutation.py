@@ -37,6 +37,7 @@ class Subject:
     sources: list[int] = field(init=False)  # values that a node may take: leaves, live and dead nodes
     uses: dict[int, list[_Use]] = field(init=False)  # of a value, by live nodes and the output
     _needs: dict[int, int] = field(init=False)  # of a node: the values it depends on, itself too, as a bit mask
+    _ops: frozenset[str] = field(init=False)  # of the space and the two parents
     _edits: dict[str, list[Edit]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,6 +61,8 @@ class Subject:
         object.__setattr__(self, "sources", [*space.leaf_indices, *taken])
         object.__setattr__(self, "uses", uses)
         object.__setattr__(self, "_needs", needs)
+        own = (node.op for parent in (graph, self.mate) if parent for node in parent.nodes)
+        object.__setattr__(self, "_ops", frozenset((*space.ops, *own)))
 
     def edits(self, operator: "Operator") -> list[Edit]:
         """All edits of an operator that enumerates."""
@@ -90,10 +93,13 @@ class Subject:
         return changed, output
 
     def child(self, edit: Edit) -> Graph | None:
-        """The canonical graph after an edit; None where it has more nodes than the space."""
+        """The canonical graph after an edit; None where it has more nodes than the space, or where a sign that moved
+        became a `neg`, which the space lacks."""
         changed, output = edit
         graph = assemble({**self.values, **changed}, output, Graph)
-        return graph if graph is not None and len(graph.nodes) <= self.space.nodes else None
+        if graph is None or len(graph.nodes) > self.space.nodes:
+            return None
+        return graph if self._ops.issuperset(node.op for node in graph.nodes) else None
 
 
 def _op(of: Subject) -> Iterator[Edit]:
@@ -254,19 +260,6 @@ def redraw(graph: Graph, space: Space, rng: Random) -> Graph:
     place = rng.randrange(len(graph.nodes))
     node = random_node(space, rng, len(graph.leaves) + place)
     return replace(graph, nodes=(*graph.nodes[:place], node, *graph.nodes[place + 1 :]))
-
-
-def neighbours(graph: Graph, space: Space) -> dict[str, Graph]:
-    """Every single edit of a layer that is another layer by its canonical form, once each, by digest. Dead nodes are
-    not asked. The paper's operator and `cross` are left out: what they reach, the others reach, or need a mate for."""
-    subject = Subject(graph.canonical(), space)
-    found: dict[str, Graph] = {}
-    for operator in OPERATORS.values():
-        for edit in subject.edits(operator):
-            child = subject.child(edit)
-            if child is not None and child.digest != graph.digest:
-                found.setdefault(child.digest, child)
-    return found
 
 
 def _drawn(operator: Operator, graph: Graph, space: Space, rng: Random, mate: Graph | None) -> Graph | None:

@@ -15,6 +15,7 @@ from rich.text import Text
 from evonas.cli.layers import headline, layer_table
 from evonas.cli.tables import duration, one_line, say, terminal
 from evonas.config import BASELINE, Config
+from evonas.enumeration import enumerated
 from evonas.final import FinalRow
 from evonas.history import History
 from evonas.known_layers import remark
@@ -57,6 +58,8 @@ class Display(Watcher):
             f"{workers} worker{'s' * (workers > 1)}, in {self.reference}",
             soft_wrap=True,
         )
+        for line in first_births(config):
+            say(self.console, line, hang=2)
 
     def progress(self, history: History) -> None:
         if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_EVERY_SECONDS:
@@ -151,6 +154,18 @@ class Display(Watcher):
 
 def _accuracies(by_proxy: dict[str, float]) -> str:
     return " ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in by_proxy.items())
+
+
+def first_births(config: Config) -> Iterator[str]:
+    """Sentences on the births before evolution begins."""
+    first, edited = config.evolution.warm_start, config.evolution.neighbours_of
+    allowed, left_out = config.space.of_catalog() if first else ((), ())
+    if allowed and set(allowed) <= set(first):
+        without = f"; the space does not allow {len(left_out)}: {', '.join(left_out)}" if left_out else ""
+        yield f"Warm start: {len(first)} layers, among them {len(allowed)} graphs of the catalog{without}."
+    if edited:
+        births, layers = len(first) + len(enumerated(config)), ", ".join(map(one_line, edited))
+        yield f"Births {len(first) + 1} to {births} are the single edits of {layers}."
 
 
 def print_end(run: Run, best_layer: Path) -> None:

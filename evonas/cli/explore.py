@@ -1,13 +1,15 @@
-"""evonas find, lineage, replay: search all candidates, trace their parents, and check the records."""
+"""evonas find, lineage, replay, neighbours: search candidates, trace their parents, check them, and list edits."""
 
 import sys
+from pathlib import Path
 
 import click
 
+import evonas
 from evonas.cli.layers import layer_table
 from evonas.cli.options import BIRTH, COUNT, JSON, RUN
 from evonas.cli.query import candidate_json, print_json
-from evonas.cli.tables import one_line, say, terminal
+from evonas.cli.tables import Column, TextTable, one_line, say, terminal
 
 SHOWN = 20  # children, or differences, that are printed
 
@@ -96,6 +98,37 @@ def replay(run: str, as_json: bool) -> None:
         if len(differences) > SHOWN:
             say(console, f"  and {len(differences) - SHOWN} more")
     sys.exit(1 if differences else 0)
+
+
+@click.command()
+@click.argument("layer")
+@click.argument("config", type=click.Path(path_type=Path), required=False)
+@JSON
+def neighbours(layer: str, config: Path | None, as_json: bool) -> None:
+    """List the single edits of LAYER, a name of evonas catalog, a text, or RUN#BIRTH, each with the operator that makes
+    it: those that are distinct, finite functions of x.
+
+    The edits are those of the space of CONFIG; without it of the run of RUN#BIRTH, or of the paper's space. A search
+    goes through them all with evolution.neighbours_of.
+
+    \b
+    Example: evonas neighbours BN-ReLU
+    """
+    found = evonas.neighbours(layer, config)
+    if as_json:
+        print_json(found.figures())
+        return
+    console = terminal()
+    table = TextTable(Column("operator", is_key=True), Column("formula", folds=True))
+    for each in found.edits:
+        table.add(each.operator, one_line(each.graph.formula))
+    console.print(table)
+    counts = ", ".join(f"{name} {count}" for name, count in found.by_operator.items())
+    say(
+        console,
+        f"\n{len(found.edits)} functions one edit away ({counts or 'none'}), of {found.forms} graphs; a search goes "
+        "through these with evolution.neighbours_of.",
+    )
 
 
 def _short(value: object) -> str:

@@ -26,7 +26,7 @@ COMMANDS = {  # name -> file of this folder, short help
     "export": ("query", "Write a layer as a Python file."),
     "dump": ("query", "Print all records as JSON lines."),
     "replay": ("explore", "Derive every proposal again from the records before it."),
-    "funnel": ("study", "Show what each gate stopped, at what cost, and how often wrongly."),
+    "funnel": ("study", "Show what each gate stopped, and what each operator proposed."),
     "validate": ("study", "Measure the test accuracy of a finished search's best layer."),
     "evaluate": ("evaluate", "Train layers of your own on a config's proxies."),
     "noise": ("study", "Measure how far accuracies spread over seeds."),
@@ -34,6 +34,7 @@ COMMANDS = {  # name -> file of this folder, short help
     "bench": ("study", "Time dtypes, memory formats and torch.compile on this machine."),
     "doctor": ("launch", "Check everything before a launch, and estimate its cost."),
     "submit": ("launch", "Send a search to a Ray cluster, as a job."),
+    "neighbours": ("explore", "List the single edits of a layer."),
     "catalog": ("catalog", "List the known layers of the literature."),
 }
 

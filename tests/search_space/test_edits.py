@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
-from evonas.search_space.mutation import OPERATORS, Subject, mutate, neighbours
+from evonas.search_space.mutation import OPERATORS, Subject, mutate
+from evonas.search_space.neighbourhood import distinct, neighbours
 from evonas.search_space.sampling import pad
 from evonas.search_space.space import Space
 from tests.conftest import graphs
@@ -77,8 +78,10 @@ def test_swap() -> None:
 
 
 def test_cross() -> None:
+    """For `x / std_hw(x)`: in place of the output, of the one node, and of x in all its uses."""
     made = formulas("cross", "x / std_hw(x)", mate="tanh(v1 * x)")
-    assert made == lines("tanh(v1 * x)", "v1 * x", "x / tanh(v1 * x)", "x / (v1 * x)")
+    whole = ["tanh(v1 * x)", "v1 * x", "x / tanh(v1 * x)", "x / (v1 * x)"]
+    assert made == lines(*whole, "a = tanh(v1 * x)\na / std_hw(a)", "a = v1 * x\na / std_hw(a)")
     assert formulas("cross", "x / std_hw(x)") == Counter()
 
 
@@ -127,7 +130,7 @@ def test_neighbours_are_distinct_and_within_reach(name: str) -> None:
     layer, space = LAYERS[name].graph.canonical(), Space()
     found = neighbours(layer, space)
     assert layer.digest not in found
-    assert len({graph.formula for graph in found.values()}) == len(found) > 400
+    assert len({each.graph.formula for each in found.values()}) == len(found) > 400
     drawn = {mutate(layer, space, Random(seed), 1, {"op": 1, "input": 1, "insert": 2})[0].digest for seed in range(300)}
     assert drawn <= {*found, layer.digest}
 
@@ -135,8 +138,25 @@ def test_neighbours_are_distinct_and_within_reach(name: str) -> None:
 def test_neighbours_of_a_layer_by_hand() -> None:
     """All of `tanh(x)` over (neg, tanh; x): op 1, input 0, insert neg and tanh before and after, delete 1."""
     space = Space(3, ("neg", "tanh"), (), (), ("x",))
-    made = lines(*(graph.formula for graph in neighbours(Graph.parse("tanh(x)"), space).values()))
+    made = lines(*(each.graph.formula for each in neighbours(Graph.parse("tanh(x)"), space).values()))
     assert made == lines("-x", "tanh(-x)", "-tanh(x)", "tanh(tanh(x))", "x")
+
+
+def test_distinct_neighbours_by_hand() -> None:
+    """All of `exp(x)` over (neg, tanh, exp; zero, x), without `exp(zero)` and `exp(exp(x))`, which is not finite."""
+    space, layer = Space(2, ("neg", "tanh", "exp"), (), (), ("x", "zero")), Graph.parse("exp(x)")
+    found = distinct(layer, neighbours(layer, space).values())
+    made = {each.graph.formula: each.operator for each in found.values()}
+    inserted = ("exp(-x)", "exp(tanh(x))", "-exp(x)", "tanh(exp(x))")
+    assert made == {"-x": "op", "tanh(x)": "op", **dict.fromkeys(inserted, "insert"), "x": "delete"}
+
+
+def test_a_sign_that_moves_needs_a_neg_of_the_space() -> None:
+    """`tanh(-0.5 * x)` is `tanh(-(0.5 * x))`, which a space without neg does not hold."""
+    space = Space(6, ("mul", "tanh"), (), (), ("x", "0.5"))
+    parent = pad(Graph.parse("tanh(0.5 * x)"), space, Random(0))
+    made = {mutate(parent, space, Random(seed), 1, {"value": 1})[0].formula for seed in range(60)}
+    assert made == {"x * 0", "tanh(x)", "tanh(0.25 * x)", "tanh(1.5 * x)"} - {"x * 0"}
 
 
 def test_weights() -> None:

@@ -1,12 +1,13 @@
-"""`evonas find`, `lineage` and `replay`."""
+"""`evonas find`, `lineage`, `replay` and `neighbours`."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from evonas.store.database import Database
-from tests.evonas.cli.cases import Command, refused, strict
+from tests.evonas.cli.cases import Command, config_file, refused, strict
 
 
 def test_find_lists_survivors_by_their_operations(command: Command, run: Path) -> None:
@@ -48,3 +49,18 @@ def test_replay_derives_a_run_and_names_what_was_changed(command: Command, run: 
     assert changed.code == 1
     assert "2 values do not follow" in changed.lines[0]
     assert [line.split(":")[0].strip() for line in changed.lines[1:]] == ["birth 20", "birth 30"]
+
+
+def test_neighbours_lists_the_single_edits_and_counts_them(command: Command, tmp_path: Path) -> None:
+    """All of `exp(x)` over (neg, exp; x): op 1, insert neg before and after (exp(exp(x)) is not finite), delete 1."""
+    space = {"nodes": 2, "primitives": ["neg", "exp"], "aggregations": [], "index_sets": [], "leaves": ["x"]}
+    path = config_file(tmp_path)
+    path.write_text(f"{path.read_text()}\nspace: {json.dumps(space)}\n")
+    answer = command("neighbours", "exp(x)", path)
+    assert (answer.code, answer.err) == (0, "")
+    listed = [line.split(maxsplit=1) for line in answer.lines[1 : answer.lines.index("")]]
+    assert sorted(map(tuple, listed)) == [("delete", "x"), ("insert", "-exp(x)"), ("insert", "exp(-x)"), ("op", "-x")]
+    assert "4 functions one edit away (op 1, insert 2, delete 1), of 5 graphs" in answer.out
+    told = strict(command("neighbours", "exp(x)", path, "--json").out)
+    assert (told["by_operator"], told["forms"], len(told["edits"])) == ({"op": 1, "insert": 2, "delete": 1}, 5, 4)
+    refused(command("neighbours", "EvoNorm-B9"), "EvoNorm-B9", "did you mean")

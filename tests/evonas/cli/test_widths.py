@@ -35,6 +35,7 @@ COMMANDS = {
     "funnel": ("funnel", "run"),
     "validate": ("validate", "run"),
     "runs": ("runs", "."),
+    "neighbours": ("neighbours", "tanh", "tiny.yaml"),
     "catalog": ("catalog",),
     "catalog show": ("catalog", "show", "EvoNorm-S0"),
     "catalog listed": ("catalog", "show", "SPADE"),
