@@ -5,7 +5,7 @@ import torch
 
 from evonas.workers.data import load
 from evonas.workers.evaluation import evaluate
-from evonas.workers.machine import conditions
+from evonas.workers.machine import conditions, make_deterministic
 from evonas.workers.outcome import Fitness
 from evonas.workers.pool import InProcessPool
 from evonas.workers.protocol import Job
@@ -76,6 +76,7 @@ def test_every_way_to_run_trains(execution: dict[str, object]) -> None:
 @pytest.mark.parametrize("name", ["BN-ReLU", "EvoNorm-B0"])
 def test_a_captured_training_is_the_static_one(name: str, way: dict[str, object]) -> None:
     """Bit for bit: losses, weights and running moments, with validations on the way and a rate that changes."""
+    make_deterministic("cuda")
     recipe = {"steps": 20, "learning_rate": 0.01, "schedule": "cosine", "crop": 6}
     asked = protocol(recipe=recipe, execution={**way, "cuda_graphs": True})
     images = load(asked.data, "cuda")
