@@ -9,6 +9,7 @@ from jaxtyping import install_import_hook
 # One call is checked in about 20 us. Not here are modules that torch.compile traces, and the probe and the screening of
 # each birth, which call many small functions: one test of each checks a copy.
 CHECKED = (
+    "evonas.surrogate",
     "evonas.workers.data",
     "evonas.workers.evaluation",
     "evonas.workers.gates.base",
