@@ -15,7 +15,7 @@ from tests.shapes import CHECKED, checked
 def test_every_module_with_shapes_in_its_types_is_checked() -> None:
     files = {name(path) for path in FILES if "jaxtyping" in imported(path)}
     assert len(files) > 10  # so that a blind parser would be seen
-    modules = {f"evonas.{file.removesuffix('.py').replace('/', '.')}" for file in files}
+    modules = {f"evonas.{file.removesuffix('.py').removeprefix('evonas/').replace('/', '.')}" for file in files}
     tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
     copied = tuple(each for text in tests for each in re.findall(r'checked\("([a-z_.]+)"\)', text))
     copies = {module for module in modules if any(f"{module}.".startswith(f"{each}.") for each in copied)}
