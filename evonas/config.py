@@ -17,6 +17,7 @@ from evonas.search_space.moments import lowered_groups
 from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
 from evonas.search_space.screening import Screening
 from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
+from evonas.search_space.wording import counted
 from evonas.workers.architectures import site_channels
 from evonas.workers.data import NATIVE_SIZES
 from evonas.workers.frozen import Count, Frozen, Name, Positive, SmallCount, Text
@@ -208,7 +209,7 @@ class Config(Frozen):
         births, first = self.evolution.births, len(self.evolution.warm_start)
         if births < first:
             raise ValueError(
-                f"evolution.births: expected one for each of the {first} layers of warm_start, got {births}"
+                f"evolution.births: expected one for each of the {counted(first, 'layer')} of warm_start, got {births}"
             )
         if self.execution.cuda_graphs and self.workers.device == "cpu":
             raise ValueError("execution.cuda_graphs: true, but workers.device is cpu; expected false, or auto or cuda")
@@ -236,6 +237,6 @@ def _check_groups(name: str, proxy: Any) -> None:
         if groups < 2 or channels // groups < 2:
             same = "chw" if groups < 2 else "hw"
             raise ValueError(
-                f"proxies.{name}.groups: with {proxy.groups}, a site of {channels} channels has {groups} "
-                f"group{'s' * (groups > 1)}, so that ghw is {same}; expected at least 2 groups of 2 channels"
+                f"proxies.{name}.groups: with {proxy.groups}, a site of {counted(channels, 'channel')} has "
+                f"{counted(groups, 'group')}, so that ghw is {same}; expected at least 2 groups of 2 channels"
             )

@@ -10,6 +10,7 @@ from evonas.proposal import Proposal, propose
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import Screening
+from evonas.search_space.wording import counted
 from evonas.session import Session, Ticket
 from evonas.store.records import Event, Purpose
 from evonas.store.writer import Writer
@@ -48,7 +49,7 @@ class Search:
                 break
             self._record(*self._next())
         if not self.evolved:
-            self.store.event(Event.EVOLVED, f"{self.history.births} births")
+            self.store.event(Event.EVOLVED, counted(self.history.births, "birth"))
 
     def _next(self) -> tuple[Ticket, Evaluation]:
         return self.session.next(lambda: self.on_progress(self.history))

@@ -49,6 +49,7 @@ class Best:
     advantage: float
     graph: str
     accuracy: dict[str, float]
+    seeds: int  # over which the accuracy is a mean
 
 
 @dataclass
@@ -180,7 +181,7 @@ class History:
         known |= {each.function: each for each in (self.leaders.members if self.leaders else ())}
         self.front = pareto_front([known[function] for function in sorted(known)])
         first = self.leaders.members[0] if self.leaders and self.leaders.members else None
-        best = self._best(first.birth, first.graph, first.outcome) if first and first.outcome else None
+        best = self._best(first.birth, first.graph, first.outcome, first.measured) if first and first.outcome else None
         if best is None or self.best is None or (best.birth, best.advantage) != (self.best.birth, self.best.advantage):
             self.best = best
 
@@ -245,9 +246,11 @@ class History:
             if best is not None and (self.best is None or best.advantage > self.best.advantage):
                 self.best = best
 
-    def _best(self, birth: int, graph: str, outcome: Fitness) -> Best | None:
+    def _best(self, birth: int, graph: str, outcome: Fitness, measured: int = 1) -> Best | None:
         advantage = self.advantage(outcome)
-        return None if advantage is None else Best(birth, self.outcomes, advantage, graph, outcome.accuracy)
+        if advantage is None:
+            return None
+        return Best(birth, self.outcomes, advantage, graph, outcome.accuracy, measured * self.config.recipe.seeds)
 
     def thresholds(self) -> tuple[Threshold, ...]:
         """Thresholds of ranked gates for the next candidate."""

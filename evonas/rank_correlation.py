@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evonas.search_space.wording import counted
+
 PAIRS_MIN = 4  # of an interval; fewer say nothing
 NORMAL_95 = 1.959964
 
@@ -42,7 +44,7 @@ class RankCorrelation:
         """The surrogate's, with its interval."""
         return (
             f"surrogate: rank correlation {self.value:.2f} [{self.low:.2f} to {self.high:.2f}] of predicted and "
-            f"measured accuracy on {self.pairs} candidates that it did not rank"
+            f"measured accuracy on {counted(self.pairs, 'candidate')} that it did not rank"
         )
 
     def figures(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from evonas.layers.candidate import candidate_source
 from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import amplifications
+from evonas.search_space.wording import counted
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.reader import Reader
@@ -200,7 +201,7 @@ class Run:
             status = self.status()
         except InputError:  # a debugger shows runs whose database is gone, too
             return f"<Run {self.reference!r}: unreadable>"
-        ended = "finished" if status.finished else f"{status.births} of {status.births_wanted} births"
+        ended = "finished" if status.finished else f"{status.births} of {counted(status.births_wanted, 'birth')}"
         best = self.top(1) if status.by_state.get(State.EVALUATED) else []
         return f"<Run {self.reference!r}: {ended}{f', best {best[0]!r}' if best else ''}>"
 

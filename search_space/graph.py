@@ -9,6 +9,7 @@ from html import escape
 
 from evonas.search_space import canonical, language, latex, picture, printing
 from evonas.search_space.structure import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Leaf, Node, Structure
+from evonas.search_space.wording import counted
 
 __all__ = ["BASE_LEAVES", "LANGUAGE_VERSION", "NODES_MAX", "NUMBER_MAX", "Graph", "Leaf", "Node"]
 
@@ -31,7 +32,8 @@ class Graph(Structure):
     def __repr__(self) -> str:
         """The formula in one line, and how many nodes are dead."""
         dead = len(self.nodes) - self.live_nodes
-        return f"<Graph {'; '.join(self.formula.splitlines())}{f' ({dead} dead nodes)' if dead else ''}>"
+        unused = f" ({counted(dead, 'dead node')})" if dead else ""
+        return f"<Graph {'; '.join(self.formula.splitlines())}{unused}>"
 
     def _repr_latex_(self) -> str:
         """The formula, for a notebook."""

@@ -21,6 +21,7 @@ from evonas.search_space.layer import Layer
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.printing import print_genotype
 from evonas.search_space.structure import BASE_LEAVES, NODES_MAX, NUMBER_MAX, Leaf, Node, Structure
+from evonas.search_space.wording import counted
 
 G = TypeVar("G", bound=Structure)
 
@@ -168,7 +169,7 @@ class _Reader:
                     )
                 arity = PRIMITIVES[name].arity
                 if len(arguments) != arity:
-                    raise self._fail(node, f"{name} takes {arity} argument{'s' * (arity > 1)}, got {len(arguments)}")
+                    raise self._fail(node, f"{name} takes {counted(arity, 'argument')}, got {len(arguments)}")
                 return self._node(node, name, *(self._value(argument, depth + 1) for argument in arguments))
             case _:
                 syntax = type(getattr(node, "op", node)).__name__  # `Pow` says more than `BinOp`

@@ -7,6 +7,7 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.graph import BASE_LEAVES, Graph, Leaf, Node
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.space import Space
+from evonas.search_space.wording import counted
 
 
 def random_graph(space: Space, rng: Random) -> Graph:
@@ -48,7 +49,7 @@ def pad(graph: Graph, space: Space, rng: Random) -> Graph:
         raise InputError(f"'{live.formula}' uses {', '.join(missing)}, which the space lacks")
     dead = space.nodes - len(live.nodes)
     if dead < 0:
-        raise InputError(f"'{live.formula}' has {len(live.nodes)} nodes, the space {space.nodes}")
+        raise InputError(f"'{live.formula}' has {counted(len(live.nodes), 'node')}, the space {space.nodes}")
     leaves = live.leaves if space.graph_leaves == BASE_LEAVES else _united(live.leaves, space.graph_leaves)
     first = len(leaves)
     places = [leaves.index(leaf) for leaf in live.leaves] + [first + dead + i for i in range(len(live.nodes))]

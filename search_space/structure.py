@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.wording import counted
 
 NODES_MAX = 100  # a layer of more nodes is a network
 NUMBER_MAX = 3e38  # float32 holds it
@@ -56,14 +57,14 @@ class Structure:
         if self.leaves is not BASE_LEAVES:
             self._check_leaves()
         if len(self.nodes) > NODES_MAX:
-            raise ValueError(f"{len(self.nodes)} nodes; at most {NODES_MAX} are allowed")
+            raise ValueError(f"{counted(len(self.nodes), 'node')}; at most {NODES_MAX} are allowed")
         for index, node in enumerate(self.nodes, start=len(self.leaves)):
             row = PRIMITIVES.get(node.op)
             if row is None:
                 raise ValueError(f"unknown primitive '{node.op}'")
             inputs = node.inputs
             if len(inputs) != row.arity or not 0 <= inputs[0] < index or not 0 <= inputs[-1] < index:
-                raise ValueError(f"value {index}: {node.op} takes {row.arity} earlier values, got {inputs}")
+                raise ValueError(f"value {index}: {node.op} takes {counted(row.arity, 'earlier value')}, got {inputs}")
         if not 0 <= self.output < len(self.leaves) + len(self.nodes):
             raise ValueError(f"output {self.output} is not a value of the graph")
 

@@ -11,6 +11,7 @@ from typing import get_args
 import torch
 
 from evonas.search_space.errors import InputError
+from evonas.search_space.wording import counted
 from evonas.workers.outcome import Crash, CrashKind
 from evonas.workers.protocol import Device
 
@@ -53,7 +54,7 @@ def conditions(device: str) -> str:
     """The conditions that decide an evaluation's bits on one type of machine: device, processor, threads, torch."""
     where = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
     count = torch.get_num_threads()
-    words = (platform.machine(), where, f"{count} thread{'s' * (count > 1)}", f"torch {torch.__version__}")
+    words = (platform.machine(), where, counted(count, "thread"), f"torch {torch.__version__}")
     return ", ".join((device, *words))
 
 

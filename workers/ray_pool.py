@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from evonas.search_space.errors import InputError
+from evonas.search_space.wording import counted
 from evonas.workers.machine import crash, peak_mb
 from evonas.workers.outcome import Crash, CrashKind, Evaluation
 from evonas.workers.pool import RETRIED, T
@@ -92,7 +93,7 @@ class RayPool:
         if self.holds < (1 if count is None else count):
             demand = f"{count or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if uses_gpu else "")
             demand += f" and {memory_gb:g} GB" if memory_gb is not None else ""
-            shortage = f"workers: {demand} wanted, but the cluster holds {self.holds} such workers"
+            shortage = f"workers: {demand} wanted, but the cluster holds {counted(self.holds, 'such worker')}"
             if count is None or address == "local":
                 self.close()
                 if address != "local":

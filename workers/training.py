@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
+from evonas.search_space.wording import counted
 from evonas.workers.architectures import build
 from evonas.workers.data import Images
 from evonas.workers.outcome import Point
@@ -39,7 +40,7 @@ class Diverged(Exception):
     """The training loss is no longer finite."""
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"after {step} steps")
+        super().__init__(f"after {counted(step, 'step')}")
         self.step = step
 
 

@@ -22,6 +22,7 @@ from evonas.known_layers import remark
 from evonas.progress import Watcher
 from evonas.run import Run
 from evonas.search_space.graph import Graph
+from evonas.search_space.wording import counted
 from evonas.store.records import State
 from evonas.views import final_row
 
@@ -54,8 +55,8 @@ class Display(Watcher):
         super().started(config, reference, history, workers)
         self._config, self.reference = config, reference
         self.console.print(
-            f"{config.name}: {config.evolution.births} births on {len(config.proxies)} proxies, "
-            f"{workers} worker{'s' * (workers > 1)}, in {self.reference}",
+            f"{config.name}: {counted(config.evolution.births, 'birth')} on "
+            f"{counted(len(config.proxies), 'proxy', 'proxies')}, {counted(workers, 'worker')}, in {self.reference}",
             soft_wrap=True,
         )
         for line in first_births(config):
@@ -76,7 +77,7 @@ class Display(Watcher):
         done, total = self.retrained
         after = f"; retraining the best {done}/{total}" if total else ""
         parts = (f"{counts}; {self._best_text()}{after}", *self._surrogate_text(), self._left_text())
-        return f"{self._done()}/{self._births()} births, {'; '.join(parts)}"
+        return f"{self._done()} of {counted(self._births(), 'birth')}, {'; '.join(parts)}"
 
     def _births(self) -> int:
         return self._config.evolution.births if self._config else 0
@@ -116,7 +117,7 @@ class Display(Watcher):
         if best is None:
             return f"{BASELINE} {shown}; no survivor yet"
         lead = f"{best.advantage * 100:+.1f} points; {BASELINE} {shown}"
-        return f"best (birth {best.birth}, one seed) {_accuracies(best.accuracy)}, {lead}"
+        return f"best (birth {best.birth}, {counted(best.seeds, 'seed')}) {_accuracies(best.accuracy)}, {lead}"
 
     def _panel(self) -> Group:
         if self._config is None:
@@ -138,7 +139,7 @@ class Display(Watcher):
         if not baseline:
             return [Text(f"training {BASELINE} ...", style="dim")]
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-        table.add_column("same seed")
+        table.add_column("accuracy")
         for proxy in baseline:
             table.add_column(proxy, justify="right")
         table.add_column("difference", justify="right")
@@ -148,7 +149,7 @@ class Display(Watcher):
         if best is not None:
             scores = [f"{best.accuracy[proxy]:.3f}" for proxy in baseline]
             cells = (*scores, f"{best.advantage * 100:+.1f}", one_line(Graph.parse(best.graph).formula))
-            table.add_row(f"birth {best.birth}", *cells, style="bold")
+            table.add_row(f"birth {best.birth}, {counted(best.seeds, 'seed')}", *cells, style="bold")
         return [table]
 
 
@@ -162,7 +163,7 @@ def first_births(config: Config) -> Iterator[str]:
     allowed, left_out = config.space.of_catalog() if first else ((), ())
     if allowed and set(allowed) <= set(first):
         without = f"; the space does not allow {len(left_out)}: {', '.join(left_out)}" if left_out else ""
-        yield f"Warm start: {len(first)} layers, among them {len(allowed)} graphs of the catalog{without}."
+        yield f"Warm start: {counted(len(first), 'layer')}, {len(allowed)} of the catalog{without}."
     if edited:
         births, layers = len(first) + len(enumerated(config)), ", ".join(map(one_line, edited))
         yield f"Births {len(first) + 1} to {births} are the single edits of {layers}."
@@ -201,7 +202,7 @@ def conclusion(rows: Sequence[FinalRow], reference: str) -> Iterator[str]:
     if not candidates:
         return
     seeds = max(row.seeds for row in rows)
-    caution = "" if seeds >= 3 else f"; {seeds} seed{'s' * (seeds > 1)} show a tendency, not a proof"
+    caution = "" if seeds >= 3 else f"; {counted(seeds, 'seed')} can show a tendency, not a proof"
     best, find, control = candidates[0], next(iter(finds), None), known[0]
     if _lead(best) <= 0:
         yield f"No layer beat {BASELINE} with fresh seeds."

@@ -10,6 +10,7 @@ from evonas.cli.layers import layer_table
 from evonas.cli.options import BIRTH, COUNT, JSON, RUN
 from evonas.cli.query import candidate_json, print_json
 from evonas.cli.tables import Column, TextTable, one_line, say, terminal
+from evonas.search_space.wording import counted
 
 SHOWN = 20  # children, or differences, that are printed
 
@@ -85,13 +86,13 @@ def replay(run: str, as_json: bool) -> None:
     opened = open_run(run)
     births = opened.status().births
     differences = opened.replay()
-    console, head = terminal(), f"{opened.name}: {births} births;"
+    console, head = terminal(), f"{opened.name}: {counted(births, 'birth')};"
     if as_json:
         print_json([columns(each) for each in differences])
     elif not differences:
         say(console, f"{head} every one follows from the records before it.")
     else:
-        say(console, f"{head} {len(differences)} values do not follow from the records before them.")
+        say(console, f"{head} {counted(len(differences), 'value')} cannot be derived from the records before.")
         for each in differences[:SHOWN]:
             values = f"stored {_short(each.stored)}, derived {_short(each.derived)}"
             say(console, f"  birth {each.birth}: {each.field}: {values}", hang=4)

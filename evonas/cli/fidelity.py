@@ -10,6 +10,7 @@ from evonas.cli.options import CONFIG, JSON, SET, layers_option
 from evonas.cli.progress import progress_of
 from evonas.cli.query import print_json
 from evonas.cli.tables import Column, TextTable, one_line, say, terminal
+from evonas.search_space.wording import counted
 
 if TYPE_CHECKING:
     from evonas.search_space.catalog.named import NamedGraph
@@ -55,15 +56,15 @@ def fidelity(
     console.print(_signals(measured))
     say(
         console,
-        f"\nRank correlation (Spearman) over {len(measured.layers)} layers with the accuracy of {long.name} after "
-        f"{long.recipe.steps} steps, mean over its proxies; 95 % interval by bootstrap over layers. Core-seconds: of "
-        "one layer until this step. Worth its cost: no cheaper signal has as high a correlation.\n",
+        f"\nRank correlation (Spearman) over {counted(len(measured.layers), 'layer')} with the accuracy of {long.name} "
+        f"after {counted(long.recipe.steps, 'step')}, mean over its proxies; 95 % interval by bootstrap over layers. "
+        "Core-seconds: of one layer until this step. Worth its cost: no cheaper signal has as high a correlation.\n",
     )
     console.print(_layers(measured, list(loaded.proxies), long.name))
     say(
         console,
-        f"\nValidation accuracy after {loaded.recipe.steps} steps, and in {long.name} after {long.recipe.steps}. A "
-        "training that failed counts as guessing.",
+        f"\nValidation accuracy after {counted(loaded.recipe.steps, 'step')}, and in {long.name} after "
+        f"{long.recipe.steps}. A training that failed counts as guessing.",
     )
     for name, why in measured.crashed.items():
         say(console, f"Not compared, since a training crashed: {one_line(name)}: {why}", hang=2)

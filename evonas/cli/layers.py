@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from evonas.cli.tables import Column, TextTable, accuracy_text, one_line
+from evonas.search_space.wording import counted
 
 if TYPE_CHECKING:
     from evonas.studies.operators import OperatorRow
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def headline(what: str, seeds: int, *, judged_on: str = "validation") -> str:
-    """A sentence over the figures of `layer_table` that are means over fresh seeds."""
-    of_seeds = f"{what} with {seeds} fresh seed{'s' * (seeds > 1)}"
-    figures = f"{judged_on} accuracy, mean ± standard deviation over seeds"
-    return f"{of_seeds}: {figures}; difference in points of accuracy, mean over proxies"
+    """The sentence above a `layer_table` of figures with fresh seeds."""
+    spread = ", mean ± standard deviation over seeds" if seeds > 1 else ""
+    figures = f"{what} with {counted(seeds, 'fresh seed')}: {judged_on} accuracy{spread}"
+    return f"{figures}; difference in points of accuracy, mean over proxies"
 
 
 def layer_table(
@@ -92,7 +93,7 @@ def spread_text(spread: Mapping[str, tuple[float, int]]) -> str:
 
     (_, seeds), *_ = spread.values()
     shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
-    return f"{BASELINE} alone spreads over {seeds} seeds by {shown}"
+    return f"{BASELINE} alone spreads over {counted(seeds, 'seed')} by {shown}"
 
 
 def points(row: "LayerRow") -> str:

@@ -1,7 +1,6 @@
-"""evonas status, top, show, dump, export: queries of one run."""
+"""evonas status, top, show: queries of one run."""
 
 import json
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +8,15 @@ import click
 
 from evonas.cli.layers import gate_table, layer_table, points, spread_text
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
-from evonas.cli.output import STANDARD_OUTPUT
 from evonas.cli.tables import accuracy_text, duration, say, terminal
-from evonas.files import write
 from evonas.search_space.errors import InputError
+from evonas.search_space.wording import counted
 from evonas.workers.outcome import DIVERGED, Crash, CrashKind, Fitness, Outcome, Rejection
 
 if TYPE_CHECKING:
     from evonas.search_space.graph import Graph
     from evonas.store.records import Record
-
-HELD = 20_000  # lines of a dump, of 1 KB, that are read before the first is printed
+    from evonas.views import LayerRow
 
 
 @click.command()
@@ -44,7 +41,8 @@ def status(run: str, as_json: bool) -> None:
     # All is read before the first line is printed.
     best = opened.candidate_rows(opened.top(1)) if state_of_run.finished else []
     console = terminal()
-    say(console, f"{state_of_run.run}: {state_of_run.births} of {state_of_run.births_wanted} births", style="bold")
+    wanted = counted(state_of_run.births_wanted, "birth")
+    say(console, f"{state_of_run.run}: {state_of_run.births} of {wanted}", style="bold")
     counts: dict[str, int] = {}
     names = [gate.gate for gate in opened.config.gates]
     for state, count in sorted(state_of_run.by_state.items()):
@@ -59,12 +57,11 @@ def status(run: str, as_json: bool) -> None:
     if state_of_run.surrogate:
         say(console, state_of_run.surrogate.text)
     if state_of_run.retrained:
-        say(console, f"{state_of_run.retrained} trainings for the final table")
+        say(console, f"{counted(state_of_run.retrained, 'training')} for the final table")
     if state_of_run.finished:
         say(console, "finished")
         for row in best:
-            seeds = f"{row.seeds} fresh seeds" if row.is_fresh else "the search's one seed"
-            say(console, f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {seeds}")
+            say(console, f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {_seeds(row)}")
     elif state_of_run.outcomes_per_second is None or state_of_run.seconds_left is None:
         say(console, "no outcome yet since the last start")
     else:
@@ -159,15 +156,16 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     origin = f"{record.operator} of birth {record.parent}" if record.parent else record.operator
     origin += f", with a part of birth {record.second_parent}" if record.second_parent else ""
     if record.predicted is not None:
-        of = "not ranked" if record.pool is None else f"the first of {record.pool} children"
+        of = "not ranked" if record.pool is None else f"the first of {counted(record.pool, 'child', 'children')}"
         origin += f", {of} (predicted accuracy {record.predicted:.3f})"
     equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
     equal = "" if record.operator == "again" else equal
-    say(console, f"{origin}, proposed after {record.seen} outcomes{equal}")
+    say(console, f"{origin}, proposed after {counted(record.seen, 'outcome')}{equal}")
     if repeated := remark(record.same_as, record.affine_of):
         say(console, f"not new: {repeated}")
     batch = "depends on the batch" if record.batch_dependent else "does not depend on the batch"
-    say(console, f"{record.live_nodes} live nodes, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}")
+    live = counted(record.live_nodes, "live node")
+    say(console, f"{live}, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}")
     say(console, f"amplification: {amplification_text(record, graph)}")
     if evaluation and evaluation.conditions:
         tries = f", attempt {evaluation.attempts}" * (evaluation.attempts > 1)
@@ -180,10 +178,11 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
         say(console, f"a training step, with what it saves for its backward pass: {costs}")
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
-        say(console, f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, one seed")
+        seeds = counted(opened.config.recipe.seeds, "seed")
+        say(console, f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, {seeds}")
     for row in retrained:
         scores = ", ".join(f"{p} {accuracy_text(each)}" for p, each in row.accuracy.items())
-        say(console, f"retrained with {row.seeds} fresh seeds: {scores}; {points(row)} points against {BASELINE}")
+        say(console, f"retrained with {_seeds(row)}: {scores}; {points(row)} points against {BASELINE}")
     console.print("\nformula", style="bold")
     console.print(indent(record.formula), soft_wrap=True)
     console.print("\nlatex", style="bold")
@@ -197,49 +196,8 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
         console.print(f"\nWrote {picture}.", soft_wrap=True)
 
 
-@click.command()
-@RUN
-@click.option("--logical", is_flag=True, help="Without versions, times, hosts, memory, epochs and events.")
-def dump(run: str, logical: bool) -> None:
-    """Print all records as JSON, one a line. Two runs are the same if their logical dumps are equal.
-
-    A damaged run of up to 20,000 records prints nothing but the error. A larger one is printed while it is read, so
-    that the error may follow whole lines; the exit code is 2.
-
-    \b
-    Example: evonas dump results/a --logical > a; evonas dump results/b --logical | diff a -
-    """
-    from evonas.run import open_run
-    from evonas.store.dump import jsonable
-
-    lines = (json.dumps(jsonable(record)) for record in open_run(run).dump(logical=logical))
-    for line in chain(list(islice(lines, HELD)), lines):
-        print(line)
-
-
-@click.command()
-@click.argument("layer")
-@click.argument("birth", type=int, required=False)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The Python file to write; - prints."
-)
-def export(layer: str, birth: int | None, output: Path) -> None:
-    """Write LAYER as a Python file that imports torch alone and defines EvolvedLayer(num_features).
-
-    LAYER is a run with the BIRTH of a candidate, RUN#BIRTH, a name of evonas catalog, or a text.
-
-    \b
-    Example: evonas export results/quickstart-000 17 -o layer.py
-    Example: evonas export "x / rms_hw(x)" -o layer.py
-    """
-    from evonas.layers.export import source_of
-
-    source = source_of(layer if birth is None else f"{layer}#{birth}")
-    if output == STANDARD_OUTPUT:
-        print(source, end="")
-        return
-    write(output, source)
-    print(f"Wrote {output}: class EvolvedLayer(num_features), torch alone.")
+def _seeds(row: "LayerRow") -> str:
+    return counted(row.seeds or 0, "fresh seed") if row.is_fresh else f"{counted(row.seeds or 0, 'seed')} in the search"
 
 
 def amplification_text(record: "Record", graph: "Graph") -> str:
@@ -262,7 +220,7 @@ def outcome_text(outcome: Outcome | None) -> str:
         case Fitness():
             return "trained to the full budget"
         case Rejection(gate, proxy, _, _, step) if gate == DIVERGED:
-            return f"rejected: the training on {proxy} diverged within {step} steps"
+            return f"rejected: the training on {proxy} diverged within {counted(step, 'step')}"
         case Rejection(gate, proxy, value, threshold, step):
             where = f" on {proxy}" if proxy else ""
             after = f" at step {step}" if step else ""

@@ -12,6 +12,7 @@ from evonas.cli.options import CONFIG, JSON, RUN, SET, layers_option
 from evonas.cli.progress import progress_of
 from evonas.cli.query import print_json
 from evonas.cli.tables import Column, TextTable, duration, one_line, say, terminal
+from evonas.search_space.wording import counted
 
 if TYPE_CHECKING:
     from evonas.search_space.catalog.named import NamedGraph
@@ -66,13 +67,13 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     trained = states.get(State.EVALUATED, 0)
     say(
         console,
-        f"\n{sum(states.values())} candidates: {inherited} inherited an outcome, {trained} have a fitness; "
+        f"\n{counted(sum(states.values()), 'candidate')}: {inherited} inherited an outcome, {trained} with a fitness; "
         f"a full evaluation took {full:.1f} s.",
     )
     if not opened.config.evolution.audit_share:
         say(console, "No rejected candidate was audited: evolution.audit_share is 0.")
     elif spread:
-        say(console, f"An audit has one seed; {spread_text(spread)}.")
+        say(console, f"An audit has {counted(opened.config.recipe.seeds, 'seed')}; {spread_text(spread)}.")
     if operators:
         console.print()
         console.print(operator_table(operators))
@@ -119,7 +120,7 @@ def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> No
     if len(opened) > 1:
         say(
             console,
-            f"\nThe test images have now judged {len(opened)} candidates of this run (births "
+            f"\nThe test images have now judged {counted(len(opened), 'candidate')} of this run (births "
             f"{', '.join(map(str, sorted(opened)))}): the best of them was chosen by its test accuracy.",
         )
 
@@ -160,7 +161,8 @@ def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: 
     console.print(table)
     say(
         console,
-        f"\nvalidation accuracy after {loaded.recipe.steps} steps; spread: sample standard deviation over seeds",
+        f"\nvalidation accuracy after {counted(loaded.recipe.steps, 'step')}; "
+        "spread: sample standard deviation over seeds",
     )
 
 
@@ -232,12 +234,17 @@ def bench(
     console.print(table)
     say(
         console,
-        f"\nOne evaluation at the full budget, {loaded.recipe.steps} steps on every proxy, mean over the layers:",
+        f"\nOne evaluation at the full budget, {counted(loaded.recipe.steps, 'step')} on every proxy, "
+        "mean over the layers:",
     )
     for name, total in sorted(totals.items(), key=lambda item: item[1]):
         console.print(f"  {total / len(timed):8.1f} s  {name}")
     if compiled:
-        pays = f"from {math.ceil(from_steps)} steps on" if math.isfinite(from_steps) else "at no number of steps"
+        pays = (
+            f"from {counted(math.ceil(from_steps), 'step')} on"
+            if math.isfinite(from_steps)
+            else "at no number of steps"
+        )
         say(console, f"\nCompiling pays {pays}, in the best format.")
     if not compiled:  # compiling was not timed: keep the config's choice
         execution = execution.model_copy(update={"compile_from_steps": loaded.execution.compile_from_steps})

@@ -5,6 +5,7 @@ from collections import Counter
 from evonas.config import BASELINE, Config
 from evonas.layers.source import layer_source
 from evonas.search_space.graph import Graph
+from evonas.search_space.wording import counted
 from evonas.store.records import Record
 from evonas.workers.outcome import Fitness
 
@@ -14,24 +15,27 @@ def candidate_source(record: Record, graph: Graph, run: str, config: Config) -> 
     title = "A normalization-activation layer found by evonas."
     if record.same_as:
         title = f"{record.same_as}, a known layer: what a search of evonas came to is the same function."
-    about = provenance(run, record)
+    about = provenance(run, record, config.recipe.seeds)
     if record.affine_of:
         about += f"\nUp to a scale and a shift of each channel it is {record.affine_of}, a known layer."
     return layer_source(graph, title=title, about=about, groups=judged_groups(config))
 
 
-def provenance(run: str, record: Record) -> str:
-    """The run, the birth and the figures of a candidate: those of the final table if it was retrained."""
+def provenance(run: str, record: Record, seeds: int) -> str:
+    """The run, the birth and the figures of a candidate: those of the final table if it was retrained, else those of
+    the search with its `seeds`."""
     about, row = f"Birth {record.birth} of {run}", record.retrained
     if row is not None and row.difference is not None:
         proxies = ", ".join(row.accuracy)
         return (
             f"{about}; {row.difference * 100:+.2f} points of accuracy against {BASELINE}, mean over "
-            f"{len(row.accuracy)} proxies and {row.seeds} fresh seeds (small proxy networks: {proxies})."
+            f"{counted(len(row.accuracy), 'proxy', 'proxies')} and {counted(row.seeds, 'fresh seed')} "
+            f"(small proxy networks: {proxies})."
         )
     if isinstance(record.outcome, Fitness) and record.advantage is not None:
         return (
-            f"{about}; {record.advantage * 100:+.2f} points of accuracy against {BASELINE} with the search's one seed."
+            f"{about}; {record.advantage * 100:+.2f} points of accuracy against {BASELINE} with "
+            f"{counted(seeds, 'seed')} in the search."
         )
     return f"{about}; it was not trained to the full budget."
 

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, Row, func, select
 from evonas.config import Config
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
+from evonas.search_space.wording import counted
 from evonas.store import loading, tables
 from evonas.store.address import Address
 from evonas.store.loading import Loader
@@ -150,7 +151,8 @@ class Contents:
                 candidate = door.proposal(row)
                 self._check_follows(candidate.birth, birth)
                 if not seen <= candidate.seen <= outcomes:
-                    door.refuse(f"birth {candidate.birth}", f"it was proposed after {candidate.seen} outcomes")
+                    after = counted(candidate.seen, "outcome")
+                    door.refuse(f"birth {candidate.birth}", f"it was proposed after {after}")
                 yield candidate
                 birth, seen = candidate.birth, candidate.seen
 

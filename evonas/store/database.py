@@ -17,6 +17,7 @@ from evonas.config import Config
 from evonas.config_file import load_config
 from evonas.files import write
 from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.wording import counted
 from evonas.store import tables
 from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line, short
 from evonas.store.engines import open_reader, open_writer
@@ -122,7 +123,7 @@ class Database:
         if name is None and len(runs) == 1:
             return runs[0]
         if name is None:
-            raise InputError(f"{where}: {len(runs)} runs; name one as URL#run: {', '.join(names)}")
+            raise InputError(f"{where}: {counted(len(runs), 'run')}; name one as URL#run: {', '.join(names)}")
         for run in runs:
             if run.name == name:
                 return run

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, exists, func, select
 from evonas.config import BASELINE
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.wording import counted
 from evonas.store import loading, tables
 from evonas.store.contents import Contents
 from evonas.store.records import FULL_RECENT, RECENT, Cost, Event, Operator, Pace, Purpose, Record, State
@@ -182,12 +183,13 @@ class Reader(Contents):
             states = connection.execute(by_state).all()
             gates = connection.execute(stopped).all()
         check, names = self._door.one_of, {*CrashKind, DIVERGED, *(gate.gate for gate in self.config.gates)}
-        by_name = {str(check(State, str(state), f"{n} candidates")): n for state, n, _ in states}
-        if states and sum(by_name.values()) != states[0][2]:
-            self.refuse(f"birth {states[0][2]!s:.40}", f"it is the last of {sum(by_name.values())} candidates")
+        by_name = {str(check(State, str(state), counted(n, "candidate"))): n for state, n, _ in states}
+        total = sum(by_name.values())
+        if states and total != states[0][2]:
+            self.refuse(f"birth {states[0][2]!s:.40}", f"it is the last of {counted(total, 'candidate')}")
         for gate, n in gates:
             if gate not in names:
-                self.refuse(f"{n} evaluations", f"gate '{gate!s:.40}' is none of the config's")
+                self.refuse(counted(n, "evaluation"), f"gate '{gate!s:.40}' is none of the config's")
         return by_name, {str(gate): n for gate, n in gates}
 
     def pace(self) -> Pace:

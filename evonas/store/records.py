@@ -15,6 +15,7 @@ from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import Degenerate
+from evonas.search_space.wording import counted
 from evonas.store import tables
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection, Verdict
 
@@ -164,9 +165,10 @@ class Record(Candidate):
     def __repr__(self) -> str:
         formula = "; ".join(self.formula.splitlines())
         if self.retrained is not None and self.retrained.difference is not None:
-            figure = f", {self.retrained.difference * 100:+.1f} points with {self.retrained.seeds} fresh seeds"
+            seeds = counted(self.retrained.seeds, "fresh seed")
+            figure = f", {self.retrained.difference * 100:+.1f} points with {seeds}"
         elif self.advantage is not None:
-            figure = f", {self.advantage * 100:+.1f} points with the search's seed"
+            figure = f", {self.advantage * 100:+.1f} points in the search"
         else:
             figure = f", {self.state}"
         return f"<birth {self.birth}: {formula}{figure}>"

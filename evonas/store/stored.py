@@ -17,6 +17,7 @@ from evonas.config_errors import place_and_reason
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import OPERATORS
+from evonas.search_space.wording import counted
 from evonas.store import tables
 from evonas.store.records import Candidate, Operator, Purpose, State, state_after
 from evonas.workers.outcome import (
@@ -141,7 +142,9 @@ class Door:
             if older is not None and not 0 < older < birth:
                 self.refuse(f"birth {birth}", f"{name} is birth {older}, which is not older")
         if not 0 <= values["seen"] < birth:
-            self.refuse(f"birth {birth}", f"it was proposed after {values['seen']} outcomes, and fewer candidates")
+            self.refuse(
+                f"birth {birth}", f"it was proposed after {counted(values['seen'], 'outcome')}, and fewer candidates"
+            )
         for name in values["operator"].split("+") if values["operator"] not in _ORIGINS else ():
             if name not in OPERATORS:
                 hint = did_you_mean(name, [*_ORIGINS, *OPERATORS])

@@ -16,6 +16,7 @@ from evonas.config import BASELINE, Config
 from evonas.config_input import load_config
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
+from evonas.search_space.wording import counted
 from evonas.session import Session, Stopped, Ticket
 from evonas.store.address import Address
 from evonas.store.database import Database
@@ -69,8 +70,8 @@ def examine(config: Config, folder: Path) -> Iterator[Finding]:
 
     A search with a failed finding would not start. Nothing of the check stays in the store.
     """
-    proxies, gates = ", ".join(config.proxies), len(config.gates)
-    yield Finding("config", "ok", f"{config.evolution.births} births on {proxies}; {gates} gates")
+    births, gates = counted(config.evolution.births, "birth"), counted(len(config.gates), "gate")
+    yield Finding("config", "ok", f"{births} on {', '.join(config.proxies)}; {gates}")
     try:
         images = data.split_digest(config.data)
         yield Finding("data", "ok", f"{config.data.source}; split {images}")
@@ -85,13 +86,12 @@ def examine(config: Config, folder: Path) -> Iterator[Finding]:
             yield _disk(config, where if url is None else url.path.absolute().parent)
     try:
         with open_pool(config) as pool:
-            many = "s" * (pool.capacity > 1)
-            each = f"{config.workers.cpus} CPU{'s' * (config.workers.cpus > 1)}"
+            workers, each = counted(pool.capacity, "worker"), counted(config.workers.cpus, "CPU")
             text, enough = f"cluster {config.cluster.address}", pool.holds >= pool.capacity
             if not enough:
                 text += f", which holds {pool.holds} of them now; the search waits for the others"
             result: Result = "ok" if enough else "warning"
-            yield Finding("workers", result, f"{pool.capacity} worker{many} of {each}, {text}")
+            yield Finding("workers", result, f"{workers} of {each}, {text}")
             yield from _nodes(config, pool, images)
             yield from _smoke(config, pool)
     except InputError as error:
@@ -196,11 +196,12 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
     outcome = evaluation.outcome
     if not isinstance(outcome, Fitness):
         why = f"{outcome.kind}: {outcome.message}" if isinstance(outcome, Crash) else f"{outcome.gate}"
-        yield Finding("smoke", "failed", f"{BASELINE}, {steps} steps: {why}")
+        yield Finding("smoke", "failed", f"{BASELINE}, {counted(steps, 'step')}: {why}")
         return
     shown = ", ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in outcome.accuracy.items())
     memory = f"{evaluation.memory_mb:.0f} MB" if evaluation.memory_mb else "memory unknown"
-    yield Finding("smoke", "ok", f"{BASELINE} after {steps} steps: {shown}; {evaluation.conditions}; {memory}")
+    after = counted(steps, "step")
+    yield Finding("smoke", "ok", f"{BASELINE} after {after}: {shown}; {evaluation.conditions}; {memory}")
     a_step = sum(outcome.step_seconds.values())  # on each proxy
     full = (evaluation.seconds + a_step * (config.recipe.steps - steps)) * config.recipe.seeds
     eager = compiles(config.protocol) and not compiles(protocol)
@@ -218,7 +219,7 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
     costs = (
         f"a full evaluation takes about {full:.1f} s{by}",
         f"training every birth to the end would take {hours:.2f} worker hours",
-        f"{hours / workers:.2f} h on {workers} workers",
+        f"{hours / workers:.2f} h on {counted(workers, 'worker')}",
         f"{likely:.2f} h if {TRAINED_SHARE:.0%} are trained and the gates cost as much, as in the quickstart",
         *([f"the search ends after {minutes:g} minutes in any case"] if minutes else []),
     )

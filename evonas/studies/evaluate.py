@@ -28,6 +28,7 @@ from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import Screening
+from evonas.search_space.wording import counted
 from evonas.session import Session, Ticket, stop_signals
 from evonas.store.records import Figures
 from evonas.workers.gates import screen
@@ -58,7 +59,7 @@ class Judgement:
         difference, spread = self.figures.difference, self.figures.difference_spread
         points = "failed" if difference is None else f"{difference * 100:+.1f}"
         points += "" if spread is None else f" ±{spread * 100:.1f}"
-        seeds = f"{self.figures.seeds} fresh seed{'s' * (self.figures.seeds > 1)}"
+        seeds = counted(self.figures.seeds, "fresh seed")
         stopped = f", stopped by {self.outcome.gate}" if isinstance(self.outcome, Rejection) else ""
         return f"<{'; '.join(self.name.splitlines())}: {points} points with {seeds}{stopped}>"
 

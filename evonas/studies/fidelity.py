@@ -13,6 +13,7 @@ from evonas.retraining import SEEDS_MAX, Progress, quiet, train
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.errors import InputError, whole
+from evonas.search_space.wording import counted
 from evonas.session import Session, Ticket, stop_signals
 from evonas.studies.rankings import Fidelity, compare, looks
 from evonas.studies.results import ResultFile, Row
@@ -99,7 +100,7 @@ def fidelity(
     lost = {training.layer: f"{crash.kind}: {crash.message}" for training, crash in crashed.items()}
     if len(named) - len(lost) < LAYERS_MIN:
         name, why = next(iter(lost.items()))
-        raise InputError(f"{len(lost)} of {len(named)} layers could not be trained, such as {name}: {why}")
+        raise InputError(f"{len(lost)} of {counted(len(named), 'layer')} could not be trained, such as {name}: {why}")
     return compare([rows[each] for each in wanted if each.layer not in lost], loaded, *guesses, lost)
 
 

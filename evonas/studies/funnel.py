@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from evonas.search_space.errors import InputError
+from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
 from evonas.store.records import Operator, Purpose
 from evonas.workers.gates import needs_training
@@ -62,7 +63,8 @@ class Funnel:
     inherited: int
 
     def __repr__(self) -> str:
-        return f"<Funnel of {len(self.rows)} gates: {', '.join(repr(row)[1:-1] for row in self.rows if row.stopped)}>"
+        stopped = ", ".join(repr(row)[1:-1] for row in self.rows if row.stopped)
+        return f"<Funnel of {counted(len(self.rows), 'gate')}: {stopped}>"
 
     def _repr_html_(self) -> str:
         from evonas.report.notebook import table_html  # only a notebook needs it

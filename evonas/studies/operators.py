@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from evonas.search_space.mutation import OPERATORS
+from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
 from evonas.store.records import Operator, Record, Trained
 from evonas.workers.outcome import Fitness, Rejection
@@ -78,7 +79,7 @@ class OperatorRow:
 
     def __repr__(self) -> str:
         of_parents = f", {self.improved} of {self.compared} above their parent" if self.compared else ""
-        return f"<{self.operator}: {self.births} births, {self.trained} trained{of_parents}>"
+        return f"<{self.operator}: {counted(self.births, 'birth')}, {self.trained} trained{of_parents}>"
 
 
 def operators(reader: Reader) -> list[OperatorRow]:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from evonas.config import Config
+from evonas.search_space.wording import counted
 from evonas.store.records import columns
 from evonas.studies.results import Row
 
@@ -57,9 +58,9 @@ class Fidelity:
     def __repr__(self) -> str:
         best = max(self.rows, key=lambda row: -inf if row.correlation is None else row.correlation)
         if best.correlation is None:
-            return f"<Fidelity on {len(self.layers)} layers: no signal ranks them>"
+            return f"<Fidelity on {counted(len(self.layers), 'layer')}: no signal ranks them>"
         signal = f"{best.measure} on {best.proxy} at step {best.step}"
-        return f"<Fidelity on {len(self.layers)} layers: {signal} is nearest, {best.correlation:.2f}>"
+        return f"<Fidelity on {counted(len(self.layers), 'layer')}: {signal} is nearest, {best.correlation:.2f}>"
 
     def _repr_html_(self) -> str:
         from evonas.report.notebook import table_html  # only a notebook needs it

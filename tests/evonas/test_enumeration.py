@@ -118,7 +118,7 @@ def test_catalog_stands_for_its_graphs_that_the_space_allows(tiny: dict[str, Any
     lines = list(first_births(config))
     left_out = sum(not graph.takes_y for graph in LAYERS.graphs.values()) - 2
     assert lines[0].startswith(
-        f"Warm start: 3 layers, among them 2 graphs of the catalog; the space does not allow {left_out}: BN-ReLU, "
+        f"Warm start: 3 layers, 2 of the catalog; the space does not allow {left_out}: BN-ReLU, "
     )
 
 

@@ -147,7 +147,7 @@ class Said:
 @pytest.mark.parametrize(
     "said",
     [
-        Said(0.02, -0.01, ("Best: birth 7, +2.0 points against BN-ReLU; 2 seeds show a tendency, not a proof.",)),
+        Said(0.02, -0.01, ("Best: birth 7, +2.0 points against BN-ReLU; 2 seeds can show a tendency, not a proof.",)),
         Said(0.02, 0.03, ("Best: birth 7, +2.0 points against BN-ReLU and -1.0 against EvoNorm-B0, the best known",)),
         Said(0.02, 0.01, ("Best: birth 7, +2.0 points against BN-ReLU and +1.0 against EvoNorm-B0, the best known",)),
         Said(-0.01, -0.02, ("No layer beat BN-ReLU with fresh seeds.", "What next:", "  a longer search")),
@@ -176,21 +176,21 @@ LEAKY = {"same_as": "BN-LeakyReLU"}
             [
                 "The best candidate, birth 3, is BN-LeakyReLU, a known layer: +2.0 points against BN-ReLU.",
                 "The best that is not known is birth 12, +1.0 points against BN-ReLU and -1.0 against BN-LeakyReLU, "
-                "the best known layer; 2 seeds show a tendency, not a proof.",
+                "the best known layer; 2 seeds can show a tendency, not a proof.",
             ],
         ),
         (
             [row(12, None, 0.03, affine_of="BatchNorm"), row(3, None, 0.02, **LEAKY), BASE],
             [
                 "Best: birth 12, +3.0 points against BN-ReLU and +1.0 against BN-LeakyReLU, the best known layer; 2 "
-                "seeds show a tendency, not a proof.",
+                "seeds can show a tendency, not a proof.",
                 "Birth 12 is equal to BatchNorm, a known layer, up to a scale and a shift of each channel.",
             ],
         ),
         (
             [row(3, None, 0.02, **LEAKY), BASE],
             [
-                "Best: birth 3, which is BN-LeakyReLU, a known layer: +2.0 points against BN-ReLU; 2 seeds show a "
+                "Best: birth 3, which is BN-LeakyReLU, a known layer: +2.0 points against BN-ReLU; 2 seeds can show a "
                 "tendency, not a proof.",
                 "No other candidate was retrained: nothing new was found.",
                 "What next:",

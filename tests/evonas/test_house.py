@@ -288,3 +288,39 @@ def test_every_import_is_a_declared_dependency() -> None:
     known = set(sys.stdlib_module_names) | {*PACKAGES, "<computed>"}
     used = {top(module) for path in FILES for module in imported(path)}
     assert {PACKAGE_OF.get(each, each) for each in used - known} - declared == set()
+
+
+PLURAL = re.compile(
+    r" ((fresh|dead|live|earlier|more) )?"
+    r"(arguments|births|candidates|children|evaluations|gates|groups|layers|nodes|outcomes|proxies|runs|seeds|steps|"
+    r"threads|trainings|workers)\b"
+)
+
+
+def plural_counts(source: str) -> list[str]:
+    """What an f-string says after a value: a noun that is always plural, or an s that comes and goes."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            for value, after in zip(node.values, node.values[1:], strict=False):
+                if isinstance(value, ast.FormattedValue) and isinstance(after, ast.Constant) and _may_be_one(value):
+                    found += [each.group() for each in [PLURAL.match(str(after.value))] if each]
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and isinstance(node.left, ast.Constant):
+            found += ["s"] * (node.left.value == "s")
+    return found
+
+
+def _may_be_one(value: ast.FormattedValue) -> bool:
+    """Neither a CONSTANT nor a number with digits after its point."""
+    return value.format_spec is None and not (isinstance(value.value, ast.Name) and value.value.id.isupper())
+
+
+def test_one_helper_writes_counts_with_their_nouns() -> None:
+    """Else 1 candidate is "1 candidates" wherever nobody thought of it."""
+    assert {name(path): each for path in FILES if (each := plural_counts(path.read_text(encoding="utf-8")))} == {}
+
+
+def test_the_search_for_plurals_finds_them() -> None:
+    wrong = """f"{n} fresh seeds", f"of {n} births", f"{n} worker{'s' * (n > 1)}" """
+    assert plural_counts(wrong) == [" fresh seeds", " births", "s"]
+    assert plural_counts("""f"{n} seed", f"{n:.1f} steps", f"{MAX} nodes" """) == []

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import Field
 
 from evonas.search_space.screening import Screening
+from evonas.search_space.wording import counted
 from evonas.workers.gates.base import Gate, LayerGate, NetworkGate, RankedGate, TrainingGate
 from evonas.workers.outcome import Measurement
 
@@ -85,7 +86,9 @@ def check_order(gates: Sequence[Gate], steps: int) -> None:
     for gate in trained:
         if gate.steps > steps:
             needed = f"expected recipe.steps of at least {trained[-1].steps}"
-            raise ValueError(f"gates: {gate.gate} after {gate.steps} steps, but recipe.steps is {steps}; {needed}")
+            raise ValueError(
+                f"gates: {gate.gate} after {counted(gate.steps, 'step')}, but recipe.steps is {steps}; {needed}"
+            )
     labels = Counter(gate.label for gate in trained if isinstance(gate, RankedGate))
     for label, count in labels.items():
         if count > 1:

@@ -47,7 +47,7 @@ def test_replay_derives_a_run_and_names_what_was_changed(command: Command, run: 
         connection.commit()
     changed = command("replay", copy)
     assert changed.code == 1
-    assert "2 values do not follow" in changed.lines[0]
+    assert "2 values cannot be derived" in changed.lines[0]
     assert [line.split(":")[0].strip() for line in changed.lines[1:]] == ["birth 20", "birth 30"]
 
 
