@@ -58,6 +58,7 @@ def search(
     watcher = watcher or _bar(progress)
     config, text = resolve_config(config, settings, resolve)
     split = data.split_digest(config.data)
+    watcher.starting()
     with open_pool(config) as pool, stop_signals() as should_stop:
         folder, software = None if run is None else Path(run), {**versions(), "split": split}
         reader, writer = Database.begin(config, text, folder, software)
@@ -85,12 +86,14 @@ def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = 
         return Run(reader, run)
     check_images(reader)
     config, watcher = reader.config, watcher or _bar(progress)
-    with recording(database.own()) as writer, open_pool(config) as pool, stop_signals() as should_stop:
-        session, history = Session(pool, writer, should_stop), rebuild(reader)
-        with watcher.watching(history, run, pool.capacity):
-            train_baseline(session, reader, history)
-            Search(config, session, history, reader.outcome, watcher.progress, evolved=reader.evolved).run()
-            conclude(session, reader, reader.address.folder / BEST_LAYER, watcher.reranked)
+    with recording(database.own()) as writer:
+        watcher.starting()
+        with open_pool(config) as pool, stop_signals() as should_stop:
+            session, history = Session(pool, writer, should_stop), rebuild(reader)
+            with watcher.watching(history, run, pool.capacity):
+                train_baseline(session, reader, history)
+                Search(config, session, history, reader.outcome, watcher.progress, evolved=reader.evolved).run()
+                conclude(session, reader, reader.address.folder / BEST_LAYER, watcher.reranked)
     return Run(reader, run)
 
 

@@ -30,6 +30,9 @@ class Watcher:
             None  # when it came: what is before it starts the workers and trains BN-ReLU
         )
 
+    def starting(self) -> None:
+        """The config is read; next the workers start."""
+
     @contextmanager
     def watching(self, history: History, reference: str | Path, workers: int) -> Iterator[None]:
         try:

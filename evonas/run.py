@@ -201,9 +201,9 @@ class Run:
             status = self.status()
         except InputError:  # a debugger shows runs whose database is gone, too
             return f"<Run {self.reference!r}: unreadable>"
-        ended = "finished" if status.finished else f"{status.births} of {counted(status.births_wanted, 'birth')}"
+        births = "" if status.finished else f", {status.births} of {counted(status.births_wanted, 'birth')}"
         best = self.top(1) if status.by_state.get(State.EVALUATED) else []
-        return f"<Run {self.reference!r}: {ended}{f', best {best[0]!r}' if best else ''}>"
+        return f"<Run {self.reference!r}: {status.state}{births}{f', best {best[0]!r}' if best else ''}>"
 
     def _repr_html_(self) -> str:
         """The best layers with their pictures."""

@@ -3,28 +3,17 @@
 import math
 from contextlib import closing
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from evonas.config_file import load_config
 from evonas.final import final_table
+from evonas.run_state import RunState, run_state
 from evonas.search_space.errors import InputError
 from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line, short
 from evonas.store.database import Database
 from evonas.store.reader import Reader
-from evonas.store.records import OPENING, Event, State
+from evonas.store.records import State
 from evonas.store.schema import OlderSchema
-
-
-class RunState(StrEnum):
-    """The state of a run."""
-
-    FINISHED = "finished"
-    RUNNING = "running"  # a driver owns it
-    STOPPED = "stopped"  # by Ctrl-C or SIGTERM
-    DEAD = "dead"  # its driver ended without a word: killed, or an error
-    OLDER = "older version"  # its database is upgraded when it is opened
-    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +111,12 @@ def _unreadable(reference: str, name: str, error: InputError) -> Lines:
 def _line(reader: Reader, reference: str) -> RunLine:
     try:
         states, _ = reader.counts()
-        finished = reader.finished
-        rows = final_table(reader) if finished else []
+        rows = final_table(reader) if reader.finished else []
         best = next((row for row in rows if row.birth and row.difference is not None), None)
         return RunLine(
             reference,
             reader.name,
-            _state(reader, finished),
+            run_state(reader),
             births=sum(states.values()),
             trained=states.get(State.EVALUATED, 0),
             best=best.difference if best else None,
@@ -137,11 +125,3 @@ def _line(reader: Reader, reference: str) -> RunLine:
         )
     except InputError as error:
         return RunLine(reference, reader.name, RunState.UNREADABLE, started=reader.created, error=str(error))
-
-
-def _state(reader: Reader, finished: bool) -> RunState:
-    if reader.driver() is not None:
-        return RunState.RUNNING
-    if finished:
-        return RunState.FINISHED
-    return RunState.STOPPED if reader.last_event((*OPENING, Event.STOPPED)) == Event.STOPPED else RunState.DEAD

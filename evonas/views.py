@@ -7,6 +7,7 @@ from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
 from evonas.known_layers import known_as
 from evonas.rank_correlation import RankCorrelation
+from evonas.run_state import RunState, run_state
 from evonas.store.reader import Reader
 from evonas.store.records import Cost, Figures, Pace, Purpose, Record, State
 from evonas.workers.outcome import Fitness
@@ -66,20 +67,21 @@ class Status:
     """The state of a search."""
 
     run: str
-    finished: bool
+    state: RunState
+    finished: bool  # also while it is driven again, as by `validate`
     births: int
     births_wanted: int
     by_state: dict[str, int]
     by_gate: dict[str, int]  # stopped candidates by gate, crashed ones by kind of crash
     retrained: int  # trainings for the final table
     outcomes_per_second: float | None  # since the last start; None before its first outcome
-    seconds_left: float | None
+    seconds_left: float | None  # None before the first outcome, and of a stopped or dead run
     surrogate: RankCorrelation | None  # of predicted and measured accuracy, where it did not choose
 
 
 def status(reader: Reader) -> Status:
     """Counts by state and gate, the pace and the time left, from the database alone."""
-    config, pace = reader.config, reader.pace()
+    config, pace, state = reader.config, reader.pace(), run_state(reader)
     states, gates = reader.counts()
     births = sum(states.values())
     decided = births - states.get(State.PENDING, 0)
@@ -87,7 +89,7 @@ def status(reader: Reader) -> Status:
     left: float | None = 0.0
     if not reader.finished:
         left = None
-        if pace.outcomes:
+        if pace.outcomes and not state.resumable:
             left = seconds_left(
                 config,
                 reader.costs(),
@@ -99,6 +101,7 @@ def status(reader: Reader) -> Status:
             )
     return Status(
         run=reader.name,
+        state=state,
         finished=reader.finished,
         births=births,
         births_wanted=config.evolution.births,

@@ -41,9 +41,11 @@ class Display(Watcher):
         self._live = Live(self._panel(), console=self.console, refresh_per_second=4, get_renderable=self._panel)
 
     def __enter__(self) -> "Display":
+        return self
+
+    def starting(self) -> None:
         if self.console.is_terminal:
             self._live.start()
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()

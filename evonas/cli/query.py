@@ -1,6 +1,7 @@
 """evonas status, top, show: queries of one run."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 def status(run: str, as_json: bool) -> None:
     """Show how far RUN (a folder, a .db file, or URL#run) is: counts by state and gate, pace and time left.
 
+    A run that was stopped, or whose driver was killed ("dead"), says how to go on.
+
     \b
     Example: evonas status results/quickstart-000
     """
@@ -33,40 +36,43 @@ def status(run: str, as_json: bool) -> None:
     from evonas.store.records import State, columns
 
     opened = open_run(run)
-    state_of_run = opened.status()
+    progress = opened.status()
     if as_json:
-        surrogate = state_of_run.surrogate
-        print_json(columns(state_of_run) | {"surrogate": surrogate.figures() if surrogate else None})
+        surrogate = progress.surrogate
+        print_json(columns(progress) | {"surrogate": surrogate.figures() if surrogate else None})
         return
     # All is read before the first line is printed.
-    best = opened.candidate_rows(opened.top(1)) if state_of_run.finished else []
+    best = opened.candidate_rows(opened.top(1)) if progress.finished else []
     console = terminal()
-    wanted = counted(state_of_run.births_wanted, "birth")
-    say(console, f"{state_of_run.run}: {state_of_run.births} of {wanted}", style="bold")
+    wanted = counted(progress.births_wanted, "birth")
+    say(console, f"{progress.run}: {progress.births} of {wanted}", style="bold")
     counts: dict[str, int] = {}
     names = [gate.gate for gate in opened.config.gates]
-    for state, count in sorted(state_of_run.by_state.items()):
+    for state, count in sorted(progress.by_state.items()):
         counts[state] = count
         if state in (State.REJECTED, State.CRASHED):
-            mine = [name for name in state_of_run.by_gate if (name in list(CrashKind)) == (state == State.CRASHED)]
+            mine = [name for name in progress.by_gate if (name in list(CrashKind)) == (state == State.CRASHED)]
             mine.sort(key=lambda name: (names.index(name) if name in names else len(names), name))
-            counts |= {f"  by {name}": state_of_run.by_gate[name] for name in mine}
+            counts |= {f"  by {name}": progress.by_gate[name] for name in mine}
     width, digits = max(map(len, counts), default=0), len(str(max(counts.values(), default=0)))
     for name, count in counts.items():
         console.print(f"{name:{width}}  {count:{digits}}")
-    if state_of_run.surrogate:
-        say(console, state_of_run.surrogate.text)
-    if state_of_run.retrained:
-        say(console, f"{counted(state_of_run.retrained, 'training')} for the final table")
-    if state_of_run.finished:
+    if progress.surrogate:
+        say(console, progress.surrogate.text)
+    if progress.retrained:
+        say(console, f"{counted(progress.retrained, 'training')} for the final table")
+    if progress.finished:
         say(console, "finished")
         for row in best:
             say(console, f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {_seeds(row)}")
-    elif state_of_run.outcomes_per_second is None or state_of_run.seconds_left is None:
+    elif progress.state.resumable:
+        console.print(f"{progress.state}; go on with: evonas resume {shlex.quote(run)}", soft_wrap=True)
+    elif progress.seconds_left is None:
         say(console, "no outcome yet since the last start")
     else:
-        left = duration(state_of_run.seconds_left)
-        say(console, f"{state_of_run.outcomes_per_second:.2f} outcomes a second; about {left} left")
+        rate = progress.outcomes_per_second  # None of a single outcome
+        pace = "" if rate is None else f"{rate:.2f} outcomes a second; "
+        say(console, f"{pace}about {duration(progress.seconds_left)} left")
 
 
 @click.command()

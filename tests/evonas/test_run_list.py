@@ -11,7 +11,8 @@ import pytest
 import evonas
 from evonas.config import Config
 from evonas.config_file import dump_config, parse_config
-from evonas.run_list import RunState, runs
+from evonas.run_list import runs
+from evonas.run_state import RunState
 from evonas.search_space.errors import InputError
 from evonas.store.address import Address
 from evonas.store.database import Database

@@ -1,5 +1,6 @@
 """`evonas status`, `top`, `show`, `dump` and `export`: what each prints, as text and as JSON."""
 
+import re
 import shutil
 import sqlite3
 import sys
@@ -14,7 +15,8 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
 from evonas.store.address import Address
 from evonas.store.database import Database
-from evonas.workers.outcome import Evaluation, Rejection
+from evonas.store.records import Event
+from evonas.workers.outcome import Evaluation, Fitness, Rejection
 from tests.evonas.cli.cases import LONG, Command, arguments, candidate, config_file, refused, strict, unfinished
 
 # --------------------------------------------------------------------------- reading
@@ -38,6 +40,7 @@ def test_status_counts_by_state_and_gate(command: Command, run: Path) -> None:
 def test_status_as_json(command: Command, run: Path) -> None:
     told = strict(command("status", run, "--json").out)
     assert (told["run"], told["finished"], told["births"], told["births_wanted"]) == ("run", True, 40, 40)
+    assert told["state"] == "finished"
     assert sum(told["by_state"].values()) == 40
     assert sum(told["by_gate"].values()) == told["by_state"]["rejected"]
     assert told["seconds_left"] == 0
@@ -52,7 +55,31 @@ def test_status_counts_what_is_left(command: Command, tmp_path: Path) -> None:
     answer = command("status", folder)
     assert answer.code == 0
     assert "  by out_of_memory" in answer.out
-    assert "left" in answer.lines[-1]
+
+
+def test_status_tells_a_live_run_from_a_stopped_and_a_dead_one(command: Command, tmp_path: Path) -> None:
+    """As `evonas runs` does; only a live one has a time left."""
+    folder = unfinished(tmp_path)
+
+    def state() -> tuple[str, bool, str]:
+        told = strict(command("status", folder, "--json").out)
+        (line,) = strict(command("runs", folder, "--json").out)
+        assert line["state"] == told["state"]
+        return told["state"], told["seconds_left"] is not None, command("status", folder).lines[-1]
+
+    assert state() == ("dead", False, f"dead; go on with: evonas resume {folder}")
+    driver = Database.open(folder).own()
+    assert state() == ("running", False, "no outcome yet since the last start")
+    driver.record(3, Graph.parse(LONG), Evaluation(Fitness({"resnet": 0.5, "mobilenet": 0.5})), 3, 0, 0.1)
+    driver.flush()
+    live = state()
+    assert live[:2] == ("running", True)
+    assert re.fullmatch(r"about .+ left", live[2])
+    assert repr(evonas.open_run(folder)).startswith(f"<Run '{folder}': running, 3 of 40 births, best ")
+    driver.event(Event.STOPPED, "asked to stop")
+    driver.close()
+    assert state() == ("stopped", False, f"stopped; go on with: evonas resume {folder}")
+    assert repr(evonas.open_run(folder)).startswith(f"<Run '{folder}': stopped, 3 of 40 births, best ")
 
 
 def test_pages_of_top_are_the_whole_in_its_order(command: Command, run: Path) -> None:

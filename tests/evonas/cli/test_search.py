@@ -1,10 +1,13 @@
 """`evonas init`, `search` and `resume`."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import evonas
+from evonas.cli.display import Display
 from evonas.cli.search import REFERENCE, templates
 from evonas.driver import BEST_LAYER
 from evonas.store.database import Database
@@ -186,3 +189,28 @@ def test_a_bad_setting_is_refused(command: Command, tmp_path: Path, given: str, 
 def test_a_missing_config_is_refused_and_the_nearest_named(command: Command, tmp_path: Path) -> None:
     path = config_file(tmp_path)
     refused(command("search", tmp_path / "tiny.yml"), "no such file", f"did you mean '{path}'?")
+
+
+# --------------------------------------------------------------------------- the display
+
+
+@pytest.mark.parametrize("name", ["setting", "config", "run"])
+def test_in_a_terminal_bad_input_is_one_line_too(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """No worker is announced before all is read."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
+    given = {
+        "setting": ("search", config_file(tmp_path), "--set", "recipe.stops=3"),
+        "config": ("search", tmp_path / "none.yaml"),
+        "run": ("resume", tmp_path / "none"),
+    }
+    refused(command(*given[name]), {"setting": "did you mean 'steps'?"}.get(name, "none"))
+
+
+def test_in_a_terminal_the_workers_are_announced_when_they_start() -> None:
+    written = io.StringIO()
+    with Display(Console(file=written, force_terminal=True, width=80)) as display:
+        assert written.getvalue() == ""
+        display.starting()
+    assert "starting the workers ..." in written.getvalue()
