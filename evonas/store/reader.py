@@ -153,7 +153,11 @@ class Reader(Contents):
         query = query.where(c.run == self.run, c.predicted.is_not(None), c.pool.is_(None), c.equal_to.is_(None))
         query = query.where(e.purpose == Purpose.SEARCH, s.objective == "accuracy")
         with self.engine.connect() as connection:
-            return [(predicted, measured) for _, predicted, measured in connection.execute(query)]
+            rows = connection.execute(query).all()
+        for birth, *values in rows:
+            if not all(isinstance(each, float) and abs(each) < 1e18 for each in values):
+                self.refuse(f"birth {birth!s:.40}", f"its predicted or measured accuracy is none: {values!s:.80}")
+        return [(predicted, measured) for _, predicted, measured in rows]
 
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and

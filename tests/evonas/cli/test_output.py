@@ -36,6 +36,7 @@ PRINTS = {
     "dump": ["{run}"],
     "replay": ["{run}"],
     "funnel": ["{run}"],
+    "neighbours": ["x", "{folder}/tiny.yaml"],
     "catalog": [],
 }
 HELP_ALONE = {
@@ -43,6 +44,7 @@ HELP_ALONE = {
     "validate",
     "evaluate",
     "noise",
+    "fidelity",
     "bench",
     "doctor",
     "submit",
