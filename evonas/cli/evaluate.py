@@ -1,6 +1,5 @@
 """evonas evaluate: train layers of one's own on the proxies of a config."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,9 @@ from evonas.cli.layers import gate_table, headline, layer_table
 from evonas.cli.options import CONFIG, JSON, LAYER, SET
 from evonas.cli.progress import progress_of
 from evonas.cli.query import outcome_text, print_json
-from evonas.cli.tables import TextTable, one_line, say, terminal
+from evonas.cli.tables import one_line, say, terminal
 from evonas.search_space.errors import InputError
+from evonas.search_space.wording import counted
 from evonas.workers.outcome import Crash, Rejection
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def evaluate(
     """
     if not layers:
         raise InputError(f"expected a layer and a config, got '{config}' alone")
+    from evonas.views import layer_row
+
     loaded = evonas.load_config(config, settings)
     with progress_of("trainings") as progress:
         judgements = evonas.evaluate([each.name for each in layers], loaded, seeds=seeds, on_progress=progress)
@@ -50,24 +52,20 @@ def evaluate(
     for each in judgements:
         if each.outcome is not None:
             say(console, f"{one_line(each.name)}: {outcome_text(each.outcome)}", style="bold")
+            say(console, _properties(each))
             console.print(gate_table(each.measurements))
             console.print()
     say(console, f"{headline('Trained without gates,', seeds)}\n")
-    console.print(_table(judgements, list(loaded.proxies)))
+    rows = [layer_row(each.name, each.figures) for each in judgements]
+    console.print(layer_table(rows, list(loaded.proxies)))
 
 
-def _table(judgements: "Sequence[Judgement]", proxies: Sequence[str]) -> TextTable:
+def _properties(judgement: "Judgement") -> str:
     from evonas.search_space.analysis import depends_on_x
-    from evonas.views import layer_row
 
-    more = {
-        "amplification at 1x1": [
-            f"{each.amplification:.3g}" if depends_on_x(each.graph) else "-" for each in judgements
-        ],
-        "batch dependent": ["yes" if each.batch_dependent else "no" for each in judgements],
-        "live nodes": [str(each.live_nodes) for each in judgements],
-    }
-    return layer_table([layer_row(each.name, each.figures) for each in judgements], proxies, more)
+    batch = "depends on the batch" if judgement.batch_dependent else "does not depend on the batch"
+    amplified = f"{judgement.amplification:.3g} at one position a channel" if depends_on_x(judgement.graph) else "none"
+    return f"{counted(judgement.live_nodes, 'live node')}, {batch}; amplification: {amplified}"
 
 
 def _as_json(judgement: "Judgement") -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Tables of layers: candidates and known layers with their accuracies."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from evonas.cli.tables import Column, TextTable, accuracy_text, one_line
@@ -20,12 +19,10 @@ def headline(what: str, seeds: int, *, judged_on: str = "validation") -> str:
     return f"{figures}; difference in points of accuracy, mean over proxies"
 
 
-def layer_table(
-    rows: "Sequence[LayerRow]", proxies: Sequence[str], more: Mapping[str, Sequence[str]] = MappingProxyType({})
-) -> TextTable:
+def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable:
     """One layer a line: birth and parent (or the rank, if no row is a candidate), accuracy on each proxy, difference to
-    BN-ReLU in points with the number of seeds, `more` columns (title -> a cell for each row), and the known layer that
-    it repeats, if any row does."""
+    BN-ReLU in points with the number of seeds, and the known layer that it repeats, if any row does. Where the rows of
+    two BN-ReLUs follow each other, with fresh seeds and in the search, a blank line is between them."""
     from evonas.config import BASELINE
 
     candidates = any(row.birth is not None for row in rows) or not rows
@@ -34,7 +31,6 @@ def layer_table(
         Column("birth" if candidates else "rank", is_number=True, is_key=True),
         *(Column(proxy, is_number=True) for proxy in proxies),
         Column(f"to {BASELINE} (seeds)", is_number=True),
-        *(Column(title, is_number=True) for title in more),
         *([Column("parent", is_number=True)] if candidates else []),
         *([Column("known as")] if some_known else []),
         Column("formula", folds=True),
@@ -45,11 +41,13 @@ def layer_table(
         difference = points(row)
         if row.seeds is not None and not row.failed:
             difference += f" ({row.seeds})"
-        cells += [difference, *(column[number] for column in more.values())]
+        cells.append(difference)
         cells = [str(row.birth or ""), *cells, row.origin] if candidates else [str(number + 1), *cells]
         cells += [row.known_as] * some_known
         layer = one_line(row.what)
         if row.birth is None and both_kinds:
+            if number:
+                table.gap()
             layer += ", fresh seeds" if row.is_fresh else ", in the search"
         table.add(*cells, layer, style="dim" if candidates and row.birth is None else "")
     return table

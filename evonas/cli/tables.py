@@ -61,10 +61,15 @@ class TextTable:
         assert not any(column.folds for column in columns[:-1]), "a folded column is the last one"
         self.columns = columns
         self.rows: list[tuple[tuple[str, ...], str]] = []
+        self.gaps: set[int] = set()  # rows that a blank line precedes
 
     def add(self, *cells: str, style: str = "") -> None:
         assert len(cells) == len(self.columns)
         self.rows.append((cells, style))
+
+    def gap(self) -> None:
+        """A blank line before the next row."""
+        self.gaps.add(len(self.rows))
 
     def lines(self, width: int | None) -> Iterator[tuple[str, str]]:
         """Lines with their styles. Without a width a row is one line."""
@@ -74,7 +79,9 @@ class TextTable:
             titles = [wrapped(self.columns[i].title, size) for i, size in part]
             for line in self._aligned(part, [[""] * (_tallest(titles) - len(each)) + each for each in titles]):
                 yield line, "bold"
-            for cells, style in self.rows:
+            for row, (cells, style) in enumerate(self.rows):
+                if row in self.gaps:
+                    yield "", ""
                 for line in self._aligned(part, [self._folded(i, cells[i], size) for i, size in part]):
                     yield line, style
 
@@ -121,6 +128,7 @@ class TextTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         shown = TextTable(*self.columns)
+        shown.gaps = self.gaps
         for cells, style in self.rows:
             shown.add(*(readable(" ".join(cell.split()), console.encoding) for cell in cells), style=style)
         piped = PIPED_WIDTH if self.columns[-1].is_prose else None

@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     ("text", "shown"),
     [
         ("x / std_hw(x)", "<Graph x / std_hw(x)>"),
-        ("dead = exp(x)\na = scalar(0.5)\ntanh(a * x)", "<Graph a = scalar(0.5); tanh(a * x) (1 dead nodes)>"),
+        ("dead = exp(x)\na = scalar(0.5)\ntanh(a * x)", "<Graph a = scalar(0.5); tanh(a * x) (1 dead node)>"),
     ],
 )
 def test_a_graph_is_shown_by_its_formula(text: str, shown: str) -> None:

@@ -8,14 +8,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from evonas.cli.evaluate import _table
 from evonas.cli.layers import layer_table
 from evonas.cli.main import app
 from evonas.search_space.errors import InputError
-from evonas.search_space.graph import Graph
 from evonas.store.records import Figures
-from evonas.studies.evaluate import Judgement
-from evonas.views import LayerRow
+from evonas.views import LayerRow, layer_row
 from tests.conftest import TINY
 from tests.evonas.search_cases import FakePool, configured, searched
 
@@ -23,14 +20,14 @@ FIGURES = Figures(3, 0, {"resnet": (0.5, 0.1), "mobilenet": (0.25, 0.05)}, 0.012
 
 
 def test_every_part_of_a_cut_table_names_its_rows() -> None:
-    judgements = [Judgement(text, Graph.parse(text), FIGURES, 316.2) for text in ("x / std_hw(x)", "x")]
-    lines = [line for line, _ in _table(judgements, ["resnet", "mobilenet"]).lines(60)]
+    table = layer_table([layer_row(text, FIGURES) for text in ("x / std_hw(x)", "x")], ["resnet", "mobilenet"])
+    lines = [line for line, _ in table.lines(60)]
     assert all(len(line) <= 60 for line in lines)
     rows = [line.split() for line in lines if line.split()[:1] in (["1"], ["2"])]
     assert len(rows) >= 4  # two layers in at least two parts
     assert [row[0] for row in rows] == ["1", "2"] * (len(rows) // 2)
-    whole = " ".join(line for line, _ in _table(judgements, ["resnet", "mobilenet"]).lines(None))
-    for cell in ("0.500 ±0.100", "+1.2 ±0.2 (3)", "316", "x / std_hw(x)"):
+    whole = " ".join(line for line, _ in table.lines(None))
+    for cell in ("0.500 ±0.100", "+1.2 ±0.2 (3)", "x / std_hw(x)"):
         assert cell in whole
 
 
@@ -87,7 +84,10 @@ def test_a_table_of_two_proxies_with_fresh_seeds_is_one_part_at_80_columns() -> 
 def test_each_kind_of_rows_names_its_baseline() -> None:
     accuracy: dict[str, tuple[float, float | None] | None] = {"resnet": (0.5, None)}
     rows = [LayerRow(None, "BN-ReLU", accuracy, 0.0, None, 2, 0, fresh, "") for fresh in (True, False)]
-    both = [line for line, _ in layer_table([*rows, replace(rows[0], birth=1)], ["resnet"]).lines(None)]
-    assert [line.split("  ")[-1] for line in both[1:3]] == ["BN-ReLU, fresh seeds", "BN-ReLU, in the search"]
+    table = layer_table([*rows, replace(rows[1], birth=1)], ["resnet"])
+    for width in (None, 80):
+        both = [line for line, _ in table.lines(width)]
+        layers = ["formula", "BN-ReLU, fresh seeds", "", "BN-ReLU, in the search", "BN-ReLU"]
+        assert [line.split("  ")[-1] for line in both] == layers  # a blank line between the two kinds
     alone = [line for line, _ in layer_table([rows[0], replace(rows[0], birth=1)], ["resnet"]).lines(None)]
     assert alone[1].endswith("  BN-ReLU")

@@ -108,6 +108,20 @@ def test_no_line_is_longer_than_the_terminal_is_wide(
     assert [line for line in lines if len(line) > width] == []
 
 
+def test_evaluate_keeps_figures_and_formula_together_at_80_columns(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = COLOURS.sub("", command("evaluate", "x", "tiny.yaml").out).splitlines()
+    (row,) = (line for line in lines if line.split()[:1] == ["1"])
+    assert "0.712 ±0.046" in row
+    assert "-12.3 ±4.6 (3)" in row
+    assert "x * sigmoid(v1 * x)" in row
+    properties = "depends on the batch; amplification: 316 at one position a channel"
+    assert properties in " ".join(line.strip() for line in lines)
+
+
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_in_a_pipe_only_rows_and_formulas_are_longer_than_120_columns(
     command: Command, arguments: tuple[str, ...]
