@@ -58,8 +58,8 @@ class Search:
         while self.session.has_room:
             self.session.check_stop()
             self.session.flush_if_due()  # thousands in a row may need no worker
-            if self.history.audits:
-                self._audit(*self.history.next_audit())
+            if self.history.audits.waiting:
+                self._audit(*self.history.audits.next())
             elif self._may_propose():
                 self._propose()
             else:

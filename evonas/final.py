@@ -57,10 +57,10 @@ def contenders(reader: Reader) -> list[Contender]:
     means: dict[int, float] = {}
     families = (KEPT * top if again else top) + len(LAYERS.graphs) if top else 0
     for record in reader.families(families):
-        measured = [record.advantage, *again.get(record.birth, [])]
-        known = [each for each in measured if each is not None]
-        if len(known) == len(measured):  # else a further seed stopped it
-            means[record.birth] = fmean(known)
+        advantages = [record.advantage, *again.get(record.birth, [])]
+        measured = [each for each in advantages if each is not None]
+        if len(measured) == len(advantages):  # else a further seed stopped it
+            means[record.birth] = fmean(measured)
     best = _without_repetitions(reader, sorted(means, key=lambda birth: (-means[birth], birth)), top)
     return [*(Contender(birth, None, reader.graph(birth)) for birth in best), *baselines(reader.config)]
 

@@ -6,9 +6,9 @@ from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from random import Random
 from statistics import fmean
 
+from evonas.audits import Audits
 from evonas.config import Config
 from evonas.functions import Functions
 from evonas.leaders import Leaders
@@ -19,7 +19,7 @@ from evonas.store.records import FULL_RECENT, RECENT, Candidate, Cost, Operator
 from evonas.surrogate import Surrogate
 from evonas.workers.gates import ranked_gate
 from evonas.workers.gates.base import RankedGate, TrainingGate
-from evonas.workers.outcome import DIVERGED, Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
+from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from evonas.workers.protocol import BaselinePoint, Threshold
 
 
@@ -63,13 +63,13 @@ class History:
     population: Population = field(init=False)
     leaders: Leaders | None = None  # where they are measured again
     surrogate: Surrogate | None = None  # where it chooses children
+    audits: Audits = field(init=False)
     survivors: int = 0  # ever
     inherited: int = 0  # survivors with the outcome of an equal candidate
     front: list[Survivor] = field(default_factory=list)  # that no survivor dominates, without those that inherit
     functions: Functions = field(default_factory=Functions)
     shared: dict[int, Shared] = field(default_factory=dict)  # of the birth that was inherited
     stopped_by: dict[str, int] = field(default_factory=dict)  # gate, or kind of crash -> candidates
-    rejected_by: dict[str, int] = field(default_factory=dict)  # gate -> candidates, without those that inherit
     baseline: dict[str, float] = field(default_factory=dict)  # proxy -> BN-ReLU's accuracy, same seed
     baseline_points: tuple[BaselinePoint, ...] = ()
     best: Best | None = None
@@ -79,11 +79,11 @@ class History:
     newest: deque[tuple[bool, float]] = field(default_factory=lambda: deque(maxlen=RECENT), compare=False)
     spent: float = field(default=0.0, compare=False)
     full_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=FULL_RECENT), compare=False)
-    audits: dict[int, str] = field(default_factory=dict)  # rejected births to be trained all the same -> graph
 
     def __post_init__(self) -> None:
         evolution = self.config.evolution
         self.population = Population(evolution.population, evolution.family_max)
+        self.audits = Audits(evolution.audit_share, self.config.seed)
         if evolution.remeasure:
             self.leaders = Leaders(evolution.remeasure.leaders, evolution.remeasure.seeds)
         if evolution.surrogate:
@@ -94,14 +94,17 @@ class History:
         again = candidate.operator == Operator.AGAIN
         parent = next((each for each in self.population.members if each.birth == candidate.parent), None)
         pending = Pending(
-            *(candidate.graph, candidate.fingerprint, candidate.equal_to, candidate.live_nodes),
-            self._seed(candidate.equal_to, again=again),
-            () if again else self.thresholds(),
-            candidate.parent is not None,
-            candidate.family,
-            again,
-            parent.fitness if parent else None,
-            candidate.predicted if candidate.pool is None else None,
+            graph=candidate.graph,
+            fingerprint=candidate.fingerprint,
+            equal_to=candidate.equal_to,
+            live_nodes=candidate.live_nodes,
+            seed=self._seed(candidate.equal_to, again=again),
+            thresholds=() if again else self.thresholds(),
+            has_parent=candidate.parent is not None,
+            family=candidate.family,
+            again=again,
+            parent_fitness=parent.fitness if parent else None,
+            predicted=candidate.predicted if candidate.pool is None else None,
         )
         self.births += 1
         self.functions.add(candidate.fingerprint)
@@ -148,7 +151,7 @@ class History:
             case Rejection():
                 self.stopped_by[outcome.gate] = self.stopped_by.get(outcome.gate, 0) + 1
                 if pending.equal_to is None:
-                    self.rejected_by[outcome.gate] = self.rejected_by.get(outcome.gate, 0) + 1
+                    self.audits.reject(birth, pending.graph, outcome.gate)
             case Crash():
                 self.stopped_by[outcome.kind] = self.stopped_by.get(outcome.kind, 0) + 1
         if not self.inherits(pending):
@@ -160,8 +163,6 @@ class History:
         if pending.equal_to is None:
             if self.surrogate:
                 self.surrogate.learn(pending.graph, pending.parent_fitness, outcome, pending.predicted)
-            if self.is_audited(birth, outcome):
-                self.audits[birth] = pending.graph
         elif pending.again and isinstance(outcome, Rejection):
             self._fall(pending.equal_to)
         return pending
@@ -176,37 +177,14 @@ class History:
 
     def _lead(self) -> None:
         """The front and the best after a function's mean changed."""
-        known = {each.function: replace(each, birth=each.function) for each in self.population.members}
-        known |= {each.function: each for each in self.front}
-        known |= {each.function: each for each in (self.leaders.members if self.leaders else ())}
-        self.front = pareto_front([known[function] for function in sorted(known)])
+        by_function = {each.function: replace(each, birth=each.function) for each in self.population.members}
+        by_function |= {each.function: each for each in self.front}
+        by_function |= {each.function: each for each in (self.leaders.members if self.leaders else ())}
+        self.front = pareto_front([by_function[function] for function in sorted(by_function)])
         first = self.leaders.members[0] if self.leaders and self.leaders.members else None
         best = self._best(first.birth, first.graph, first.outcome, first.measured) if first and first.outcome else None
         if best is None or self.best is None or (best.birth, best.advantage) != (self.best.birth, self.best.advantage):
             self.best = best
-
-    def is_audited(self, birth: int, outcome: Outcome) -> bool:
-        """Whether to train a rejected candidate to the full budget all the same, to see whether its gate was right.
-
-        A share of the rejected is audited, drawn by birth. Audits are spread evenly over gates; a gate with fewer
-        rejections than its share is audited completely.
-        """
-        evolution = self.config.evolution
-        if not isinstance(outcome, Rejection) or outcome.gate == DIVERGED or not evolution.audit_share:
-            return False
-        stopped_by = {gate: count for gate, count in self.rejected_by.items() if gate != DIVERGED}  # it would again
-        of_each = left = evolution.audit_share * sum(stopped_by.values())
-        for done, stopped in enumerate(sorted(stopped_by.values())):
-            of_each = left / (len(stopped_by) - done)
-            if of_each <= stopped:
-                break
-            left -= stopped
-        return Random(f"{self.config.seed} {birth} audit").random() < of_each / stopped_by[outcome.gate]
-
-    def next_audit(self) -> tuple[int, str]:
-        """Take the birth and the graph that wait longest for their audit."""
-        birth = next(iter(self.audits))
-        return birth, self.audits.pop(birth)
 
     def costs(self) -> dict[bool, Cost]:
         """Seconds of the newest outcomes, by whether their candidate has a parent."""
@@ -229,8 +207,14 @@ class History:
             fitness = shared.fitness
         measured = self.shared[pending.equal_to].measured if pending.again and pending.equal_to else 1
         survivor = Survivor(
-            *(birth, pending.graph, pending.fingerprint, self.objectives(fitness, pending.live_nodes)),
-            *(pending.family, pending.equal_to or birth, measured, fitness),
+            birth=birth,
+            graph=pending.graph,
+            fingerprint=pending.fingerprint,
+            objectives=self.objectives(fitness, pending.live_nodes),
+            family=pending.family,
+            function=pending.equal_to or birth,
+            measured=measured,
+            outcome=fitness,
         )
         self.population.add(survivor)
         self.survivors += 1

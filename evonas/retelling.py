@@ -18,9 +18,9 @@ def rebuild(reader: Reader) -> History:
         pass
     for each in reader.evaluations(Purpose.AUDIT):
         if not isinstance(each.evaluation.outcome, Crash):
-            history.audits.pop(each.birth or 0, None)
+            history.audits.waiting.pop(each.birth or 0, None)
     alive = {s.birth: s.graph for s in history.population.members} | {b: p.graph for b, p in history.pending.items()}
-    for birth, text in (alive | history.audits).items():
+    for birth, text in (alive | history.audits.waiting).items():
         reader.parsed(birth, text)
     return history
 

@@ -96,8 +96,8 @@ def _fit(examples: list[Example]) -> "RandomForestRegressor":
     """The forest over all examples. What a gate stopped counts as a little worse than the worst survivor."""
     from sklearn.ensemble import RandomForestRegressor  # takes a second to import
 
-    known = [each.fitness for each in examples if each.fitness is not None]
-    stopped = min(known) - float(np.std(known))
+    fitnesses = [each.fitness for each in examples if each.fitness is not None]
+    stopped = min(fitnesses) - float(np.std(fitnesses))
     rows = np.stack([_row(each.graph, each.parent) for each in examples])
     targets = [stopped if each.fitness is None else each.fitness for each in examples]
     forest = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_features=1 / 3, random_state=0, n_jobs=1)

@@ -33,9 +33,9 @@ class Contents:
         self._door = Door(address.where, address.is_file)
         self.run: int = run.id
         self.name: str = run.name
-        found_by_database = not address.is_file or address.folder == address.path.parent
-        if found_by_database and self._door.is_shared(run) and (made_in := _folder(run.versions.get("folder"))):
-            self.address = replace(address, folder=made_in)
+        names_folder = address.is_file and address.folder != address.path.parent  # of the run, beside its database
+        if not names_folder and self._door.is_shared(run) and (folder := _folder(run.versions.get("folder"))):
+            self.address = replace(address, folder=folder)
 
     @cached_property
     def config(self) -> Config:

@@ -23,7 +23,8 @@ from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_lin
 from evonas.store.engines import open_reader, open_writer
 from evonas.store.ownership import Lock, own, this_driver
 from evonas.store.reader import Reader
-from evonas.store.records import Event, event_row
+from evonas.store.records import Event
+from evonas.store.rows import event_row
 from evonas.store.schema import check_schema, prepare
 from evonas.store.stored import Door, StoredRun
 from evonas.store.writer import Writer

@@ -72,10 +72,17 @@ class Loader:
         parts = self.parts(connection, rows)
         return [
             Trained(
-                *(self.door.purpose(r), r.birth, r.name, r.layer, r.seed),
-                *(self.door.evaluation(r, parts[r.id]), r.advantage, r.epoch, r.at),
+                purpose=self.door.purpose(row),
+                birth=row.birth,
+                name=row.name,
+                formula=row.layer,
+                seed=row.seed,
+                evaluation=self.door.evaluation(row, parts[row.id]),
+                advantage=row.advantage,
+                epoch=row.epoch,
+                at=row.at,
             )
-            for r in rows
+            for row in rows
         ]
 
     def parts(

@@ -1,25 +1,19 @@
-"""The values that the store holds, and the rows that they are written as."""
+"""The values that the store holds."""
 
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache
 from html import escape
 from typing import Any
 
-from sqlalchemy import Table
-
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import Degenerate
 from evonas.search_space.wording import counted
-from evonas.store import tables
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection, Verdict
 
-_HOST = platform.node()
 RECENT = 2000  # outcomes by which a birth's cost is estimated
 FULL_RECENT = 100  # full evaluations by which the cost of one is estimated
 
@@ -120,10 +114,20 @@ class Candidate:
         amplifications: Mapping[Degenerate, float] | None = None,
         **more: Any,
     ) -> "Candidate":
-        text, formula, digest, factors = str(graph), graph.formula, graph.digest, amplifications or {}
+        factors = amplifications or {}
         return cls(
-            *(birth, text, formula, digest, probed.fingerprint, probed.family, parent, operator, equal_to, seen),
-            *(batch_dependent(graph), graph.live_nodes),
+            birth=birth,
+            graph=str(graph),
+            formula=graph.formula,
+            digest=graph.digest,
+            fingerprint=probed.fingerprint,
+            family=probed.family,
+            parent=parent,
+            operator=operator,
+            equal_to=equal_to,
+            seen=seen,
+            batch_dependent=batch_dependent(graph),
+            live_nodes=graph.live_nodes,
             amplification=factors.get("position"),
             amplification_constant=factors.get("constant"),
             amplification_sample=factors.get("sample"),
@@ -223,65 +227,6 @@ class Recorded:
     outcome: Outcome
     measurements: tuple[Measurement, ...]
     seconds: float
-
-
-def rows_of(
-    run: int,
-    number: int,
-    epoch: int,
-    evaluation: Evaluation,
-    *,
-    layer: str,
-    purpose: Purpose,
-    seed: int,
-    birth: int | None = None,
-    name: str | None = None,
-    seq: int | None = None,
-    advantage: float | None = None,
-) -> Iterator[tuple[Table, list[dict[str, Any]]]]:
-    """An evaluation as rows of its tables."""
-    outcome = evaluation.outcome
-    row: dict[str, Any] = {
-        **dict.fromkeys(("gate", "proxy", "value", "threshold", "step", "message")),
-        "run": run,
-        "id": number,
-        "layer": layer,
-        "birth": birth,
-        "name": name,
-        "purpose": purpose,
-        "seed": seed,
-        "attempts": evaluation.attempts,
-        "epoch": epoch,
-        "seq": seq,
-        "advantage": advantage,
-        "verdict": verdict_of(outcome),
-        "host": evaluation.host or _HOST,
-        "conditions": evaluation.conditions,
-        "seconds": evaluation.seconds,
-        "memory_mb": evaluation.memory_mb,
-        "at": time.time(),
-    }
-    key = {"run": run, "evaluation": number}
-    scores: list[dict[str, Any]] = []
-    match outcome:
-        case Fitness():
-            scores = [
-                {**key, "proxy": proxy, "objective": objective, "value": value}
-                for objective, each in columns(outcome).items()
-                for proxy, value in each.items()
-            ]
-        case Rejection():
-            row |= columns(outcome)
-        case Crash():
-            row |= {"gate": outcome.kind, "message": outcome.message}
-    yield tables.evaluation, [row]
-    yield tables.score, scores
-    yield tables.point, [{**key, **columns(each)} for each in evaluation.points]
-    yield tables.measurement, [{**key, "position": i, **columns(m)} for i, m in enumerate(evaluation.measurements)]
-
-
-def event_row(run: int, epoch: int, at: float, kind: Event, message: str) -> dict[str, Any]:
-    return {"run": run, "epoch": epoch, "at": at, "kind": kind, "message": message}
 
 
 def verdict_of(outcome: Outcome) -> Verdict:

@@ -95,8 +95,13 @@ class Door:
             self.refuse(here, f"its name is {row.name!r:.40}, which no folder has")
         versions = self._mapping(row.versions, here, "versions")
         return StoredRun(
-            *(row.id, row.name, row.config, {str(key): str(value) for key, value in versions.items()}),
-            *(row.seed, row.created, row.finished),
+            id=row.id,
+            name=row.name,
+            config=row.config,
+            versions={str(key): str(value) for key, value in versions.items()},
+            seed=row.seed,
+            created=row.created,
+            finished=row.finished,
         )
 
     def parse_config(self, run: StoredRun) -> Config:

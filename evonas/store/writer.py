@@ -14,7 +14,8 @@ from evonas.config import BASELINE
 from evonas.search_space.graph import Graph
 from evonas.store import tables
 from evonas.store.ownership import Lock, this_driver
-from evonas.store.records import RETRAINING, Candidate, Event, Purpose, State, columns, event_row, rows_of, state_after
+from evonas.store.records import RETRAINING, Candidate, Event, Purpose, State, columns, state_after
+from evonas.store.rows import event_row, rows_of
 from evonas.workers.outcome import Evaluation
 
 FLUSH_SECONDS = 0.05  # what a driver's death may cost; it is done again, and comes out the same

@@ -35,7 +35,7 @@ class Rung(RankedGate):
         return self.proxy
 
     def threshold(self, earlier: Sequence[float]) -> float | None:
-        """The least accuracy of the best `keep`."""
+        """The least value among the best `keep` of the earlier ones; None of fewer than `after`."""
         if len(earlier) < self.after:
             return None
         return earlier[len(earlier) - math.ceil(self.keep * len(earlier))]

@@ -54,7 +54,7 @@ def test_workers_that_a_cluster_does_not_hold_yet_are_a_warning(
     found = findings(tiny, tmp_path)
     assert found["workers"].result == "warning"
     assert "which holds 0 of them now" in found["workers"].text
-    assert "on 1 workers" in found["cost"].text
+    assert "on 1 worker" in found["cost"].text
 
 
 def test_an_estimate_by_eager_steps_says_so_where_the_config_compiles(
