@@ -13,7 +13,8 @@ from typing import Any
 from evonas.config import Config
 from evonas.config_file import dump_config
 from evonas.config_input import load_config
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, short
+from evonas.store.address import in_one_line
 from evonas.workers import machine
 from evonas.workers.pool import InProcessPool, Pool
 from evonas.workers.ray_pool import RayPool
@@ -51,7 +52,7 @@ def submit(
     config: Config | Mapping[str, Any] | str | Path,
     address: str,
     *,
-    run: str | None = None,
+    run: str | Path | None = None,
     settings: Sequence[str] = (),
 ) -> str:
     """Send a search to the cluster with its dashboard at `address` (http://host:8265), and return the job's id.
@@ -61,17 +62,20 @@ def submit(
     """
     loaded = load_config(config, settings)
     on_cluster = loaded.model_copy(update={"cluster": loaded.cluster.model_copy(update={"address": "auto"})})
-    command = ["evonas", "search", CONFIG_NAME, *(["--run", run] if run else [])]
+    with in_one_line(f"--run {run}"):
+        command = shlex.join(["evonas", "search", CONFIG_NAME, *(["--run", str(run)] if run else [])])
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, CONFIG_NAME).write_text(dump_config(on_cluster), encoding="utf-8")
         try:
             from ray.job_submission import JobSubmissionClient
 
             client = JobSubmissionClient(address)
-            return str(client.submit_job(entrypoint=shlex.join(command), runtime_env={"working_dir": folder}))
-        except (ImportError, ConnectionError, RuntimeError, ValueError) as error:
+            return str(client.submit_job(entrypoint=command, runtime_env={"working_dir": folder}))
+        except (ImportError, ConnectionError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"--address {address}: the search cannot be sent there ({reason[:300]})") from None
+            raise InputError(
+                f"--address {short(str(address))}: the search cannot be sent there ({reason[:300]})"
+            ) from None
 
 
 def follow(address: str, job: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from evonas.search_space.sampling import pad, random_dependent_graph, random_gra
 from evonas.search_space.screening import Screening
 from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
 from evonas.search_space.wording import counted
-from evonas.workers.architectures import site_channels
+from evonas.workers.architectures import Size, size
 from evonas.workers.data import NATIVE_SIZES
 from evonas.workers.frozen import Count, Frozen, Name, Positive, SmallCount, Text
 from evonas.workers.gates import AnyGate, check_order, from_text
@@ -29,6 +29,9 @@ Names = Annotated[tuple[Name, ...], Field(max_length=100)]
 
 
 DRAWS_TO_FIND_ONE = 2000  # random graphs that meet the constraints of a space
+DEPTH_MAX = 1000  # layers of a network; the deepest of arXiv:1603.05027, ResNet-1001, has as many
+PARAMETERS_MAX = 10**9  # SGD with momentum keeps 12 GB for them
+VALUES_MAX = 10**10  # 40 GB, of which training keeps several copies
 BASELINE = "BN-ReLU"  # what every layer is compared with
 
 
@@ -217,10 +220,28 @@ class Config(Frozen):
             for name in getattr(self.evolution, key):
                 if reason := self.space.refusal(name):
                     raise ValueError(f"evolution.{key}: {name}: {reason}")
-        if "ghw" in self.space.index_sets:
-            for name, proxy in self.proxies.items():
-                _check_groups(name, proxy)
+        for name, proxy in self.proxies.items():
+            network = size(proxy, self._side)
+            self._check_size(name, network)
+            if "ghw" in self.space.index_sets:
+                _check_groups(name, proxy.groups, network.channels)
         return self
+
+    @property
+    def _side(self) -> int:
+        """The side of the images of a training step; 1, which bounds nothing, where their files say it."""
+        return self.recipe.crop or self.data.image_size or NATIVE_SIZES.get(self.data.source, 1)
+
+    def _check_size(self, name: str, network: Size) -> None:
+        """What no machine can train is an error before anything is built."""
+        images = min(self.recipe.batch_size, self.data.train)
+        for what, is_there, most in (
+            ("layers", network.layers, DEPTH_MAX),
+            ("parameters", network.parameters, PARAMETERS_MAX),
+            (f"values at its layers in a step of {images} images", network.values * images, VALUES_MAX),
+        ):
+            if is_there > most:
+                raise ValueError(f"proxies.{name}: a network of {is_there:,} {what}; expected at most {most:,}")
 
     def _check_crop(self) -> None:
         crop, asked, native = self.recipe.crop, self.data.image_size, NATIVE_SIZES.get(self.data.source)
@@ -230,13 +251,13 @@ class Config(Frozen):
             raise ValueError(f"recipe.crop: {crop} is larger than the images of {self.data.source}, {native}")
 
 
-def _check_groups(name: str, proxy: Any) -> None:
+def _check_groups(name: str, asked: int, sites: tuple[int, ...]) -> None:
     """Every site has at least two groups of two channels; else ghw would silently be hw or chw."""
-    for channels in site_channels(proxy):
-        groups = lowered_groups(proxy.groups, channels)
+    for channels in sites:
+        groups = lowered_groups(asked, channels)
         if groups < 2 or channels // groups < 2:
             same = "chw" if groups < 2 else "hw"
             raise ValueError(
-                f"proxies.{name}.groups: with {proxy.groups}, a site of {counted(channels, 'channel')} has "
+                f"proxies.{name}.groups: with {asked}, a site of {counted(channels, 'channel')} has "
                 f"{counted(groups, 'group')}, so that ghw is {same}; expected at least 2 groups of 2 channels"
             )

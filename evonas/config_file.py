@@ -14,9 +14,9 @@ from evonas.config import Config
 from evonas.config_errors import place_and_reason
 from evonas.plain_yaml import CHARACTERS_MAX, DEPTH_MAX, Dumper, line_of, read
 from evonas.search_space.catalog.named import NamedGraph, named_graph
-from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.errors import InputError, did_you_mean, texts
 from evonas.store.address import Address
-from evonas.workers.data import TORCHVISION_FOLDER
+from evonas.workers.data import folder_of
 
 Resolve = Callable[[str], NamedGraph]  # how a layer is read: a name, a text, and perhaps RUN#BIRTH
 
@@ -73,13 +73,13 @@ def resolve_config(
     else:
         text, where = _text(config), str(config)
     config = parse_config(text, where, settings, resolve)
-    images, store = config.data, config.store
-    if images.source != "embedded":
-        path = Path(images.path or TORCHVISION_FOLDER).expanduser().absolute()
-        images = images.model_copy(update={"path": str(path)})
-    if store.url is not None:
-        store = store.model_copy(update={"url": Address.of_url(store.url, None).absolute_url})
-    config = config.model_copy(update={"data": images, "store": store})
+    with _one_line(where):
+        images, store = config.data, config.store
+        if images.source != "embedded":
+            images = images.model_copy(update={"path": str(folder_of(images).absolute())})
+        if store.url is not None:
+            store = store.model_copy(update={"url": Address.of_url(store.url, None).absolute_url})
+        config = config.model_copy(update={"data": images, "store": store})
     return config, dump_config(config)
 
 
@@ -114,7 +114,7 @@ def parse_config(
         if not isinstance(raw, dict) or root is None:
             raise InputError(f"{where}:1: expected keys such as name and proxies, found {type(raw).__name__}")
         keys, stages = [], [raw]  # stages[i]: the config with the first i settings
-        for setting in settings:
+        for setting in texts("settings", settings):
             laid = copy.deepcopy(stages[-1])
             keys.append(_lay_over(laid, setting))
             stages.append(laid)

@@ -26,6 +26,7 @@ from evonas.search_space import fingerprint
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import LANGUAGE_VERSION
 from evonas.session import Session, recording, stop_signals
+from evonas.store.address import new_path
 from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose
@@ -53,15 +54,15 @@ def search(
 
     Raises InputError for bad input before anything is written, and Stopped on Ctrl-C or SIGTERM; `resume` then goes on.
     """
-    if run is not None and os.path.lexists(run):
+    folder = None if run is None else new_path(run)
+    if folder is not None and os.path.lexists(folder):
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
     watcher = watcher or _bar(progress)
     config, text = resolve_config(config, settings, resolve)
     split = data.split_digest(config.data)
     watcher.starting()
     with open_pool(config) as pool, stop_signals() as should_stop:
-        folder, software = None if run is None else Path(run), {**versions(), "split": split}
-        reader, writer = Database.begin(config, text, folder, software)
+        reader, writer = Database.begin(config, text, folder, {**versions(), "split": split})
         session, history, folder = Session(pool, writer, should_stop), History(config), reader.address.folder
         with recording(writer), watcher.watching(history, folder, pool.capacity):
             try:

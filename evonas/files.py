@@ -3,23 +3,23 @@
 from errno import EDQUOT, EFBIG, EIO, ENOSPC
 from pathlib import Path
 
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, short
 
 
 class DeviceError(InputError):
     """A device that takes no more. The path is not at fault, so that a command ends with 1, not with 2."""
 
 
-def write(path: Path, content: str | bytes, mode: str = "w") -> None:
+def write(path: str | Path, content: str | bytes, mode: str = "w") -> None:
     """Write a file, a text in UTF-8. Raises InputError where it cannot be written, and FileExistsError with mode x."""
     data = content.encode() if isinstance(content, str) else content
     try:
-        with path.open(f"{mode}b") as file:
+        with Path(path).open(f"{mode}b") as file:
             file.write(data)
     except FileExistsError:
         raise
     except OSError as error:
         kind = DeviceError if error.errno in (ENOSPC, EDQUOT, EFBIG, EIO) else InputError
-        raise kind(f"{path}: cannot be written ({error.strerror})") from None
-    except ValueError:
-        raise InputError(f"{str(path)!r}: no name of a file") from None
+        raise kind(f"{short(str(path))}: cannot be written ({error.strerror})") from None
+    except (ValueError, TypeError):
+        raise InputError(f"{short(str(path))!r}: no name of a file") from None

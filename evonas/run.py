@@ -10,7 +10,7 @@ from evonas.files import write
 from evonas.final import FinalRow, final_table
 from evonas.known_layers import named
 from evonas.layers.candidate import candidate_source
-from evonas.search_space.errors import InputError, whole
+from evonas.search_space.errors import InputError, texts, whole
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import amplifications
 from evonas.search_space.wording import counted
@@ -92,7 +92,9 @@ class Run:
     ) -> list[Record]:
         """The best survivors whose live nodes use all operations of `uses` and none of `lacks`."""
         n = whole("n", n, 1, LISTED_MAX)
-        uses, lacks = ([ops] if isinstance(ops, str) else ops for ops in (uses, lacks))
+        uses, lacks = texts("uses", uses), texts("lacks", lacks)
+        if batch_dependent is not None and not isinstance(batch_dependent, bool):
+            raise InputError(f"batch_dependent: expected true, false or none, got {batch_dependent!r:.100}")
         return self._with_figures(self._reader.find(uses, lacks, batch_dependent=batch_dependent, n=n))
 
     def candidate(self, birth: int) -> Record:
@@ -176,7 +178,7 @@ class Run:
 
     def export(self, birth: int, path: str | Path) -> None:
         """Write a candidate as a file that imports torch alone. Raises InputError if it cannot be written."""
-        write(Path(path), self.source(birth))
+        write(path, self.source(birth))
 
     def source(self, birth: int) -> str:
         """The file that `export` writes."""

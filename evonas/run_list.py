@@ -8,8 +8,8 @@ from pathlib import Path
 from evonas.config_file import load_config
 from evonas.final import final_table
 from evonas.run_state import RunState, run_state
-from evonas.search_space.errors import InputError
-from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line, short
+from evonas.search_space.errors import InputError, short
+from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line
 from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import State

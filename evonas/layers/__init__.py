@@ -2,33 +2,44 @@
 
 from collections.abc import Callable
 from inspect import Parameter, signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from evonas.layers.resolve import resolve
+from evonas.layers.resolve import named_layer
 from evonas.search_space.catalog import LAYERS, GraphLayer, ModuleLayer
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
 from evonas.search_space.layer import Layer
 from evonas.search_space.lowering import NormAct
 
+if TYPE_CHECKING:
+    from evonas.store.records import Record
 
-def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **options: Any) -> Layer:
-    """Make an `nn.Module` from a graph, a graph's text, a name of the catalog, or RUN#BIRTH.
+_FOR_NETWORKS = "; the norm_layer= of timm and torchvision is evonas.norm_layer(...)"
+_OF_NETWORKS = ("inplace", "act_kwargs")  # what timm passes to a layer for an activation of its own
+
+
+def layer(
+    layer: "Graph | str | Record", num_features: int | None = None, *, apply_act: bool = True, **options: Any
+) -> Layer:
+    """Make an `nn.Module` from a graph, a graph's text, a name of the catalog, a record of a run, or
+    RUN#BIRTH, for inputs of `num_features` channels.
 
     `options`: `channel_dim` (1, or -1 for (N, ..., C)), `groups` of ghw (32, lowered until it divides `num_features`),
     `momentum` (0.1), `eps` (1e-5), `unbiased_running_var` (False), `synchronized` (False: batch statistics are those of
     this process), `upcast` (True: half precision is computed in float32 and rounded once), `device` and `dtype` (of
     parameters and buffers). A reference module of the catalog has its own options. `apply_act=False` leaves out the
     activation: a layer of the catalog with a norm keeps that norm, any other layer keeps only its affine.
-    Raises InputError (a ValueError) for a malformed text and for a row that is no layer.
+    Raises InputError (a ValueError) for a malformed text, an unknown option and a row that is no layer.
 
     >>> layer("x * sigmoid(v1 * x) / std_ghw(x)", 64, groups=8)
     >>> layer("EvoNorm-B0", 64)
     >>> layer("BN-SiLU", 64, apply_act=False)  # BN
     >>> layer("results/quickstart-000#17", 64)
     """
+    if num_features is None:
+        raise InputError(f"layer({layer!r:.80}): num_features is missing{_FOR_NETWORKS}")
     if isinstance(layer, str) and layer in LAYERS:
         row = LAYERS[layer]
         if isinstance(row, ModuleLayer):
@@ -36,22 +47,20 @@ def layer(layer: Graph | str, num_features: int, *, apply_act: bool = True, **op
             return row.module_class(num_features, **options)
         if isinstance(row, GraphLayer) and row.norm and not apply_act:
             layer, apply_act = Graph.parse(row.norm), True
-    if isinstance(layer, str):
-        layer = resolve(layer).graph
-    if not isinstance(layer, Graph):
-        raise InputError(f"expected a Graph, a graph's text, a name of the catalog or RUN#BIRTH, got {layer!r:.80}")
+    graph = named_layer(layer).graph
     _expect_options(options, Layer)
-    return NormAct(layer, num_features, apply_act=apply_act, **options)
+    return NormAct(graph, num_features, apply_act=apply_act, **options)
 
 
 def _expect_options(options: dict[str, Any], layer_class: type[Layer]) -> None:
     accepted = [each.name for each in signature(layer_class).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
     for name in options:
         if name not in accepted:
-            raise InputError(f"unknown option '{name}'{did_you_mean(name, accepted)}")
+            hint = _FOR_NETWORKS if name in _OF_NETWORKS else did_you_mean(name, accepted)
+            raise InputError(f"unknown option '{name}'{hint}")
 
 
-def norm_layer(kind: Graph | str | type[nn.Module], **options: Any) -> Callable[..., nn.Module]:
+def norm_layer(kind: "Graph | str | Record | type[nn.Module]", **options: Any) -> Callable[..., nn.Module]:
     """Make a `norm_layer=` for timm and torchvision: a function from a number of features to a layer.
 
     `kind` is anything that `layer` takes, or the class of an exported file; `options` are the layer's. timm adds

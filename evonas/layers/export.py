@@ -26,7 +26,7 @@ def export(layer: "Graph | str | Record", path: str | Path) -> None:
 
     Raises InputError if `layer` is no graph, or if the file cannot be written.
     """
-    write(Path(path), source_of(layer))
+    write(path, source_of(layer))
 
 
 def source_of(layer: "Graph | str | Record") -> str:

@@ -2,11 +2,15 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
+
+if TYPE_CHECKING:
+    from evonas.store.records import Record
 
 _CANDIDATE = re.compile(r"(.*\S)#([0-9]{1,99})")  # `x  # 1` is a text with a comment
 
@@ -29,24 +33,27 @@ def resolve(text: str) -> NamedGraph:
     return NamedGraph.of_text(open_run(run).graph(birth))
 
 
-Layers = Graph | str | Sequence[Graph | str]
+Layers: TypeAlias = "Graph | str | Record | Sequence[Graph | str | Record]"
 
 
 def trainable(layers: Layers) -> list[NamedGraph]:
-    """One or several layers that the proxies can train: graphs, texts, names, or RUN#BIRTH. Raises InputError for a
-    layer of two inputs, and for what is no layer."""
-    several = [layers] if isinstance(layers, Graph | str) else layers
-    return [_trainable(each).of_one_input() for each in several]
+    """One or several layers that the proxies can train: graphs, texts, names, records, or RUN#BIRTH. Raises InputError
+    for a layer of two inputs, and for what is no layer."""
+    several = layers if isinstance(layers, Iterable) and not isinstance(layers, str) else [layers]
+    return [named_layer(each).of_one_input() for each in several]
 
 
-def _trainable(layer: object) -> NamedGraph:
-    match layer:
-        case str():
-            return resolve(layer)
-        case Graph():
-            return NamedGraph.of_text(layer)
-        case _:
-            raise InputError(f"expected a layer as a graph or a text, got {layer!r:.100}")
+def named_layer(layer: object) -> NamedGraph:
+    """The layer of a graph, a text, a name, a record of a run, or RUN#BIRTH. Raises InputError for anything else."""
+    if isinstance(layer, str):
+        return resolve(layer)
+    if isinstance(layer, Graph):
+        return NamedGraph.of_text(layer)
+    from evonas.store.records import Record  # slow to import; graphs, names and texts do not need it
+
+    if isinstance(layer, Record):
+        return NamedGraph.of_text(Graph.parse(layer.graph))
+    raise InputError(f"expected a graph, a text, a name of the catalog, a record or RUN#BIRTH, got {layer!r:.80}")
 
 
 def _named(text: str) -> NamedGraph:

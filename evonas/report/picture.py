@@ -1,6 +1,7 @@
 """Draw a graph as SVG or PNG. The only file that imports matplotlib, and only while it draws."""
 
 import io
+import os
 import re
 import textwrap
 import warnings
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from evonas.files import write
 from evonas.report.layout import BOX_HEIGHT, Box, Layout, Point, layout
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, short
 from evonas.search_space.graph import Graph
 from evonas.search_space.primitives import PRIMITIVES
 
@@ -60,9 +61,9 @@ def draw(graph: Graph, path: Path, *, whole: bool = False) -> None:
     written.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: expected a file name that ends in {' or '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: no such folder '{path.parent}'")
+        raise InputError(f"{short(str(path))}: expected a file name that ends in {' or '.join(SUFFIXES)}")
+    if not os.path.isdir(path.parent):  # noqa: PTH112 (unlike Path.is_dir it takes any text)
+        raise InputError(f"{short(str(path))}: no such folder '{short(str(path.parent))}'")
     write(path, _drawn(graph.formula, graph if whole else graph.canonical(), path.suffix.lower()[1:]))
 
 

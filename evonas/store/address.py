@@ -1,7 +1,7 @@
 """The address of a run: a database, and the folder beside it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, short
 
 CONFIG_FILE = "config.yaml"  # the resolved config in a run's folder
 DATABASE_FILE = "run.db"
@@ -93,6 +93,10 @@ def in_one_line(reference: str) -> Iterator[None]:
         raise InputError(f"{short(reference)}: no place of a run ({reason[:200]})") from None
 
 
-def short(text: str) -> str:
-    text = text.replace("\0", "\\0").replace("\n", "\\n")
-    return text if len(text) <= 200 else f"{text[:197]}..."
+def new_path(path: str | Path) -> Path:
+    """A path at which something may be made. Raises InputError for one that the system cannot name."""
+    with in_one_line(str(path)):
+        path = Path(path)
+        with suppress(FileNotFoundError):
+            path.lstat()
+        return path

@@ -87,7 +87,9 @@ class Contents:
         try:
             number = index(birth)
         except TypeError:
-            raise InputError(f"{self.name}: birth: expected a whole number, got {birth!r:.100}") from None
+            number = None
+        if number is None or isinstance(birth, bool):
+            raise InputError(f"{self.name}: birth: expected a whole number, got {birth!r:.100}")
         with self.engine.connect() as connection:
             c = tables.candidate.c
             last = connection.execute(select(func.max(c.birth)).where(c.run == self.run)).scalar() or 0

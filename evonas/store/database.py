@@ -16,10 +16,10 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from evonas.config import Config
 from evonas.config_file import load_config
 from evonas.files import write
-from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.errors import InputError, did_you_mean, short
 from evonas.search_space.wording import counted
 from evonas.store import tables
-from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line, short
+from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line
 from evonas.store.engines import open_reader, open_writer
 from evonas.store.ownership import Lock, own, this_driver
 from evonas.store.reader import Reader
@@ -54,7 +54,7 @@ class Database:
             except OSError as error:
                 if isinstance(error, FileExistsError) and folder is None and os.path.lexists(made):
                     continue  # otherwise a parent is no folder
-                raise InputError(f"{made}: cannot be made ({error.strerror})") from None
+                raise InputError(f"{short(str(made))}: cannot be made ({error.strerror})") from None
             try:
                 database = cls(Address.of_run(made, config.store.url))
                 write(made / CONFIG_FILE, text)

@@ -18,7 +18,7 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.wording import counted
 from evonas.session import Session, Stopped, Ticket
-from evonas.store.address import Address
+from evonas.store.address import Address, new_path
 from evonas.store.database import Database
 from evonas.store.writer import StoreError
 from evonas.workers import data
@@ -47,19 +47,20 @@ class Finding:
 
 def doctor(
     config: Config | Mapping[str, Any] | str | Path,
-    folder: Path = Path("results"),
+    folder: str | Path = Path("results"),
     *,
     settings: Sequence[str] = (),
     on_finding: Callable[[Finding], None] = lambda finding: None,
 ) -> list[Finding]:
     """Check everything that a search with a config needs, and estimate its cost.
 
-    `on_finding` is called with each finding as soon as it is there. Raises InputError for a config that cannot be read.
+    `on_finding` is called with each finding as soon as it is there. Raises InputError for a config that
+    cannot be read, and for what cannot name a folder.
 
     >>> evonas.doctor("quickstart.yaml")
     """
     findings = []
-    for each in examine(load_config(config, settings), folder):
+    for each in examine(load_config(config, settings), new_path(folder)):
         on_finding(each)
         findings.append(each)
     return findings

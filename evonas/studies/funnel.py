@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import share
 from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
 from evonas.store.records import Operator, Purpose
@@ -78,8 +78,7 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
     An audited candidate was stopped wrongly if its accuracy at the full budget, mean over proxies, is at most `within`
     below BN-ReLU's, mean over proxies and seeds. Audits that crashed do not count.
     """
-    if not 0 <= within <= 1:
-        raise InputError(f"within: expected 0 to 1, got {within}")
+    within = share("within", within)
     by_proxy = reader.baseline_accuracies().values()
     baseline = fmean(fmean(each) for each in by_proxy) if all(by_proxy) else math.inf
     baselines = [each.evaluation for each in reader.evaluations(Purpose.BASELINE)]

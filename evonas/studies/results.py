@@ -6,7 +6,7 @@ from typing import Any
 
 from evonas.config import Config
 from evonas.files import write
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, short
 
 Row = dict[str, Any]
 HEAD = '{"of": '  # the beginning of the first line
@@ -54,6 +54,7 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{short(str(path))}: cannot be read ({error.strerror})") from None
     except ValueError:  # no text, or no name of a file
-        raise InputError(f"{str(path)!r}: holds no results; expected a new file, or one of an earlier call") from None
+        where = repr(short(str(path)))
+        raise InputError(f"{where}: holds no results; expected a new file, or one of an earlier call") from None

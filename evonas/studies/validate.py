@@ -14,7 +14,7 @@ from evonas.store.records import Event, Purpose
 
 
 def validate(
-    run: str | Path, births: Sequence[int] = (), *, seeds: int = 3, on_progress: Progress = quiet
+    run: str | Path, births: int | Sequence[int] = (), *, seeds: int = 3, on_progress: Progress = quiet
 ) -> list[FinalRow]:
     """Train candidates of a finished search on the training images, and return their accuracies on the test images.
 
@@ -28,7 +28,8 @@ def validate(
     reader = database.reader()
     if not reader.finished:
         raise InputError(f"{reader.name}: the search has not ended; its test images stay closed until then")
-    chosen = births or [row.birth for row in final_table(reader) if row.birth and row.difference is not None][:1]
+    best = [row.birth for row in final_table(reader) if row.birth and row.difference is not None][:1]
+    chosen = (births if isinstance(births, Sequence) else [births]) or best
     if not chosen:
         raise InputError(f"{reader.name}: the search chose no candidate; name one by its birth")
     candidates = [Contender(birth, None, reader.graph(birth)) for birth in dict.fromkeys(chosen)]

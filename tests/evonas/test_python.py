@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import evonas
 from evonas.cli.main import COMMANDS, main
+from evonas.layers.resolve import trainable
+from evonas.report.picture import draw
 from evonas.run import Run
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
+from evonas.studies.results import ResultFile
 from tests.conftest import ROOT, TINY
 
 OLD = ROOT / "tests" / "evonas" / "databases" / "0003.db"  # 30 births of a tiny config, with audits and a final table
@@ -51,6 +55,16 @@ QUERIES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "top 10^30": (lambda run: run.top(10**30), "n: expected 1 to 1000000000, got 10"),
     "front": (lambda run: run.front(0), "n: expected 1 to 1000000000, got 0"),
     "find": (lambda run: run.find(n=0), "n: expected 1 to 1000000000, got 0"),
+    "candidate True": (lambda run: run.candidate(True), "birth: expected a whole number, got True"),
+    "top True": (lambda run: run.top(True), "n: expected a whole number, got True"),
+    "top by 5": (lambda run: run.top(by=5), "no proxy '5'; expected one of"),  # type: ignore[arg-type]
+    "find 5": (lambda run: run.find(uses=5), "uses: expected texts, got 5"),  # type: ignore[arg-type]
+    "find None": (lambda run: run.find(uses=None), "uses: expected texts, got None"),  # type: ignore[arg-type]
+    "find [[]]": (lambda run: run.find(lacks=[[]]), r"lacks: expected texts, got \[\]"),  # type: ignore[list-item]
+    "find by a text": (lambda run: run.find(batch_dependent="no"), "batch_dependent: expected true, false or none"),  # type: ignore[arg-type]
+    "funnel a": (lambda run: run.funnel("a"), "within: expected a number, got 'a'"),  # type: ignore[arg-type]
+    "funnel nan": (lambda run: run.funnel(float("nan")), "within: expected 0 to 1, got nan"),
+    "validate 99999": (lambda run: evonas.validate(run.reference, 99999), BIRTHS.format(99999)),
     "funnel": (lambda run: run.funnel(within=-0.1), r"within: expected 0 to 1, got -0\.1"),
     "validate": (lambda run: evonas.validate(run.reference, seeds=0), "seeds: expected 1 to 1000, got 0"),
 }
@@ -66,7 +80,12 @@ STUDIES: dict[str, tuple[Callable[[], Any], str]] = {
     "no seed": (lambda: evonas.evaluate("x", TINY, seeds=0), "seeds: expected 1 to 1000, got 0"),
     "no layer": (lambda: evonas.evaluate([], TINY), "layers: expected at least one"),
     "two inputs": (lambda: evonas.evaluate("x + y", TINY), "takes two inputs"),
-    "no graph": (lambda: evonas.evaluate([3], TINY), "expected a layer as a graph or a text, got 3"),  # type: ignore[list-item]
+    "no graph": (
+        lambda: evonas.evaluate([3], TINY),
+        "expected a graph, a text, a name of the catalog, a record or RUN#BIRTH, got 3",
+    ),  # type: ignore[list-item]
+    "no layers": (lambda: evonas.evaluate(5, TINY), "expected a graph, a text, .*, got 5"),  # type: ignore[arg-type]
+    "settings 5": (lambda: evonas.noise(TINY, settings=[5]), "settings: expected texts, got 5"),  # type: ignore[list-item]
     "one seed": (lambda: evonas.noise(TINY, seeds=1), "seeds: expected 2 to 1000, got 1"),
     "noise of two inputs": (lambda: evonas.noise(TINY, Graph.parse("x + y")), "takes two inputs"),
     "noise of nothing known": (lambda: evonas.noise(TINY, "BN-RelU"), "did you mean 'BN-ReLU'"),
@@ -151,3 +170,71 @@ def test_noise_and_doctor_answer_from_python(tmp_path: Path) -> None:
     findings = evonas.doctor(TINY, tmp_path, settings=["evolution.births=7"], on_finding=heard.append)
     assert heard == findings
     assert findings[0].text.startswith("7 births")
+
+
+def test_one_setting_is_a_text() -> None:
+    assert evonas.load_config(TINY, "seed=7") == evonas.load_config(TINY, ["seed=7"])
+    assert evonas.load_config(TINY, "seed=7").seed == 7
+
+
+def test_a_record_and_its_graph_are_taken_as_its_reference_is(run: Run) -> None:
+    record = run.top(1)[0]
+    forms = [record, run.graph(record.birth), f"{run.reference}#{record.birth}"]
+    assert len({trainable(each)[0] for each in forms}) == 1
+    assert trainable(forms) == [trainable(each)[0] for each in forms]
+    x = torch.randn(4, 8, 5, 5, generator=torch.Generator().manual_seed(0))
+    expected = evonas.layer(forms[2], 8)(x)
+    for each in forms:
+        assert torch.equal(evonas.layer(each, 8)(x), expected)
+        assert torch.equal(evonas.norm_layer(each)(8)(x), expected)
+
+
+PLACES = {"a null byte": "a\0b", "a long name": "x" * 300, "a long path": "a/" * 3000, "no text": "\ud800"}
+DOORS: dict[str, Callable[[Any], Any]] = {
+    "search": lambda path: evonas.search(TINY, path, progress=False),
+    "config": evonas.load_config,
+    "resume": evonas.resume,
+    "open_run": evonas.open_run,
+    "runs": evonas.runs,
+    "validate": evonas.validate,
+    "export": lambda path: evonas.export("x", path),
+    "export of a run": lambda path: evonas.export(f"{path}#1", "layer.py"),
+    "layer of a run": lambda path: evonas.layer(f"{path}#1", 4),
+    "results": lambda path: ResultFile(Path(path), evonas.load_config(TINY)),
+    "picture": lambda path: draw(Graph.parse("x"), Path(f"{path}x.svg")),
+}
+
+
+@pytest.mark.parametrize("path", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_a_path_that_no_system_has_is_one_short_line(door: Callable[[Any], Any], path: str) -> None:
+    with pytest.raises(InputError) as refused:
+        door(path)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("door", [DOORS["search"], DOORS["export"], lambda path: evonas.doctor(TINY, path)])
+def test_what_is_no_path_is_one_line(door: Callable[[Any], Any]) -> None:
+    with pytest.raises(InputError, match="5"):
+        door(5)
+
+
+SIZES = {
+    "proxies.resnet.width=1000000": ("proxies.resnet.width", "parameters; expected at most 1,000,000,000"),
+    "proxies.resnet.blocks=[200, 200, 200]": ("proxies.resnet.blocks", "1,201 layers; expected at most 1,000"),
+    "data={image_size: 4096, train: 8000}": ("data", "values at its layers in a step of 8000 images"),
+}
+
+
+@pytest.mark.parametrize("setting", SIZES)
+def test_a_network_beyond_every_machine_is_refused_before_it_is_built(setting: str) -> None:
+    key, said = SIZES[setting]
+    with pytest.raises(InputError, match=f"--set {key}: proxies.resnet: a network of .*{said}"):
+        evonas.load_config(TINY | {"recipe": TINY["recipe"] | {"batch_size": 9000}}, setting)
+
+
+def test_the_deepest_network_of_the_paper_is_a_config() -> None:
+    """ResNet-1001 of arXiv:1603.05027: 111 blocks of three layers a stage, and the last before the head."""
+    settings = ["proxies.resnet.blocks=[111, 111, 111]", "proxies.resnet.bottleneck=true"]
+    assert evonas.load_config(TINY, settings).proxies["resnet"].blocks == (111, 111, 111)

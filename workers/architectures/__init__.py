@@ -1,13 +1,15 @@
 """The networks that layers are judged on. Each takes the layer as a factory: norm_act(num_features, channel_dim=1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import nn
 
 from evonas.workers.architectures.efficientnet import efficientnet
-from evonas.workers.architectures.mobilenet import mobilenet_v2
-from evonas.workers.architectures.preact_resnet import preact_resnet
+from evonas.workers.architectures.mobilenet import InvertedBottleneck, mobilenet_v2
+from evonas.workers.architectures.preact_resnet import Block, preact_resnet
 from evonas.workers.protocol import EfficientNet, MobileNetV2, PreactResNet
 
 Architecture = PreactResNet | MobileNetV2 | EfficientNet
@@ -25,21 +27,56 @@ def build(proxy: Architecture, norm_act: NormActFactory, channels: int, classes:
             return efficientnet(norm_act, channels, classes, proxy)
 
 
-def site_channels(proxy: Architecture) -> list[int]:
-    """The distinct channel counts of the network's layers, ascending.
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The size of a network: of its weights, and of the images at its layers."""
+
+    channels: tuple[int, ...]  # the distinct ones of the layers, ascending
+    layers: int
+    parameters: int  # of everything but the layers
+    values: int  # at the inputs of all layers, for one image
+
+
+class _Site(nn.Module):
+    """In the place of a layer."""
+
+    def __init__(self, num_features: int, channel_dim: int = 1) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+
+def size(proxy: Architecture, side: int) -> Size:
+    """The size of the network for images of `side` x `side`.
 
     Costs neither memory nor random numbers. Deep networks cost no more: the blocks of a stage are alike from the second
     on.
     """
-    channels: set[int] = set()
-
-    def count(num_features: int, channel_dim: int = 1) -> nn.Module:
-        channels.add(num_features)
-        return nn.Identity()
-
     with torch.device("meta"):
-        build(_shallow(proxy), count, 3, 10)
-    return sorted(channels)
+        network = build(_shallow(proxy), _Site, 3, 10)
+    channels: set[int] = set()
+    layers = parameters = values = 0
+    repeats = _repeats(proxy)
+    for part in network.children():
+        times = next(repeats) if isinstance(part, Block | InvertedBottleneck) else 1
+        parameters += times * sum(each.numel() for each in part.parameters())
+        for name, module in part.named_modules():
+            if isinstance(module, _Site):
+                channels.add(module.num_features)
+                layers += times
+                values += times * module.num_features * side**2
+            elif isinstance(module, nn.Conv2d) and name != "shortcut":
+                side = -(-side // module.stride[0])  # every kernel is padded
+    return Size(tuple(sorted(channels)), layers, parameters, values)
+
+
+def _repeats(proxy: Architecture) -> Iterator[int]:
+    """The number of blocks of the network that each block of the shallow one stands for."""
+    if not isinstance(proxy, PreactResNet) and proxy.stages is None:
+        yield from repeat(1)
+    for blocks in proxy.blocks if isinstance(proxy, PreactResNet) else [each.blocks for each in proxy.stages or ()]:
+        yield 1
+        if blocks > 1:
+            yield blocks - 1
 
 
 def _shallow(proxy: Architecture) -> Architecture:

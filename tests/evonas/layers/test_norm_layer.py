@@ -83,3 +83,10 @@ def test_what_is_no_layer_is_refused_at_once() -> None:
         evonas.norm_layer("EvoNorm-BO")
     with pytest.raises(InputError, match="unknown option 'drop_layer'"):  # a dropout that would silently be lost
         evonas.norm_layer(TEXT)(8, drop_layer=nn.Dropout)
+
+
+def test_a_layer_in_the_place_of_a_norm_layer_names_norm_layer() -> None:
+    with pytest.raises(evonas.InputError, match=r"num_features is missing; .* is evonas\.norm_layer"):
+        timm.create_model("test_resnet", norm_layer=functools.partial(evonas.layer, TEXT), device="meta")
+    with pytest.raises(evonas.InputError, match=r"unknown option 'inplace'; .* is evonas\.norm_layer"):
+        evonas.layer(TEXT, 8, inplace=True)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from evonas.config_file import load_config
 from evonas.search_space.layer import Layer
-from evonas.workers.architectures import build
+from evonas.workers.architectures import build, size
 from evonas.workers.architectures.mobilenet import InvertedBottleneck
 from evonas.workers.architectures.parts import conv, scaled
-from evonas.workers.protocol import EfficientNet, MobileNetV2, PreactResNet, Proxy
+from evonas.workers.protocol import EfficientNet, MobileNetV2, PreactResNet, Proxy, Stage
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -27,9 +27,9 @@ def shipped() -> Iterator[tuple[str, Proxy, int]]:
     """Each proxy of the shipped configs with the size of its images."""
     for path in CONFIGS:
         config = load_config(path)
-        size = config.recipe.crop or config.data.image_size or 28
+        side = config.recipe.crop or config.data.image_size or 28
         for name, proxy in config.proxies.items():
-            yield f"{config.name} {name}", proxy, size
+            yield f"{config.name} {name}", proxy, side
 
 
 SHIPPED = [pytest.param(proxy, size, id=name) for name, proxy, size in shipped()]
@@ -248,3 +248,33 @@ def test_convolutions_start_at_the_fan_of_their_outputs(groups: int, fan_out: in
     assert float(layer.weight.detach().square().mean()) == pytest.approx(2 / fan_out, rel=0.15)
     assert float(layer.weight.detach().mean()) == pytest.approx(0, abs=0.1 * (2 / fan_out) ** 0.5)
     assert layer.bias is None
+
+
+STAGES = [
+    Stage(expand=2, channels=16, blocks=3, stride=2, kernel=5),
+    Stage(expand=1, channels=24, blocks=1, stride=1),
+    Stage(expand=3, channels=24, blocks=4, stride=2),
+]
+DEEP = [
+    PreactResNet(architecture="preact_resnet", blocks=(4, 1, 3), bottleneck=True),
+    MobileNetV2(architecture="mobilenet_v2", stages=tuple(STAGES)),
+    EfficientNet(architecture="efficientnet", stages=tuple(STAGES)),
+]
+
+
+@pytest.mark.parametrize(("proxy", "side"), [*SHIPPED, *((proxy, side) for proxy in DEEP for side in (16, 19))])
+def test_the_size_of_a_network_is_that_of_the_network(proxy: Proxy, side: int) -> None:
+    counted: list[tuple[int, int]] = []
+
+    class Counting(Site):
+        def forward(self, x: Tensor) -> Tensor:
+            counted.append((x.shape[1], x[0].numel()))
+            return super().forward(x)
+
+    model = build(proxy, Counting, 3, 10)
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 3, side, side))
+    found = size(proxy, side)
+    assert found.channels == tuple(sorted({channels for channels, _ in counted}))
+    assert (found.layers, found.values) == (len(counted), sum(values for _, values in counted))
+    assert found.parameters == parameters(model)
