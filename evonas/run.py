@@ -59,24 +59,16 @@ class Run:
         """
         n = whole("n", n, 1, LISTED_MAX)
         after = None if after is None else self.candidate(after).birth
-        retrained = [
-            replace(self._told(self._reader.candidate(row.birth)), retrained=row)
-            for row in self._final_rows(by)
-            if row.birth
-        ]
-        births, families = {each.birth for each in retrained}, {each.family for each in retrained}
-        first = retrained
+        retrained = self._retrained(by)
+        births, families = [each.birth for each in retrained], {each.family for each in retrained}
         if after in births:
-            first = retrained[[each.birth for each in retrained].index(after) + 1 :]
-            after = None
-        elif after is not None:
-            first = []
-        limit = n + len(retrained)  # the retrained are among them
-        others = self._reader.top(limit, by, after) if every else self._reader.families(limit, by, after)
-        kept = [
-            self._told(each) for each in others if each.birth not in births and (every or each.family not in families)
-        ]
-        return [*first, *kept][:n]
+            first, after_others = retrained[births.index(after) + 1 :], None
+        else:
+            first, after_others = [] if after else retrained, after
+        best = self._reader.top if every else self._reader.families
+        others = best(n + len(retrained), by, after_others)  # the retrained are among them
+        kept = [each for each in others if each.birth not in births and (every or each.family not in families)]
+        return [*first, *map(self._told, kept)][:n]
 
     def front(self, n: int = LISTED_MAX) -> list[Record]:
         """The Pareto front in the config's objectives, by advantage."""
@@ -184,12 +176,12 @@ class Run:
         """The file that `export` writes."""
         return candidate_source(self.candidate(birth), self.graph(birth), self.name, self.config)
 
-    def _final_rows(self, by: str | None) -> list[FinalRow]:
-        """The final table's complete rows, best first."""
-        rows = [row for row in self.final_table() if row.difference is not None]
-        if by is not None:
-            rows.sort(key=lambda row: -(row.accuracy[by] or (0.0, None))[0] if by in row.accuracy else 0.0)
-        return rows
+    def _retrained(self, by: str | None) -> list[Record]:
+        """The candidates of the final table with all their figures, best first: by difference, or on one proxy."""
+        rows = [row for row in self.final_table() if row.birth and row.difference is not None]
+        if by is not None and by in self.config.proxies:
+            rows.sort(key=lambda row: row.mean_on(by), reverse=True)
+        return [replace(self._told(self._reader.candidate(row.birth)), retrained=row) for row in rows if row.birth]
 
     def _with_figures(self, records: Sequence[Record]) -> list[Record]:
         figures = {row.birth: row for row in self.final_table()}

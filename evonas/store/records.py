@@ -149,6 +149,11 @@ class Figures:
     difference: float | None  # to BN-ReLU: mean over proxies and its seeds, paired; None where a seed failed
     difference_spread: float | None  # over seeds
 
+    def mean_on(self, proxy: str) -> float:
+        """The mean accuracy on one proxy; 0.0 where every training failed."""
+        accuracy = self.accuracy[proxy]
+        return 0.0 if accuracy is None else accuracy[0]
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Record(Candidate):

@@ -108,6 +108,15 @@ def test_pages_follow_each_other_without_a_gap(run: Run, every: bool, by: str | 
     assert len(whole) > 6
 
 
+@pytest.mark.parametrize("proxy", ["resnet", "mobilenet"])
+def test_those_retrained_are_ranked_by_one_proxy_if_asked(run: Run, proxy: str) -> None:
+    retrained = [each.retrained for each in run.top(100, proxy) if each.retrained]
+    means = [mean[0] for mean in (each.accuracy[proxy] for each in retrained) if mean]
+    assert len(means) == len(retrained) > 1
+    assert means == sorted(means, reverse=True)
+    assert means == [each.mean_on(proxy) for each in retrained]
+
+
 def test_a_table_has_the_baseline_of_the_same_seeds_above_each_kind(run: Run) -> None:
     rows = run.rows(run.top(6))
     assert [(row.birth is None, row.is_fresh) for row in rows] == [
