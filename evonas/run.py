@@ -58,6 +58,8 @@ class Run:
             every: list all members of a family, not only the best.
         """
         n = whole("n", n, 1, LISTED_MAX)
+        if by is not None:
+            self._reader.check_proxy(by)
         after = None if after is None else self.candidate(after).birth
         retrained = self._retrained(by)
         births, families = [each.birth for each in retrained], {each.family for each in retrained}

@@ -58,6 +58,12 @@ class Reader(Contents):
         with self.engine.connect() as connection:
             return self._load.in_order(connection, births)
 
+    def check_proxy(self, name: str) -> None:
+        """Raises InputError for what is no proxy of the run."""
+        proxies = list(self.config.proxies)
+        if name not in proxies:
+            raise InputError(f"{self.name}: no proxy '{name}'{did_you_mean(name, proxies)}")
+
     def _ranked(self, by: str | None) -> tuple[Select[Any], ColumnElement[Any]]:
         """The births of the survivors, best first, and the value that ranks them; of equal ones the first."""
         evaluation, score = tables.evaluation.c, tables.score.c
@@ -66,9 +72,7 @@ class Reader(Contents):
         if by is None:
             query, value = select(evaluation.birth).where(evaluation.advantage.is_not(None)), evaluation.advantage
         else:
-            proxies = list(self.config.proxies)
-            if by not in proxies:
-                raise InputError(f"{self.name}: no proxy '{by}'{did_you_mean(by, proxies)}")
+            self.check_proxy(by)
             its_score = (score.run == evaluation.run) & (score.evaluation == evaluation.id)
             query, value = select(evaluation.birth).join(tables.score, its_score), score.value
             query = query.where(score.run == self.run, score.objective == "accuracy", score.proxy == by)

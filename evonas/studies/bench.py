@@ -81,7 +81,8 @@ def bench(
     is timed with CUDA graphs, too.
 
     Args:
-        layers: one or several graphs, texts, names of the catalog, or RUN#BIRTH; the identity is timed beside them.
+        layers: one or several graphs, texts, names of the catalog, records, or RUN#BIRTH; the identity is timed beside
+            them.
         steps: the number of steps to time.
         device: by default that of the config's workers.
         compiled: whether to time torch.compile, too.

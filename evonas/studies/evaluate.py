@@ -77,7 +77,7 @@ def evaluate(
     They are trained whatever the gates say, beside BN-ReLU and the baselines of the config. No run is written.
 
     Args:
-        layers: one or several graphs, texts, names of the catalog, or RUN#BIRTH.
+        layers: one or several graphs, texts, names of the catalog, records, or RUN#BIRTH.
         config: a YAML file, a mapping or a Config.
         seeds: the number of fresh seeds; differences to BN-ReLU are paired.
         settings: overrides of the config, such as "recipe.steps=100".

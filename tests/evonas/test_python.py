@@ -58,6 +58,7 @@ QUERIES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "candidate True": (lambda run: run.candidate(True), "birth: expected a whole number, got True"),
     "top True": (lambda run: run.top(True), "n: expected a whole number, got True"),
     "top by 5": (lambda run: run.top(by=5), "no proxy '5'; expected one of"),  # type: ignore[arg-type]
+    "top by a list": (lambda run: run.top(by=["resnet"]), r"no proxy '\['resnet'\]'; "),  # type: ignore[arg-type]
     "find 5": (lambda run: run.find(uses=5), "uses: expected texts, got 5"),  # type: ignore[arg-type]
     "find None": (lambda run: run.find(uses=None), "uses: expected texts, got None"),  # type: ignore[arg-type]
     "find [[]]": (lambda run: run.find(lacks=[[]]), r"lacks: expected texts, got \[\]"),  # type: ignore[list-item]
