@@ -25,6 +25,7 @@ from evonas.run import Run
 from evonas.search_space import fingerprint
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import LANGUAGE_VERSION
+from evonas.search_space.wording import counted
 from evonas.session import Session, recording, stop_signals
 from evonas.store.address import new_path
 from evonas.store.database import Database
@@ -121,6 +122,6 @@ def versions() -> dict[str, str]:
         "fingerprint": str(fingerprint.VERSION),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "machine": f"{platform.machine()}, {counted(os.cpu_count() or 1, 'CPU')}",
         "time_zone": time.tzname[0],
     }

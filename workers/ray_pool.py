@@ -91,7 +91,7 @@ class RayPool:
         self.holds, self._looked = self._fit(), time.monotonic()
         self._answered = self._looked  # when the head did last
         if self.holds < (1 if count is None else count):
-            demand = f"{count or 1} x {cpus} CPUs" + (f" and {gpus:g} GPUs" if uses_gpu else "")
+            demand = f"{count or 1} x {counted(cpus, 'CPU')}" + (f" and {gpus:g} GPUs" if uses_gpu else "")
             demand += f" and {memory_gb:g} GB" if memory_gb is not None else ""
             shortage = f"workers: {demand} wanted, but the cluster holds {counted(self.holds, 'such worker')}"
             if count is None or address == "local":

@@ -292,7 +292,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 
 PLURAL = re.compile(
     r" ((fresh|dead|live|earlier|more) )?"
-    r"(arguments|births|candidates|children|evaluations|gates|groups|layers|nodes|outcomes|proxies|runs|seeds|steps|"
+    r"(arguments|births|CPUs|candidates|children|evaluations|gates|groups|layers|nodes|outcomes|proxies|runs|seeds|steps|"
     r"threads|trainings|workers)\b"
 )
 

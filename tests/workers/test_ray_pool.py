@@ -231,7 +231,7 @@ class TestRayPool(PoolContract):
     @pytest.mark.parametrize(
         ("asked", "message"),
         [
-            ({"count": 5}, "workers: 5 x 1 CPUs wanted, but the cluster holds 4 such workers"),
+            ({"count": 5}, "workers: 5 x 1 CPU wanted, but the cluster holds 4 such workers"),
             ({"count": 3, "cpus": 2}, "workers: 3 x 2 CPUs wanted, but the cluster holds 2 such workers"),
             ({"cpus": 5}, "workers: 1 x 5 CPUs wanted, but the cluster holds 0 such workers"),
             (

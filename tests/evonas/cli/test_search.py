@@ -102,7 +102,7 @@ def test_search_in_a_pipe_prints_plain_whole_lines(command: Command, tmp_path: P
     first = answer.lines[0]
     assert first.startswith("tiny: 10 births on 2 proxies, 1 worker")
     assert first.endswith(str(folder))
-    assert any(line.startswith(("0/10 births", "1/10 births")) for line in answer.lines)
+    assert any(line.startswith(("0 of 10 births", "1 of 10 births")) for line in answer.lines)
 
 
 def test_settings_are_laid_over_the_file_and_stored(command: Command, tmp_path: Path) -> None:
