@@ -236,7 +236,7 @@ class TestRayPool(PoolContract):
             ({"cpus": 5}, "workers: 1 x 5 CPUs wanted, but the cluster holds 0 such workers"),
             (
                 {"device": "cuda", "gpus": 1000.0},
-                "workers: 1 x 1 CPUs and 1000 GPUs wanted, but the cluster holds 0 such workers",
+                "workers: 1 x 1 CPU and 1000 GPUs wanted, but the cluster holds 0 such workers",
             ),
         ],
     )
@@ -248,7 +248,7 @@ class TestRayPool(PoolContract):
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
     def test_a_cluster_without_a_gpu_holds_no_worker_that_needs_one(self, cluster: None) -> None:
-        with pytest.raises(InputError, match=r"workers: 1 x 1 CPUs and 0\.5 GPUs wanted, but the cluster holds 0"):
+        with pytest.raises(InputError, match=r"workers: 1 x 1 CPU and 0\.5 GPUs wanted, but the cluster holds 0"):
             RayPool(PROTOCOL, device="cuda", gpus=0.5)
 
     def test_as_many_workers_as_the_cluster_holds(self, cluster: None) -> None:
