@@ -92,7 +92,7 @@ class History:
     def propose(self, candidate: Candidate) -> Pending:
         """Count a birth, and settle the seed and the thresholds that its outcome will depend on."""
         again = candidate.operator == Operator.AGAIN
-        parent = next((each for each in self.population.members if each.birth == candidate.parent), None)
+        parent = self._member(candidate.parent) if self.surrogate else None
         pending = Pending(
             graph=candidate.graph,
             fingerprint=candidate.fingerprint,
@@ -111,6 +111,9 @@ class History:
         self.functions.add(candidate.digest)
         self.pending[candidate.birth] = pending
         return pending
+
+    def _member(self, birth: int | None) -> Survivor | None:
+        return next((each for each in self.population.members if each.birth == birth), None)
 
     def _seed(self, function: int | None, *, again: bool) -> int:
         """The run's seed; a fresh one for a leader that is measured again, and now and then for what is inherited."""
