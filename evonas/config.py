@@ -233,7 +233,7 @@ class Config(Frozen):
         return self.recipe.crop or self.data.image_size or NATIVE_SIZES.get(self.data.source, 1)
 
     def _check_size(self, name: str, network: Size) -> None:
-        """What no machine can train is an error before anything is built."""
+        """Raises ValueError for a network that no machine can train, before anything is built."""
         images = min(self.recipe.batch_size, self.data.train)
         for what, is_there, most in (
             ("layers", network.layers, DEPTH_MAX),

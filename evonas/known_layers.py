@@ -11,7 +11,8 @@ from evonas.store.records import Record
 
 
 def known_layer(reader: Reader, record: Record) -> Known:
-    """By the stored keys of a candidate, or, where an older version computed them in another way, by new ones."""
+    """The known layer that a candidate repeats, by its stored keys; by new ones where an older version computed them in
+    another way."""
     if reader.versions.get("fingerprint") == str(fingerprint.VERSION):
         return known(Probed(record.fingerprint, record.family, 1.0))
     return known(probe(Graph.parse(record.formula)))

@@ -75,7 +75,7 @@ class Watcher:
             pace,
             outcomes=history.outcomes,
             births=history.outcomes if total else history.config.evolution.births,
-            # Of a search with few candidates the final table is shorter.
+            # The final table of a search with few candidates is shorter.
             retrained=retrainings(history.config) - total + done if total else 0,
             workers=self._workers,
         )

@@ -63,7 +63,8 @@ class Surrogate:
         self.survivors += example.fitness is not None
 
     def learn(self, graph: str, parent: float | None, outcome: Outcome, predicted: float | None) -> None:
-        """From a candidate that was trained, or that a worker stopped; `predicted` where it was not chosen for that."""
+        """Add a candidate that was trained, or that a worker stopped. `predicted` is its expected fitness where the
+        surrogate did not choose it."""
         match outcome:
             case Fitness():
                 self.add(Example(graph, parent, outcome.mean_accuracy))
@@ -110,7 +111,7 @@ def _row(graph: str, parent: float | None) -> Features:
 
 @lru_cache(maxsize=1 << 14)
 def features(graph: str) -> Features:
-    """What is known of a graph without training it, rounded, so that machines agree."""
+    """The features of a graph that take no training, rounded, so that machines agree."""
     parsed = Graph.parse(graph)
     counts = np.zeros(len(_OPS) + 2)
     for node in parsed.canonical().nodes:

@@ -27,14 +27,20 @@ def short(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def whole(name: str, value: Any, least: int, most: int) -> int:
-    """The value as an int. Raises InputError unless it is a whole number from `least` to `most`."""
+def integer_of(name: str, value: Any) -> int:
+    """The value as an int. Raises InputError unless it is a whole number."""
     try:
         number = index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
         raise InputError(f"{name}: expected a whole number, got {value!r:.100}")
+    return number
+
+
+def whole(name: str, value: Any, least: int, most: int) -> int:
+    """The value as an int. Raises InputError unless it is a whole number from `least` to `most`."""
+    number = integer_of(name, value)
     if not least <= number <= most:
         raise InputError(f"{name}: expected {least} to {most}, got {number}")
     return number

@@ -69,7 +69,7 @@ def gate_table(measurements: "Sequence[Measurement]") -> TextTable:
 
 
 def operator_table(rows: "Sequence[OperatorRow]") -> TextTable:
-    """What each operator proposed, and what came of it, one a line."""
+    """The proposals of each operator and their outcomes, an operator a line."""
     from evonas.config import BASELINE
 
     numbers = ("births", "inherited", "stopped", "trained", "above its parent", f"mean to {BASELINE}", "best")

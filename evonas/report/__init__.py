@@ -1,1 +1,1 @@
-"""What a person looks at: pictures of graphs."""
+"""Pictures of graphs, and the pages of docs/."""

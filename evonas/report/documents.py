@@ -115,7 +115,7 @@ def _passes_if(kind: type[Gate]) -> str:
 
 
 def _claim(kind: type[Gate]) -> str:
-    """What a candidate must be like, without how that is measured."""
+    """The property that a candidate must have, without how it is measured."""
     return _passes_if(kind).partition(". ")[0].partition(": ")[0].rstrip(".")
 
 

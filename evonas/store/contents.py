@@ -4,14 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from operator import index
 from pathlib import Path
 from typing import Any, NoReturn
 
 from sqlalchemy import Engine, Row, func, select
 
 from evonas.config import Config
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, integer_of
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted
 from evonas.store import loading, tables
@@ -84,12 +83,7 @@ class Contents:
 
     def candidate(self, birth: int) -> Record:
         """Raises InputError when there is no such birth."""
-        try:
-            number = index(birth)
-        except TypeError:
-            number = None
-        if number is None or isinstance(birth, bool):
-            raise InputError(f"{self.name}: birth: expected a whole number, got {birth!r:.100}")
+        number = integer_of(f"{self.name}: birth", birth)
         with self.engine.connect() as connection:
             c = tables.candidate.c
             last = connection.execute(select(func.max(c.birth)).where(c.run == self.run)).scalar() or 0

@@ -1,4 +1,4 @@
-"""What each operator of a run proposed and what came of it, from the records alone."""
+"""The proposals of each operator of a run and their outcomes, from the records alone."""
 
 import math
 from collections.abc import Iterator

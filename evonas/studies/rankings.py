@@ -180,7 +180,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> tuple[float | No
     drawn = generator.integers(len(a), size=(RESAMPLES, len(a)))
 
     def spearman(several: Any) -> Any:
-        """Of each row of indices: Pearson's correlation of the ranks, NaN where one has only ties."""
+        """Pearson's correlation of the ranks, for each row of indices; NaN where one side has only ties."""
         x, y = (rankdata(np.round(each, 12)[several], axis=1) for each in (a, b))  # means of equal accuracies tie
         x, y = (each - each.mean(1, keepdims=True) for each in (x, y))
         norms = np.sqrt((x * x).sum(1) * (y * y).sum(1))

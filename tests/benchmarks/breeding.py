@@ -1,4 +1,4 @@
-"""What each part of the search is worth: short searches of one cheap task at equal core-seconds.
+"""The worth of each part of the search: short searches of one cheap task at equal core-seconds.
 
     python -m tests.benchmarks.breeding CONFIG --out DIR [--seconds 300] [--seeds 10] [--arm NAME ...] [--start NAME]
     python -m tests.benchmarks.breeding CONFIG --out DIR --report

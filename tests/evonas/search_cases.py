@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
+
 from evonas.config import BASELINE, Config
 from evonas.config_file import parse_config
 from evonas.evolution import Search
@@ -120,12 +122,7 @@ def searched(
     store = Database(address).create(config, {})
     outcome = Database(address).reader().outcome
     search = Search(config, Traced(pool, store, should_stop), History(config), outcome, on_progress)
-    try:
-        evaluate_baseline(search.session, search.history, Purpose.BASELINE)
-        search.run()
-    finally:
-        search.store.close()
-    return search, Database(address).reader()
+    return _run(search, address)
 
 
 def known(birth: int, graph: Graph, fingerprint: str = "") -> Candidate:
@@ -179,9 +176,28 @@ def resumed(folder: Path, pool: FakePool) -> tuple[Search, Reader]:
     store = Database(address).own()
     reader = Database(address).reader()
     search = Search(reader.config, Traced(pool, store), rebuild(reader), reader.outcome)
+    return _run(search, address)
+
+
+def _run(search: Search, address: Address) -> tuple[Search, Reader]:
+    """BN-ReLU and all births, as the driver does."""
     try:
         evaluate_baseline(search.session, search.history, Purpose.BASELINE)
         search.run()
     finally:
         search.store.close()
     return search, Database(address).reader()
+
+
+def killed_and_resumed(folder: Path, config: Config, respond: Callable[[Job], Evaluation], after: int) -> Reader:
+    """A search of one worker that dies once it had progress `after` times with an outcome, and goes on to its end."""
+    left = [after]
+
+    def kill(history: History) -> None:
+        left[0] -= history.outcomes > 0
+        if left[0] < 0:
+            raise Killed
+
+    with pytest.raises(Killed):
+        searched(folder, config, FakePool(1, respond), on_progress=kill)
+    return resumed(folder, FakePool(1, respond))[1]

@@ -28,7 +28,7 @@ from evonas.surrogate import Example, Surrogate
 from evonas.workers.outcome import Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
 from tests.conftest import TINY
-from tests.evonas.search_cases import FakePool, Killed, answer, configured, resumed, searched
+from tests.evonas.search_cases import FakePool, answer, configured, killed_and_resumed, searched
 
 EDITS = {"op": 1, "input": 1, "insert": 2, "delete": 1, "swap": 0.5, "cross": 1, "redraw": 0.5}
 EVERYTHING = {
@@ -112,16 +112,7 @@ def test_a_run_with_all_of_it_is_rebuilt_and_replayed(tmp_path: Path, everything
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, everything: Config, after: int) -> None:
     """With one worker, the same records."""
     _, calm = searched(tmp_path / "calm", everything, FakePool(1, seeded))
-    left = [after]
-
-    def kill(history: Any) -> None:
-        left[0] -= history.outcomes > 0
-        if left[0] < 0:
-            raise Killed
-
-    with pytest.raises(Killed):
-        searched(tmp_path / "killed", everything, FakePool(1, seeded), on_progress=kill)
-    _, reader = resumed(tmp_path / "killed", FakePool(1, seeded))
+    reader = killed_and_resumed(tmp_path / "killed", everything, seeded, after)
     assert list(dump(reader)) == list(dump(calm))
 
 
@@ -220,7 +211,7 @@ def test_a_leader_that_a_further_seed_stops_falls(tmp_path: Path, everything: Co
 
 def test_the_final_table_takes_the_best_means(tmp_path: Path, everything: Config) -> None:
     def respond(job: Job) -> Evaluation:
-        """What one seed crowns, the others do not confirm."""
+        """Further seeds do not confirm what one seed crowns."""
         found = answer(job)
         if isinstance(found.outcome, Fitness) and job.seed > REMEASURE_SEEDS:
             return Evaluation(Fitness(dict.fromkeys(found.outcome.accuracy, 0.1)))

@@ -18,7 +18,7 @@ from evonas.search_space.neighbourhood import neighbours
 from evonas.search_space.space import Space
 from evonas.store.dump import dump
 from evonas.studies.replay import replay
-from tests.evonas.search_cases import FakePool, Killed, answer, configured, resumed, searched
+from tests.evonas.search_cases import FakePool, answer, configured, killed_and_resumed, searched
 
 SPACE = {"nodes": 4, "primitives": ["neg", "tanh", "max"], "aggregations": ["mean"], "index_sets": ["hw"]}
 
@@ -66,16 +66,7 @@ def test_edits_of_one_function_are_trained_once(tmp_path: Path, raced: Config) -
 @pytest.mark.parametrize("after", [9, 30])
 def test_a_killed_enumeration_goes_on(tmp_path: Path, raced: Config, after: int) -> None:
     _, calm = searched(tmp_path / "calm", raced, FakePool(1))
-    left = [after]
-
-    def kill(history: Any) -> None:
-        left[0] -= history.outcomes > 0
-        if left[0] < 0:
-            raise Killed
-
-    with pytest.raises(Killed):
-        searched(tmp_path / "killed", raced, FakePool(1), on_progress=kill)
-    _, reader = resumed(tmp_path / "killed", FakePool(1, answer))
+    reader = killed_and_resumed(tmp_path / "killed", raced, answer, after)
     assert list(dump(reader)) == list(dump(calm))
 
 

@@ -21,7 +21,7 @@ from evonas.search_space.wording import counted
 from evonas.workers.gates.base import Gate, LayerGate, NetworkGate, RankedGate, TrainingGate
 from evonas.workers.outcome import Measurement
 
-# What the gates of a class need, least first. The driver asks the first, an evaluation the others.
+# The needs of a class of gates, least first. The driver asks the first, an evaluation the others.
 NEEDS: dict[type[Gate], str] = {LayerGate: "layer", NetworkGate: "network", TrainingGate: "training"}
 
 

@@ -115,4 +115,5 @@ class RankedGate(TrainingGate):
 
     @abstractmethod
     def threshold(self, earlier: Sequence[float]) -> float | None:
-        """From what earlier candidates measured at this gate, ascending; None while it stops nobody."""
+        """The threshold for the next candidate. `earlier` are the measurements of earlier ones at this gate, ascending;
+        None while it stops nobody."""

@@ -1,4 +1,4 @@
-"""What the tests of the commands share: answers, configs, a run with everything odd."""
+"""Answers, configs and a run with everything odd, for the tests of the commands."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What each operator proposed: by hand arithmetic, and as the search itself saw it."""
+"""The table of operators, against hand arithmetic and against what the search itself saw."""
 
 import json
 from collections import Counter
