@@ -67,6 +67,18 @@ class PreactResNet(Frozen):
     groups: Groups = 4
 
 
+class VGG(Frozen):
+    """VGG (arXiv:1409.1556), a plain stack of 3x3 convolutions with one linear layer after average pooling; stages
+    after the first halve the image."""
+
+    architecture: Literal["vgg"]
+    width: Channels = Field(8, description="channels of the first stage; each later stage doubles them, up to 8 times")
+    blocks: tuple[SmallCount, ...] = Field(
+        (1, 1, 2), min_length=1, max_length=8, description="convolutions of each stage; VGG-16's are 2, 2, 3, 3, 3"
+    )
+    groups: Groups = 4
+
+
 class Stage(Frozen):
     """One row of an inverted-bottleneck network: `blocks` blocks, the first of them with the stride."""
 
@@ -104,7 +116,7 @@ class EfficientNet(Frozen):
     groups: Groups = 4
 
 
-Proxy = Annotated[PreactResNet | MobileNetV2 | EfficientNet, Field(discriminator="architecture")]
+Proxy = Annotated[PreactResNet | VGG | MobileNetV2 | EfficientNet, Field(discriminator="architecture")]
 
 
 def _some_proxy(proxies: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ EDITS = {"op": 1, "input": 1, "insert": 2, "delete": 1, "swap": 0.5, "cross": 1,
 NEW: dict[str, Any] = {"operators": EDITS, "mutations": 1, "random_share": 0.1}
 FAMILIES = {**NEW, "family_max": 3}
 AGAIN = {**FAMILIES, "remeasure": {"share": 0.2, "leaders": 6, "seeds": 4}}
+RUNG: dict[str, Any] = {"gate": "rung", "steps": 0.5, "keep": 0.5, "by": "loss"}  # steps as a share of the recipe's
 SURROGATE = {**AGAIN, "surrogate": {"pool": 32, "unranked": 0.2, "after": 15, "refit": 8}}
 ARMS: dict[str, dict[str, Any]] = {
     "random": {"random_share": 1.0},
@@ -52,8 +53,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "edits": NEW,
     "families": FAMILIES,
     "again": AGAIN,
+    "racing": AGAIN,
     "surrogate": SURROGATE,
 }
+RACING = {"racing", "surrogate"}  # arms with RUNG as their last gate
 STARTS = {"scratch": [], "textbook": TEXTBOOK}
 FRESH = 3  # seeds of the best, and of BN-ReLU
 BEST = 3
@@ -78,6 +81,8 @@ def search(raw: str, arm: str, start: str, seed: int, seconds: float, folder: st
     evolution["rerank"] = {"top": BEST, "seeds": 1, "baselines": []}
     values = {**config.model_dump(mode="json"), "name": f"{arm}-{start}-{seed}", "seed": seed, "evolution": evolution}
     values["cluster"] = {"address": "in_process"}
+    if arm in RACING:
+        values["gates"] = [*values["gates"], {**RUNG, "steps": round(RUNG["steps"] * config.recipe.steps)}]
     place = Path(folder) / f"{arm}-{start}-{seed}"
     began = time.process_time()
     with suppress(Stopped):

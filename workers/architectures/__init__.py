@@ -10,9 +10,10 @@ from torch import nn
 from evonas.workers.architectures.efficientnet import efficientnet
 from evonas.workers.architectures.mobilenet import InvertedBottleneck, mobilenet_v2
 from evonas.workers.architectures.preact_resnet import Block, preact_resnet
-from evonas.workers.protocol import EfficientNet, MobileNetV2, PreactResNet
+from evonas.workers.architectures.vgg import ConvNormAct, vgg
+from evonas.workers.protocol import VGG, EfficientNet, MobileNetV2, PreactResNet
 
-Architecture = PreactResNet | MobileNetV2 | EfficientNet
+Architecture = PreactResNet | VGG | MobileNetV2 | EfficientNet
 NormActFactory = Callable[..., nn.Module]
 
 
@@ -21,6 +22,8 @@ def build(proxy: Architecture, norm_act: NormActFactory, channels: int, classes:
     match proxy:
         case PreactResNet():
             return preact_resnet(norm_act, channels, classes, proxy)
+        case VGG():
+            return vgg(norm_act, channels, classes, proxy)
         case MobileNetV2():
             return mobilenet_v2(norm_act, channels, classes, proxy)
         case EfficientNet():
@@ -57,7 +60,7 @@ def size(proxy: Architecture, side: int) -> Size:
     layers = parameters = values = 0
     repeats = _repeats(proxy)
     for part in network.children():
-        times = next(repeats) if isinstance(part, Block | InvertedBottleneck) else 1
+        times = next(repeats) if isinstance(part, Block | ConvNormAct | InvertedBottleneck) else 1
         parameters += times * sum(each.numel() for each in part.parameters())
         for name, module in part.named_modules():
             if isinstance(module, _Site):
@@ -66,14 +69,22 @@ def size(proxy: Architecture, side: int) -> Size:
                 values += times * module.num_features * side**2
             elif isinstance(module, nn.Conv2d) and name != "shortcut":
                 side = -(-side // module.stride[0])  # every kernel is padded
+            elif isinstance(module, nn.MaxPool2d):
+                side = -(-side // 2)
     return Size(tuple(sorted(channels)), layers, parameters, values)
 
 
 def _repeats(proxy: Architecture) -> Iterator[int]:
     """The number of blocks of the network that each block of the shallow one stands for."""
-    if not isinstance(proxy, PreactResNet) and proxy.stages is None:
-        yield from repeat(1)
-    for blocks in proxy.blocks if isinstance(proxy, PreactResNet) else [each.blocks for each in proxy.stages or ()]:
+    match proxy:
+        case PreactResNet() | VGG():
+            stages = proxy.blocks
+        case MobileNetV2(stages=None) | EfficientNet(stages=None):
+            stages = ()
+            yield from repeat(1)
+        case MobileNetV2() | EfficientNet():
+            stages = tuple(each.blocks for each in proxy.stages or ())
+    for blocks in stages:
         yield 1
         if blocks > 1:
             yield blocks - 1
@@ -81,7 +92,7 @@ def _repeats(proxy: Architecture) -> Iterator[int]:
 
 def _shallow(proxy: Architecture) -> Architecture:
     match proxy:
-        case PreactResNet():
+        case PreactResNet() | VGG():
             return proxy.model_copy(update={"blocks": tuple(min(each, 2) for each in proxy.blocks)})
         case MobileNetV2(stages=None) | EfficientNet(stages=None):
             return proxy

@@ -17,7 +17,7 @@ from evonas.search_space.layer import Layer
 from evonas.workers.architectures import build, size
 from evonas.workers.architectures.mobilenet import InvertedBottleneck
 from evonas.workers.architectures.parts import conv, scaled
-from evonas.workers.protocol import EfficientNet, MobileNetV2, PreactResNet, Proxy, Stage
+from evonas.workers.protocol import VGG, EfficientNet, MobileNetV2, PreactResNet, Proxy, Stage
 from tests.conftest import ROOT
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -194,6 +194,18 @@ def test_full_preact_resnet_has_basic_blocks_otherwise() -> None:
     assert shapes[1] - shapes[0] == Counter({(64, 3, 7, 7): 1})
 
 
+def test_full_vgg_has_torchvisions_convolutions() -> None:
+    """VGG-16's, and its image sizes: each stage but the first begins with a pooling."""
+    proxy = VGG(architecture="vgg", width=64, blocks=(2, 2, 3, 3, 3))
+    ours, theirs = build(proxy, Site, 3, 10), torchvision.models.vgg16()
+    assert [each.weight.shape for each in convolutions(ours)] == [each.weight.shape for each in convolutions(theirs)]
+    poolings = [
+        [type(each) is nn.MaxPool2d for each in model.modules() if type(each) in (nn.MaxPool2d, nn.Conv2d)]
+        for model in (ours, theirs.features[:-1])  # the last pooling is the classifier's, which averages here
+    ]
+    assert poolings[0] == poolings[1]
+
+
 def test_later_stages_of_a_resnet_halve_the_image() -> None:
     seen: list[tuple[int, ...]] = []
 
@@ -256,6 +268,7 @@ STAGES = [
     Stage(expand=3, channels=24, blocks=4, stride=2),
 ]
 DEEP = [
+    VGG(architecture="vgg", width=4, blocks=(2, 1, 4, 1, 3)),
     PreactResNet(architecture="preact_resnet", blocks=(4, 1, 3), bottleneck=True),
     MobileNetV2(architecture="mobilenet_v2", stages=tuple(STAGES)),
     EfficientNet(architecture="efficientnet", stages=tuple(STAGES)),
