@@ -97,6 +97,12 @@ class Evolution(Frozen):
         ),  # as the options below: dumps of runs from before stay as they were
         description=f"weights of the edits: {', '.join(OPERATORS)}; redraw alone is the paper's",
     )
+    entrants: Literal["uniform", "fewer_children"] = Field(
+        "uniform",
+        exclude_if=lambda entrants: entrants == "uniform",
+        description="how members enter a tournament: uniformly, or with weight 1 / (1 + children so far), for which "
+        "members of one function share a count",
+    )
     family_max: Count | None = Field(
         None,
         exclude_if=is_none,

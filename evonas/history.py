@@ -63,6 +63,7 @@ class History:
     population: Population = field(init=False)
     leaders: Leaders | None = None  # where they are measured again
     surrogate: Surrogate | None = None  # where it chooses children
+    children: dict[int, int] = field(default_factory=dict)  # of a function, where entrants are weighted by them
     audits: Audits = field(init=False)
     survivors: int = 0  # ever
     inherited: int = 0  # survivors with the outcome of an equal candidate
@@ -106,6 +107,8 @@ class History:
             parent_fitness=parent.fitness if parent else None,
             predicted=candidate.predicted if candidate.pool is None else None,
         )
+        if self.config.evolution.entrants == "fewer_children" and not again:
+            self._count_child(candidate)
         self.births += 1
         self.functions.add(candidate.fingerprint)
         self.functions.add(candidate.digest)
@@ -114,6 +117,20 @@ class History:
 
     def _member(self, birth: int | None) -> Survivor | None:
         return next((each for each in self.population.members if each.birth == birth), None)
+
+    def _count_child(self, candidate: Candidate) -> None:
+        """One more child of each parent's function: neither an equal candidate nor a leader's new mean is a fresh
+        parent."""
+        for birth in {each for each in (candidate.parent, candidate.second_parent) if each is not None}:
+            parent = self._member(birth)
+            function = parent.function if parent else birth
+            self.children[function] = self.children.get(function, 0) + 1
+
+    def entrant_weights(self) -> list[float] | None:
+        """Weight of each member of the population in the draw of a tournament's entrants; None: all alike."""
+        if self.config.evolution.entrants == "uniform":
+            return None
+        return [1 / (1 + self.children.get(each.function, 0)) for each in self.population.members]
 
     def _seed(self, function: int | None, *, again: bool) -> int:
         """The run's seed; a fresh one for a leader that is measured again, and now and then for what is inherited."""

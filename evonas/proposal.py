@@ -129,9 +129,10 @@ def _draw(config: Config, history: History, rng: Random) -> Drawn:
     winner: Survivor | None = None
     mate: Survivor | None = None
     if members and history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
-        winner = tournament(members, evolution.tournament_share, evolution.selection, rng)
+        weights = history.entrant_weights()
+        winner = tournament(members, evolution.tournament_share, evolution.selection, rng, weights)
         if evolution.operators.get("cross"):
-            mate = tournament(members, evolution.tournament_share, evolution.selection, rng)
+            mate = tournament(members, evolution.tournament_share, evolution.selection, rng, weights)
     parent = base = _parsed(winner.graph) if winner else None
     for draws_left in reversed(range(DRAWS_MAX)):
         screening, operator = _draw_allowed(config, base, _parsed(mate.graph) if mate else None, rng)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import ge
+from operator import ge, itemgetter
 from random import Random
 
 from evonas.workers.outcome import Fitness
@@ -53,11 +53,14 @@ class Population:
         self.members = [each for each in self.members if each.function != function]
 
 
-def tournament(population: Sequence[Survivor], share: float, selection: str, rng: Random) -> Survivor:
-    """The winner among a random `share` of the population (at least 2): the best mean; one of the Pareto front at
-    random (arXiv:2004.02967, section 4); or of the front the one whose neighbours there are farthest."""
+def tournament(
+    population: Sequence[Survivor], share: float, selection: str, rng: Random, weights: Sequence[float] | None = None
+) -> Survivor:
+    """The winner among a random `share` of the population (at least 2), which is drawn uniformly or by `weights`: the
+    best mean; one of the Pareto front at random (arXiv:2004.02967, section 4); or of the front the one whose neighbours
+    there are farthest."""
     size = min(len(population), max(2, round(share * len(population))))
-    entrants = rng.sample(population, size)
+    entrants = rng.sample(population, size) if weights is None else weighted_sample(population, weights, size, rng)
     if selection == "average":
         return max(entrants, key=lambda each: (sum(each.objectives), -each.birth))
     front = pareto_front(entrants)
@@ -66,6 +69,13 @@ def tournament(population: Sequence[Survivor], share: float, selection: str, rng
         farthest = max(distances)
         front = [each for each, distance in zip(front, distances, strict=True) if distance == farthest]
     return rng.choice(front)
+
+
+def weighted_sample(population: Sequence[Survivor], weights: Sequence[float], size: int, rng: Random) -> list[Survivor]:
+    """Members drawn without replacement, each with a probability in proportion to its weight among those left: the
+    smallest of exponential variates whose rates are the weights (Efraimidis and Spirakis 2006)."""
+    variates = [(rng.expovariate(weight), member) for weight, member in zip(weights, population, strict=True)]
+    return [member for _, member in sorted(variates, key=itemgetter(0))[:size]]
 
 
 def pareto_front(survivors: Sequence[Survivor]) -> list[Survivor]:

@@ -43,6 +43,7 @@ from tests.benchmarks.machine import machine
 TEXTBOOK = ["BN-ReLU", "GN-ReLU", "BN-SiLU", "BatchNorm", "GroupNorm", "ReLU", "SiLU", "tanh"]
 EDITS = {"op": 1, "input": 1, "insert": 2, "delete": 1, "swap": 0.5, "cross": 1, "redraw": 0.5}
 NEW: dict[str, Any] = {"operators": EDITS, "mutations": 1, "random_share": 0.1}
+CHILDREN = {**NEW, "entrants": "fewer_children"}
 FAMILIES = {**NEW, "family_max": 3}
 AGAIN = {**FAMILIES, "remeasure": {"share": 0.2, "leaders": 6, "seeds": 4}}
 RUNG: dict[str, Any] = {"gate": "rung", "steps": 0.5, "keep": 0.5, "by": "loss"}  # steps as a share of the recipe's
@@ -51,6 +52,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "random": {"random_share": 1.0},
     "paper": {"random_share": 0.2, "mutations": 2},
     "edits": NEW,
+    "children": CHILDREN,
     "families": FAMILIES,
     "again": AGAIN,
     "racing": AGAIN,

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -13,7 +14,9 @@ from scipy.stats import spearmanr
 from evonas.config import Config
 from evonas.config_file import parse_config
 from evonas.final import contenders
+from evonas.history import History
 from evonas.leaders import Leaders
+from evonas.proposal import propose
 from evonas.retelling import rebuild
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
@@ -28,13 +31,22 @@ from evonas.surrogate import Example, Surrogate
 from evonas.workers.outcome import Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
 from tests.conftest import TINY
-from tests.evonas.search_cases import FakePool, answer, configured, killed_and_resumed, searched
+from tests.evonas.search_cases import (
+    FakePool,
+    answer,
+    configured,
+    five_incomparable,
+    killed_and_resumed,
+    known,
+    searched,
+)
 
 EDITS = {"op": 1, "input": 1, "insert": 2, "delete": 1, "swap": 0.5, "cross": 1, "redraw": 0.5}
 EVERYTHING = {
     "mutations": 1,
     "random_share": 0.2,
     "operators": EDITS,
+    "entrants": "fewer_children",
     "family_max": 2,
     "remeasure": {"share": 0.3, "leaders": 3, "seeds": 3},
     "surrogate": {"pool": 4, "after": 10, "refit": 8},
@@ -114,6 +126,56 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, everyth
     _, calm = searched(tmp_path / "calm", everything, FakePool(1, seeded))
     reader = killed_and_resumed(tmp_path / "killed", everything, seeded, after)
     assert list(dump(reader)) == list(dump(calm))
+
+
+# --------------------------------------------------------------------------- entrants
+
+
+def test_children_are_the_births_with_a_parent_of_the_function(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    evolution = {key: value for key, value in EVERYTHING.items() if key != "surrogate"}
+    config = configured(tiny, births=40, **evolution, duplicates="inherit")
+    search, reader = searched(tmp_path, config, FakePool(3, seeded))
+    function = {each.birth: each.equal_to or each.birth for each in reader.candidates()}
+    children = Counter[int]()
+    for each in reader.candidates():
+        if each.operator != Operator.AGAIN:
+            children.update({function[parent] for parent in (each.parent, each.second_parent) if parent})
+    assert search.history.children == children
+    members = search.history.population.members
+    assert search.history.entrant_weights() == [1 / (1 + children[each.function]) for each in members]
+
+
+def test_equal_candidates_and_a_new_mean_share_the_children_of_their_function(tiny: dict[str, Any]) -> None:
+    config = configured(tiny, entrants="fewer_children", remeasure={"share": 0.1}, duplicates="inherit")
+    history = History(config, baseline={"resnet": 0.1, "mobilenet": 0.1})
+    x, cross, again = Graph.parse("tanh(x)"), Graph.parse("tanh(x) / x"), Operator.AGAIN
+
+    def born(birth: int, graph: Graph = x, **fields: Any) -> list[float] | None:
+        history.propose(replace(known(birth, graph), **fields))
+        history.record(birth, Fitness({"resnet": birth / 10, "mobilenet": birth / 10}), ())
+        return history.entrant_weights()
+
+    assert born(1) == [1]
+    assert born(2, cross, parent=1) == [1 / 2, 1]
+    assert born(3, cross, parent=1, second_parent=1) == [1 / 3, 1, 1]  # one child
+    assert born(4, cross, parent=1, second_parent=2) == [1 / 4, 1 / 2, 1, 1]
+    assert born(5, equal_to=1, parent=3) == [1 / 4, 1 / 2, 1 / 2, 1, 1 / 4]
+    assert born(6, equal_to=1, parent=1, operator=again) == [1 / 2, 1 / 2, 1, 1 / 4]  # in the place of births 1 and 5
+    assert born(7, cross, parent=6) == [1 / 2, 1 / 2, 1, 1 / 5, 1]
+
+
+def test_both_parents_are_drawn_by_their_children(tiny: dict[str, Any]) -> None:
+    config = configured(tiny, entrants="fewer_children", random_share=0, mutations=1, operators={"cross": 1})
+    history = five_incomparable(config)
+    history.children = dict.fromkeys((1, 4, 5), 10**9)
+    born = [propose(config, birth, history).candidate for birth in range(10, 22)]
+    assert {each.parent for each in born} == {each.second_parent for each in born} == {2, 3}
+
+
+def test_entrants_that_are_uniform_leave_no_trace(tiny: dict[str, Any]) -> None:
+    """Dumps of runs from before the option stay as they were."""
+    assert "entrants" not in configured(tiny).evolution.model_dump()
+    assert configured(tiny, entrants="fewer_children").evolution.model_dump()["entrants"] == "fewer_children"
 
 
 # --------------------------------------------------------------------------- families

@@ -1,5 +1,6 @@
 """Selection: laws of dominance and of the Pareto front, and what a tournament draws."""
 
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -8,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evonas.selection import Survivor, crowding_distances, dominates, front_with, pareto_front, tournament
+from evonas.selection import (
+    Survivor,
+    crowding_distances,
+    dominates,
+    front_with,
+    pareto_front,
+    tournament,
+    weighted_sample,
+)
 
 OBJECTIVES = st.integers(1, 3).flatmap(
     lambda n: st.lists(st.tuples(*[st.integers(0, 4).map(float)] * n), min_size=1, max_size=12)
@@ -173,6 +182,30 @@ def test_the_same_generator_draws_the_same_winner() -> None:
         [tournament(each, 0.1, "pareto", rng).birth for _ in range(30)] for rng in (Random(3), Random(3), Random(4))
     ]
     assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.parametrize(
+    ("weights", "seconds", "firsts"),
+    # Of three members two enter, without replacement: {1, 2} with 4/7 2/3 + 2/7 4/5 = 64/105, and so on.
+    [((1.0, 1 / 2, 1 / 4), {2: 64 / 105, 3: 41 / 105}, 4 / 7), ((1 / 3, 1 / 3, 1 / 3), {2: 1 / 3, 3: 2 / 3}, 1 / 3)],
+)
+def test_entrants_are_drawn_by_weight_without_replacement(
+    weights: tuple[float, ...], seconds: dict[int, float], firsts: float
+) -> None:
+    each, rng, draws = survivors((0.1,), (0.2,), (0.3,)), Random(0), 10_000
+    winners = Counter(tournament(each, 0.1, "average", rng, weights).birth for _ in range(draws))
+    assert {birth: count / draws for birth, count in winners.items()} == pytest.approx(seconds, abs=0.02)
+    first = Counter(weighted_sample(each, weights, 1, rng)[0].birth for _ in range(draws))
+    assert first[1] / draws == pytest.approx(firsts, abs=0.02)
+
+
+@given(SURVIVORS, st.integers(0, 12), st.integers(0, 1000))
+def test_a_weighted_sample_has_distinct_members_however_unequal_the_weights(
+    each: list[Survivor], size: int, seed: int
+) -> None:
+    weights = [1 / (1 + 10 ** (survivor.birth % 7)) for survivor in each]
+    drawn = [survivor.birth for survivor in weighted_sample(each, weights, size, Random(seed))]
+    assert len(set(drawn)) == len(drawn) == min(size, len(each))
 
 
 # --------------------------------------------------------------------------- a front that grows, and its crowding
