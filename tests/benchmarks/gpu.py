@@ -1,11 +1,12 @@
-"""Training steps on a GPU: eager, compiled, captured as a CUDA graph, and both; then one whole evaluation.
+"""Training steps on a GPU: eager, compiled, captured as a CUDA graph, and both; one whole evaluation; shared GPUs.
 
     python tests/benchmarks/gpu.py [configs/evonorm-b.yaml] [--out gpu.json] [--set data.source=...]
 
 Each layer on each proxy, from the same weights on the same batches: milliseconds of a step, seconds of the steps before
 that (compilation, warm-up, capture), and how far the losses of all steps are from the eager ones. `static` is the
 captured step without its capture, so their losses must be equal bit for bit; the others differ by rounding, which a
-training amplifies. `sharing` runs several processes on the GPU at once, each with its own graph.
+training amplifies. Last, `sharing` runs several processes on the GPU at once, each with its own graph. Each part is
+printed and written to the file as soon as it is there: a lent machine may go before the end.
 
 Where the config's data are absent, the shipped images stand in. Without a GPU it says so, and runs a few eager and
 static steps on a CPU; that is no measurement.
@@ -91,14 +92,12 @@ def shared(arguments: tuple[Config, str, str, str, int, str]) -> float:
     return train(config, data.load(config.data, device), layer, proxy, way, steps).milliseconds
 
 
-def share(config: Config, layer: str, steps: int, device: str, counts: list[int]) -> dict[int, float]:
-    """Number of processes -> steps a second of all together on the first proxy; the slowest counts."""
-    way, proxy, found = "captured" if device == "cuda" else "static", next(iter(config.proxies)), {}
-    for count in counts:
-        with torch.multiprocessing.get_context("spawn").Pool(count) as processes:
-            each = processes.map(shared, [(config, layer, proxy, way, steps, device)] * count, chunksize=1)
-        found[count] = 1000 * count / max(each)
-    return found
+def share(config: Config, layer: str, steps: int, device: str, count: int) -> float:
+    """Captured steps a second of `count` processes together on the first proxy; the slowest counts."""
+    proxy = next(iter(config.proxies))
+    with torch.multiprocessing.get_context("spawn").Pool(count) as processes:
+        each = processes.map(shared, [(config, layer, proxy, "captured", steps, device)] * count, chunksize=1)
+    return 1000 * count / max(each)
 
 
 def difference(timing: Timing, eager: Timing, steps: int) -> float:
@@ -178,23 +177,25 @@ def main() -> None:
     for layer in layers:
         for way in ways:  # proxy after proxy, since they share what is compiled
             timings += [train(config, images, layer, proxy, way, steps) for proxy in config.proxies]
+            keep(timings=[asdict(each) for each in timings])
         torch.compiler.reset()
         for proxy in config.proxies:
             tell(timings, layer, proxy)
-        keep(timings=[asdict(each) for each in timings])
+    if not has_gpu:
+        return
     by_key = {(each.layer, each.proxy, each.way): each.losses for each in timings}
-    if has_gpu:
-        unequal = [key[:2] for key in by_key if key[2] == "captured" and by_key[key] != by_key[*key[:2], "static"]]
-        print(f"captured steps that are not the static ones, bit for bit: {unequal or 'none'}")
-        keep(unequal=unequal)
-        sharing = share(config, layers[-1], 4 * steps, device, arguments.sharing)
-        for count, rate in sharing.items():
-            print(f"  {count} processes on the GPU: {rate:.0f} steps a second together")
-        keep(sharing=sharing)
-    if arguments.evaluation and has_gpu:
+    unequal = [key[:2] for key in by_key if key[2] == "captured" and by_key[key] != by_key[*key[:2], "static"]]
+    print(f"captured steps that are not the static ones, bit for bit: {unequal or 'none'}", flush=True)
+    keep(unequal=unequal)
+    if arguments.evaluation:
         evaluation = one_evaluation(config, layers[-1], device, arguments.compile)
-        print(f"one evaluation: {json.dumps(evaluation)}")
+        print(f"one evaluation: {json.dumps(evaluation)}", flush=True)
         keep(evaluation=evaluation)
+    sharing: dict[int, float] = {}
+    for count in arguments.sharing:
+        sharing[count] = share(config, layers[-1], 4 * steps, device, count)
+        print(f"  {count} processes on the GPU: {sharing[count]:.0f} steps a second together", flush=True)
+        keep(sharing=sharing)
 
 
 if __name__ == "__main__":
