@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 @layers_option()
 @click.option("--seeds", type=int, default=1, show_default=True, help="Trainings of each layer on each proxy.")
 @click.option(
-    "--out", metavar="FILE", type=click.Path(path_type=Path), help="Keep each training; a later call goes on."
-)
+    "--out", metavar="FILE", type=click.Path(path_type=Path),
+    help="Keep each training, of any configs; a later call trains what is missing.",
+)  # fmt: skip
 @SET
 @click.option(
     "--reference-set", "reference_settings", metavar="KEY=VALUE", multiple=True,
@@ -38,9 +39,12 @@ def fidelity(
     """Measure how far the proxies of CONFIG rank layers as the longer trainings of REFERENCE do, and at what cost.
 
     Every layer of the catalog that takes one input, or each --layer, is trained without gates on the proxies of both.
-    Each signal, an accuracy or the mean training loss after a part of the steps, ranks the layers: the nearer to their
-    ranking by the final accuracy of REFERENCE, and the cheaper, the better. This takes hours. With --out it can be
-    stopped, and the same command goes on.
+    Each signal ranks the layers: the nearer to their ranking by the final accuracy of REFERENCE, and the cheaper, the
+    better. Signals, after each quarter of the steps, are the validation accuracy, the mean training loss so far (TSE of
+    arXiv:2006.04492), and the late loss, its mean over the last quarter until then (TSE-E).
+
+    This takes hours. With --out it can be stopped, and the same command goes on. What other configs trained is used
+    where data, recipe, network and seed are the same; the images' path, names and execution may differ.
 
     \b
     Example: evonas fidelity cifar10.yaml cifar10-reference.yaml --out fidelity.jsonl
@@ -58,7 +62,10 @@ def fidelity(
         console,
         f"\nRank correlation (Spearman) over {counted(len(measured.layers), 'layer')} with the accuracy of {long.name} "
         f"after {counted(long.recipe.steps, 'step')}, mean over its proxies; 95 % interval by bootstrap over layers. "
-        "Core-seconds: of one layer until this step. Worth its cost: no cheaper signal has as high a correlation.\n",
+        "Better half: the same over the better half of the layers there. Seconds: core-seconds of one layer until this "
+        "step; per second: correlation per core-second. Worth it: no cheaper signal has as high a correlation. Loss: "
+        "training's mean so far; late loss: its mean over the last quarter until this step. In the mean of proxies "
+        "losses are not scaled.\n",
     )
     console.print(_layers(measured, list(loaded.proxies), long.name))
     say(
@@ -66,36 +73,53 @@ def fidelity(
         f"\nValidation accuracy after {counted(loaded.recipe.steps, 'step')}, and in {long.name} after "
         f"{long.recipe.steps}. A training that failed counts as guessing.",
     )
+    if len(measured.conditions) > 1:
+        say(console, "Trainings were computed under several conditions, whose seconds do not compare:")
+        for conditions, count in measured.conditions.items():
+            say(console, f"  {counted(count, 'training')}: {conditions}", hang=4)
     for name, why in measured.crashed.items():
         say(console, f"Not compared, since a training crashed: {one_line(name)}: {why}", hang=2)
 
 
 def _signals(measured: "Fidelity") -> TextTable:
-    numbers = ("correlation", "95 % interval", "core-seconds", "correlation per core-second")
+    numbers = ("correlation", "95 % interval", "better half", "95 % interval", "seconds", "per second")
     table = TextTable(
         *(Column(title, is_key=True) for title in ("proxy", "signal")),
         Column("step", is_number=True, is_key=True),
         *(Column(title, is_number=True) for title in numbers),
-        Column("worth its cost"),
+        Column("worth it"),
     )
     for row in measured.rows:
-        interval = "-" if row.interval is None else f"{row.interval[0]:.2f} to {row.interval[1]:.2f}"
-        correlation = "-" if row.correlation is None else f"{row.correlation:.2f}"
         rate = "-" if row.per_second is None else f"{row.per_second:.3g}"
-        cost = f"{row.seconds:.1f}"
         table.add(
-            row.proxy, row.measure, str(row.step), correlation, interval, cost, rate, "yes" if row.is_best else ""
+            row.proxy,
+            row.measure,
+            str(row.step),
+            *_with_interval(row.correlation, row.interval),
+            *_with_interval(row.better_half, row.better_half_interval),
+            f"{row.seconds:.1f}",
+            rate,
+            "yes" if row.is_best else "",
         )
     return table
 
 
+def _with_interval(correlation: float | None, interval: tuple[float, float] | None) -> tuple[str, str]:
+    if correlation is None or interval is None:
+        return "-", "-"
+    return f"{correlation:.2f}", f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
 def _layers(measured: "Fidelity", proxies: list[str], reference: str) -> TextTable:
+    networks = list(measured.layers[0].by_network)
+    alone = len(networks) == 1
+    titles = (reference, *(() if alone else (f"{reference}: {each}" for each in networks)), *proxies, "failed")
     table = TextTable(
         Column("rank", is_number=True, is_key=True),
-        *(Column(title, is_number=True) for title in (reference, *proxies, "failed")),
+        *(Column(title, is_number=True) for title in titles),
         Column("layer", folds=True),
     )
     for rank, each in enumerate(measured.layers, start=1):
-        accuracies = (f"{value:.3f}" for value in (each.reference, *(each.accuracy[proxy] for proxy in proxies)))
-        table.add(str(rank), *accuracies, str(each.failed or ""), one_line(each.layer))
+        values = (each.reference, *(() if alone else each.by_network.values()), *(each.accuracy[p] for p in proxies))
+        table.add(str(rank), *(f"{value:.3f}" for value in values), str(each.failed or ""), one_line(each.layer))
     return table

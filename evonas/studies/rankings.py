@@ -1,6 +1,7 @@
 """Signals of short trainings as rankings of layers, beside the ranking of a long one."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isnan
 from statistics import fmean
@@ -14,7 +15,7 @@ from evonas.studies.results import Row
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the budget: when the signals are looked at
 RESAMPLES = 2000  # of the bootstrap
-MEAN = "mean"  # over the proxies
+MEAN = "mean"  # over the proxies; losses are not scaled, so that a proxy on which they spread wider weighs more
 
 Points = Sequence[Sequence[float]]  # of a training: step, accuracy, mean training loss since the last point
 
@@ -24,10 +25,12 @@ class FidelityRow:
     """One signal, and Spearman's rank correlation of layers by it with layers by the reference."""
 
     proxy: str  # or "mean" of all of them
-    measure: str  # accuracy, or loss: the mean training loss so far; a lower one ranks higher
+    measure: str  # of MEASURES
     step: int
     correlation: float | None  # None where a ranking has nothing but ties
     interval: tuple[float, float] | None  # 95 %, by bootstrap over layers
+    better_half: float | None  # the correlation over the reference's better half of the layers
+    better_half_interval: tuple[float, float] | None
     seconds: float  # core-seconds of a layer until this step, mean
     is_best: bool = False  # no cheaper signal has as high a correlation, and none as cheap a higher one
 
@@ -43,6 +46,7 @@ class FidelityLayer:
 
     layer: str
     reference: float  # over the reference's proxies as well
+    by_network: dict[str, float]  # the reference's, by its proxy
     accuracy: dict[str, float]  # by proxy
     failed: int  # trainings, the reference's among them
 
@@ -54,6 +58,7 @@ class Fidelity:
     rows: tuple[FidelityRow, ...]
     layers: tuple[FidelityLayer, ...]
     crashed: Mapping[str, str]  # layers that are not compared -> why there is no answer
+    conditions: Mapping[str, int]  # where trainings were computed -> how many
 
     def __repr__(self) -> str:
         best = max(self.rows, key=lambda row: -inf if row.correlation is None else row.correlation)
@@ -76,6 +81,7 @@ class Fidelity:
             "signals": [{**columns(row), "per_second": row.per_second} for row in self.rows],
             "layers": [columns(each) for each in self.layers],
             "crashed": dict(self.crashed),
+            "conditions": dict(self.conditions),
         }
 
 
@@ -84,13 +90,7 @@ def looks(steps: int) -> list[int]:
     return sorted({round(share * steps) for share in SHARES} - {0})
 
 
-def compare(
-    rows: Sequence[Row],
-    config: Config,
-    guess: float,
-    reference_guess: float,
-    crashed: Mapping[str, str] = MappingProxyType({}),
-) -> Fidelity:
+def compare(rows: Sequence[Row], config: Config, crashed: Mapping[str, str] = MappingProxyType({})) -> Fidelity:
     """The tables over trainings as `fidelity` keeps them. A failed one has the accuracy of guessing."""
     names = list(dict.fromkeys(row["layer"] for row in rows))
     proxies = tuple(config.proxies)
@@ -104,31 +104,44 @@ def compare(
     layers = [
         FidelityLayer(
             name,
-            fmean(_final(row, reference_guess) for row in long[name]),
-            {proxy: fmean(_final(row, guess) for row in mine[name, proxy]) for proxy in proxies},
+            fmean(map(_final, long[name])),
+            {
+                proxy: fmean(_final(row) for row in long[name] if row["proxy"] == proxy)
+                for proxy in dict.fromkeys(row["proxy"] for row in long[name])
+            },
+            {proxy: fmean(map(_final, mine[name, proxy])) for proxy in proxies},
             sum(row["accuracy"] is None for row in rows if row["layer"] == name),
         )
         for name in names
     ]
     reference = [each.reference for each in layers]
+    better = sorted(range(len(layers)), key=lambda k: -reference[k])[: (len(layers) + 1) // 2]
+    at = looks(config.recipe.steps)
     signals = []
     for label, several in {**{proxy: (proxy,) for proxy in proxies}, MEAN: proxies}.items():
         if label == MEAN and len(proxies) == 1:
             continue
         seconds = sum(_seconds([row for name in names for row in mine[name, proxy]]) for proxy in several)
-        for step in looks(config.recipe.steps):
-            for measure, value in (("accuracy", accuracy_at), ("loss", _negated_loss)):
+        for since, step in zip([0, *at], at, strict=False):
+            for measure, value in MEASURES.items():
                 values = [
-                    fmean(fmean(value(row["points"], step, guess) for row in mine[name, proxy]) for proxy in several)
+                    fmean(fmean(value(row, since, step) for row in mine[name, proxy]) for proxy in several)
                     for name in names
                 ]
+                everywhere = rank_correlation(values, reference)
+                among_better = rank_correlation([values[k] for k in better], [reference[k] for k in better])
                 cost = seconds * step / config.recipe.steps
-                signals.append(FidelityRow(label, measure, step, *rank_correlation(values, reference), cost))
-    return Fidelity(_marked(signals), tuple(sorted(layers, key=lambda each: -each.reference)), crashed)
+                signals.append(FidelityRow(label, measure, step, *everywhere, *among_better, cost))
+    ranked = tuple(sorted(layers, key=lambda each: -each.reference))
+    return Fidelity(_marked(signals), ranked, crashed, Counter(row["conditions"] for row in rows))
 
 
-def _final(row: Row, guess: float) -> float:
-    return guess if row["accuracy"] is None else float(row["accuracy"])
+def _guess(row: Row) -> float:
+    return 1 / int(row["classes"])
+
+
+def _final(row: Row) -> float:
+    return _guess(row) if row["accuracy"] is None else float(row["accuracy"])
 
 
 def accuracy_at(points: Points, step: int, guess: float) -> float:
@@ -136,17 +149,25 @@ def accuracy_at(points: Points, step: int, guess: float) -> float:
     return next((accuracy for at, accuracy, _ in points if at == step), guess)
 
 
-def mean_loss(points: Points, step: int) -> float:
-    """The mean training loss of the steps so far; infinite if the training had failed by then."""
+def mean_loss(points: Points, step: int, since: int = 0) -> float:
+    """The mean training loss of the steps after `since` until this one; infinite if the training had failed by then."""
     total, last = 0.0, 0.0
     for at, _, loss in points:
         if at <= step:
-            total, last = total + loss * (at - last), at
-    return total / last if last == step else inf
+            total, last = total + loss * max(at - max(last, since), 0), at
+    return total / (last - since) if last == step else inf
 
 
-def _negated_loss(points: Points, step: int, _guess: float) -> float:
-    return -mean_loss(points, step)
+# The signals of a training at a look, the one before which was at step `since` (0 at the first); a higher one ranks
+# higher. With the training loss l(i) of step i, they are
+#   accuracy:  on the validation images
+#   loss:      1 / step * (l(1) + ... + l(step)), TSE of arXiv:2006.04492
+#   late loss: 1 / (step - since) * (l(since + 1) + ... + l(step)), TSE-E there
+MEASURES: Mapping[str, Callable[[Row, int, int], float]] = {
+    "accuracy": lambda row, since, step: accuracy_at(row["points"], step, _guess(row)),
+    "loss": lambda row, since, step: -mean_loss(row["points"], step),
+    "late loss": lambda row, since, step: -mean_loss(row["points"], step, since),
+}
 
 
 def _seconds(rows: Sequence[Row]) -> float:

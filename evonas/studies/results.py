@@ -15,14 +15,15 @@ HEAD = '{"of": '  # the beginning of the first line
 class ResultFile:
     """`rows` holds what the file has; `keep` adds a line. A line that was torn by a kill is dropped.
 
-    Raises InputError where the file cannot be read or written, is no file of results, or has results of other `configs`
-    or other arguments. Such a file is left as it is.
+    Without `configs` each row says itself what it is a result of. Raises InputError where the file cannot be read or
+    written, is no file of results, or has results of other `configs` or other arguments. Such a file is left as it is.
     """
 
     def __init__(self, path: Path, *configs: Config, **arguments: Any) -> None:
         self.path = path
-        of: Any = [{"protocol": each.protocol.model_dump(mode="json"), "seed": each.seed} for each in configs]
-        of = json.loads(json.dumps((of[0] if len(of) == 1 else {"configs": of}) | arguments))
+        asked = [{"protocol": each.protocol.model_dump(mode="json"), "seed": each.seed} for each in configs]
+        several = {"configs": asked} if asked else {}
+        of = json.loads(json.dumps((asked[0] if len(asked) == 1 else several) | arguments))
         text = _read(path)
         complete = text[: text.rfind("\n") + 1]
         try:

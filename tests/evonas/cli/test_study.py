@@ -85,7 +85,7 @@ def test_fidelity_trains_as_a_search_does(command: Command, tmp_path: Path) -> N
     assert all(any(line.endswith(name) for line in answer.lines) for name in names)
     told = strict(command(*given, "--json").out)
     assert [(each["proxy"], each["measure"], each["step"]) for each in told["signals"]] == [
-        ("resnet", measure, step) for step in (1, 2, 3, 4) for measure in ("accuracy", "loss")
+        ("resnet", measure, step) for step in (1, 2, 3, 4) for measure in ("accuracy", "loss", "late loss")
     ]
     short, long = (evonas.load_config(path, [setting]) for setting in ("recipe.steps=4", "seed=1"))
     accuracies = []

@@ -15,7 +15,7 @@ from evonas.studies.bench import IDENTITY, TIMED, Bench, BenchRow
 from evonas.studies.doctor import Finding
 from evonas.studies.evaluate import Judgement
 from evonas.studies.noise import NoiseRow
-from evonas.studies.rankings import Fidelity, FidelityLayer, FidelityRow
+from evonas.studies.rankings import MEASURES, Fidelity, FidelityLayer, FidelityRow
 from evonas.workers.outcome import Measurement, Rejection
 from evonas.workers.protocol import Execution
 from tests.conftest import ROOT
@@ -74,14 +74,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     bench = Bench(tuple(rows), Execution(compile_from_steps=12345, channels_last=True), math.inf, {"eager": 12.3})
     signals = [
-        FidelityRow(proxy, measure, step, -0.1234, (-0.5678, 0.2345), 123.456, True)
+        FidelityRow(proxy, measure, step, -0.1234, (-0.5678, 0.2345), -0.1234, (-0.5678, 0.2345), 123.456, True)
         for proxy in (*PROXIES, "mean")
-        for measure in ("accuracy", "loss")
+        for measure in MEASURES
         for step in (125, 250)
     ]
-    ranked = [FidelityLayer(layer, 0.7123, dict.fromkeys(PROXIES, 0.7123), 1) for layer in ("BN-ReLU", LONG)]
+    figure = dict.fromkeys(PROXIES, 0.7123)
+    ranked = [FidelityLayer(layer, 0.7123, figure, figure, 1) for layer in ("BN-ReLU", LONG)]
+    conditions = {f"cuda, x86_64, NVIDIA H200, {n} threads, torch 2.11.0+cu130, bfloat16": n for n in (2, 12)}
     crashed = {LONG: "time_limit: no answer within 600 s; " * 6}
-    fidelity = Fidelity(tuple(signals), tuple(ranked), crashed)
+    fidelity = Fidelity(tuple(signals), tuple(ranked), crashed, conditions)
     final = evonas.open_run("run").final_table()
     findings = [Finding("cost", "warning", "a full evaluation takes about 5.2 s; " * 6)]
 

@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from random import Random
@@ -22,6 +23,7 @@ from evonas.search_space.graph import Graph
 from evonas.session import Stopped
 from evonas.studies.fidelity import fidelity
 from evonas.studies.rankings import accuracy_at, compare, looks, mean_loss, rank_correlation
+from evonas.studies.results import ResultFile
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Point, Rejection
 from evonas.workers.pool import InProcessPool
 from evonas.workers.protocol import Job
@@ -73,18 +75,28 @@ def test_a_training_that_diverges_counts_as_guessing_only_from_then_on() -> None
     assert mean_loss([[10, 0.3, 2.0], [40, 0.4, 1.0]], 40) == pytest.approx(1.25)  # each step counts once
 
 
+def test_the_late_loss_is_that_of_the_steps_since_the_look_before() -> None:
+    points = [[1, 0.3, 8.0], [2, 0.3, 4.0], [4, 0.4, 1.0]]  # losses 8, 4, 1, 1
+    assert [mean_loss(points, 4, since) for since in (0, 1, 2)] == pytest.approx([14 / 4, 6 / 3, 2 / 2])
+    assert mean_loss(points, 2, 1) == 4.0
+    assert mean_loss(points[:2], 4, 2) == inf  # failed by then
+
+
 def row(layer: str, proxy: str, accuracy: float | None, points: list[list[float]], **more: Any) -> dict[str, Any]:
     row = {"layer": layer, "reference": False, "proxy": proxy, "seed": 0, "accuracy": accuracy, "points": points}
-    return row | {"seconds": 8.0} | more
+    return row | {"seconds": 8.0, "classes": 10, "conditions": "cpu"} | more
 
 
 def by_hand() -> list[dict[str, Any]]:
     """Five layers on one proxy of 4 steps; the last diverged after two."""
     rows = []
     for k, name in enumerate("abcde"):
-        curve = [[step, 0.1 * (k + 1 if step < 3 else 5 - k), 2.0 - 0.1 * k] for step in (1, 2, 3, 4)]
+        curve = [
+            [step, 0.1 * (k + 1 if step < 3 else 5 - k), 2.0 + (-0.1 * k if step < 4 else 0.2 * k)]
+            for step in (1, 2, 3, 4)
+        ]
         rows.append(row(name, "resnet", 0.1 * (5 - k), curve) if k < 4 else row(name, "resnet", None, curve[:2]))
-        rows.append(row(name, "wide", 0.9 - 0.1 * k, [], reference=True, seconds=1000.0))
+        rows.append(row(name, "wide", 0.9 - 0.1 * k, [], reference=True, seconds=1000.0, conditions="cuda"))
     rows[-2]["seconds"] = 1.0  # it ended early, so that it says nothing of the cost
     return rows
 
@@ -93,14 +105,20 @@ def test_the_tables_by_hand(tiny: dict[str, Any]) -> None:
     del tiny["proxies"]["mobilenet"]
     tiny["recipe"]["steps"] = 4
     config = parse_config(json.dumps(tiny))
-    measured = compare(by_hand(), config, 0.1, 0.2)
+    measured = compare(by_hand(), config)
     assert [(r.proxy, r.measure, r.step) for r in measured.rows] == [
-        ("resnet", measure, step) for step in (1, 2, 3, 4) for measure in ("accuracy", "loss")
+        ("resnet", measure, step) for step in (1, 2, 3, 4) for measure in ("accuracy", "loss", "late loss")
     ]
     table = {(r.measure, r.step): r for r in measured.rows}
     assert [table["accuracy", step].correlation for step in (1, 2, 3, 4)] == pytest.approx([-1, -1, 1, 1])
     # the reference ranks a b c d e; the loss d c b a at the end, and e last: 1 - 6 (9 + 1 + 1 + 9) / 120 = 0
     assert [table["loss", step].correlation for step in (1, 2, 3, 4)] == pytest.approx([-1, -1, 0, 0])
+    # the loss of the last step alone ranks a b c d e
+    assert [table["late loss", step].correlation for step in (1, 2, 3, 4)] == pytest.approx([-1, -1, 0, 1])
+    # a b c are the better half: the loss ranks them c b a at every step
+    assert [table["loss", step].better_half for step in (1, 2, 3, 4)] == pytest.approx([-1, -1, -1, -1])
+    assert [table["late loss", step].better_half for step in (1, 2, 3, 4)] == pytest.approx([-1, -1, -1, 1])
+    assert table["accuracy", 4].better_half_interval == pytest.approx((1.0, 1.0))
     assert [table["loss", step].seconds for step in (1, 2, 3, 4)] == [2.0, 4.0, 6.0, 8.0]
     assert table["accuracy", 3].per_second == pytest.approx(1 / 6)
     assert [(r.measure, r.step) for r in measured.rows if r.is_best] == [("accuracy", 3)]
@@ -108,6 +126,7 @@ def test_the_tables_by_hand(tiny: dict[str, Any]) -> None:
     assert [each.reference for each in measured.layers] == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5])
     assert [each.accuracy["resnet"] for each in measured.layers] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1])
     assert [each.failed for each in measured.layers] == [0, 0, 0, 0, 1]
+    assert measured.conditions == {"cpu": 5, "cuda": 5}
 
 
 def test_means_are_over_seeds_and_proxies(config: Config) -> None:
@@ -117,7 +136,8 @@ def test_means_are_over_seeds_and_proxies(config: Config) -> None:
             for proxy, accuracy in (("resnet", 0.1 * k + 0.2 * seed), ("mobilenet", 0.5 - 0.2 * k)):
                 rows.append(row(name, proxy, accuracy, [[6, accuracy, 1.0]], seed=seed))
             rows.append(row(name, "wide", 0.1 * k, [], reference=True, seed=seed))
-    measured = compare(rows, config, 0.1, 0.1)
+            rows.append(row(name, "deep", 0.1 * seed, [], reference=True, seed=seed))
+    measured = compare(rows, config)
     at_the_end = {r.proxy: r for r in measured.rows if (r.measure, r.step) == ("accuracy", 6)}
     assert {proxy: r.correlation for proxy, r in at_the_end.items()} == pytest.approx(
         {"resnet": 1.0, "mobilenet": -1.0, "mean": -1.0}
@@ -125,12 +145,14 @@ def test_means_are_over_seeds_and_proxies(config: Config) -> None:
     assert [at_the_end[proxy].seconds for proxy in ("resnet", "mean")] == [8.0, 16.0]
     assert measured.layers[0].layer == "e"
     assert measured.layers[0].accuracy == pytest.approx({"resnet": 0.5, "mobilenet": -0.3})
+    assert measured.layers[0].by_network == pytest.approx({"wide": 0.4, "deep": 0.05})
+    assert measured.layers[0].reference == pytest.approx((0.4 + 0.05) / 2)
 
 
 def test_a_reference_in_which_every_layer_is_alike_ranks_none(config: Config) -> None:
     rows = [row(name, proxy, 0.5, [[6, 0.5, 1.0]]) for name in "abcde" for proxy in PROXIES]
     rows += [row(name, "wide", None, [], reference=True) for name in "abcde"]
-    measured = compare(rows, config, 0.1, 0.1)
+    measured = compare(rows, config)
     assert {(r.correlation, r.interval, r.per_second, r.is_best) for r in measured.rows} == {(None, None, None, False)}
     assert repr(measured) == "<Fidelity on 5 layers: no signal ranks them>"
 
@@ -174,6 +196,7 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], TablePool]:
         pool = TablePool(parse_config(json.dumps(LONG)).protocol)
         pool.asked, pool.answer = Counter(), answer
         monkeypatch.setattr("evonas.studies.fidelity.open_pool", opened)
+        monkeypatch.setattr("evonas.studies.rankings.RESAMPLES", 20)
         return pool
 
     return use
@@ -242,9 +265,118 @@ def test_it_goes_on_where_it_was_stopped(
     last = pools(answered)
     assert fidelity(tiny, LONG, NAMES[:5], out=out).layers == whole.layers[:5]
     assert last.asked.total() == 0
-    for other in ({"settings": ["recipe.steps=5"]}, {"reference_settings": ["seed=1"]}):
-        with pytest.raises(InputError, match="another config"):
-            fidelity(tiny, LONG, NAMES, out=out, **other)  # type: ignore[arg-type]
+    lost = json.loads(out.read_text().splitlines()[-1])
+    out.write_text(out.read_text()[:-9])  # killed while it wrote the last line
+    mended = pools(answered)
+    assert fidelity(tiny, LONG, NAMES, out=out) == whole
+    assert mended.asked == {(lost["layer"], lost["proxy"]): 1}
+
+
+REFERENCE, SHORT = {"wide"}, set(PROXIES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reference_settings", "trained"),
+    [
+        (["execution.compile_from_steps=3", "execution.channels_last=true", "workers.cpus=1"], [], set()),
+        (["data.source=folder", "data.path=elsewhere"], ["data.source=folder", "data.path=moved"], set()),
+        (["gates=[]", "space.nodes=5", "recipe.seeds=2", "name=other"], ["workers.device=cpu"], set()),
+        (["proxies.resnet.width=16"], [], {"resnet"}),
+        (["recipe.learning_rate=0.3"], [], SHORT),
+        (["data.validation=50"], [], SHORT),
+        (["data.split_seed=1"], ["data.split_seed=1"], SHORT | REFERENCE),
+        (["seed=3"], [], SHORT),
+        ([], ["recipe.steps=8"], REFERENCE),
+        ([], ["proxies.wide.blocks=[2]"], REFERENCE),
+    ],
+    ids=str,
+)
+def test_a_change_trains_anew_what_it_decides_and_nothing_else(
+    pools: Callable[[Answer], TablePool],
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: list[str],
+    reference_settings: list[str],
+    trained: set[str],
+) -> None:
+    monkeypatch.setattr("evonas.studies.fidelity.count_classes", lambda data: 10)
+    on_folder = ["data.source=folder", "data.path=here"] if "data.source=folder" in settings else []
+    out = tmp_path / "fidelity.jsonl"
+    pools(answered)
+    first = fidelity(tiny, LONG, NAMES, out=out, settings=on_folder, reference_settings=on_folder)
+    before = out.read_text()
+    pool = pools(answered)
+    fidelity(tiny, LONG, NAMES, out=out, settings=settings, reference_settings=reference_settings)
+    assert pool.asked == {(name, proxy): 1 for name in NAMES for proxy in trained}
+    assert out.read_text().startswith(before)
+    again = pools(answered)
+    assert fidelity(tiny, LONG, NAMES, out=out, settings=on_folder, reference_settings=on_folder) == first
+    assert again.asked.total() == 0
+
+
+def test_a_proxy_is_known_by_its_network_and_a_layer_by_its_formula(
+    pools: Callable[[Answer], TablePool], tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "fidelity.jsonl"
+    pools(answered)
+    first = fidelity(tiny, LONG, NAMES, out=out)
+    tiny["proxies"] = {"renamed": tiny["proxies"]["mobilenet"], "mobilenet": tiny["proxies"]["resnet"]}
+    formulas = [LAYERS[each].text if each in LAYERS else each for each in NAMES]
+    pool = pools(answered)
+    second = fidelity(tiny, LONG, formulas, out=out)
+    assert pool.asked.total() == 0
+    values = [each.accuracy["mobilenet"] for each in first.layers]
+    assert [each.accuracy["renamed"] for each in second.layers] == values
+
+
+def test_a_training_with_more_looks_serves_and_one_with_fewer_does_not(
+    pools: Callable[[Answer], TablePool], tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "fidelity.jsonl"
+    pool = pools(answered)
+    fidelity(tiny, LONG, NAMES, out=out)
+    fidelity(LONG, LONG, NAMES, out=out)  # the reference was not looked at on its way
+    assert pool.asked["BN-ReLU", "wide"] == 2
+    lines = out.read_text().splitlines()
+    rows = [row for row in map(json.loads, lines[1:]) if row["proxy"] != "wide" or row["looks"]]
+    out.write_text("\n".join([lines[0], *map(json.dumps, rows), ""]))
+    last = pools(answered)
+    fidelity(tiny, LONG, NAMES, out=out)
+    assert last.asked.total() == 0
+
+
+def test_trainings_say_where_they_were_computed(
+    pools: Callable[[Answer], TablePool], tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    def on(device: str) -> Answer:
+        return lambda name, job: replace(answered(name, job), conditions=device)
+
+    out = tmp_path / "fidelity.jsonl"
+    pools(on("a GPU"))
+    with pytest.raises(InputError, match="data"):
+        fidelity(tiny | {"data": {"source": "folder", "path": "none"}}, LONG, NAMES, out=out)
+    fidelity(LONG, LONG, NAMES, out=out, settings=["recipe.steps=3", "execution.dtype=bfloat16"])
+    pools(on("a CPU"))
+    assert fidelity(tiny, LONG, NAMES, out=out).conditions == {"a CPU": 12, "a GPU": 6}
+    assert fidelity(LONG, LONG, NAMES, out=out, settings=["recipe.steps=3"]).conditions == {
+        "a GPU, bfloat16": 6,
+        "a GPU": 6,
+    }
+
+
+@pytest.mark.parametrize("kind", ["another study", "an earlier format", "text"])
+def test_a_file_of_something_else_is_refused_and_left_as_it_is(tiny: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    out, config = tmp_path / "file", parse_config(json.dumps(tiny))
+    if kind == "text":
+        out.write_text("name: tiny")
+    else:
+        configs = (config,) if kind == "another study" else (config, parse_config(json.dumps(LONG)))
+        ResultFile(out, *configs).keep({"layer": "BN-ReLU"})
+    before = out.read_text()
+    with pytest.raises(InputError, match="expected a new file"):
+        fidelity(tiny, LONG, NAMES, out=out)
+    assert out.read_text() == before
 
 
 def test_a_crash_is_no_failure_of_the_layer(

@@ -51,7 +51,7 @@ def test_results_are_of_their_configs_and_arguments(tmp_path: Path, config: Conf
     path = tmp_path / "rows.jsonl"
     ResultFile(path, config, other, steps=3)
     ResultFile(path, config, other, steps=3)
-    for configs, steps in (((config, other), 4), ((other, config), 3), ((config,), 3)):
+    for configs, steps in (((config, other), 4), ((other, config), 3), ((config,), 3), ((), 3)):
         with pytest.raises(InputError, match="another config"):
             ResultFile(path, *configs, steps=steps)
 
