@@ -42,9 +42,9 @@ def test_shipped_configs_load(path: Path) -> None:
     "path", [path for path in SHIPPED if path.stem.endswith(REFERENCE)], ids=lambda path: path.stem
 )
 def test_a_reference_is_much_longer_on_the_same_training_images(path: Path) -> None:
-    """Ten times the steps, or six with more validation images: CIFAR-10's, which was run before its search was chosen."""
+    """Six times the steps on four times the pixels, at least; the validation images may be more."""
     long, short = load_config(path), load_config(path.with_stem(path.stem.removesuffix(REFERENCE)))
-    assert long.recipe.steps >= (6 if long.data.validation > short.data.validation else 10) * short.recipe.steps
+    assert long.recipe.steps >= 6 * short.recipe.steps
     assert (long.data.image_size or 0) >= 2 * (short.data.image_size or 0)
     assert long.data.validation >= short.data.validation
     same = {"image_size": None, "validation": 1}
