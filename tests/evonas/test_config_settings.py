@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evonas.config_file import parse_config
+from evonas.config_file import load_config, parse_config
 from evonas.search_space.errors import InputError
 from evonas.workers.gates.finite import Finite
 from evonas.workers.gates.signal import Signal
+from evonas.workers.step import check_graphs
+from tests.conftest import ROOT
 from tests.evonas.config_cases import TEXT, changed, complaint, set_complaint
 
 
@@ -150,3 +152,12 @@ def test_any_setting_is_a_config_or_one_line(key: str, more: str, value: str) ->
         parse_config(TEXT, "any.yaml", [f"{key}{more}={value}"])
     except InputError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["evonorm-b", "evonorm-s"])
+def test_shipped_configs_of_captured_steps_run_on_a_cpu_with_two_settings(name: str) -> None:
+    path = ROOT / "configs" / f"{name}.yaml"
+    assert load_config(path).execution.cuda_graphs
+    with pytest.raises(InputError, match=r"cuda_graphs: true, but workers\.device is cpu; expected false"):
+        load_config(path, ["workers.device=cpu"])
+    check_graphs(load_config(path, ["workers.device=cpu", "execution.cuda_graphs=false"]).execution, "cpu")
