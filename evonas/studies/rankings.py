@@ -13,7 +13,7 @@ from evonas.search_space.wording import counted
 from evonas.store.records import columns
 from evonas.studies.results import Row
 
-SHARES = (0.25, 0.5, 0.75, 1.0)  # of the budget: when the signals are looked at
+LOOKS = 4  # at the signals, after as many equal parts of the steps
 RESAMPLES = 2000  # of the bootstrap
 MEAN = "mean"  # over the proxies; losses are not scaled, so that a proxy on which they spread wider weighs more
 
@@ -87,7 +87,7 @@ class Fidelity:
 
 def looks(steps: int) -> list[int]:
     """The steps at which the signals are looked at; the last is the end."""
-    return sorted({round(share * steps) for share in SHARES} - {0})
+    return sorted({steps * part // LOOKS for part in range(1, LOOKS + 1)} - {0})
 
 
 def compare(rows: Sequence[Row], config: Config, crashed: Mapping[str, str] = MappingProxyType({})) -> Fidelity:

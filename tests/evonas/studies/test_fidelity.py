@@ -62,10 +62,9 @@ def test_rank_correlation_is_scipys_with_ties(seed: int) -> None:
 # --------------------------------------------------------------------------- signals
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(250, [62, 125, 188, 250]), (4, [1, 2, 3, 4]), (2, [1, 2]), (1, [1])])
+@pytest.mark.parametrize(("steps", "expected"), [(250, [62, 125, 187, 250]), (4, [1, 2, 3, 4]), (2, [1, 2]), (1, [1])])
 def test_signals_are_looked_at_after_quarters_of_the_steps(steps: int, expected: list[int]) -> None:
-    assert looks(steps)[-1] == steps
-    assert [abs(a - b) <= 1 for a, b in zip(looks(steps), expected, strict=False)] == [True] * len(looks(steps))
+    assert looks(steps) == expected
 
 
 def test_a_training_that_diverges_counts_as_guessing_only_from_then_on() -> None:
