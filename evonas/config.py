@@ -23,6 +23,7 @@ from evonas.workers.data import NATIVE_SIZES
 from evonas.workers.frozen import Count, Frozen, Name, Positive, SmallCount, Text
 from evonas.workers.gates import AnyGate, check_order, from_text
 from evonas.workers.gates.base import TrainingGate
+from evonas.workers.outcome import JudgedBy
 from evonas.workers.protocol import Data, Device, Execution, Protocol, Proxies, Recipe
 
 Names = Annotated[tuple[Name, ...], Field(max_length=100)]
@@ -162,11 +163,12 @@ class Config(Frozen):
     recipe: Recipe = Recipe()
     proxies: Proxies
     gates: Annotated[tuple[Annotated[AnyGate, BeforeValidator(from_text)], ...], Field(max_length=100)] = ()
-    objectives: tuple[Literal["accuracy", "step_time", "memory", "nodes"], ...] = Field(
+    objectives: tuple[Literal["accuracy", "loss", "step_time", "memory", "nodes"], ...] = Field(
         ("accuracy",),
         max_length=4,
-        description="accuracy on each proxy is maximised, the others minimised. A run with step_time cannot be re-run "
-        "exactly",
+        description="accuracy on each proxy is maximised, the others minimised; loss, in place of accuracy, is the "
+        "mean training loss of the last quarter of the steps (TSE-E: arXiv:2006.04492). A run with step_time cannot be "
+        "re-run exactly",
     )
     evolution: Evolution = Evolution()
     execution: Execution = Execution()
@@ -195,13 +197,20 @@ class Config(Frozen):
             data=self.data, recipe=self.recipe, proxies=self.proxies, gates=self.gates, execution=self.execution
         )
 
+    @property
+    def judged_by(self) -> JudgedBy:
+        """What decides which layer is better."""
+        return "loss" if "loss" in self.objectives else "accuracy"
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        if "accuracy" not in self.objectives:
-            raise ValueError(f"objectives: expected accuracy among them, got {', '.join(self.objectives) or 'none'}")
-        if self.evolution.selection == "average" and self.objectives != ("accuracy",):
-            others = ", ".join(name for name in self.objectives if name != "accuracy")
-            raise ValueError(f"evolution.selection: average cannot weigh {others} against accuracies; expected pareto")
+        if ("accuracy" in self.objectives) == ("loss" in self.objectives):
+            got = ", ".join(self.objectives) or "none"
+            raise ValueError(f"objectives: expected either accuracy or loss among them, got {got}")
+        if self.evolution.selection == "average" and self.objectives != (self.judged_by,):
+            others = ", ".join(name for name in self.objectives if name != self.judged_by)
+            of = "accuracies" if self.judged_by == "accuracy" else "losses"
+            raise ValueError(f"evolution.selection: average cannot weigh {others} against {of}; expected pareto")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives: one stands twice: {', '.join(self.objectives)}")
         check_order(self.gates, self.recipe.steps)

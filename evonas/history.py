@@ -71,7 +71,7 @@ class History:
     functions: Functions = field(default_factory=Functions)
     shared: dict[int, Shared] = field(default_factory=dict)  # of the birth that was inherited
     stopped_by: dict[str, int] = field(default_factory=dict)  # gate, or kind of crash -> candidates
-    baseline: dict[str, float] = field(default_factory=dict)  # proxy -> BN-ReLU's accuracy, same seed
+    baseline: Fitness | None = None  # BN-ReLU's, same seed
     baseline_points: tuple[BaselinePoint, ...] = ()
     best: Best | None = None
     earlier: dict[tuple[str, int], "array[float]"] = field(default_factory=dict)  # of ranked gates, by step; ascending
@@ -88,7 +88,7 @@ class History:
         if evolution.remeasure:
             self.leaders = Leaders(evolution.remeasure.leaders, evolution.remeasure.seeds)
         if evolution.surrogate:
-            self.surrogate = Surrogate(evolution.surrogate.after, evolution.surrogate.refit)
+            self.surrogate = Surrogate(evolution.surrogate.after, evolution.surrogate.refit, self.config.judged_by)
 
     def propose(self, candidate: Candidate) -> Pending:
         """Count a birth, and settle the seed and the thresholds that its outcome will depend on."""
@@ -235,6 +235,7 @@ class History:
             function=pending.equal_to or birth,
             measured=measured,
             outcome=fitness,
+            fitness=fitness.mean_score(self.config.judged_by),
         )
         self.population.add(survivor)
         self.survivors += 1
@@ -265,13 +266,13 @@ class History:
         )
 
     def objectives(self, fitness: Fitness, live_nodes: int) -> tuple[float, ...]:
-        """The accuracy on each proxy and what else is asked, negated: mean seconds of a training step, MiB kept for the
+        """The score on each proxy and what else is asked, negated: mean seconds of a training step, MiB kept for the
         backward, live nodes."""
         objectives: list[float] = []
         for name in self.config.objectives:
             match name:
-                case "accuracy":
-                    objectives += fitness.accuracy.values()
+                case "accuracy" | "loss":
+                    objectives += fitness.scores(name).values()
                 case "step_time":
                     objectives.append(-fmean(fitness.step_seconds.values()))
                 case "memory":
@@ -281,17 +282,19 @@ class History:
         return tuple(objectives)
 
     def advantage(self, outcome: Outcome) -> float | None:
-        """Mean over proxies of accuracy minus BN-ReLU's on the same proxy and seed."""
+        """Mean over proxies of the score minus BN-ReLU's on the same proxy and seed."""
         if not isinstance(outcome, Fitness) or not self.baseline:
             return None
-        return fmean(outcome.accuracy[proxy] - accuracy for proxy, accuracy in self.baseline.items())
+        by = self.config.judged_by
+        scores = outcome.scores(by)
+        return fmean(scores[proxy] - score for proxy, score in self.baseline.scores(by).items())
 
     def set_baseline(self, evaluation: Evaluation) -> None:
-        """BN-ReLU's final accuracies, and those at the steps where gates compare with it."""
+        """BN-ReLU's fitness, and its accuracies at the steps where gates compare with it."""
         assert isinstance(evaluation.outcome, Fitness)
         gates = [gate for gate in self.config.gates if isinstance(gate, TrainingGate)]
         steps = {gate.steps for gate in gates if gate.against_baseline}
-        self.baseline = dict(evaluation.outcome.accuracy)
+        self.baseline = evaluation.outcome
         self.full_seconds.append(evaluation.seconds)
         self.baseline_points = tuple(
             BaselinePoint(proxy=p.proxy, step=p.step, accuracy=p.accuracy)

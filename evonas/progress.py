@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evonas.config import Config
 from evonas.history import History
 from evonas.store.records import Pace
-from evonas.views import retrainings, seconds_left
+from evonas.views import difference, retrainings, seconds_left
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -100,7 +100,10 @@ class ProgressBar(Watcher):
 
     def progress(self, history: History) -> None:
         if self._bar is not None and not self._retrains:
-            best = "" if history.best is None else f", best {history.best.advantage * 100:+.1f} points"
+            best = ""
+            if history.best and history.baseline:
+                lead = difference(history.best.accuracy, history.baseline.accuracy)
+                best = f", best {100 * (lead or 0):+.1f} points"
             self._show(f"{history.survivors - history.inherited} trained{best}", history.outcomes)
 
     def reranked(self, done: int, total: int) -> None:

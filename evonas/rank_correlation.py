@@ -44,7 +44,7 @@ class RankCorrelation:
         """The surrogate's, with its interval."""
         return (
             f"surrogate: rank correlation {self.value:.2f} [{self.low:.2f} to {self.high:.2f}] of predicted and "
-            f"measured accuracy on {counted(self.pairs, 'candidate')} that it did not rank"
+            f"measured fitness on {counted(self.pairs, 'candidate')} that it did not rank"
         )
 
     def figures(self) -> dict[str, Any]:

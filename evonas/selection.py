@@ -21,11 +21,7 @@ class Survivor:
     function: int = 0  # birth of the first candidate of its function: its own, or what it is `equal_to`
     measured: int = 1  # seeds
     outcome: Fitness | None = None  # the mean over these seeds
-
-    @property
-    def fitness(self) -> float:
-        """The mean accuracy over proxies and seeds."""
-        return self.outcome.mean_accuracy if self.outcome else 0.0
+    fitness: float = 0.0  # the outcome's mean score over proxies
 
 
 @dataclass

@@ -27,6 +27,9 @@ def measured_again(shared: Shared, new: Fitness) -> Shared:
 
     old = shared.fitness
     fitness = Fitness(
-        mean(old.accuracy, new.accuracy), mean(old.step_seconds, new.step_seconds), mean(old.saved_mb, new.saved_mb)
+        mean(old.accuracy, new.accuracy),
+        mean(old.step_seconds, new.step_seconds),
+        mean(old.saved_mb, new.saved_mb),
+        mean(old.loss, new.loss),
     )
     return replace(shared, measured=n + 1, fitness=fitness)

@@ -20,7 +20,7 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.screening import DEGENERATE, amplifications
 from evonas.workers.gates import needs_layer
-from evonas.workers.outcome import Fitness, Outcome, Rejection
+from evonas.workers.outcome import Fitness, JudgedBy, Outcome, Rejection
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
@@ -51,6 +51,7 @@ class Surrogate:
 
     after: int  # survivors before it ranks
     refit: int  # examples from one fit to the next
+    by: JudgedBy = "accuracy"
     examples: list[Example] = field(default_factory=list)
     survivors: int = 0
     unranked: list[tuple[float, float]] = field(default_factory=list)  # predicted and measured, where it did not choose
@@ -67,9 +68,10 @@ class Surrogate:
         surrogate did not choose it."""
         match outcome:
             case Fitness():
-                self.add(Example(graph, parent, outcome.mean_accuracy))
+                fitness = outcome.mean_score(self.by)
+                self.add(Example(graph, parent, fitness))
                 if predicted is not None:
-                    self.unranked.append((predicted, outcome.mean_accuracy))
+                    self.unranked.append((predicted, fitness))
             case Rejection() if not needs_layer(outcome.gate):
                 self.add(Example(graph, parent, None))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
@@ -76,7 +77,7 @@ class Status:
     retrained: int  # trainings for the final table
     outcomes_per_second: float | None  # since the last start; None before its first outcome
     seconds_left: float | None  # None before the first outcome, and of a stopped or dead run
-    surrogate: RankCorrelation | None  # of predicted and measured accuracy, where it did not choose
+    surrogate: RankCorrelation | None  # of predicted and measured fitness, where it did not choose
 
 
 def status(reader: Reader) -> Status:
@@ -164,7 +165,8 @@ def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalR
 
 def candidate_rows(reader: Reader, records: Sequence[Record]) -> list[LayerRow]:
     """`layer_rows` of the candidates alone."""
-    return [_record_row(record, reader.config.recipe.seeds) for record in records]
+    baseline = baseline_accuracy(reader)
+    return [_record_row(record, reader.config.recipe.seeds, baseline) for record in records]
 
 
 def baseline_accuracy(reader: Reader) -> dict[str, float]:
@@ -181,12 +183,17 @@ def _baseline_rows(reader: Reader, final: Sequence[FinalRow], is_fresh: bool) ->
     return [row] if accuracy else []
 
 
-def _record_row(record: Record, seeds: int) -> LayerRow:
+def difference(accuracy: Mapping[str, float], baseline: Mapping[str, float]) -> float | None:
+    """Mean over proxies of accuracy minus BN-ReLU's; None without one of them."""
+    return fmean(accuracy[proxy] - each for proxy, each in baseline.items()) if accuracy and baseline else None
+
+
+def _record_row(record: Record, seeds: int, baseline: Mapping[str, float]) -> LayerRow:
     origin, known = _origin(record), known_as(record.same_as, record.affine_of)
     if record.retrained is not None:
         return layer_row(record.formula, record.retrained, record.birth, origin, known)
     accuracy, trained_with = _without_spread(record.accuracy), seeds if record.accuracy else None
-    figures = (accuracy, record.advantage, None, trained_with, 0)
+    figures = (accuracy, difference(record.accuracy, baseline), None, trained_with, 0)
     return LayerRow(record.birth, record.formula, *figures, False, origin, known)
 
 

@@ -106,14 +106,15 @@ class Judged:
     def train(self) -> Fitness:
         """On to the full budget, with each of the recipe's seeds."""
         recipe = self.job.protocol.recipe
-        accuracy, step_seconds, saved_mb = {}, {}, {}
+        accuracy, step_seconds, saved_mb, loss = {}, {}, {}, {}
         for proxy in self.proxies:
             repeats = range(recipe.seeds)
             accuracy[proxy] = fmean([self._validate(proxy, recipe.steps, repeat).accuracy for repeat in repeats])
             trained = [self.trainings.pop((proxy, repeat)) for repeat in repeats]
             step_seconds[proxy] = fmean([each.step_seconds for each in trained])
             saved_mb[proxy] = trained[0].saved_mb()
-        return Fitness(accuracy, step_seconds, saved_mb)
+            loss[proxy] = fmean([each.mean_loss(recipe.steps - _late(recipe.steps), recipe.steps) for each in trained])
+        return Fitness(accuracy, step_seconds, saved_mb, loss)
 
     # The view of gates: base.Networks and base.Trainings.
 
@@ -176,6 +177,11 @@ class Judged:
         except Diverged as stop:
             raise _diverged(proxy, stop) from None
         return training
+
+
+def _late(steps: int) -> int:
+    """The last quarter of the steps, at least one."""
+    return math.ceil(steps / 4)
 
 
 def _shared(gate: Gate) -> tuple[bool, str]:

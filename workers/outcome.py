@@ -1,10 +1,15 @@
 """Outcomes of an evaluation, and what was measured on the way: values, not exceptions."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import fmean
+from typing import Literal
 
 DIVERGED = "diverged"  # the gate of a training whose loss is not finite any more
+
+
+JudgedBy = Literal["accuracy", "loss"]
 
 
 class Verdict(StrEnum):
@@ -27,17 +32,22 @@ class CrashKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fitness:
-    """Trained to the full budget, on each proxy: validation accuracy in [0, 1], mean seconds of a training step, and
-    MiB of activations that a step keeps for its backward."""
+    """Trained to the full budget, on each proxy: validation accuracy in [0, 1], mean seconds of a training step, MiB of
+    activations that a step keeps for its backward, and the mean training loss of the last quarter of the steps."""
 
     accuracy: dict[str, float]
     step_seconds: dict[str, float] = field(default_factory=dict, compare=False)  # the machine's as well
     saved_mb: dict[str, float] = field(default_factory=dict)
+    loss: dict[str, float] = field(default_factory=dict)  # empty where it was not recorded
 
-    @property
-    def mean_accuracy(self) -> float:
+    def scores(self, by: JudgedBy) -> dict[str, float]:
+        """What a search maximises on each proxy, in [0, 1]: the accuracy, or exp(-loss), the geometric mean of the
+        probabilities that the network gave the right classes."""
+        return self.accuracy if by == "accuracy" else {proxy: math.exp(-loss) for proxy, loss in self.loss.items()}
+
+    def mean_score(self, by: JudgedBy) -> float:
         """Over the proxies."""
-        return fmean(self.accuracy.values())
+        return fmean(self.scores(by).values())
 
 
 @dataclass(frozen=True, slots=True)

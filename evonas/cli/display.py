@@ -24,7 +24,7 @@ from evonas.run import Run
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted
 from evonas.store.records import State
-from evonas.views import final_row
+from evonas.views import difference, final_row
 
 LINE_EVERY_SECONDS = 20.0  # without a terminal
 
@@ -114,11 +114,12 @@ class Display(Watcher):
             return "starting the workers"
         if not self.history.baseline:
             return f"training {BASELINE}"
-        shown = _accuracies(self.history.baseline)
+        accuracies = self.history.baseline.accuracy
+        shown = _accuracies(accuracies)
         best = self.history.best
         if best is None:
             return f"{BASELINE} {shown}; no survivor yet"
-        lead = f"{best.advantage * 100:+.1f} points; {BASELINE} {shown}"
+        lead = f"{100 * (difference(best.accuracy, accuracies) or 0):+.1f} points; {BASELINE} {shown}"
         return f"best (birth {best.birth}, {counted(best.seeds, 'seed')}) {_accuracies(best.accuracy)}, {lead}"
 
     def _panel(self) -> Group:
@@ -137,9 +138,9 @@ class Display(Watcher):
         return Group(head, counts, *surrogate, *self._best_rows())
 
     def _best_rows(self) -> list[Table | Text]:
-        baseline = self.history.baseline if self.history else {}
-        if not baseline:
+        if self.history is None or self.history.baseline is None:
             return [Text(f"training {BASELINE} ...", style="dim")]
+        baseline = self.history.baseline.accuracy
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
         table.add_column("accuracy")
         for proxy in baseline:
@@ -147,10 +148,11 @@ class Display(Watcher):
         table.add_column("difference", justify="right")
         table.add_column("formula", overflow="ellipsis", no_wrap=True)
         table.add_row(BASELINE, *(f"{each:.3f}" for each in baseline.values()), "", "", style="dim")
-        best = self.history.best if self.history else None
+        best = self.history.best
         if best is not None:
             scores = [f"{best.accuracy[proxy]:.3f}" for proxy in baseline]
-            cells = (*scores, f"{best.advantage * 100:+.1f}", one_line(Graph.parse(best.graph).formula))
+            lead = f"{100 * (difference(best.accuracy, baseline) or 0):+.1f}"
+            cells = (*scores, lead, one_line(Graph.parse(best.graph).formula))
             table.add_row(f"birth {best.birth}, {counted(best.seeds, 'seed')}", *cells, style="bold")
         return [table]
 

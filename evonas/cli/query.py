@@ -138,6 +138,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     from evonas.run import open_run
     from evonas.search_space.latex import latex
     from evonas.store.records import columns
+    from evonas.views import difference
 
     opened = open_run(run)
     record = opened.candidate(birth)
@@ -185,7 +186,8 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         seeds = counted(opened.config.recipe.seeds, "seed")
-        say(console, f"accuracy {scores}; {record.advantage * 100:+.1f} points against {BASELINE}, {seeds}")
+        lead = 100 * (difference(record.accuracy, opened.baseline()) or 0)
+        say(console, f"accuracy {scores}; {lead:+.1f} points against {BASELINE}, {seeds}")
     for row in retrained:
         scores = ", ".join(f"{p} {accuracy_text(each)}" for p, each in row.accuracy.items())
         say(console, f"retrained with {_seeds(row)}: {scores}; {points(row)} points against {BASELINE}")

@@ -15,15 +15,15 @@ def candidate_source(record: Record, graph: Graph, run: str, config: Config) -> 
     title = "A normalization-activation layer found by evonas."
     if record.same_as:
         title = f"{record.same_as}, a known layer: what a search of evonas came to is the same function."
-    about = provenance(run, record, config.recipe.seeds)
+    about = provenance(run, record, config)
     if record.affine_of:
         about += f"\nUp to a scale and a shift of each channel it is {record.affine_of}, a known layer."
     return layer_source(graph, title=title, about=about, groups=judged_groups(config))
 
 
-def provenance(run: str, record: Record, seeds: int) -> str:
+def provenance(run: str, record: Record, config: Config) -> str:
     """The run, the birth and the figures of a candidate: those of the final table if it was retrained, else those of
-    the search with its `seeds`."""
+    the search."""
     about, row = f"Birth {record.birth} of {run}", record.retrained
     if row is not None and row.difference is not None:
         proxies = ", ".join(row.accuracy)
@@ -33,9 +33,10 @@ def provenance(run: str, record: Record, seeds: int) -> str:
             f"(small proxy networks: {proxies})."
         )
     if isinstance(record.outcome, Fitness) and record.advantage is not None:
+        points = "accuracy" if config.judged_by == "accuracy" else "exp(-training loss)"
         return (
-            f"{about}; {record.advantage * 100:+.2f} points of accuracy against {BASELINE} with "
-            f"{counted(seeds, 'seed')} in the search."
+            f"{about}; {record.advantage * 100:+.2f} points of {points} against {BASELINE} with "
+            f"{counted(config.recipe.seeds, 'seed')} in the search."
         )
     return f"{about}; it was not trained to the full budget."
 

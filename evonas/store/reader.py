@@ -149,19 +149,25 @@ class Reader(Contents):
         return again
 
     def unranked(self) -> list[tuple[float, float]]:
-        """Predicted and measured accuracy of the trained candidates that the surrogate judged and did not choose."""
-        c, e, s = tables.candidate.c, tables.evaluation.c, tables.score.c
-        query = select(c.birth, c.predicted, func.avg(s.value)).group_by(c.birth, c.predicted).order_by(c.birth)
+        """Predicted and measured fitness of the trained candidates that the surrogate judged and did not choose."""
+        c, e, s, by = tables.candidate.c, tables.evaluation.c, tables.score.c, self.config.judged_by
+        query = select(c.birth, c.predicted, s.proxy, s.value).order_by(c.birth)
         query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
         query = query.join(tables.score, (s.run == e.run) & (s.evaluation == e.id))
         query = query.where(c.run == self.run, c.predicted.is_not(None), c.pool.is_(None), c.equal_to.is_(None))
-        query = query.where(e.purpose == Purpose.SEARCH, s.objective == "accuracy")
+        query = query.where(e.purpose == Purpose.SEARCH, s.objective == by)
+        expected: dict[int, float] = {}
+        scores: dict[int, dict[str, float]] = {}
         with self.engine.connect() as connection:
-            rows = connection.execute(query).all()
-        for birth, *values in rows:
-            if not all(isinstance(each, float) and abs(each) < 1e18 for each in values):
-                self.refuse(f"birth {birth!s:.40}", f"its predicted or measured accuracy is none: {values!s:.80}")
-        return [(predicted, measured) for _, predicted, measured in rows]
+            for birth, predicted, proxy, value in connection.execute(query):
+                if not all(isinstance(each, float) and abs(each) < 1e18 for each in (predicted, value)):
+                    self.refuse(f"birth {birth!s:.40}", f"its predicted or measured {by} is none: {[predicted, value]}")
+                expected[birth] = predicted
+                scores.setdefault(birth, {})[proxy] = value
+        return [
+            (expected[birth], Fitness(**({"accuracy": {}} | {by: each})).mean_score(by))
+            for birth, each in scores.items()
+        ]
 
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and

@@ -161,7 +161,7 @@ class Record(Candidate):
 
     state: State
     seq: int | None
-    advantage: float | None  # mean over proxies of accuracy minus BN-ReLU's
+    advantage: float | None  # mean over proxies of accuracy, or exp(-loss), minus BN-ReLU's: what the search maximises
     outcome: Outcome | None
     accuracy: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0

@@ -26,6 +26,7 @@ from evonas.workers.outcome import (
     CrashKind,
     Evaluation,
     Fitness,
+    JudgedBy,
     Measurement,
     Outcome,
     Point,
@@ -232,6 +233,11 @@ class Door:
             self.refuse(f"evaluation {evaluation}", f"proxy '{proxy:.40}' is none of the config's")
 
     @cached_property
+    def judged_by(self) -> JudgedBy:
+        assert self.config is not None
+        return self.config.judged_by
+
+    @cached_property
     def proxies(self) -> dict[str, int]:
         """Proxy -> its place in the config."""
         assert self.config is not None
@@ -248,8 +254,9 @@ class Door:
                 self.refuse(row, f"objective '{objective:.40}' is unknown")
             if len(values) != len(self.proxies):
                 self.refuse(row, f"{objective} of a fitness lacks a proxy")
-        if "accuracy" not in scores:
-            self.refuse(row, "a fitness has no accuracy")
+        for objective in ("accuracy", self.judged_by):
+            if objective not in scores:
+                self.refuse(row, f"a fitness has no {objective}")
         for proxy, accuracy in scores["accuracy"].items():
             if accuracy > 1.0:
                 self.refuse(row, f"its accuracy on {proxy} is {accuracy}, not 0.0 to 1.0")

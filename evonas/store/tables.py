@@ -149,7 +149,8 @@ evaluation = Table(
     Column("threshold", Float),
     Column("step", Integer, info=_COUNT),
     Column("message", Text),  # of a crash
-    # NULL where it is no fitness: mean over proxies of accuracy minus BN-ReLU's, same purpose and seed.
+    # NULL where it is no fitness: mean over proxies of accuracy minus BN-ReLU's, same purpose and seed; where the
+    # config's objective is the loss, of exp(-loss) in the search.
     Column("advantage", Float, info=_DIFFERENCE),
     Column("host", String, nullable=False),
     Column("conditions", String),  # device, processor, threads, torch; NULL before schema 0002

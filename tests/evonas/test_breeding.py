@@ -62,12 +62,14 @@ def seeded(job: Job) -> Evaluation:
         number = int.from_bytes(sha256(f"{Graph.parse(job.graph).digest} {job.seed}".encode()).digest()[:4], "big")
         if number % 7 == 0:
             return Evaluation(Rejection("diverged", "resnet", float("inf"), float("inf"), 3))
-        return Evaluation(Fitness({proxy: a - number % 50 / 1000 for proxy, a in found.outcome.accuracy.items()}))
+        lower = number % 50 / 1000
+        return Evaluation(Fitness({proxy: max(0.0, a - lower) for proxy, a in found.outcome.accuracy.items()}))
     return found
 
 
 def survivor(birth: int, fitness: float, family: str = "", function: int = 0, measured: int = 1) -> Survivor:
-    return Survivor(birth, "x", "", (fitness,), family, function or birth, measured, Fitness({"resnet": fitness}))
+    outcome = Fitness({"resnet": fitness})
+    return Survivor(birth, "x", "", (fitness,), family, function or birth, measured, outcome, fitness)
 
 
 @pytest.fixture

@@ -236,9 +236,13 @@ def test_mistakes_of_one_place(old: str, new: str, message: str) -> None:
         (
             "seed: 3",
             "seed: 3\nobjectives: [nodes]",
-            "run.yaml:4: objectives: expected accuracy among them, got nodes",
+            "run.yaml:4: objectives: expected either accuracy or loss among them, got nodes",
         ),
-        ("seed: 3", "seed: 3\nobjectives: []", "run.yaml:4: objectives: expected accuracy among them, got none"),
+        (
+            "seed: 3",
+            "seed: 3\nobjectives: []",
+            "run.yaml:4: objectives: expected either accuracy or loss among them, got none",
+        ),
         (
             "seed: 3",
             "seed: 3\nworkers: {device: cpu}\nexecution:\n  cuda_graphs: true",
@@ -261,8 +265,8 @@ def test_contradictions_say_what_contradicts_what() -> None:
     )
     assert "9 is larger than data.image_size, 8" in complaint(changed("steps: 20", "crop: 9"))
     assert "with 4, a site of 7 channels has 1 group, so that ghw is chw" in complaint(changed("width: 8", "width: 7"))
-    assert "objectives: expected accuracy among them, got nodes" in set_complaint("objectives=[nodes]")
-    assert "objectives: expected accuracy among them, got none" in set_complaint("objectives=[]")
+    assert "objectives: expected either accuracy or loss among them, got nodes" in set_complaint("objectives=[nodes]")
+    assert "objectives: expected either accuracy or loss among them, got none" in set_complaint("objectives=[]")
 
 
 def test_no_proxies() -> None:

@@ -1,14 +1,18 @@
 """What an evaluation tells of its costs, over one seed or several."""
 
 import gc
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
+from evonas.search_space.graph import Graph
+from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.machine import peak_mb
 from evonas.workers.outcome import Fitness
+from evonas.workers.training import Training
 from tests.workers.evaluation_cases import QUALITY, SIGNAL, STABILITY, job
 
 
@@ -21,6 +25,21 @@ def test_several_seeds_are_trained_and_averaged() -> None:
     last = [(each.repeat, each.accuracy) for each in together.points if each.step == 6]
     assert last == list(enumerate(accuracies))
     assert [each.repeat for each in together.points if each.step == 3] == [0]  # gates ask the first seed
+
+
+@pytest.mark.parametrize(("steps", "late"), [(3, 1), (6, 2), (8, 2)])
+def test_the_loss_is_that_of_the_last_quarter_of_the_steps(steps: int, late: int) -> None:
+    asked = job(seed=7, proxies=("resnet",), recipe={"steps": steps, "seeds": 2}, gates=())
+    answer = evaluate(asked)
+    assert isinstance(answer.outcome, Fitness)
+    losses = []
+    for seed in (7, 8):
+        images = data.load(asked.protocol.data)
+        training = Training(Graph.parse(asked.graph), asked.protocol, "resnet", images, seed)
+        training.run(steps)
+        losses += training.losses.tolist()[steps - late :]
+    assert answer.outcome.loss == {"resnet": pytest.approx(sum(losses) / len(losses), rel=1e-6)}
+    assert answer.outcome.scores("loss") == {"resnet": pytest.approx(math.exp(-sum(losses) / len(losses)))}
 
 
 def test_a_training_tells_what_its_steps_cost() -> None:

@@ -56,7 +56,7 @@ def test_operators_by_hand(tmp_path: Path, tiny: dict[str, Any]) -> None:
         probed = Probed(f"f{birth}", "", 1.0)
         of = {"seen": seen, "operator": operator, "parent": parent, "equal_to": equal_to}
         store.propose(Candidate.of(graph, probed, birth, **of))
-        accuracy = evaluation.outcome.mean_accuracy if isinstance(evaluation.outcome, Fitness) else None
+        accuracy = evaluation.outcome.mean_score("accuracy") if isinstance(evaluation.outcome, Fitness) else None
         advantage = None if accuracy is None else accuracy - 0.4
         store.record(birth, graph, evaluation, birth, seed, advantage, inherits=equal_to == 1)
     store.propose(Candidate.of(Graph.parse("x"), Probed("f", "", 1.0), 10, seen=9))  # pending
@@ -110,7 +110,7 @@ def test_children_improve_on_their_parents_as_the_search_saw_them(everything: Ru
         if isinstance(recorded.outcome, Fitness) and pending.parent_fitness is not None and pending.equal_to is None:
             for name in names(edits[recorded.birth]):
                 compared[name] += 1
-                improved[name] += recorded.outcome.mean_accuracy > pending.parent_fitness
+                improved[name] += recorded.outcome.mean_score("accuracy") > pending.parent_fitness
 
     restore_baseline(reader, history)
     for candidate in replayed(reader, history, on_outcome):

@@ -1,0 +1,90 @@
+"""A search by the training loss in place of the accuracy."""
+
+import math
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from evonas.config import Config
+from evonas.retelling import rebuild
+from evonas.search_space.graph import Graph
+from evonas.studies.replay import replay
+from evonas.views import candidate_rows
+from evonas.workers.outcome import Evaluation, Fitness
+from evonas.workers.protocol import Job
+from tests.evonas.search_cases import FakePool, configured, searched
+from tests.evonas.test_breeding import EVERYTHING, seeded
+
+
+def lossy(job: Job) -> Evaluation:
+    """A loss on each proxy that has nothing to do with the accuracy."""
+    found = seeded(job)
+    if not isinstance(found.outcome, Fitness):
+        return found
+    number = int.from_bytes(sha256(f"loss {Graph.parse(job.graph).digest} {job.seed}".encode()).digest()[:4], "big")
+    loss = {"resnet": 0.5 + number % 97 / 50, "mobilenet": 0.5 + number // 97 % 97 / 50}
+    return replace(found, outcome=replace(found.outcome, loss=loss))
+
+
+@pytest.fixture
+def by_loss(tiny: dict[str, Any]) -> Config:
+    return configured({**tiny, "objectives": ["loss"]}, births=90, **EVERYTHING)
+
+
+def likelihood(outcome: Fitness) -> float:
+    return fmean(math.exp(-loss) for loss in outcome.loss.values())
+
+
+def test_a_search_by_loss_ranks_by_likelihood_and_shows_accuracies(tmp_path: Path, by_loss: Config) -> None:
+    search, reader = searched(tmp_path, by_loss, FakePool(2, lossy))
+    baseline = search.history.baseline
+    assert baseline is not None
+    first = [r for r in reader.candidates() if isinstance(r.outcome, Fitness) and r.equal_to is None]
+    assert len(first) > 20
+    for record in first:
+        assert isinstance(record.outcome, Fitness)
+        assert record.advantage == pytest.approx(likelihood(record.outcome) - likelihood(baseline))
+        (row,) = candidate_rows(reader, [record])
+        accuracies = [record.accuracy[proxy] - accuracy for proxy, accuracy in baseline.accuracy.items()]
+        assert row.difference == pytest.approx(fmean(accuracies))
+    assert search.history.leaders is not None
+    for leader in search.history.leaders.members:
+        mine = [r.outcome for r in reader.candidates() if leader.function in (r.birth, r.equal_to)]
+        means = {p: fmean(o.loss[p] for o in mine if isinstance(o, Fitness)) for p in ("resnet", "mobilenet")}
+        assert leader.fitness == pytest.approx(fmean(math.exp(-each) for each in means.values()))
+    assert [each.fitness for each in search.history.leaders.members] == sorted(
+        (each.fitness for each in search.history.leaders.members), reverse=True
+    )
+    for predicted, measured in reader.unranked():
+        assert 0 < predicted < 1
+        assert any(measured == pytest.approx(likelihood(r.outcome)) for r in first if isinstance(r.outcome, Fitness))
+    assert search.history.surrogate is not None
+    assert sorted(reader.unranked()) == sorted(
+        (predicted, pytest.approx(measured)) for predicted, measured in search.history.surrogate.unranked
+    )
+
+
+def test_a_search_by_loss_is_rebuilt_and_replayed(tmp_path: Path, by_loss: Config) -> None:
+    search, reader = searched(tmp_path, by_loss, FakePool(3, lossy))
+    assert rebuild(reader) == search.history
+    assert replay(reader) == []
+
+
+def test_the_front_is_of_the_likelihoods(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    config = configured({**tiny, "objectives": ["loss", "nodes"]}, births=60)
+    _, reader = searched(tmp_path, config, FakePool(1, lossy))
+    points = {
+        r.birth: (*(-loss for loss in r.outcome.loss.values()), -r.live_nodes)
+        for r in reader.candidates()
+        if isinstance(r.outcome, Fitness) and r.equal_to is None
+    }
+    front = {
+        birth
+        for birth, mine in points.items()
+        if not any(all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine for other in points.values())
+    }
+    assert {each.birth for each in reader.front()} == front
