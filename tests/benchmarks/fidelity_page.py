@@ -1,10 +1,10 @@
 """The tables of results/fidelity-cifar10/tables.md, of a file that `evonas fidelity` made with several configs.
 
-    python -m tests.benchmarks.fidelity_page configs/cifar10-reference.yaml --out results/fidelity-cifar10/fidelity.jsonl \
-        --set data.source=folder --set data.path=DIR > results/fidelity-cifar10/tables.md
+    python -m tests.benchmarks.fidelity_page configs/cifar10-reference.yaml --set data.source=folder \\
+        --set data.path=DIR --out results/fidelity-cifar10/fidelity.jsonl > results/fidelity-cifar10/tables.md
 
-The configs of the short trainings lie beside the file. A config is compared over the layers of which
-the file has all its trainings with its own seed; what the reference lacks of them is trained.
+The configs of the short trainings lie beside the file. A config is compared over the layers of which the file has all
+its trainings with its own seed; what the reference lacks of them is trained.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """How far the proxies of a config rank layers as a reference does."""
 
 import json
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from evonas.studies.results import ResultFile
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Point, Rejection
 from evonas.workers.pool import InProcessPool
 from evonas.workers.protocol import Job
+from tests.conftest import ROOT
 
 NAMES = ["BN-ReLU", "GN-ReLU", "BN-SiLU", "EvoNorm-B0", "EvoNorm-S0", "tanh(x)"]
 PROXIES = ("resnet", "mobilenet")
@@ -362,6 +364,28 @@ def test_trainings_say_where_they_were_computed(
         "a GPU, bfloat16": 6,
         "a GPU": 6,
     }
+
+
+def test_the_published_trainings_serve_the_shipped_reference(
+    pools: Callable[[Answer], TablePool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = ROOT / "results" / "fidelity-cifar10"
+    pool = pools(answered)  # which would be asked for a training that the file lacks
+    monkeypatch.setattr("evonas.studies.fidelity.count_classes", lambda data: 10)
+    measured = fidelity(
+        folder / "rate-0.3.yaml",
+        ROOT / "configs" / "cifar10-reference.yaml",
+        ["BN-ReLU", "GN-ReLU", "BatchNorm", "EvoNorm-B0", "SELU"],
+        out=shutil.copy(folder / "fidelity.jsonl", tmp_path),
+        reference_settings=["data.source=folder", "data.path=none"],
+    )
+    assert pool.asked.total() == 0
+    # by hand, from the lines of the file
+    assert [each.layer for each in measured.layers] == ["BN-ReLU", "EvoNorm-B0", "GN-ReLU", "BatchNorm", "SELU"]
+    assert measured.layers[0].by_network == pytest.approx(
+        {"mobilenet": 0.634, "resnet18": 0.7372, "vgg": 0.7406}, abs=1e-9
+    )
+    assert (measured.layers[-1].reference, measured.layers[-1].failed) == (pytest.approx(0.1), 5)
 
 
 @pytest.mark.parametrize("kind", ["another study", "an earlier format", "text"])
