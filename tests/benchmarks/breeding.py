@@ -3,11 +3,12 @@
     python -m tests.benchmarks.breeding CONFIG --out DIR [--seconds 300] [--seeds 10] [--arm NAME ...] [--start NAME]
     python -m tests.benchmarks.breeding CONFIG --out DIR --report
 
-An arm is a set of options of `evolution`; every arm starts from scratch and from textbook layers. A search runs in one
-process with one thread until it has used its core-seconds, the driver's own among them. Then its best three are trained
-with fresh seeds beside BN-ReLU. Figures: core-seconds until a candidate first reached BN-ReLU (with the search's seed)
-and until one reached the level that BN-LeakyReLU has there; the best of the three with fresh seeds, against BN-ReLU
-with the same seeds. Every search is a line of DIR/results.jsonl; run again, it goes on.
+An arm is a set of options; every arm starts from scratch and from textbook layers. A search runs in one process with
+one thread until it has used its core-seconds, the driver's own among them. Then its best three are trained with fresh
+seeds beside BN-ReLU. Figures: core-seconds until a candidate that is no known layer first reached BN-ReLU (with the search's
+seed, in the likelihood exp(-late loss), whatever the arm searches by), and until one reached the better of BN-SiLU and
+BN-LeakyReLU; the best of the three with fresh seeds, in accuracy and in likelihood, against BN-ReLU with the same
+seeds. Every search is a line of DIR/results.jsonl; run again, it goes on.
 """
 
 import argparse
@@ -36,14 +37,13 @@ from evonas.store.database import Database
 from evonas.studies.results import ResultFile, Row
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Fitness
-from evonas.workers.protocol import Job
+from evonas.workers.protocol import Job, Protocol
 from tests.benchmarks.command import in_one_line
 from tests.benchmarks.machine import machine
 
 TEXTBOOK = ["BN-ReLU", "GN-ReLU", "BN-SiLU", "BatchNorm", "GroupNorm", "ReLU", "SiLU", "tanh"]
 EDITS = {"op": 1, "input": 1, "insert": 2, "delete": 1, "swap": 0.5, "cross": 1, "redraw": 0.5}
 NEW: dict[str, Any] = {"operators": EDITS, "mutations": 1, "random_share": 0.1}
-CHILDREN = {**NEW, "entrants": "fewer_children"}
 FAMILIES = {**NEW, "family_max": 3}
 AGAIN = {**FAMILIES, "remeasure": {"share": 0.2, "leaders": 6, "seeds": 4}}
 RUNG: dict[str, Any] = {"gate": "rung", "steps": 0.5, "keep": 0.5, "by": "loss"}  # steps as a share of the recipe's
@@ -52,13 +52,16 @@ ARMS: dict[str, dict[str, Any]] = {
     "random": {"random_share": 1.0},
     "paper": {"random_share": 0.2, "mutations": 2},
     "edits": NEW,
-    "children": CHILDREN,
+    "loss": NEW,
     "families": FAMILIES,
     "again": AGAIN,
     "racing": AGAIN,
     "surrogate": SURROGATE,
+    "children": {**SURROGATE, "entrants": "fewer_children"},
 }
-RACING = {"racing", "surrogate"}  # arms with RUNG as their last gate
+BY_ACCURACY = {"random", "paper", "edits"}  # the other arms search by the late loss
+RACING = {"racing", "surrogate", "children"}  # arms with RUNG as their last gate
+CONTROLS = ("BN-SiLU", "BN-LeakyReLU")
 STARTS = {"scratch": [], "textbook": TEXTBOOK}
 FRESH = 3  # seeds of the best, and of BN-ReLU
 BEST = 3
@@ -83,6 +86,7 @@ def search(raw: str, arm: str, start: str, seed: int, seconds: float, folder: st
     evolution["rerank"] = {"top": BEST, "seeds": 1, "baselines": []}
     values = {**config.model_dump(mode="json"), "name": f"{arm}-{start}-{seed}", "seed": seed, "evolution": evolution}
     values["cluster"] = {"address": "in_process"}
+    values["objectives"] = ["accuracy" if arm in BY_ACCURACY else "loss"]
     if arm in RACING:
         values["gates"] = [*values["gates"], {**RUNG, "steps": round(RUNG["steps"] * config.recipe.steps)}]
     place = Path(folder) / f"{arm}-{start}-{seed}"
@@ -91,8 +95,10 @@ def search(raw: str, arm: str, start: str, seed: int, seconds: float, folder: st
         evonas.search(values, place, progress=False, watcher=Budget(seconds))
     used = time.process_time() - began
     reader = Database.open(place).reader()
-    reached: dict[str, float | None] = {"BN-ReLU": None, "BN-LeakyReLU": None}
-    level = {"BN-ReLU": 0.0, "BN-LeakyReLU": leaky(raw, seed)}
+    protocol = ungated(reader.config)
+    of_seed = {name: trained_alone(LAYERS[name].text, protocol, seed) for name in (BASELINE, *CONTROLS)}
+    level = {BASELINE: of_seed[BASELINE][1], "controls": max(of_seed[name][1] for name in CONTROLS)}
+    reached: dict[str, float | None] = dict.fromkeys(level)
     spent, trained, stopped, best = 0.0, 0, 0, []
     ordered = sorted((each for each in reader.candidates() if each.seq), key=lambda each: each.seq or 0)
     total = sum(each.seconds for each in ordered)
@@ -100,26 +106,20 @@ def search(raw: str, arm: str, start: str, seed: int, seconds: float, folder: st
         spent += record.seconds * used / max(total, 1e-9)  # with its share of the driver's seconds
         trained += record.accuracy != {} and record.equal_to is None
         stopped += record.outcome is not None and not record.accuracy
-        if record.advantage is None or record.equal_to is not None or record.formula in _known():
+        if not isinstance(record.outcome, Fitness) or record.equal_to is not None or record.formula in _known():
             continue
-        best.append((record.advantage, spent))
+        likelihood = record.outcome.mean_score("loss")
+        best.append(likelihood - of_seed[BASELINE][1])
         for name, needed in level.items():
-            if reached[name] is None and record.advantage >= needed:
+            if reached[name] is None and likelihood >= needed:
                 reached[name] = spent
     chosen = [each for each in contenders(reader) if each.birth]
     fresh = range(seed + 1000, seed + 1000 + FRESH)
-    protocol = ungated(reader.config)
-    baseline = [_mean(evaluate(Job(graph=LAYERS[BASELINE].text, protocol=protocol, seed=each))) for each in fresh]
-    true = {
-        each.graph.formula: [
-            a - b for each_seed, b in zip(fresh, baseline, strict=True)
-            for a in [_mean(evaluate(Job(graph=str(each.graph), protocol=protocol, seed=each_seed)))]
-        ]
-        for each in chosen
-    }  # fmt: skip
+    layers = {BASELINE: LAYERS[BASELINE].text} | {each.graph.formula: str(each.graph) for each in chosen}
+    true = {name: [trained_alone(text, protocol, each) for each in fresh] for name, text in layers.items()}
     return {
         "arm": arm, "start": start, "seed": seed, "seconds": used, "births": len(ordered), "trained": trained,
-        "stopped": stopped, "reached": reached, "best_seen": max((b for b, _ in best), default=None), "true": true,
+        "stopped": stopped, "reached": reached, "best_seen": max(best, default=None), "true": true,
     }  # fmt: skip
 
 
@@ -127,19 +127,10 @@ def _known() -> set[str]:
     return {graph.formula for graph in LAYERS.graphs.values()}
 
 
-def _mean(evaluation: Any) -> float:
-    outcome = evaluation.outcome
-    return fmean(outcome.accuracy.values()) if isinstance(outcome, Fitness) else 0.1
-
-
-def leaky(raw: str, seed: int) -> float:
-    """The advantage of BN-LeakyReLU with the search's seed."""
-    protocol = ungated(parse_config(raw))
-    both = [
-        _mean(evaluate(Job(graph=LAYERS[name].text, protocol=protocol, seed=seed)))
-        for name in ("BN-LeakyReLU", BASELINE)
-    ]
-    return both[0] - both[1]
+def trained_alone(graph: str, protocol: Protocol, seed: int) -> tuple[float, float]:
+    """Mean accuracy and likelihood of a layer; those of guessing where it fails."""
+    outcome = evaluate(Job(graph=graph, protocol=protocol, seed=seed)).outcome
+    return (outcome.mean_score("accuracy"), outcome.mean_score("loss")) if isinstance(outcome, Fitness) else (0.1, 0.1)
 
 
 def report(rows: list[Row], seconds: float) -> None:
@@ -155,20 +146,23 @@ def report(rows: list[Row], seconds: float) -> None:
         shown = f"{middle:.0f}" if middle <= seconds else f"> {seconds:.0f}"
         return f"{shown} ({sum(v <= seconds * 1.1 for v in values)}/{len(values)})"
 
-    print(
-        "start     arm          runs  trained  s to BN-ReLU   s to BN-LeakyReLU  best with fresh seeds, points (95 %)"
-    )
+    def gain(row: Row, measure: int) -> list[float]:
+        """The mean difference to BN-ReLU of those that are no known layer, the arm's own first at the beginning."""
+        baseline = row["true"][BASELINE]
+        others = [mine for name, mine in row["true"].items() if name != BASELINE and name not in _known()]
+        return [fmean(mine[measure] - base[measure] for mine, base in zip(o, baseline, strict=True)) for o in others]
+
+    print("start     arm        runs  trained  s to BN-ReLU    s to controls   its best: accuracy     likelihood")
     for start in STARTS:
         for arm in ARMS:
             mine = [row for row in rows if (row["start"], row["arm"]) == (start, arm)]
             if not mine:
                 continue
-            true = [max((fmean(v) for v in row["true"].values()), default=-0.5) for row in mine]
-            first = [next((fmean(v) for v in row["true"].values()), -0.5) for row in mine]
+            first = [interval([next(iter(gain(row, measure)), -0.2) for row in mine]) for measure in (0, 1)]
             trained = fmean(row["trained"] for row in mine)
             print(
-                f"{start:9} {arm:12} {len(mine):4} {trained:8.0f}  {until(mine, 'BN-ReLU'):14} "
-                f"{until(mine, 'BN-LeakyReLU'):18} {interval(true)}; its first {interval(first)}"
+                f"{start:9} {arm:10} {len(mine):4} {trained:8.0f}  {until(mine, BASELINE):15} "
+                f"{until(mine, 'controls'):15} {first[0]:22} {first[1]}"
             )
 
 
