@@ -27,6 +27,7 @@ from evonas.workers.outcome import Crash, Evaluation, Fitness
 from evonas.workers.protocol import Job
 
 LAYERS_MIN = 5  # of a rank correlation
+NAME = "p"  # of a proxy while it trains: a name fixes initial weights and batches, and a config's must not decide them
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ def fidelity(
         reference_settings: overrides of the reference.
         out: a file that keeps each training, of any number of configs; a later call trains what is missing. Data,
             recipe, network, seed and graph decide a training. The images' path, the proxy's name and `execution` do
-            not: what a GPU computed serves a config that computes on CPUs.
+            not: what a GPU computed serves a config that computes on CPUs. The name would fix initial weights and
+            batches, so that here every proxy is trained under one, and other weights than a search's.
         on_progress: called with the trainings done and their total.
 
     Raises InputError for bad input, and Stopped on Ctrl-C or SIGTERM.
@@ -84,11 +86,11 @@ def fidelity(
         raise InputError(f"layers: a ranking takes at least {LAYERS_MIN}, got {len(named)}")
     file = ResultFile(Path(out), study="fidelity") if out is not None else None
     jobs = {
-        _training(name, is_reference, job): job
+        _training(name, is_reference, proxy, job): job
         for n in range(seeds)
         for is_reference, of in ((False, loaded), (True, long))
         for name in named
-        for job in _jobs(of, named[name], of.seed + n, () if is_reference else looks(of.recipe.steps)[:-1])
+        for proxy, job in _jobs(of, named[name], of.seed + n, () if is_reference else looks(of.recipe.steps)[:-1])
     }
     rows: dict[_Training, Row] = {}
     for row in file.rows if file else ():
@@ -120,29 +122,28 @@ def fidelity(
     return compare(compared, loaded, lost)
 
 
-def _jobs(config: Config, layer: NamedGraph, seed: int, looks: Sequence[int]) -> Iterator[Job]:
+def _jobs(config: Config, layer: NamedGraph, seed: int, looks: Sequence[int]) -> Iterator[tuple[str, Job]]:
     """A training on each proxy, with looks at its accuracy on the way."""
     gates = tuple(Quality(steps=each, min_accuracy=0.0) for each in looks)
     for name, proxy in config.proxies.items():
-        update = {"proxies": {name: proxy}, "gates": gates}
+        update = {"proxies": {NAME: proxy}, "gates": gates}
         protocol = config.protocol.ungated(seeds=1).model_copy(update=update)
-        yield Job(graph=str(layer.graph), protocol=protocol, seed=seed)
+        yield name, Job(graph=str(layer.graph), protocol=protocol, seed=seed)
 
 
-def _training(layer: str, is_reference: bool, job: Job) -> _Training:
-    """A job on one proxy. Its digest leaves out where the images are, how the training runs, and all names."""
+def _training(layer: str, is_reference: bool, proxy: str, job: Job) -> _Training:
+    """The training that a job does. Its digest leaves out where the images are, and how the training runs."""
     protocol = job.protocol
-    ((name, proxy),) = protocol.proxies.items()
     decisive = {
         "data": protocol.data.model_dump(mode="json", exclude={"path"}),
         "recipe": protocol.recipe.model_dump(mode="json"),
-        "network": proxy.model_dump(mode="json"),
+        "network": protocol.proxies[NAME].model_dump(mode="json"),
         "seed": job.seed,
         "graph": Graph.parse(job.graph).formula,
     }
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
     looks = tuple(gate.steps for gate in protocol.gates if isinstance(gate, Quality))
-    return _Training(layer, is_reference, name, job.seed, digest, looks)
+    return _Training(layer, is_reference, proxy, job.seed, digest, looks)
 
 
 def _threads(config: Config) -> int:
@@ -160,7 +161,7 @@ def _row(training: _Training, config: Config, evaluation: Evaluation, classes: i
         "layer": training.layer,
         "seed": training.seed,
         "looks": list(training.looks),
-        "accuracy": outcome.accuracy[training.proxy] if isinstance(outcome, Fitness) else None,
+        "accuracy": outcome.accuracy[NAME] if isinstance(outcome, Fitness) else None,
         "classes": classes,
         "points": [[each.step, each.accuracy, each.loss] for each in evaluation.points],
         "seconds": evaluation.seconds * threads,

@@ -90,10 +90,10 @@ def test_fidelity_trains_as_a_search_does(command: Command, tmp_path: Path) -> N
     short, long = (evonas.load_config(path, [setting]) for setting in ("recipe.steps=4", "seed=1"))
     accuracies = []
     for config in (short, long):
-        job = Job(graph=LAYERS["EvoNorm-B0"].text, protocol=config.protocol.ungated(), seed=config.seed)
-        alone = evaluate(job).outcome
+        protocol = config.protocol.ungated().model_copy(update={"proxies": {"p": config.proxies["resnet"]}})
+        alone = evaluate(Job(graph=LAYERS["EvoNorm-B0"].text, protocol=protocol, seed=config.seed)).outcome
         assert isinstance(alone, Fitness)
-        accuracies.append(alone.accuracy["resnet"])
+        accuracies.append(alone.accuracy["p"])
     shown = next(each for each in told["layers"] if each["layer"] == "EvoNorm-B0")
     assert [shown["accuracy"]["resnet"], shown["reference"]] == accuracies
     refused(command(*given[:-1], path), "tiny.yaml", "holds no results")
