@@ -135,6 +135,25 @@ def _order(data: Data, source: Source) -> Indices:
     return np.random.RandomState(data.split_seed).permutation(len(source.labels))  # a stream that numpy keeps for good
 
 
+def has_test_images_of(judged: Data, searched: Data) -> bool:
+    """Whether test images of `judged` are among the images that train or validate in `searched`; False for an image
+    folder that is not there."""
+    if (judged.source, searched.source) == ("FashionMNIST", "embedded"):
+        return True  # the shipped images are its test part
+    if judged.source != searched.source or judged.source not in ("embedded", "folder"):
+        return False
+    if judged.source == "folder":
+        folder = folder_of(judged)
+        if not folder.is_dir() or folder.resolve() != folder_of(searched).resolve():
+            return False
+    with _readable():
+        source = open_source(judged)
+    if source.has_test_part or not judged.test:
+        return False
+    used = _order(searched, source)[: searched.train + searched.validation]
+    return bool(np.isin(_order(judged, source)[-judged.test :], used).any())
+
+
 NATIVE_SIZES = {"embedded": 28, "FashionMNIST": 28, "CIFAR10": 32, "CIFAR100": 32, "SVHN": 32}  # of square images
 TORCHVISION_FOLDER = "data"  # where its data sets are kept unless the config says otherwise
 

@@ -27,7 +27,7 @@ COMMANDS = {  # name -> file of this folder, short help
     "dump": ("export", "Print all records as JSON lines."),
     "replay": ("explore", "Derive every proposal again from the records before it."),
     "funnel": ("study", "Show what each gate stopped, and what each operator proposed."),
-    "validate": ("study", "Measure the test accuracy of a finished search's best layer."),
+    "validate": ("validate", "Measure the test accuracy of a finished search's best layers."),
     "evaluate": ("evaluate", "Train layers of your own on a config's proxies."),
     "noise": ("study", "Measure how far accuracies spread over seeds."),
     "fidelity": ("fidelity", "Measure how well a config's proxies predict long trainings."),

@@ -16,6 +16,7 @@ from evonas.files import write
 from evonas.search_space.errors import InputError, did_you_mean
 
 REFERENCE = "-reference"  # the end of a template's name that `evonas fidelity` compares another with
+VALIDATION = "-validation"  # the end of a template's name that `evonas validate --on` takes
 
 
 def templates() -> dict[str, Path]:
@@ -32,6 +33,7 @@ def init(template: str, output: Path | None) -> None:
     """Write a commented config to start from: quickstart, cifar10, evonorm-b or evonorm-s.
 
     quickstart-reference and cifar10-reference are long trainings, which evonas fidelity compares with the other two.
+    cifar10-validation, cifar10-networks-validation and fashion-validation are for evonas validate --on.
 
     \b
     Example: evonas init --template cifar10 -o my.yaml
@@ -47,8 +49,14 @@ def init(template: str, output: Path | None) -> None:
         write(output, text, "x")
     except FileExistsError:
         raise InputError(f"{output}: exists; choose another file with -o") from None
-    compared = template.removesuffix(REFERENCE)
-    print(f"Wrote {output}. Next: evonas {'search' if compared == template else f'fidelity {compared}.yaml'} {output}")
+    print(f"Wrote {output}. Next: evonas {_next(template)} {output}")
+
+
+def _next(template: str) -> str:
+    """The command that a template is for."""
+    if template.endswith(VALIDATION):
+        return "validate RUN --on"
+    return f"fidelity {template.removesuffix(REFERENCE)}.yaml" if template.endswith(REFERENCE) else "search"
 
 
 @click.command()

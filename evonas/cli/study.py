@@ -1,4 +1,4 @@
-"""evonas funnel, validate, noise, bench: the quality and the cost of evaluations."""
+"""evonas funnel, noise, bench: the quality and the cost of evaluations."""
 
 import math
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import evonas
-from evonas.cli.layers import headline, layer_table, operator_table, spread_text
+from evonas.cli.layers import operator_table, spread_text
 from evonas.cli.options import CONFIG, JSON, RUN, SET, layers_option
 from evonas.cli.progress import progress_of
 from evonas.cli.query import print_json
@@ -86,43 +86,6 @@ def _false_rejects(row: "FunnelRow") -> str:
         return "not audited" if row.stopped else ""
     low, high = row.interval
     return f"{sum(row.audits)} of {len(row.audits)} [{100 * low:.1f} to {100 * high:.1f} %]"
-
-
-@click.command()
-@RUN
-@click.argument("births", type=int, nargs=-1)
-@click.option("--seeds", type=int, default=3, show_default=True, help="Fresh seeds.")
-@JSON
-def validate(run: str, births: tuple[int, ...], seeds: int, as_json: bool) -> None:
-    """Measure the test accuracy of the candidates BIRTHS of RUN, a finished search, beside BN-ReLU.
-
-    They are trained on the training images with fresh seeds. Nothing else opens the test images. By default only the
-    best candidate of the final table is judged: choosing among several by their test accuracy would spoil the test.
-
-    \b
-    Example: evonas validate results/quickstart-000
-    """
-    from evonas.run import open_run
-    from evonas.store.records import columns
-    from evonas.views import final_row
-
-    console = terminal()
-    with progress_of("trainings") as progress:
-        rows = evonas.validate(run, births, seeds=seeds, on_progress=progress)
-    if as_json:
-        print_json([columns(row) for row in rows])
-        return
-    trained = max(row.seeds for row in rows)
-    say(console, f"{headline('Trained', trained, judged_on='test')}\n")
-    judged = open_run(run)
-    console.print(layer_table([final_row(row) for row in rows], list(judged.config.proxies)))
-    opened = judged.validated()
-    if len(opened) > 1:
-        say(
-            console,
-            f"\nThe test images have now judged {counted(len(opened), 'candidate')} of this run (births "
-            f"{', '.join(map(str, sorted(opened)))}): the best of them was chosen by its test accuracy.",
-        )
 
 
 @click.command()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from evonas.cli.search import REFERENCE
+from evonas.cli.search import REFERENCE, VALIDATION
 from evonas.config import Config
 from evonas.config_file import dump_config, load_config, parse_config
 from evonas.search_space.space import PAPER_PRIMITIVES
@@ -32,7 +32,9 @@ def test_shipped_configs_load(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem
     assert len(config.proxies) >= 2
-    if path.stem.endswith(REFERENCE):  # of a study: every layer is trained to the end, and nothing is searched
+    if path.stem.endswith(
+        (REFERENCE, VALIDATION)
+    ):  # of a study: every layer is trained to the end, and nothing is searched
         assert (config.gates, config.evolution.births) == ((), 1)
     else:
         assert any(isinstance(gate, Stability) for gate in config.gates)
@@ -49,6 +51,20 @@ def test_a_reference_is_ten_times_as_long_on_the_same_images(path: Path) -> None
     assert long.data.validation >= short.data.validation
     same = {"image_size": None, "validation": 1}
     assert long.data.model_copy(update=same) == short.data.model_copy(update=same)
+
+
+def test_finds_are_validated_at_ten_times_the_budget_where_the_search_did_not_look() -> None:
+    search, larger, networks, fashion = (
+        load_config(ROOT / "configs" / f"{name}.yaml")
+        for name in ("cifar10", "cifar10-validation", "cifar10-networks-validation", "fashion-validation")
+    )
+    for each in (larger, networks, fashion):
+        assert each.recipe.steps >= 10 * search.recipe.steps
+        assert each.data.test == 0 or each.data.model_copy(update={"image_size": 16}) == search.data
+    assert larger.proxies == fashion.proxies == search.proxies
+    assert larger.recipe.learning_rate == search.recipe.learning_rate
+    assert not {*networks.proxies.values()} & {*search.proxies.values()}
+    assert (fashion.data.source, fashion.data.train + fashion.data.validation) == ("FashionMNIST", 60_000)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=NAMES)

@@ -17,7 +17,10 @@ from tests.evonas.cli.cases import Command, config_file, piped, refused
 # --------------------------------------------------------------------------- init
 
 
-TEMPLATES = ["cifar10", "cifar10-reference", "evonorm-b", "evonorm-s", "quickstart", "quickstart-reference"]
+VALIDATIONS = ["cifar10-networks-validation", "cifar10-validation", "fashion-validation"]
+TEMPLATES = sorted(
+    ["cifar10", "cifar10-reference", "evonorm-b", "evonorm-s", "quickstart", "quickstart-reference", *VALIDATIONS]
+)
 
 
 def test_every_shipped_config_is_a_template_that_the_help_names(command: Command) -> None:
@@ -33,6 +36,8 @@ def test_init_writes_a_config_that_loads(command: Command, tmp_path: Path, templ
     assert (answer.code, answer.err) == (0, "")
     base = template.removesuffix(REFERENCE)
     command_line = f"search {path}" if template == base else f"fidelity {base}.yaml {path}"
+    if template in VALIDATIONS:
+        command_line = f"validate RUN --on {path}"
     assert answer.out == f"Wrote {path}. Next: evonas {command_line}\n"
     assert evonas.load_config(path).name == template
     assert sum("#" in line for line in path.read_text().splitlines()) > 5  # it is commented

@@ -57,6 +57,44 @@ def test_validate_prints_test_accuracies(command: Command, tmp_path: Path) -> No
     told = strict(command("validate", tmp_path / "run", "--seeds", "2", "--json").out)
     assert {row["birth"] for row in told} == {best.birth, None}
     refused(command("validate", tmp_path / "run", "999"), "no birth 999")
+    refused(command("validate", tmp_path / "run", "--batch-size", "8"), "--batch-size: given without --on")
+
+
+def test_validate_on_another_config_prints_paired_differences(command: Command, run: Path, tmp_path: Path) -> None:
+    path = config_file(tmp_path, recipe={"steps": 3})
+    given = (
+        "validate",
+        run,
+        "--top",
+        "2",
+        "--on",
+        path,
+        "--set",
+        "name=other",
+        "--batch-size",
+        "16",
+        "--batch-size",
+        "4",
+    )
+    given = (*given, "--baseline", "GN-ReLU", "--seeds", "2", "--out", tmp_path / "out")
+    answer = command(*given)
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.lines[0].startswith("other: test accuracy after 3 steps with 2 fresh seeds, mean ± ")
+    births = [str(row.birth) for row in evonas.open_run(run).final_table() if row.birth][:2]
+    pairs = [line.split()[:3] for line in answer.lines if " [" in line]
+    expected = [(each, base) for each in births for base in ("BN-ReLU", "GN-ReLU")] + [("GN-ReLU", "BN-ReLU")]
+    assert sorted(pairs) == sorted([size, *each] for size in ("16", "4") for each in expected)
+    kept = (tmp_path / "out").read_text()
+    told = strict(command(*given, "--json").out)
+    assert (tmp_path / "out").read_text() == kept
+    assert len(told["layers"]) == 8
+    line = next(line for line in answer.lines if line.split()[:3] == ["4", births[0], "GN-ReLU"])
+    mean, (low, high) = next(
+        each["mean"] for each in told["differences"]
+        if (each["batch_size"], str(each["birth"]), each["baseline"]) == (4, births[0], "GN-ReLU")
+    )  # fmt: skip
+    assert f"{100 * mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]" in line
+    refused(command(*given[:-1], path), "tiny.yaml", "holds no results")
 
 
 def test_noise_prints_means_and_spreads(command: Command, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from evonas.studies.doctor import Finding
 from evonas.studies.evaluate import Judgement
 from evonas.studies.noise import NoiseRow
 from evonas.studies.rankings import MEASURES, Fidelity, FidelityLayer, FidelityRow
+from evonas.studies.validation import PairedDifference, ValidatedLayer, Validation
 from evonas.workers.outcome import Measurement, Rejection
 from evonas.workers.protocol import Execution
 from tests.conftest import ROOT
@@ -34,6 +35,7 @@ COMMANDS = {
     "replay": ("replay", "run"),
     "funnel": ("funnel", "run"),
     "validate": ("validate", "run"),
+    "validate on": ("validate", "run", "--on", "tiny.yaml"),
     "runs": ("runs", "."),
     "neighbours": ("neighbours", "tanh", "tiny.yaml"),
     "catalog": ("catalog",),
@@ -85,6 +87,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed = {LONG: "time_limit: no answer within 600 s; " * 6}
     fidelity = Fidelity(tuple(signals), tuple(ranked), crashed, conditions)
     final = evonas.open_run("run").final_table()
+    on = validation()
+
+    def validate(*given: Any, **options: Any) -> Any:
+        return on if options.get("on") else final
+
     findings = [Finding("cost", "warning", "a full evaluation takes about 5.2 s; " * 6)]
 
     def doctor(*given: Any, on_finding: Any, **options: Any) -> list[Finding]:
@@ -92,10 +99,29 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             on_finding(each)
         return findings
 
-    results = {"evaluate": [judged], "noise": noise, "fidelity": fidelity, "bench": bench, "validate": final}
+    results = {"evaluate": [judged], "noise": noise, "fidelity": fidelity, "bench": bench}
     for name, result in results.items():
         monkeypatch.setattr(evonas, name, lambda *given, result=result, **options: result, raising=False)
     monkeypatch.setattr(evonas, "doctor", doctor, raising=False)
+    monkeypatch.setattr(evonas, "validate", validate, raising=False)
+
+
+def validation() -> Validation:
+    """Two layers at two batch sizes."""
+    figure, estimate = (0.7123, 0.0456), (-0.1234, (-0.2345, 0.0123))
+    layers = [
+        ValidatedLayer(birth, name, LONG, None, None, size, 5, 1, figure, dict.fromkeys(PROXIES, figure))
+        for size in (128, 8)
+        for birth, name in ((1234, None), (5678, None), (None, "BN-ReLU"))
+    ]
+    differences = [
+        PairedDifference(1234, None, name, size, estimate, dict.fromkeys(PROXIES, estimate))
+        for size in (128, 8)
+        for name in ("BN-ReLU", "EvoNorm-B0")
+    ]
+    crashed = {LONG: "time_limit: no answer within 600 s; " * 6}
+    conditions = {f"cuda, x86_64, NVIDIA H200, {n} threads, torch 2.11.0+cu130, bfloat16": n for n in (2, 12)}
+    return Validation(tuple(layers), tuple(differences), crashed, conditions)
 
 
 @pytest.mark.parametrize("width", [80, 120])

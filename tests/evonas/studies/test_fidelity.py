@@ -243,7 +243,7 @@ def test_a_failure_counts_as_guessing_among_the_classes_of_its_data(
         return Evaluation(Rejection("diverged", "", inf, inf, 3)) if fails else answered(name, job)
 
     classes = {6: 10, 7: 4}  # by the steps, which tell the two apart here
-    monkeypatch.setattr("evonas.studies.fidelity.count_classes", lambda data: classes[data.train // 32])
+    monkeypatch.setattr("evonas.studies.trainings.count_classes", lambda data: classes[data.train // 32])
     pools(diverges)
     tiny["data"]["train"] = 6 * 32
     measured = fidelity(tiny, LONG | {"data": LONG["data"] | {"train": 7 * 32}}, NAMES)  # type: ignore[operator]
@@ -307,7 +307,7 @@ def test_a_change_trains_anew_what_it_decides_and_nothing_else(
     reference_settings: list[str],
     trained: set[str],
 ) -> None:
-    monkeypatch.setattr("evonas.studies.fidelity.count_classes", lambda data: 10)
+    monkeypatch.setattr("evonas.studies.trainings.count_classes", lambda data: 10)
     on_folder = ["data.source=folder", "data.path=here"] if "data.source=folder" in settings else []
     out = tmp_path / "fidelity.jsonl"
     pools(answered)
@@ -377,7 +377,7 @@ def test_the_published_trainings_serve_the_shipped_reference(
 ) -> None:
     folder = ROOT / "results" / "fidelity-cifar10"
     pool = pools(answered)  # which would be asked for a training that the file lacks
-    monkeypatch.setattr("evonas.studies.fidelity.count_classes", lambda data: 10)
+    monkeypatch.setattr("evonas.studies.trainings.count_classes", lambda data: 10)
     measured = fidelity(
         folder / "rate-0.3.yaml",
         ROOT / "configs" / "cifar10-reference.yaml",

@@ -142,6 +142,39 @@ def test_a_source_with_a_test_part_of_its_own_is_judged_there(tmp_path: Path) ->
         data.load(asked, judged_on="test")
 
 
+FOLDER = {"source": "folder", "path": "{here}"}
+
+
+@pytest.mark.parametrize(
+    ("judged", "searched", "expected"),
+    [
+        ({}, {}, False),
+        ({"test": 1000, "train": 9000}, {"train": 8000, "validation": 1000}, False),  # as many as were set aside
+        ({"test": 1001}, {"train": 8000, "validation": 1000}, True),
+        ({"test": 1001}, {"train": 256, "validation": 100}, False),
+        ({"split_seed": 1}, {}, True),
+        ({"image_size": 8}, {"image_size": 14}, False),
+        ({"source": "FashionMNIST"}, {}, True),  # whose test part the shipped images are
+        ({}, {"source": "FashionMNIST"}, False),
+        ({"source": "CIFAR10"}, {}, False),
+        ({"source": "CIFAR10"}, {"source": "CIFAR10", "split_seed": 1}, False),  # a test part of its own
+        (FOLDER | {"test": 2}, FOLDER | {"train": 5, "validation": 2}, False),
+        (FOLDER | {"test": 3}, FOLDER | {"train": 5, "validation": 2}, True),
+        (FOLDER | {"test": 3, "path": "{here}/nowhere"}, FOLDER | {"train": 5, "validation": 2}, False),
+    ],
+    ids=str,
+)
+def test_images_of_a_search_are_no_test_images_of_another_config(
+    tmp_path: Path, judged: dict[str, Any], searched: dict[str, Any], expected: bool
+) -> None:
+    paint(tmp_path, per_class=3)  # nine images
+    asked = [
+        data.Data(**{key: str(tmp_path) if value == "{here}" else value for key, value in each.items()})
+        for each in (judged, searched)
+    ]
+    assert data.has_test_images_of(*asked) is expected
+
+
 def test_fitness_of_a_search_is_of_the_validation_images(folder: Path) -> None:
     run = evonas.open_run(folder)
     best = run.top(1)[0]

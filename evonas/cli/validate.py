@@ -1,0 +1,185 @@
+"""evonas validate: candidates of a finished search on the test images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import evonas
+from evonas.cli.layers import headline, layer_table
+from evonas.cli.options import JSON, LAYER, RUN, SET
+from evonas.cli.progress import progress_of
+from evonas.cli.query import print_json
+from evonas.cli.tables import Column, TextTable, accuracy_text, one_line, say, terminal
+from evonas.search_space.wording import counted
+
+if TYPE_CHECKING:
+    from evonas.config import Config
+    from evonas.final import FinalRow
+    from evonas.search_space.catalog.named import NamedGraph
+    from evonas.studies.validation import Estimate, Validation
+
+
+@click.command()
+@RUN
+@click.argument("births", type=int, nargs=-1)
+@click.option("--top", type=int, metavar="N", help="Judge the N best of the final table.")
+@click.option("--seeds", type=int, default=3, show_default=True, help="Fresh seeds.")
+@click.option(
+    "--on", metavar="CONFIG", type=click.Path(path_type=Path),
+    help="Train under this config's data, recipe and proxies, without its gates.",
+)  # fmt: skip
+@SET
+@click.option(
+    "--batch-size", "batch_sizes", metavar="N", type=int, multiple=True,
+    help="Instead of the batch size of CONFIG; repeatable. Its rate stays.",
+)  # fmt: skip
+@click.option(
+    "--baseline", "baselines", metavar="LAYER", type=LAYER, multiple=True,
+    help="Train this layer beside the baselines of RUN, too; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--out", metavar="FILE", type=click.Path(path_type=Path),
+    help="Keep each training on CONFIG; a later call trains what is missing.",
+)  # fmt: skip
+@JSON
+def validate(
+    run: str, births: tuple[int, ...], top: int | None, seeds: int, on: Path | None, settings: tuple[str, ...],
+    batch_sizes: tuple[int, ...], baselines: "tuple[NamedGraph, ...]", out: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure the test accuracy of the candidates BIRTHS of RUN, a finished search, beside BN-ReLU and its baselines.
+
+    They are trained on the training images with fresh seeds. Nothing else opens the test images. By default only the
+    best candidate of the final table is judged: choosing among several by their test accuracy would spoil the test.
+
+    With --on they are trained under another config: other networks, other data, more steps. Differences to each
+    baseline are paired by seed. With --out it can be stopped, and the same command goes on; a file that a GPU filled
+    serves here, too.
+
+    \b
+    Examples: evonas validate results/quickstart-000
+              evonas validate results/cifar10-000 --top 5 --on fashion-validation.yaml --seeds 5 --out validation.jsonl
+    """
+    if on is None:
+        for option, given in (
+            ("--set", settings),
+            ("--batch-size", batch_sizes),
+            ("--baseline", baselines),
+            ("--out", out),
+        ):
+            if given:
+                raise evonas.InputError(f"{option}: given without --on, the config that it is for")
+        with progress_of("trainings") as progress:
+            rows = evonas.validate(run, births, top=top, seeds=seeds, on_progress=progress)
+        _print_rows(run, rows, as_json)
+        return
+    config = evonas.load_config(on, settings)
+    names = [each.name for each in baselines]
+    with progress_of("trainings") as progress:
+        measured = evonas.validate(
+            run, births, on=config, top=top, baselines=names, batch_sizes=batch_sizes, seeds=seeds, out=out,
+            on_progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print_json(measured.as_json())
+    else:
+        _print_validation(measured, config, seeds)
+
+
+def _print_rows(run: str, rows: "list[FinalRow]", as_json: bool) -> None:
+    from evonas.run import open_run
+    from evonas.store.records import columns
+    from evonas.views import final_row
+
+    if as_json:
+        print_json([columns(row) for row in rows])
+        return
+    console = terminal()
+    trained = max(row.seeds for row in rows)
+    say(console, f"{headline('Trained', trained, judged_on='test')}\n")
+    judged = open_run(run)
+    console.print(layer_table([final_row(row) for row in rows], list(judged.config.proxies)))
+    opened = judged.validated()
+    if len(opened) > 1:
+        say(
+            console,
+            f"\nThe test images have now judged {counted(len(opened), 'candidate')} of this run (births "
+            f"{', '.join(map(str, sorted(opened)))}): the best of them was chosen by its test accuracy.",
+        )
+
+
+def _print_validation(measured: "Validation", config: "Config", seeds: int) -> None:
+    from evonas.config import BASELINE
+    from evonas.known_layers import known_as
+
+    console, proxies = terminal(), list(config.proxies)
+    several = len({row.batch_size for row in measured.layers}) > 1
+    spread = ", mean ± standard deviation over seeds" if seeds > 1 else ""
+    say(
+        console,
+        f"{config.name}: test accuracy after {counted(config.recipe.steps, 'step')} with "
+        f"{counted(seeds, 'fresh seed')}{spread}; mean: over the proxies\n",
+    )
+    layers = TextTable(
+        *([Column("batch", is_number=True, is_key=True)] if several else []),
+        Column("birth", is_number=True, is_key=True),
+        Column("mean", is_number=True),
+        *(Column(proxy, is_number=True) for proxy in proxies),
+        Column("diverged", is_number=True),
+        Column("known as"),
+        Column("formula", folds=True),
+    )
+    for row in measured.layers:
+        layers.add(
+            *([str(row.batch_size)] if several else []),
+            str(row.birth or ""),
+            accuracy_text(row.mean),
+            *(accuracy_text(row.accuracy[proxy]) for proxy in proxies),
+            str(row.failed or ""),
+            known_as(row.same_as, row.affine_of),
+            one_line(row.name or row.formula),
+            style="" if row.birth else "dim",
+        )
+    console.print(layers)
+    interval = ", and the 95 % interval of their mean by Student" if seeds > 1 else ""
+    say(
+        console,
+        f"\nDifferences in points of accuracy with the same seeds{interval}: of each layer to {BASELINE}, and of each "
+        "candidate to each other baseline\n",
+    )
+    differences = TextTable(
+        *([Column("batch", is_number=True, is_key=True)] if several else []),
+        Column("layer", is_key=True),
+        Column("to", is_key=True),
+        *(Column(title, is_number=True) for title in ("mean", *proxies)),
+    )
+    for each in measured.differences:
+        differences.add(
+            *([str(each.batch_size)] if several else []),
+            one_line(each.label),
+            one_line(each.baseline),
+            *(_points(value) for value in (each.mean, *(each.by_proxy[proxy] for proxy in proxies))),
+            style="" if each.birth else "dim",
+        )
+    console.print(differences)
+    say(console, "\nA training that diverged counts as guessing.")
+    judged = {row.birth for row in measured.layers if row.birth}
+    if len(judged) > 1:
+        say(
+            console,
+            f"{counted(len(judged), 'candidate')} were judged: the best of them is chosen by its test accuracy, and of "
+            "twenty intervals one misses its true value by chance.",
+        )
+    if len(measured.conditions) > 1:
+        say(console, "Trainings were computed under several conditions:")
+        for conditions, count in measured.conditions.items():
+            say(console, f"  {counted(count, 'training')}: {conditions}", hang=4)
+    for name, why in measured.crashed.items():
+        say(console, f"Not compared, since a training crashed: {one_line(name)}: {why}", hang=2)
+
+
+def _points(value: "Estimate") -> str:
+    mean, interval = value
+    if interval is None:
+        return f"{100 * mean:+.1f}"
+    return f"{100 * mean:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"

@@ -1,0 +1,174 @@
+"""Trainings of layers on single networks, kept in a file: each is found again by what decides it.
+
+Data, recipe, network, seed, graph and the images that judge decide a training. Where the images are, what a config
+calls its network, and `execution` do not: what a GPU computed serves a config that computes on CPUs.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evonas.config import Config
+from evonas.retraining import Progress, train
+from evonas.search_space.catalog.named import NamedGraph
+from evonas.search_space.graph import Graph
+from evonas.session import Session, Ticket, stop_signals
+from evonas.studies.results import ResultFile, Row
+from evonas.workers.data import count_classes
+from evonas.workers.gates.quality import Quality
+from evonas.workers.outcome import Crash, Evaluation, Fitness
+from evonas.workers.pool import Pool
+from evonas.workers.protocol import Job, JudgedOn
+
+NAME = "p"  # of a proxy while it trains: a name fixes initial weights and batches, and a config's must not decide them
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One training of a layer on one network. Two are equal where one training serves both."""
+
+    digest: str  # of what decides it
+    looks: tuple[int, ...]  # steps at which it is looked at before the end
+    layer: str = field(compare=False)
+    proxy: str = field(compare=False)  # the config's name of the network
+    config: Config = field(compare=False)
+    job: Job = field(compare=False)
+
+    def is_served_by(self, row: Row) -> bool:
+        return row["training"] == self.digest and set(self.looks) <= set(row["looks"])
+
+
+def asked(
+    config: Config,
+    layer: NamedGraph,
+    seed: int,
+    *,
+    looks: Sequence[int] = (),
+    judged_on: JudgedOn = "validation",
+) -> Iterator[Asked]:
+    """A training on each proxy of a config, without gates."""
+    gates = tuple(Quality(steps=each, min_accuracy=0.0) for each in looks)
+    for name, proxy in config.proxies.items():
+        update = {"proxies": {NAME: proxy}, "gates": gates}
+        protocol = config.protocol.ungated(seeds=1).model_copy(update=update)
+        job = Job(graph=str(layer.graph), protocol=protocol, seed=seed, judged_on=judged_on)
+        yield Asked(digest(job), tuple(looks), layer.name, name, config, job)
+
+
+def on_test_images(config: Config, layer: NamedGraph, seed: int) -> Iterator[Asked]:
+    """The trainings of `validate`: judged on the test images."""
+    return asked(config, layer, seed, judged_on="test")
+
+
+def validation_file(path: str | Path) -> ResultFile:
+    """The file that keeps them."""
+    return ResultFile(Path(path), study="validate")
+
+
+def digest(job: Job) -> str:
+    """Identifies what decides a training: 16 hexadecimal digits."""
+    protocol = job.protocol
+    decisive = {
+        "data": protocol.data.model_dump(mode="json", exclude={"path"}),
+        "recipe": protocol.recipe.model_dump(mode="json"),
+        "network": protocol.proxies[NAME].model_dump(mode="json"),
+        "seed": job.seed,
+        "graph": Graph.parse(job.graph).formula,
+    }
+    if job.judged_on != "validation":  # files from before it stay as they were
+        decisive["judged_on"] = job.judged_on
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def served(rows: Iterable[Row], wanted: Iterable[Asked]) -> dict[Asked, Row]:
+    """The trainings that are in a file already, each with its first row."""
+    by_digest: dict[str, list[Row]] = {}
+    for row in rows:
+        by_digest.setdefault(row["training"], []).append(row)
+    found: dict[Asked, Row] = {}
+    for each in wanted:
+        for row in by_digest.get(each.digest, ()):
+            if each not in found and each.is_served_by(row):
+                found[each] = row
+    return found
+
+
+def complete(
+    wanted: Iterable[Asked],
+    file: ResultFile | None,
+    workers: Config,
+    opened: Callable[[Config], AbstractContextManager[Pool]],
+    on_progress: Progress,
+) -> tuple[dict[Asked, Row], dict[Asked, Crash]]:
+    """The rows of all trainings: those of the file, and the others, trained in order and kept there. Second come the
+    trainings that crashed, which say nothing of their layers and are not kept. Raises InputError where data are absent,
+    and Stopped.
+
+    Args:
+        workers: the config whose workers train.
+        opened: opens their pool, if anything is missing.
+    """
+    trainings = dict.fromkeys(wanted)
+    rows, crashed = served(file.rows if file else (), trainings), dict[Asked, Crash]()
+    missing = [each for each in trainings if each not in rows]
+    on_progress(len(rows), len(trainings))
+    if not missing:
+        return rows, crashed
+    classes, threads = count_of_classes(missing), core_threads(workers)
+    tickets = {Ticket(each.job): each for each in missing}
+    with opened(workers) as pool, stop_signals() as should_stop:
+        for ticket, evaluation in train(Session(pool, should_stop=should_stop), tickets):
+            training = tickets[ticket]
+            if isinstance(evaluation.outcome, Crash):
+                crashed[training] = evaluation.outcome
+                continue
+            crashed.pop(training, None)
+            rows[training] = row_of(training, evaluation, classes[training], threads)
+            if file:
+                file.keep(rows[training])
+            on_progress(len(rows), len(trainings))
+    return rows, crashed
+
+
+def count_of_classes(wanted: Iterable[Asked]) -> dict[Asked, int]:
+    """The number of classes of each training's data. Raises InputError where data are absent."""
+    several = list(wanted)
+    counts = {data: count_classes(data) for data in dict.fromkeys(each.config.data for each in several)}
+    return {each: counts[each.config.data] for each in several}
+
+
+def core_threads(config: Config) -> int:
+    """Threads of a worker, by which seconds become core-seconds."""
+    return 1 if config.cluster.address == "in_process" else config.workers.cpus
+
+
+def row_of(training: Asked, evaluation: Evaluation, classes: int, threads: int) -> Row:
+    """A line of the file. `training` and `looks` decide whom it serves; the names and conditions are for people."""
+    outcome, execution = evaluation.outcome, training.config.execution
+    more = "" if execution.dtype == "float32" else f", {execution.dtype}"
+    return {
+        "training": training.digest,
+        "config": training.config.name,
+        "proxy": training.proxy,
+        "layer": training.layer,
+        "seed": training.job.seed,
+        "looks": list(training.looks),
+        "accuracy": outcome.accuracy[NAME] if isinstance(outcome, Fitness) else None,
+        "classes": classes,
+        "points": [[each.step, each.accuracy, each.loss] for each in evaluation.points],
+        "seconds": evaluation.seconds * threads,
+        "conditions": f"{evaluation.conditions}{more}",
+    }
+
+
+def accuracy(row: Row) -> float:
+    """The final accuracy; a training that diverged counts as guessing."""
+    return 1 / int(row["classes"]) if row["accuracy"] is None else float(row["accuracy"])
+
+
+def lost(wanted: Iterable[Asked], crashed: Mapping[Asked, Crash]) -> dict[str, str]:
+    """The layers of which a training crashed, each with the reason."""
+    return {each.layer: f"{crashed[each].kind}: {crashed[each].message}" for each in wanted if each in crashed}

@@ -1,0 +1,162 @@
+"""Layers judged on test images in settings that their search did not use: accuracies, and paired differences."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Any
+
+from evonas.config import BASELINE
+from evonas.retraining import Contender
+from evonas.search_space.catalog.known import Known
+from evonas.search_space.wording import counted
+from evonas.store.records import columns
+from evonas.studies.results import Row
+from evonas.studies.trainings import accuracy
+
+Spread = tuple[float, float | None]  # mean, and sample standard deviation over seeds
+Estimate = tuple[float, tuple[float, float] | None]  # mean, and its 95 % interval; None below two seeds
+Trained = Mapping[tuple[int, str], Row]  # by seed and proxy
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatedLayer:
+    """A layer at one batch size. A training that diverged has the accuracy of guessing."""
+
+    birth: int | None
+    name: str | None  # of a baseline
+    formula: str
+    same_as: str | None  # the known layer of the same function
+    affine_of: str | None  # the known layer that it equals up to an affine of each channel
+    batch_size: int
+    seeds: int
+    failed: int  # trainings that diverged
+    mean: Spread  # of the means over proxies
+    accuracy: dict[str, Spread]  # by proxy
+
+    @property
+    def label(self) -> str:
+        return self.name or str(self.birth)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """A layer's accuracy less a baseline's with the same seeds, initial weights and batches. The interval is Student's:
+    mean +- t(0.975, n - 1) * s / sqrt(n) of the n seeds' differences."""
+
+    birth: int | None
+    name: str | None
+    baseline: str
+    batch_size: int
+    mean: Estimate  # of the means over proxies
+    by_proxy: dict[str, Estimate]
+
+    @property
+    def label(self) -> str:
+        return self.name or str(self.birth)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Validation:
+    """Layers, the best of each batch size first; and differences: of every layer to BN-ReLU, and of each candidate to
+    each other baseline."""
+
+    layers: tuple[ValidatedLayer, ...]
+    differences: tuple[PairedDifference, ...]
+    crashed: Mapping[str, str]  # layers that are not compared -> why there is no answer
+    conditions: Mapping[str, int]  # where trainings were computed -> how many
+
+    def __repr__(self) -> str:
+        best, seeds = self.layers[0], counted(self.layers[0].seeds, "seed")
+        return f"<Validation of {counted(len(self.layers), 'row')}: {best.label} is best, {best.mean[0]:.3f}, {seeds}>"
+
+    def _repr_html_(self) -> str:
+        from evonas.report.notebook import table_html  # only a notebook needs it
+
+        return table_html([columns(each) for each in self.layers]) + table_html(
+            [columns(each) for each in self.differences]
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "layers": [columns(each) for each in self.layers],
+            "differences": [columns(each) for each in self.differences],
+            "crashed": dict(self.crashed),
+            "conditions": dict(self.conditions),
+        }
+
+
+def compare_layers(
+    trained: Mapping[tuple[Contender, int], Trained],
+    known_as: Mapping[Contender, Known],
+    crashed: Mapping[str, str],
+) -> Validation:
+    """The tables over trainings of candidates and baselines at some batch sizes, BN-ReLU's among them."""
+    layers, differences = list[ValidatedLayer](), list[PairedDifference]()
+    for batch_size in dict.fromkeys(batch_size for _, batch_size in trained):
+        mine = {contender: rows for (contender, size), rows in trained.items() if size == batch_size}
+        named = {contender.name: rows for contender, rows in mine.items() if contender.name}
+        at_size = [_layer(each, rows, known_as.get(each), batch_size) for each, rows in mine.items()]
+        at_size.sort(key=lambda layer: -layer.mean[0])
+        layers += at_size
+        rank = {(each.birth, each.name): number for number, each in enumerate(at_size)}
+        for each in sorted(mine, key=lambda each: rank[each.birth, each.name]):
+            others = named if each.birth else {BASELINE: named[BASELINE]}
+            differences += [
+                _difference(each, mine[each], name, rows, batch_size)
+                for name, rows in others.items()
+                if name != each.name
+            ]
+    conditions = Counter(row["conditions"] for rows in trained.values() for row in rows.values())
+    return Validation(tuple(layers), tuple(differences), crashed, conditions)
+
+
+def _layer(contender: Contender, rows: Trained, known: Known | None, batch_size: int) -> ValidatedLayer:
+    mean, *by_proxy = [_spread(values) for values in _by_seed(rows).values()]
+    return ValidatedLayer(
+        birth=contender.birth,
+        name=contender.name,
+        formula=contender.graph.formula,
+        same_as=known.same_as if known else None,
+        affine_of=known.affine_of if known else None,
+        batch_size=batch_size,
+        seeds=len({seed for seed, _ in rows}),
+        failed=sum(row["accuracy"] is None for row in rows.values()),
+        mean=mean,
+        accuracy=dict(zip(_proxies(rows), by_proxy, strict=True)),
+    )
+
+
+def _difference(contender: Contender, mine: Trained, baseline: str, its: Trained, batch_size: int) -> PairedDifference:
+    pairs = zip(_by_seed(mine).values(), _by_seed(its).values(), strict=True)
+    mean, *by_proxy = [estimate([a - b for a, b in zip(one, other, strict=True)]) for one, other in pairs]
+    return PairedDifference(
+        contender.birth, contender.name, baseline, batch_size, mean, dict(zip(_proxies(mine), by_proxy, strict=True))
+    )
+
+
+def _proxies(rows: Trained) -> list[str]:
+    return list(dict.fromkeys(proxy for _, proxy in rows))
+
+
+def _by_seed(rows: Trained) -> dict[str | None, list[float]]:
+    """Accuracies in the order of the seeds: their means over proxies under None, then those on each proxy."""
+    seeds, proxies = sorted({seed for seed, _ in rows}), _proxies(rows)
+    means = [fmean(accuracy(rows[seed, proxy]) for proxy in proxies) for seed in seeds]
+    by_proxy = {proxy: [accuracy(rows[seed, proxy]) for seed in seeds] for proxy in proxies}
+    return dict[str | None, list[float]]({None: means}) | by_proxy
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return fmean(values), stdev(values) if len(values) > 1 else None
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of a sample, and Student's 95 % interval of the mean; None for a single value."""
+    if len(values) < 2:
+        return fmean(values), None
+    from scipy.stats import t  # slow to import
+
+    mean, half = fmean(values), float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
+    return mean, (mean - half, mean + half)
