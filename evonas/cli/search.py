@@ -33,7 +33,12 @@ def init(template: str, output: Path | None) -> None:
     """Write a commented config to start from: quickstart, cifar10, evonorm-b or evonorm-s.
 
     quickstart-reference and cifar10-reference are long trainings, which evonas fidelity compares with the other two.
-    cifar10-validation, cifar10-networks-validation and fashion-validation are for evonas validate --on.
+
+    \b
+    For evonas validate --on there are
+      cifar10-validation           the networks of the search, larger images, ten times the steps
+      cifar10-networks-validation  networks that the search did not see
+      fashion-validation           data that the search did not see
 
     \b
     Example: evonas init --template cifar10 -o my.yaml

@@ -75,7 +75,7 @@ def test_configs_are_shipped() -> None:
 def test_every_site_is_used_once_with_its_channels(proxy: Proxy, size: int) -> None:
     model = build(proxy, Site, 3, 10)
     assert model(torch.randn(2, 3, size, size)).shape == (2, 10)
-    assert len(sites(model)) >= 6
+    assert len(sites(model)) >= 5  # the smallest, a VGG of blocks 1, 2, 2
     assert {site.calls for site in sites(model)} == {1}
 
 
