@@ -13,7 +13,7 @@ from evonas.config import Config
 from evonas.functions import Functions
 from evonas.leaders import Leaders
 from evonas.search_space.errors import InputError
-from evonas.selection import Population, Survivor, front_with, pareto_front
+from evonas.selection import Population, Survivor, front_with, objectives, pareto_front
 from evonas.shared import REMEASURE_AFTER, REMEASURE_SEEDS, Shared, measured_again
 from evonas.store.records import FULL_RECENT, RECENT, Candidate, Cost, Operator
 from evonas.surrogate import Surrogate
@@ -230,7 +230,7 @@ class History:
             birth=birth,
             graph=pending.graph,
             fingerprint=pending.fingerprint,
-            objectives=self.objectives(fitness, pending.live_nodes),
+            objectives=objectives(self.config.objectives, fitness, pending.live_nodes),
             family=pending.family,
             function=pending.equal_to or birth,
             measured=measured,
@@ -264,22 +264,6 @@ class History:
         return tuple(
             Threshold(gate=gate.gate, steps=gate.steps, value=value) for gate, value in values if value is not None
         )
-
-    def objectives(self, fitness: Fitness, live_nodes: int) -> tuple[float, ...]:
-        """The score on each proxy and what else is asked, negated: mean seconds of a training step, MiB kept for the
-        backward, live nodes."""
-        objectives: list[float] = []
-        for name in self.config.objectives:
-            match name:
-                case "accuracy" | "loss":
-                    objectives += fitness.scores(name).values()
-                case "step_time":
-                    objectives.append(-fmean(fitness.step_seconds.values()))
-                case "memory":
-                    objectives.append(-fmean(fitness.saved_mb.values()))
-                case "nodes":
-                    objectives.append(-float(live_nodes))
-        return tuple(objectives)
 
     def advantage(self, outcome: Outcome) -> float | None:
         """Mean over proxies of the score minus BN-ReLU's on the same proxy and seed."""

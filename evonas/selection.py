@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import ge, itemgetter
 from random import Random
+from statistics import fmean
 
 from evonas.workers.outcome import Fitness
 
@@ -47,6 +48,23 @@ class Population:
     def drop(self, function: int) -> None:
         """A function that failed with a further seed."""
         self.members = [each for each in self.members if each.function != function]
+
+
+def objectives(names: Sequence[str], fitness: Fitness, live_nodes: int) -> tuple[float, ...]:
+    """The score on each proxy and what else is asked, negated: mean seconds of a training step, MiB kept for the
+    backward, live nodes."""
+    values: list[float] = []
+    for name in names:
+        match name:
+            case "accuracy" | "loss":
+                values += fitness.scores(name).values()
+            case "step_time":
+                values.append(-fmean(fitness.step_seconds.values()))
+            case "memory":
+                values.append(-fmean(fitness.saved_mb.values()))
+            case "nodes":
+                values.append(-float(live_nodes))
+    return tuple(values)
 
 
 def tournament(

@@ -5,10 +5,10 @@
 
 An arm is a set of options; every arm starts from scratch and from textbook layers. A search runs in one process with
 one thread until it has used its core-seconds, the driver's own among them. Then its best three are trained with fresh
-seeds beside BN-ReLU. Figures: core-seconds until a candidate that is no known layer first reached BN-ReLU (with the search's
-seed, in the likelihood exp(-late loss), whatever the arm searches by), and until one reached the better of BN-SiLU and
-BN-LeakyReLU; the best of the three with fresh seeds, in accuracy and in likelihood, against BN-ReLU with the same
-seeds. Every search is a line of DIR/results.jsonl; run again, it goes on.
+seeds beside BN-ReLU. Figures: core-seconds until a candidate that is no known layer first reached BN-ReLU (with the
+search's seed, in the likelihood exp(-late loss), whatever the arm searches by), and until one reached the better of
+BN-SiLU and BN-LeakyReLU; the best of the three with fresh seeds, in accuracy and in likelihood, against BN-ReLU with
+the same seeds. Every search is a line of DIR/results.jsonl; run again, it goes on.
 """
 
 import argparse

@@ -19,6 +19,7 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import random_graph
 from evonas.search_space.screening import amplification
 from evonas.search_space.space import Space
+from evonas.selection import objectives
 from evonas.workers.outcome import Fitness, Rejection
 from tests.evonas.search_cases import (
     ONLY_BATCH,
@@ -148,9 +149,9 @@ def test_a_parent_of_one_live_node_has_children_that_are_new(tiny: dict[str, Any
 def test_objectives_other_than_accuracy_are_better_when_less(tiny: dict[str, Any]) -> None:
     fitness = Fitness({"a": 0.5, "b": 0.25}, {"a": 0.01, "b": 0.03}, {"a": 10.0, "b": 30.0})
     config = configured({**tiny, "objectives": ["accuracy", "step_time", "memory", "nodes"]})
-    assert History(config).objectives(fitness, 7) == (0.5, 0.25, pytest.approx(-0.02), pytest.approx(-20.0), -7)
+    assert objectives(config.objectives, fitness, 7) == (0.5, 0.25, pytest.approx(-0.02), pytest.approx(-20.0), -7)
     config = configured({**tiny, "objectives": ["nodes", "accuracy"]})
-    assert History(config).objectives(fitness, 7) == (-7, 0.5, 0.25)
+    assert objectives(config.objectives, fitness, 7) == (-7, 0.5, 0.25)
 
 
 # --------------------------------------------------------------------------- warm start, constraints, patience

@@ -198,7 +198,7 @@ def test_groups_of_the_file_are_its_default() -> None:
 
 
 def test_a_file_has_the_groups_that_most_proxies_had() -> None:
-    settings = ["proxies.resnet.groups=2", "proxies.mobilenet.groups=2"]
+    settings = ["proxies.vgg.groups=2", "proxies.mobilenet.groups=2"]
     assert judged_groups(load_config("configs/quickstart.yaml", settings)) == 2
 
 
