@@ -1,5 +1,6 @@
 """The benchmarks are run by hand; a refactor must not leave them behind."""
 
+import ast
 import sys
 from importlib import import_module
 from inspect import getsource
@@ -12,6 +13,7 @@ from evonas.config import Config
 from evonas.search_space.errors import InputError
 from tests.benchmarks.command import in_one_line
 from tests.conftest import ROOT
+from tests.evonas.test_house import file_of
 
 BENCHMARKS = sorted(path.stem for path in Path(ROOT, "tests", "benchmarks").glob("*.py"))
 
@@ -28,6 +30,22 @@ def test_a_benchmark_can_be_imported_and_shows_its_help(
         module.main()
     assert ended.value.code in (None, 0)
     assert "usage:" in capsys.readouterr().out
+
+
+def test_holds_runs_without_ray() -> None:
+    """The machine that lends its GPU may not have it."""
+    waiting, seen = [Path(ROOT, "tests", "benchmarks", "holds.py")], set[str]()
+    while waiting:
+        for node in ast.parse(waiting.pop().read_text()).body:
+            modules = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                modules = [str(node.module), *(f"{node.module}.{each.name}" for each in node.names)]
+            for module in set(modules) - seen:
+                seen.add(module)
+                if file := file_of(module):
+                    waiting.append(ROOT / file)
+    assert {"torch", "evonas.workers.training", "evonas.store.tables"} <= seen  # so that a blind parser would be seen
+    assert "ray" not in {module.split(".")[0] for module in seen}
 
 
 RESUMED = [name for name in BENCHMARKS if "ResultFile(" in Path(ROOT, "tests", "benchmarks", f"{name}.py").read_text()]

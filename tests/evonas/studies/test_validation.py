@@ -23,12 +23,13 @@ from evonas.search_space.graph import Graph
 from evonas.session import Stopped
 from evonas.store.database import Database
 from evonas.store.dump import dump
-from evonas.studies.trainings import NAME
+from evonas.studies.trainings import NAME, row_of, validation_file
 from evonas.studies.validation import compare_layers, estimate
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness, Rejection
 from evonas.workers.pool import InProcessPool
 from evonas.workers.protocol import Job, Protocol
+from tests.benchmarks import holds
 from tests.conftest import TINY
 
 # --------------------------------------------------------------------------- figures
@@ -221,6 +222,20 @@ def test_batch_sizes_and_further_candidates(pool: AnsweringPool, folder: Path, t
     alone = evonas.validate(folder, best(folder)[1], on=ON, settings=["recipe.batch_size=4"], seeds=1, out=out)
     assert len(pool.asked) == 12
     assert [each.batch_size for each in alone.layers] == [4, 4]
+
+
+def test_what_processes_without_ray_trained_serves(pool: AnsweringPool, folder: Path, tmp_path: Path) -> None:
+    file, sizes = validation_file(tmp_path / "out"), (16, 4)
+    layers = holds.layers_of(str(folder), 2, ["GN-ReLU"])
+    settings = ["data.image_size=10", "execution.channels_last=true"]
+    configs = [evonas.load_config(ON, [*settings, f"recipe.batch_size={size}"]) for size in sizes]
+    wanted = holds.trainings(layers, configs, seeds=2)
+    assert [each.job.seed for each in wanted] == [1] * 16 + [2] * 16  # a cut leaves whole seeds
+    for each in wanted:
+        file.keep(row_of(each, answered(each.job), classes=10, threads=1))
+    told = evonas.validate(folder, on=ON, top=2, baselines="GN-ReLU", batch_sizes=sizes, seeds=2, out=tmp_path / "out")
+    assert pool.asked == []
+    assert {each.label for each in told.layers} == {*map(str, best(folder)[:2]), "BN-ReLU", "GN-ReLU"}
 
 
 def test_a_training_is_what_a_worker_answers_to_the_test_images(folder: Path) -> None:
