@@ -131,7 +131,7 @@ def known(birth: int, graph: Graph, fingerprint: str = "") -> Candidate:
 
 def history_of(config: Config, *objectives: tuple[float, ...]) -> History:
     """A memory in which births 1, 2 ... survived, in this order."""
-    history = History(config, baseline={"resnet": 0.1, "mobilenet": 0.1})
+    history = History(config, baseline=Fitness({"resnet": 0.1, "mobilenet": 0.1}))
     for birth, each in enumerate(objectives, start=1):
         history.propose(known(birth, random_graph(Space(), Random(birth))))
         history.record(birth, Fitness(dict(zip(("resnet", "mobilenet"), each, strict=True))), ())
