@@ -149,7 +149,7 @@ def test_children_are_the_births_with_a_parent_of_the_function(tmp_path: Path, t
 
 def test_equal_candidates_and_a_new_mean_share_the_children_of_their_function(tiny: dict[str, Any]) -> None:
     config = configured(tiny, entrants="fewer_children", remeasure={"share": 0.1}, duplicates="inherit")
-    history = History(config, baseline={"resnet": 0.1, "mobilenet": 0.1})
+    history = History(config, baseline=Fitness({"resnet": 0.1, "mobilenet": 0.1}))
     x, cross, again = Graph.parse("tanh(x)"), Graph.parse("tanh(x) / x"), Operator.AGAIN
 
     def born(birth: int, graph: Graph = x, **fields: Any) -> list[float] | None:
