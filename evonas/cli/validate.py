@@ -141,7 +141,7 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int) -> N
             style="" if row.birth else "dim",
         )
     console.print(layers)
-    interval = ", and the 95 % interval of their mean by Student" if seeds > 1 else ""
+    interval = ", and the 95 % t-interval of their mean" if seeds > 1 else ""
     say(
         console,
         f"\nDifferences in points of accuracy with the same seeds{interval}: of each layer to {BASELINE}, and of each "

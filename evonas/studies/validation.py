@@ -42,8 +42,8 @@ class ValidatedLayer:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """A layer's accuracy less a baseline's with the same seeds, initial weights and batches. The interval is Student's:
-    mean +- t(0.975, n - 1) * s / sqrt(n) of the n seeds' differences."""
+    """A layer's accuracy less a baseline's with the same seeds, initial weights and batches. The interval is a t-interval,
+    mean +- t(0.975, n - 1) * s / sqrt(n) over the differences of n seeds."""
 
     birth: int | None
     name: str | None
@@ -153,7 +153,7 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of a sample, and Student's 95 % interval of the mean; None for a single value."""
+    """The mean of a sample, and its 95 % t-interval; None for a single value."""
     if len(values) < 2:
         return fmean(values), None
     from scipy.stats import t  # slow to import
