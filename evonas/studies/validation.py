@@ -42,8 +42,8 @@ class ValidatedLayer:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """A layer's accuracy less a baseline's with the same seeds, initial weights and batches. The interval is a t-interval,
-    mean +- t(0.975, n - 1) * s / sqrt(n) over the differences of n seeds."""
+    """A layer's accuracy less a baseline's with the same seeds, initial weights and batches. Over the differences of n
+    seeds, of standard deviation s, the interval is mean +- t(0.975, n - 1) * s / sqrt(n)."""
 
     birth: int | None
     name: str | None
