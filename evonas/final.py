@@ -30,6 +30,7 @@ from evonas.search_space.graph import Graph
 from evonas.session import Session
 from evonas.store.reader import Reader
 from evonas.store.records import Figures, Purpose, Record, Trained, columns
+from evonas.workers.outcome import Fitness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +50,21 @@ class FinalRow(Figures):
 def contenders(reader: Reader) -> list[Contender]:
     """The best candidate of each of the best families, then the baselines. Leaders that were measured again count with
     their mean over seeds. Of the candidates that repeat a known layer only the best is among them, so that those that
-    do not are compared with it. A finished run keeps those it chose."""
+    do not are compared with it; of those that trained alike, bit for bit, only the first. A finished run keeps those it
+    chose."""
     if reader.finished:
         chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
         return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in chosen]
     top, again = reader.config.evolution.rerank.top, reader.measured_again()
     means: dict[int, float] = {}
-    families = (KEPT * top if again else top) + len(LAYERS.graphs) if top else 0
+    traces: dict[tuple[float, ...], int] = {}
+    families = KEPT * top + len(LAYERS.graphs) if top else 0
     for record in reader.families(families):
+        if (
+            isinstance(record.outcome, Fitness)
+            and traces.setdefault(record.outcome.trace, record.birth) != record.birth
+        ):
+            continue
         advantages = [record.advantage, *again.get(record.birth, [])]
         measured = [each for each in advantages if each is not None]
         if len(measured) == len(advantages):  # else a further seed stopped it

@@ -65,6 +65,7 @@ class History:
     surrogate: Surrogate | None = None  # where it chooses children
     children: dict[int, int] = field(default_factory=dict)  # of a function, where entrants are weighted by them
     audits: Audits = field(init=False)
+    alike: dict[tuple[float, ...], tuple[int, str]] = field(default_factory=dict)  # trace -> first birth, its family
     survivors: int = 0  # ever
     inherited: int = 0  # survivors with the outcome of an equal candidate
     front: list[Survivor] = field(default_factory=list)  # that no survivor dominates, without those that inherit
@@ -237,11 +238,15 @@ class History:
             outcome=fitness,
             fitness=fitness.mean_score(self.config.judged_by),
         )
+        first = birth
+        if pending.equal_to is None and (self.leaders or self.config.evolution.family_max):
+            first, family = self.alike.setdefault(outcome.trace, (birth, pending.family))
+            survivor = replace(survivor, family=family)
         self.population.add(survivor)
         self.survivors += 1
         self.inherited += self.inherits(pending)
         if pending.equal_to is None or pending.again:
-            if self.leaders:
+            if self.leaders and first == birth:
                 self.leaders.add(survivor)
             if pending.again:
                 self._lead()

@@ -40,6 +40,11 @@ class Fitness:
     saved_mb: dict[str, float] = field(default_factory=dict)
     loss: dict[str, float] = field(default_factory=dict)  # empty where it was not recorded
 
+    @property
+    def trace(self) -> tuple[float, ...]:
+        """All accuracies and losses: layers with equal ones trained alike, bit for bit."""
+        return (*self.accuracy.values(), *self.loss.values())
+
     def scores(self, by: JudgedBy) -> dict[str, float]:
         """What a search maximises on each proxy, in [0, 1]: the accuracy, or exp(-loss), the geometric mean of the
         probabilities that the network gave the right classes."""

@@ -347,3 +347,28 @@ def test_a_race_on_a_proxy_that_is_not_there() -> None:
 def test_the_steps_of_a_race_on_one_proxy_may_exceed_those_of_later_gates() -> None:
     gates = [{"rung": {"steps": 3, "proxy": "resnet"}}, {"quality": {"steps": 2, "min_accuracy": 0.1}}]
     assert [gate.label for gate in parse_config(json.dumps({**TINY, "gates": gates})).gates] == ["rung 3", "quality 2"]
+
+
+# --------------------------------------------------------------------------- layers that train alike
+
+
+def test_layers_that_train_alike_are_one_family_one_leader_and_one_contender(
+    tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    """Such as x * sigmoid(x) and x * max(v0, sigmoid(x)), whose v0 starts at 0 and gets no gradient."""
+    config = configured(tiny, births=40, **{**EVERYTHING, "remeasure": {"share": 0.01, "leaders": 3, "seeds": 2}})
+    same = Fitness({"resnet": 0.75, "mobilenet": 0.5}, loss={"resnet": 0.1, "mobilenet": 0.2})
+
+    def respond(job: Job) -> Evaluation:
+        found = answer(job)
+        return replace(found, outcome=same) if isinstance(found.outcome, Fitness) else found
+
+    search, reader = searched(tmp_path, config, FakePool(1, respond))
+    functions = [each for each in reader.candidates() if each.accuracy and each.equal_to is None]
+    assert len(functions) > 5
+    assert {each.family for each in search.history.population.members} == {functions[0].family}
+    assert len(search.history.population.members) == EVERYTHING["family_max"]
+    assert [each.function for each in (search.history.leaders or Leaders(0, 0)).members] == [functions[0].birth]
+    assert [each.birth for each in contenders(reader) if each.birth] == [functions[0].birth]
+    assert rebuild(reader) == search.history
+    assert replay(reader) == []
