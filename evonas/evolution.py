@@ -142,7 +142,7 @@ class Search:
             evaluation,
             self.history.outcomes,
             pending.seed,
-            self.history.advantage(evaluation.outcome),
+            self.history.advantage(evaluation.outcome, pending.seed),
             inherits=pending.equal_to is not None,
         )
         if isinstance(evaluation.outcome, Fitness) or pending.again:

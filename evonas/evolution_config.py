@@ -68,7 +68,8 @@ class Surrogate(Frozen):
 
 
 class Remeasure(Frozen):
-    """The leaders are trained again with further seeds, as births of their own, and their fitness is the mean."""
+    """The leaders are trained again with further seeds, as births of their own, and their fitness is the mean. A seed
+    that makes all networks better or worse moves nobody: BN-ReLU is trained with it, too."""
 
     share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.2, description="of the births, while a leader wants it")
     leaders: SmallCount = Field(8, description="the best functions by their mean so far")
@@ -137,6 +138,10 @@ class Evolution(Frozen):
         description="share of rejected candidates trained all the same, outside the population: see evonas funnel",
     )
     rerank: Rerank = Rerank()
+
+    @property
+    def seeds_of_leaders(self) -> int:
+        return self.remeasure.seeds if self.remeasure else 1
 
     @field_validator("warm_start", "neighbours_of")
     @classmethod

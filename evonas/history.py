@@ -14,7 +14,7 @@ from evonas.functions import Functions
 from evonas.leaders import Leaders
 from evonas.search_space.errors import InputError
 from evonas.selection import Population, Survivor, front_with, objectives, pareto_front
-from evonas.shared import REMEASURE_AFTER, REMEASURE_SEEDS, Shared, measured_again
+from evonas.shared import REMEASURE_AFTER, Shared, further_seed, measured_again
 from evonas.store.records import FULL_RECENT, RECENT, Candidate, Cost, Operator
 from evonas.surrogate import Surrogate
 from evonas.workers.gates import ranked_gate
@@ -72,7 +72,8 @@ class History:
     functions: Functions = field(default_factory=Functions)
     shared: dict[int, Shared] = field(default_factory=dict)  # of the birth that was inherited
     stopped_by: dict[str, int] = field(default_factory=dict)  # gate, or kind of crash -> candidates
-    baseline: Fitness | None = None  # BN-ReLU's, same seed
+    baseline: Fitness | None = None  # BN-ReLU's, with the search's seed
+    baselines: dict[int, Fitness] = field(default_factory=dict)  # further seed of the leaders -> BN-ReLU's
     baseline_points: tuple[BaselinePoint, ...] = ()
     best: Best | None = None
     earlier: dict[tuple[str, int], "array[float]"] = field(default_factory=dict)  # of ranked gates, by step; ascending
@@ -151,7 +152,7 @@ class History:
             return seed
         if again or shared.uses % REMEASURE_AFTER == 0:
             shared = replace(shared, fresh=shared.fresh + 1)
-            seed += REMEASURE_SEEDS + shared.fresh * self.config.recipe.seeds
+            seed = further_seed(self.config, shared.fresh)
         self.shared[function] = shared
         return seed
 
@@ -223,7 +224,7 @@ class History:
         if pending.equal_to is not None:
             shared = self.shared.get(pending.equal_to) or Shared(1, 1, outcome)
             if not self.inherits(pending):
-                shared = measured_again(shared, outcome)
+                shared = measured_again(shared, self._as_of_the_search(outcome, pending.seed))
             self.shared[pending.equal_to] = shared
             fitness = shared.fitness
         measured = self.shared[pending.equal_to].measured if pending.again and pending.equal_to else 1
@@ -257,7 +258,7 @@ class History:
                 self.best = best
 
     def _best(self, birth: int, graph: str, outcome: Fitness, measured: int = 1) -> Best | None:
-        advantage = self.advantage(outcome)
+        advantage = self.advantage(outcome)  # of a mean that is as of the search's seed
         if advantage is None:
             return None
         return Best(birth, self.outcomes, advantage, graph, outcome.accuracy, measured * self.config.recipe.seeds)
@@ -270,13 +271,20 @@ class History:
             Threshold(gate=gate.gate, steps=gate.steps, value=value) for gate, value in values if value is not None
         )
 
-    def advantage(self, outcome: Outcome) -> float | None:
-        """Mean over proxies of the score minus BN-ReLU's on the same proxy and seed."""
+    def _as_of_the_search(self, outcome: Fitness, seed: int) -> Fitness:
+        """An outcome with a further seed, which makes all networks better or worse, as it would be with the search's:
+        moved by what BN-ReLU differs."""
+        theirs, ours = self.baselines.get(seed), self.baseline
+        return outcome.moved(theirs, ours) if theirs and ours else outcome
+
+    def advantage(self, outcome: Outcome, seed: int | None = None) -> float | None:
+        """Mean over proxies of the score minus BN-ReLU's on the same proxy and, where BN-ReLU was trained with it, the
+        same seed; by default the search's."""
         if not isinstance(outcome, Fitness) or not self.baseline:
             return None
-        by = self.config.judged_by
+        by, baseline = self.config.judged_by, self.baseline if seed is None else self.baselines.get(seed, self.baseline)
         scores = outcome.scores(by)
-        return fmean(scores[proxy] - score for proxy, score in self.baseline.scores(by).items())
+        return fmean(scores[proxy] - score for proxy, score in baseline.scores(by).items())
 
     def set_baseline(self, evaluation: Evaluation) -> None:
         """BN-ReLU's fitness, and its accuracies at the steps where gates compare with it."""

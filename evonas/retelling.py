@@ -26,12 +26,15 @@ def rebuild(reader: Reader) -> History:
 
 
 def restore_baseline(reader: Reader, history: History) -> None:
-    """The recorded training of BN-ReLU, into `history`."""
+    """The recorded trainings of BN-ReLU, into `history`."""
     for each in reader.evaluations(Purpose.BASELINE):
-        evaluation = each.evaluation
-        if not isinstance(evaluation.outcome, Fitness):
-            reader.refuse(f"the {Purpose.BASELINE}", f"{each.name} ended without accuracies")
-        history.set_baseline(evaluation)
+        evaluation, is_fitness = each.evaluation, isinstance(each.evaluation.outcome, Fitness)
+        if each.seed == reader.config.seed:
+            if not is_fitness:
+                reader.refuse(f"the {Purpose.BASELINE}", f"{each.name} ended without accuracies")
+            history.set_baseline(evaluation)
+        elif isinstance(evaluation.outcome, Fitness):
+            history.baselines[each.seed] = evaluation.outcome
 
 
 def replayed(

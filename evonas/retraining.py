@@ -14,6 +14,7 @@ from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Ticket
+from evonas.shared import further_seed
 from evonas.store.reader import Reader
 from evonas.store.records import Figures, Purpose
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Outcome, Rejection
@@ -30,11 +31,26 @@ def quiet(done: int, total: int) -> None:
 
 
 def train_baseline(session: Session, reader: Reader, history: History) -> None:
-    """Train BN-ReLU before the search: under the protocol, and with fresh seeds for its spread. What the store holds is
-    not trained again. Raises InputError where the protocol rejects BN-ReLU, and Stopped."""
+    """Train BN-ReLU before the search: under the protocol; with the further seeds of leaders; and with fresh seeds for
+    its spread. What the store holds is not trained again. Raises InputError where the protocol rejects BN-ReLU, and
+    Stopped."""
     evaluate_baseline(session, history, Purpose.BASELINE)
+    train_for_leaders(session, reader, history)
     config = reader.config
     retrain(session, reader, Purpose.RERANK, baselines(config)[:1], fresh_seeds(config))
+
+
+def train_for_leaders(session: Session, reader: Reader, history: History) -> None:
+    """Train BN-ReLU with each seed with which leaders are measured again: there they are compared with it. A seed with
+    which it fails compares nobody."""
+    config = reader.config
+    trained = {each.seed for each in reader.evaluations(Purpose.BASELINE)}
+    seeds = [further_seed(config, number) for number in range(1, config.evolution.seeds_of_leaders)]
+    protocol, graph = config.protocol.ungated(), LAYERS[BASELINE].text
+    jobs = [Job(graph=graph, protocol=protocol, seed=seed) for seed in seeds if seed not in trained]
+    for ticket, evaluation in train(session, [Ticket(job, Purpose.BASELINE, name=BASELINE) for job in jobs]):
+        if isinstance(evaluation.outcome, Fitness):
+            history.baselines[ticket.job.seed] = evaluation.outcome
 
 
 def evaluate_baseline(session: Session, history: History, purpose: Purpose | None = None) -> None:

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass, replace
 
+from evonas.config import Config
 from evonas.workers.outcome import Fitness
 
 REMEASURE_AFTER = 10  # uses of an inherited fitness
 REMEASURE_SEEDS = 1_000_000  # beyond the run's seed: none that the final table or the validation uses
+
+
+def further_seed(config: Config, number: int) -> int:
+    """The first of the recipe's seeds with which a function is measured again, for the n-th time."""
+    return config.seed + REMEASURE_SEEDS + number * config.recipe.seeds
 
 
 @dataclass(frozen=True, slots=True)

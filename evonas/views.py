@@ -171,7 +171,8 @@ def candidate_rows(reader: Reader, records: Sequence[Record]) -> list[LayerRow]:
 
 def baseline_accuracy(reader: Reader) -> dict[str, float]:
     """BN-ReLU's accuracy on each proxy with the search's seed; empty before it is trained."""
-    outcomes = [each.evaluation.outcome for each in reader.evaluations(Purpose.BASELINE)]
+    trained, seed = reader.evaluations(Purpose.BASELINE), reader.config.seed
+    outcomes = [each.evaluation.outcome for each in trained if each.seed == seed]
     return next((each.accuracy for each in outcomes if isinstance(each, Fitness)), {})
 
 

@@ -1,7 +1,7 @@
 """Outcomes of an evaluation, and what was measured on the way: values, not exceptions."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import fmean
 from typing import Literal
@@ -49,6 +49,15 @@ class Fitness:
         """What a search maximises on each proxy, in [0, 1]: the accuracy, or exp(-loss), the geometric mean of the
         probabilities that the network gave the right classes."""
         return self.accuracy if by == "accuracy" else {proxy: math.exp(-loss) for proxy, loss in self.loss.items()}
+
+    def moved(self, origin: "Fitness", to: "Fitness") -> "Fitness":
+        """Accuracies and losses plus what `to` has more than `origin`, within their ranges."""
+
+        def shifted(name: str, most: float) -> dict[str, float]:
+            mine, before, after = (getattr(each, name) for each in (self, origin, to))
+            return {proxy: min(most, max(0.0, value + after[proxy] - before[proxy])) for proxy, value in mine.items()}
+
+        return replace(self, accuracy=shifted("accuracy", 1.0), loss=shifted("loss", math.inf))
 
     def mean_score(self, by: JudgedBy) -> float:
         """Over the proxies."""

@@ -10,7 +10,7 @@ from evonas.search_space.mutation import OPERATORS
 from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
 from evonas.store.records import Operator, Record, Trained
-from evonas.workers.outcome import Fitness, JudgedBy, Rejection
+from evonas.workers.outcome import Fitness, Rejection
 
 REDRAW = "redraw"  # stored as Operator.MUTATION where a child has no other edit
 
@@ -49,8 +49,8 @@ class OperatorRow:
         more = ("mean_advantage", "best_advantage", "best", "seconds")
         return {name: getattr(self, name) for name in (*names, *more)}
 
-    def count(self, record: Record, trained: Trained | None, parent: float | None, by: JudgedBy) -> None:
-        """A birth; `parent`: the fitness of its parent when it was proposed."""
+    def count(self, record: Record, trained: Trained | None, parent: float | None) -> None:
+        """A birth; `parent`: the advantage of its parent when it was proposed."""
         self.births += 1
         if trained is None:
             return
@@ -59,12 +59,12 @@ class OperatorRow:
             self.inherited += 1
             return
         match trained.evaluation.outcome:
-            case Fitness() as outcome:
+            case Fitness():
                 self.trained += 1
                 self._rank(record)
-                if parent is not None:
+                if parent is not None and record.advantage is not None:
                     self.compared += 1
-                    self.improved += outcome.mean_score(by) > parent
+                    self.improved += record.advantage > parent
             case Rejection():
                 self.stopped += 1
             case _:
@@ -85,23 +85,21 @@ class OperatorRow:
 def operators(reader: Reader) -> list[OperatorRow]:
     """A row for each operator in the order of the table OPERATORS, then for each other origin."""
     rows = {name: OperatorRow(name) for name in (*OPERATORS, *map(str, Operator)) if name != Operator.MUTATION}
-    by = reader.config.judged_by
-    measured: dict[int, list[tuple[int, float]]] = {}  # function -> seq and fitness of each of its trainings
+    measured: dict[int, list[tuple[int, float]]] = {}  # function -> seq and advantage of each of its trainings
     functions: dict[int, int] = {}  # birth -> function, where they differ
     for record, trained in reader.searched():  # all that was measured before a birth was proposed is of earlier births
         parent = None
         if record.parent is not None and record.operator != Operator.AGAIN:
             trainings = measured.get(functions.get(record.parent, record.parent), ())
-            known = [fitness for seq, fitness in trainings if seq <= record.seen]
+            known = [advantage for seq, advantage in trainings if seq <= record.seen]
             parent = fmean(known) if known else None
         for name in names(record.operator):
-            rows[name].count(record, trained, parent, by)
+            rows[name].count(record, trained, parent)
         if record.equal_to:
             functions[record.birth] = record.equal_to
-        outcome = trained.evaluation.outcome if trained else None
         own = record.equal_to is None or (trained is not None and trained.seed != reader.config.seed)
-        if own and isinstance(outcome, Fitness) and record.seq is not None:
-            measured.setdefault(record.equal_to or record.birth, []).append((record.seq, outcome.mean_score(by)))
+        if own and record.advantage is not None and record.seq is not None:
+            measured.setdefault(record.equal_to or record.birth, []).append((record.seq, record.advantage))
     return [row for row in rows.values() if row.births]
 
 

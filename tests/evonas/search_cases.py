@@ -15,7 +15,7 @@ from evonas.config_file import parse_config
 from evonas.evolution import Search
 from evonas.history import History
 from evonas.retelling import rebuild
-from evonas.retraining import evaluate_baseline
+from evonas.retraining import evaluate_baseline, train_for_leaders
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
@@ -183,6 +183,7 @@ def _run(search: Search, address: Address) -> tuple[Search, Reader]:
     """BN-ReLU and all births, as the driver does."""
     try:
         evaluate_baseline(search.session, search.history, Purpose.BASELINE)
+        train_for_leaders(search.session, Database(address).reader(), search.history)
         search.run()
     finally:
         search.store.close()

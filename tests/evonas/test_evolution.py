@@ -254,7 +254,7 @@ def test_the_baseline_is_trained_before_all_else_and_recorded(tmp_path: Path, ti
     assert pool.submitted[0] == 0
     (baseline,) = reader.evaluations("baseline")
     assert (baseline.name, baseline.birth, baseline.seed) == (BASELINE, None, 0)
-    assert search.history.baseline == {"resnet": 0.4, "mobilenet": 0.3}
+    assert search.history.baseline == Fitness({"resnet": 0.4, "mobilenet": 0.3})
 
 
 def test_advantage_is_the_mean_difference_to_the_baseline(tmp_path: Path, tiny: dict[str, Any]) -> None:

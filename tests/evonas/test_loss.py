@@ -52,9 +52,17 @@ def test_a_search_by_loss_ranks_by_likelihood_and_shows_accuracies(tmp_path: Pat
         accuracies = [record.accuracy[proxy] - accuracy for proxy, accuracy in baseline.accuracy.items()]
         assert row.difference == pytest.approx(fmean(accuracies))
     assert search.history.leaders is not None
+    assert search.history.baselines
+    seed_of = {each.birth: each.seed for each in reader.evaluations("search")}
     for leader in search.history.leaders.members:
-        mine = [r.outcome for r in reader.candidates() if leader.function in (r.birth, r.equal_to)]
-        means = {p: fmean(o.loss[p] for o in mine if isinstance(o, Fitness)) for p in ("resnet", "mobilenet")}
+        mine = {r.birth: r.outcome for r in reader.candidates() if leader.function in (r.birth, r.equal_to)}
+        moved = [
+            {p: max(0.0, loss + baseline.loss[p] - their.loss[p]) for p, loss in outcome.loss.items()}
+            for birth, outcome in mine.items()
+            if isinstance(outcome, Fitness)
+            for their in [search.history.baselines.get(seed_of[birth], baseline)]
+        ]
+        means = {p: fmean(loss[p] for loss in moved) for p in ("resnet", "mobilenet")}
         assert leader.fitness == pytest.approx(fmean(math.exp(-each) for each in means.values()))
     assert [each.fitness for each in search.history.leaders.members] == sorted(
         (each.fitness for each in search.history.leaders.members), reverse=True
