@@ -166,7 +166,7 @@ def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalR
 def candidate_rows(reader: Reader, records: Sequence[Record]) -> list[LayerRow]:
     """`layer_rows` of the candidates alone."""
     baseline = baseline_accuracy(reader)
-    return [_record_row(record, reader.config.recipe.seeds, baseline) for record in records]
+    return [_record_row(record, reader.config, baseline) for record in records]
 
 
 def baseline_accuracy(reader: Reader) -> dict[str, float]:
@@ -189,12 +189,17 @@ def difference(accuracy: Mapping[str, float], baseline: Mapping[str, float]) -> 
     return fmean(accuracy[proxy] - each for proxy, each in baseline.items()) if accuracy and baseline else None
 
 
-def _record_row(record: Record, seeds: int, baseline: Mapping[str, float]) -> LayerRow:
+def in_search(record: Record, config: Config, baseline: Mapping[str, float]) -> float | None:
+    """The difference of a candidate's accuracy to BN-ReLU's in the search, whatever the search maximised."""
+    return record.advantage if config.judged_by == "accuracy" else difference(record.accuracy, baseline)
+
+
+def _record_row(record: Record, config: Config, baseline: Mapping[str, float]) -> LayerRow:
     origin, known = _origin(record), known_as(record.same_as, record.affine_of)
     if record.retrained is not None:
         return layer_row(record.formula, record.retrained, record.birth, origin, known)
-    accuracy, trained_with = _without_spread(record.accuracy), seeds if record.accuracy else None
-    figures = (accuracy, difference(record.accuracy, baseline), None, trained_with, 0)
+    accuracy, trained_with = _without_spread(record.accuracy), config.recipe.seeds if record.accuracy else None
+    figures = (accuracy, in_search(record, config, baseline), None, trained_with, 0)
     return LayerRow(record.birth, record.formula, *figures, False, origin, known)
 
 

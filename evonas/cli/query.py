@@ -138,7 +138,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     from evonas.run import open_run
     from evonas.search_space.latex import latex
     from evonas.store.records import columns
-    from evonas.views import difference
+    from evonas.views import in_search
 
     opened = open_run(run)
     record = opened.candidate(birth)
@@ -186,7 +186,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     if record.advantage is not None:
         scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
         seeds = counted(opened.config.recipe.seeds, "seed")
-        lead = 100 * (difference(record.accuracy, opened.baseline()) or 0)
+        lead = 100 * (in_search(record, opened.config, opened.baseline()) or 0)
         say(console, f"accuracy {scores}; {lead:+.1f} points against {BASELINE}, {seeds}")
     for row in retrained:
         scores = ", ".join(f"{p} {accuracy_text(each)}" for p, each in row.accuracy.items())

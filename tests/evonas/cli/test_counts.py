@@ -104,7 +104,7 @@ def test_every_text_of_a_run_has_its_number_of_seeds(
 def test_the_display_of_a_search_has_its_number_of_seeds(tiny: dict[str, Any], seeds: int) -> None:
     config = seeded(tiny, seeds)
     display, history = Display(Console(file=io.StringIO(), width=200)), History(config)
-    history.baseline = {"resnet": 0.25, "mobilenet": 0.25}
+    history.baseline = Fitness({"resnet": 0.25, "mobilenet": 0.25})
     history.propose(known(1, LAYERS["GN-ReLU"].graph))
     history.record(1, Fitness({"resnet": 0.5, "mobilenet": 0.5}), ())
     display.started(config, "run", history, 1)
@@ -119,7 +119,7 @@ def test_the_display_of_a_search_has_its_number_of_seeds(tiny: dict[str, Any], s
 def test_the_best_of_leaders_that_were_measured_again_has_all_their_seeds(tiny: dict[str, Any]) -> None:
     raw = tiny | {"recipe": tiny["recipe"] | {"seeds": 2}, "evolution": tiny["evolution"] | {"remeasure": {}}}
     history = History(parse_config(json.dumps(raw)))
-    history.baseline = {"resnet": 0.25, "mobilenet": 0.25}
+    history.baseline = Fitness({"resnet": 0.25, "mobilenet": 0.25})
     history.propose(known(1, LAYERS["GN-ReLU"].graph))
     history.record(1, Fitness({"resnet": 0.5, "mobilenet": 0.5}), ())
     assert history.best is not None
