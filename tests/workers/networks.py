@@ -1,4 +1,6 @@
-"""A small network with everything that has weights, and the quickstart."""
+"""A small network with everything that has weights, and the quickstart on a ResNet and a MobileNet."""
+
+import json
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,12 @@ from torch import Tensor, nn
 from evonas.config_file import load_config
 from tests.conftest import ROOT
 
-QUICKSTART = load_config(ROOT / "configs" / "quickstart.yaml")
+RESNET = {"architecture": "preact_resnet", "width": 8, "blocks": [2, 2, 2], "groups": 4}
+SHIPPED = load_config(ROOT / "configs" / "quickstart.yaml")
+PARTS = {"mobilenet": SHIPPED.proxies["mobilenet"].model_dump(mode="json"), "resnet": RESNET}
+QUICKSTART = load_config(
+    ROOT / "configs" / "quickstart.yaml", ["gates=[]", "recipe.learning_rate=0.16", f"proxies={json.dumps(PARTS)}"]
+)
 PROXIES = tuple(QUICKSTART.proxies)
 
 

@@ -296,7 +296,7 @@ REFERENCE, SHORT = {"wide"}, set(PROXIES)
         ([], ["recipe.steps=8"], REFERENCE),
         ([], ["proxies.wide.blocks=[2]"], REFERENCE),
     ],
-    ids=str,
+    ids=lambda each: str(sorted(each)),
 )
 def test_a_change_trains_anew_what_it_decides_and_nothing_else(
     pools: Callable[[Answer], TablePool],
