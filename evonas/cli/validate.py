@@ -57,8 +57,8 @@ def validate(
     serves here, too.
 
     \b
-    Examples: evonas validate results/quickstart-000
-              evonas validate results/cifar10-000 --top 5 --on fashion-validation.yaml --seeds 5 --out validation.jsonl
+    Example: evonas validate results/quickstart-000
+             evonas validate results/cifar10-000 --top 5 --on fashion-validation.yaml --out validation.jsonl
     """
     if on is None:
         for option, given in (

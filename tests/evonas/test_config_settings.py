@@ -102,7 +102,7 @@ def test_impossible_settings_are_located_there(setting: str) -> None:
             ["seed=5", "recipe.steps=9", "seed=4"],
             "--set recipe.steps: gates: quality after 10 steps, but recipe.steps is 9",
         ),
-        (["objectives=[nodes]"], "--set objectives: expected accuracy among them, got nodes"),
+        (["objectives=[nodes]"], "--set objectives: expected either accuracy or loss among them, got nodes"),
         (
             ["evolution.selection=average", "objectives=[accuracy, nodes]"],
             "--set evolution.selection: average cannot weigh",
