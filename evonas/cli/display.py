@@ -142,18 +142,18 @@ class Display(Watcher):
             return [Text(f"training {BASELINE} ...", style="dim")]
         baseline = self.history.baseline.accuracy
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-        table.add_column("accuracy")
+        table.add_column("accuracy", no_wrap=True)  # only the formula gives way to a narrow terminal
         for proxy in baseline:
-            table.add_column(proxy, justify="right")
-        table.add_column("difference", justify="right")
-        table.add_column("formula", overflow="ellipsis", no_wrap=True)
+            table.add_column(proxy, justify="right", no_wrap=True)
+        table.add_column("difference", justify="right", no_wrap=True)
+        table.add_column("formula")
         table.add_row(BASELINE, *(f"{each:.3f}" for each in baseline.values()), "", "", style="dim")
         best = self.history.best
         if best is not None:
             scores = [f"{best.accuracy[proxy]:.3f}" for proxy in baseline]
             lead = f"{100 * (difference(best.accuracy, baseline) or 0):+.1f}"
-            cells = (*scores, lead, one_line(Graph.parse(best.graph).formula))
-            table.add_row(f"birth {best.birth}, {counted(best.seeds, 'seed')}", *cells, style="bold")
+            formula = Text(one_line(Graph.parse(best.graph).formula), no_wrap=True, overflow="ellipsis")
+            table.add_row(f"birth {best.birth}, {counted(best.seeds, 'seed')}", *scores, lead, formula, style="bold")
         return [table]
 
 

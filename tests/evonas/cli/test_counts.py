@@ -116,6 +116,20 @@ def test_the_display_of_a_search_has_its_number_of_seeds(tiny: dict[str, Any], s
     assert f"best (birth 1, {SEEDS[seeds]}) resnet 0.500" in display._line()
 
 
+def test_only_the_formula_gives_way_to_a_narrow_terminal(tiny: dict[str, Any]) -> None:
+    display, history = Display(Console(file=io.StringIO(), width=80)), History(seeded(tiny, 1))
+    history.baseline = Fitness({"resnet": 0.25, "mobilenet": 0.25})
+    history.propose(known(1, LAYERS["L1-BN-Wu"].graph))
+    history.record(1, Fitness({"resnet": 0.5, "mobilenet": 0.75}), ())
+    display.started(seeded(tiny, 1), "run", history, 1)
+    display.console.print(display._panel())
+    assert isinstance(display.console.file, io.StringIO)
+    lines = display.console.file.getvalue().splitlines()
+    (row,) = [line for line in lines if line.startswith("birth 1, 1 seed")]
+    assert row.split()[4:7] == ["0.500", "0.750", "+37.5"]
+    assert row.rstrip().endswith("…") and len(row) <= 80
+
+
 def test_the_best_of_leaders_that_were_measured_again_has_all_their_seeds(tiny: dict[str, Any]) -> None:
     raw = tiny | {"recipe": tiny["recipe"] | {"seeds": 2}, "evolution": tiny["evolution"] | {"remeasure": {}}}
     history = History(parse_config(json.dumps(raw)))
