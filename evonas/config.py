@@ -199,7 +199,7 @@ class Config(Frozen):
 
     @property
     def judged_by(self) -> JudgedBy:
-        """What decides which layer is better."""
+        """The measure that decides which layer is better."""
         return "loss" if "loss" in self.objectives else "accuracy"
 
     @model_validator(mode="after")

@@ -42,8 +42,10 @@ def train_baseline(session: Session, reader: Reader, history: History) -> None:
 
 def train_for_leaders(session: Session, reader: Reader, history: History) -> None:
     """Train BN-ReLU with each seed with which leaders are measured again: there they are compared with it. A seed with
-    which it fails compares nobody."""
+    which it fails compares nobody, and so does none in a run that an older version began."""
     config = reader.config
+    if history.births:  # earlier means were not compared
+        return
     trained = {each.seed for each in reader.evaluations(Purpose.BASELINE)}
     seeds = [further_seed(config, number) for number in range(1, config.evolution.seeds_of_leaders)]
     protocol, graph = config.protocol.ungated(), LAYERS[BASELINE].text

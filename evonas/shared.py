@@ -29,7 +29,7 @@ def measured_again(shared: Shared, new: Fitness) -> Shared:
     n = shared.measured
 
     def mean(old: dict[str, float], added: dict[str, float]) -> dict[str, float]:
-        return {key: (n * old[key] + value) / (n + 1) for key, value in added.items()}
+        return {key: (n * value + added[key]) / (n + 1) for key, value in old.items()}  # empty in records from before
 
     old = shared.fitness
     fitness = Fitness(

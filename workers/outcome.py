@@ -1,6 +1,7 @@
 """Outcomes of an evaluation, and what was measured on the way: values, not exceptions."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from statistics import fmean
@@ -30,6 +31,12 @@ class CrashKind(StrEnum):
     ERROR = "error"
 
 
+def scored(by: JudgedBy, recorded: Mapping[str, float]) -> dict[str, float]:
+    """Recorded accuracies, or losses as exp(-loss): the geometric mean of the probabilities that the network gave the
+    right classes."""
+    return dict(recorded) if by == "accuracy" else {proxy: math.exp(-loss) for proxy, loss in recorded.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Fitness:
     """Trained to the full budget, on each proxy: validation accuracy in [0, 1], mean seconds of a training step, MiB of
@@ -46,16 +53,19 @@ class Fitness:
         return (*self.accuracy.values(), *self.loss.values())
 
     def scores(self, by: JudgedBy) -> dict[str, float]:
-        """What a search maximises on each proxy, in [0, 1]: the accuracy, or exp(-loss), the geometric mean of the
-        probabilities that the network gave the right classes."""
-        return self.accuracy if by == "accuracy" else {proxy: math.exp(-loss) for proxy, loss in self.loss.items()}
+        """The score on each proxy, which a search maximises, in [0, 1]: see `scored`."""
+        return scored(by, getattr(self, by))
 
     def moved(self, origin: "Fitness", to: "Fitness") -> "Fitness":
-        """Accuracies and losses plus what `to` has more than `origin`, within their ranges."""
+        """Accuracies and losses, each plus the difference of `to` and `origin`, within their ranges."""
 
         def shifted(name: str, most: float) -> dict[str, float]:
             mine, before, after = (getattr(each, name) for each in (self, origin, to))
-            return {proxy: min(most, max(0.0, value + after[proxy] - before[proxy])) for proxy, value in mine.items()}
+            both = before.keys() & after.keys()  # records from before the loss have none
+            return {
+                proxy: min(most, max(0.0, value + after[proxy] - before[proxy])) if proxy in both else value
+                for proxy, value in mine.items()
+            }
 
         return replace(self, accuracy=shifted("accuracy", 1.0), loss=shifted("loss", math.inf))
 

@@ -86,9 +86,9 @@ def status(run: str, as_json: bool) -> None:
 def top(run: str, n: int | None, by: str | None, after: int | None, front: bool, every: bool, as_json: bool) -> None:
     """List the best layers of RUN: first those retrained with fresh seeds, then the others.
 
-    Layers are ranked by accuracy minus BN-ReLU's with the same seeds, mean over proxies. Layers that differ only by a
-    scale and a constant, which the affine absorbs, are a family; the best of each family is listed. The number of seeds
-    stands in parentheses.
+    Layers are ranked by accuracy minus BN-ReLU's with the same seeds, mean over proxies. Where a search's objective is
+    the loss, layers that were not retrained are ranked by it. Layers that differ only by a scale and a constant, which
+    the affine absorbs, are a family; the best of each family is listed. The number of seeds stands in parentheses.
 
     \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
@@ -164,7 +164,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     origin += f", with a part of birth {record.second_parent}" if record.second_parent else ""
     if record.predicted is not None:
         of = "not ranked" if record.pool is None else f"the first of {counted(record.pool, 'child', 'children')}"
-        origin += f", {of} (predicted accuracy {record.predicted:.3f})"
+        origin += f", {of} (predicted fitness {record.predicted:.3f})"
     equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
     equal = "" if record.operator == "again" else equal
     say(console, f"{origin}, proposed after {counted(record.seen, 'outcome')}{equal}")

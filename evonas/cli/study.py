@@ -77,6 +77,8 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     if operators:
         console.print()
         console.print(operator_table(operators))
+        if opened.config.judged_by == "loss":
+            say(console, "\nDifferences to BN-ReLU: 100 times exp(-late training loss), which this search maximises.")
     if surrogate:
         say(console, f"\n{surrogate.text}")
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from statistics import stdev
+from statistics import fmean, stdev
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, exists, func, select
@@ -14,7 +14,7 @@ from evonas.search_space.wording import counted
 from evonas.store import loading, tables
 from evonas.store.contents import Contents
 from evonas.store.records import FULL_RECENT, RECENT, Cost, Event, Operator, Pace, Purpose, Record, State
-from evonas.workers.outcome import DIVERGED, CrashKind, Fitness, Verdict
+from evonas.workers.outcome import DIVERGED, CrashKind, Fitness, Verdict, scored
 
 
 class Reader(Contents):
@@ -164,10 +164,7 @@ class Reader(Contents):
                     self.refuse(f"birth {birth!s:.40}", f"its predicted or measured {by} is none: {[predicted, value]}")
                 expected[birth] = predicted
                 scores.setdefault(birth, {})[proxy] = value
-        return [
-            (expected[birth], Fitness(**({"accuracy": {}} | {by: each})).mean_score(by))
-            for birth, each in scores.items()
-        ]
+        return [(expected[birth], fmean(scored(by, each).values())) for birth, each in scores.items()]
 
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and

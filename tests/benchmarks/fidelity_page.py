@@ -158,7 +158,7 @@ def main() -> None:
     if len(fewest) < len(most):
         print(f"## The same over {len(fewest)} layers, which every setting trained\n")
         overview([(each, evonas.fidelity(each, reference, fewest, out=file)) for each in configs])
-    print("## What is seen of normalization and of the activation\n")
+    print("## Is normalization seen, and the activation?\n")
     normalization(measured, rows)
     print("## Median differences of two seeds of a layer, and of two layers\n")
     seeds([reference, *configs], rows)

@@ -16,6 +16,7 @@ from evonas.store.database import Database
 from evonas.store.writer import Writer
 from tests.conftest import TINY
 from tests.evonas import driver_process
+from tests.evonas.search_cases import EVERYTHING, configured
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,12 @@ def no_driver_outlives_its_test() -> Iterator[None]:
 @pytest.fixture
 def config(tiny: dict[str, Any]) -> Config:
     return parse_config(json.dumps(tiny))
+
+
+@pytest.fixture
+def everything(tiny: dict[str, Any]) -> Config:
+    """A search with every option of evolution that the paper does not have."""
+    return configured(tiny, births=90, **EVERYTHING)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

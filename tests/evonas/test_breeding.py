@@ -1,15 +1,12 @@
-"""Operators, families, leaders that are measured again, the surrogate: with a pool that answers from a table."""
+"""Operators, families, leaders that are measured again: with a pool that answers from a table."""
 
 import json
 from collections import Counter
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
-from scipy.stats import spearmanr
 
 from evonas.config import Config
 from evonas.config_file import parse_config
@@ -21,18 +18,17 @@ from evonas.retelling import rebuild
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
-from evonas.search_space.sampling import random_dependent_graph
-from evonas.search_space.space import Space
 from evonas.selection import Population, Survivor
 from evonas.shared import REMEASURE_SEEDS
 from evonas.store.dump import dump
 from evonas.store.records import Operator, Purpose
 from evonas.studies.replay import replay
-from evonas.surrogate import Example, Surrogate
 from evonas.workers.outcome import Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
 from tests.conftest import TINY
 from tests.evonas.search_cases import (
+    EDITS,
+    EVERYTHING,
     FakePool,
     answer,
     configured,
@@ -40,42 +36,13 @@ from tests.evonas.search_cases import (
     killed_and_resumed,
     known,
     searched,
+    seeded,
 )
-
-EDITS = {"op": 1, "input": 1, "insert": 2, "delete": 1, "swap": 0.5, "cross": 1, "redraw": 0.5}
-EVERYTHING = {
-    "mutations": 1,
-    "random_share": 0.2,
-    "operators": EDITS,
-    "entrants": "fewer_children",
-    "family_max": 2,
-    "remeasure": {"share": 0.3, "leaders": 3, "seeds": 3},
-    "surrogate": {"pool": 4, "after": 10, "refit": 8},
-    "warm_start": ["BN-ReLU", "tanh"],
-    "population": 12,
-}
-
-
-def seeded(job: Job) -> Evaluation:
-    """An outcome that depends on the seed, too: a little, and rarely a rejection."""
-    found = answer(job)
-    if isinstance(found.outcome, Fitness) and job.seed > REMEASURE_SEEDS:
-        number = int.from_bytes(sha256(f"{Graph.parse(job.graph).digest} {job.seed}".encode()).digest()[:4], "big")
-        if number % 7 == 0:
-            return Evaluation(Rejection("diverged", "resnet", float("inf"), float("inf"), 3))
-        lower = number % 50 / 1000
-        return Evaluation(Fitness({proxy: max(0.0, a - lower) for proxy, a in found.outcome.accuracy.items()}))
-    return found
 
 
 def survivor(birth: int, fitness: float, family: str = "", function: int = 0, measured: int = 1) -> Survivor:
     outcome = Fitness({"resnet": fitness})
     return Survivor(birth, "x", "", (fitness,), family, function or birth, measured, outcome, fitness)
-
-
-@pytest.fixture
-def everything(tiny: dict[str, Any]) -> Config:
-    return configured(tiny, births=90, **EVERYTHING)
 
 
 # --------------------------------------------------------------------------- operators
@@ -325,52 +292,6 @@ def test_the_final_table_takes_the_best_means(tmp_path: Path, everything: Config
     assert best_by_one_seed in again
     chosen = [each.birth for each in contenders(reader) if each.birth]
     assert best_by_one_seed != chosen[0]
-
-
-# --------------------------------------------------------------------------- the surrogate
-
-
-def test_children_are_chosen_from_pools_once_there_are_examples(tmp_path: Path, everything: Config) -> None:
-    search, reader = searched(tmp_path, everything, FakePool(1, seeded))
-    records = reader.candidates()
-    predicted = [each for each in records if each.predicted is not None]
-    chosen = [each for each in predicted if each.pool is not None]
-    assert chosen and len(chosen) < len(predicted)
-    assert all(1 <= (each.pool or 0) <= 4 for each in chosen)
-    assert all(each.operator not in ("again", "catalog") for each in predicted)
-    trained = [each for each in records if each.equal_to is None and isinstance(each.outcome, Fitness)]
-    assert min(each.seen for each in predicted) >= 10
-    unranked = [each for each in trained if each.predicted is not None and each.pool is None]
-    assert search.history.surrogate is not None
-    assert len(search.history.surrogate.unranked) == len(unranked)
-
-
-def test_the_surrogate_ranks_what_its_features_tell() -> None:
-    """Fitness is higher with every tanh: the forest sees that among graphs that it never met."""
-    rng, space = Random(0), Space(primitives=("tanh", "neg", "add"), index_sets=("hw",))
-    drawn = list({g.digest: g for g in (random_dependent_graph(space, rng) for _ in range(400))}.values())
-
-    def worth(graph: Graph) -> float:
-        return sum(node.op == "tanh" for node in graph.canonical().nodes) / 10
-
-    surrogate = Surrogate(after=50, refit=1)
-    known, new = drawn[:100], drawn[100:200]
-    assert not surrogate.ready
-    for graph in known:
-        surrogate.add(Example(str(graph), None, worth(graph)))
-    assert surrogate.ready
-    expected = surrogate.predict(new, [None] * len(new))
-    assert spearmanr(expected, [worth(graph) for graph in new]).statistic > 0.8
-    assert surrogate.predict(new, [None] * len(new)) == expected
-
-
-def test_what_was_stopped_is_expected_below_the_worst() -> None:
-    surrogate = Surrogate(after=2, refit=1)
-    for number in range(12):
-        surrogate.add(Example(f"tanh(x) + {number + 1}", None, 0.5 + number / 100))
-        surrogate.add(Example(f"exp(x) * {number + 2}", None, None))
-    good, bad = surrogate.predict([Graph.parse("tanh(x) + 20"), Graph.parse("exp(x) * 20")], [None, None])
-    assert good > 0.5 > bad
 
 
 # --------------------------------------------------------------------------- the race

@@ -1,4 +1,4 @@
-"""A search by the training loss in place of the accuracy."""
+"""A search by the training loss in place of the accuracy, and records that have no loss."""
 
 import math
 from dataclasses import replace
@@ -11,13 +11,14 @@ import pytest
 
 from evonas.config import Config
 from evonas.retelling import rebuild
+from evonas.retraining import train_for_leaders
 from evonas.search_space.graph import Graph
+from evonas.shared import Shared, measured_again
 from evonas.studies.replay import replay
 from evonas.views import candidate_rows
 from evonas.workers.outcome import Evaluation, Fitness
 from evonas.workers.protocol import Job
-from tests.evonas.search_cases import FakePool, configured, searched
-from tests.evonas.test_breeding import EVERYTHING, seeded
+from tests.evonas.search_cases import EVERYTHING, FakePool, configured, searched, seeded
 
 
 def lossy(job: Job) -> Evaluation:
@@ -96,3 +97,31 @@ def test_the_front_is_of_the_likelihoods(tmp_path: Path, tiny: dict[str, Any]) -
         if not any(all(a >= b for a, b in zip(other, mine, strict=True)) and other != mine for other in points.values())
     }
     assert {each.birth for each in reader.front()} == front
+
+
+# --------------------------------------------------------------------------- records from before the loss
+
+
+def test_a_mean_with_a_record_from_before_the_loss_has_none() -> None:
+    """Such as a candidate of an older version, which an equal one inherits after a resume."""
+    before = Shared(uses=1, measured=1, fitness=Fitness({"resnet": 0.5}))
+    mean = measured_again(before, Fitness({"resnet": 0.7}, loss={"resnet": 1.0}))
+    assert mean.fitness == Fitness({"resnet": pytest.approx(0.6)})
+
+
+def test_an_outcome_is_moved_by_what_both_records_of_the_baseline_have() -> None:
+    outcome = Fitness({"resnet": 0.5}, loss={"resnet": 1.0})
+    old, new = Fitness({"resnet": 0.4}), Fitness({"resnet": 0.3}, loss={"resnet": 2.0})
+    assert outcome.moved(new, old) == Fitness({"resnet": pytest.approx(0.6)}, loss={"resnet": 1.0})
+    assert outcome.moved(new, new) == outcome
+    low = Fitness({"resnet": 0.9}, loss={"resnet": 4.0})
+    assert outcome.moved(low, new) == Fitness({"resnet": 0.0}, loss={"resnet": 0.0})
+
+
+def test_a_run_that_began_before_goes_on_without_the_baseline_of_further_seeds(tmp_path: Path, by_loss: Config) -> None:
+    search, reader = searched(tmp_path, by_loss, FakePool(1, lossy))
+    history = rebuild(reader)
+    assert history.baselines
+    history.baselines.clear()
+    train_for_leaders(search.session, reader, history)  # whose store is closed: nothing may be asked of it
+    assert history.baselines == {}

@@ -186,7 +186,7 @@ def test_the_same_generator_draws_the_same_winner() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "seconds", "firsts"),
-    # Of three members two enter, without replacement: {1, 2} with 4/7 2/3 + 2/7 4/5 = 64/105, and so on.
+    # Two members enter, without replacement: {1, 2} with probability 4/7 2/3 + 2/7 4/5 = 64/105, and so on.
     [((1.0, 1 / 2, 1 / 4), {2: 64 / 105, 3: 41 / 105}, 4 / 7), ((1 / 3, 1 / 3, 1 / 3), {2: 1 / 3, 3: 2 / 3}, 1 / 3)],
 )
 def test_entrants_are_drawn_by_weight_without_replacement(

@@ -24,8 +24,7 @@ from evonas.store.records import Candidate, Recorded
 from evonas.studies.operators import names, operators
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Rejection
 from tests.evonas.cli.cases import Command, strict
-from tests.evonas.search_cases import FakePool, configured, searched
-from tests.evonas.test_breeding import EVERYTHING, seeded
+from tests.evonas.search_cases import EVERYTHING, FakePool, configured, searched, seeded
 
 
 def fit(accuracy: float) -> Evaluation:

@@ -176,7 +176,7 @@ def test_the_best_is_trained_beside_the_baselines_on_the_other_config(pool: Answ
         assert (job.protocol.recipe.steps, job.protocol.recipe.learning_rate) == (5, 0.05)
         assert job.protocol.data.image_size == 10
         assert list(job.protocol.proxies) == [NAME]
-    assert [job.protocol.proxies[NAME].width for job in pool.asked[:2]] == [16, 8]  # type: ignore[union-attr]
+    assert [job.protocol.proxies[NAME].model_dump()["width"] for job in pool.asked[:2]] == [16, 8]
     assert counted == [(done, 16) for done in range(17)]
     (find,) = (each for each in told.layers if each.birth)
     assert find.birth == best(folder)[0]
