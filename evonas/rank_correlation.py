@@ -9,6 +9,7 @@ from evonas.search_space.wording import counted
 
 PAIRS_MIN = 4  # of an interval; fewer say nothing
 NORMAL_95 = 1.959964
+STOPPED = 0.0  # what was measured of a candidate that a gate stopped: below all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class RankCorrelation:
         """The surrogate's, with its interval."""
         return (
             f"surrogate: rank correlation {self.value:.2f} [{self.low:.2f} to {self.high:.2f}] of predicted and "
-            f"measured fitness on {counted(self.pairs, 'candidate')} that it did not rank"
+            f"measured fitness on {counted(self.pairs, 'candidate')} that it did not rank, the stopped ones last"
         )
 
     def figures(self) -> dict[str, Any]:

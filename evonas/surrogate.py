@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64
 
-from evonas.rank_correlation import RankCorrelation
+from evonas.rank_correlation import STOPPED, RankCorrelation
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import behaviour
 from evonas.search_space.graph import Graph
@@ -74,6 +74,8 @@ class Surrogate:
                     self.unranked.append((predicted, fitness))
             case Rejection() if not needs_layer(outcome.gate):
                 self.add(Example(graph, parent, None))
+                if predicted is not None:
+                    self.unranked.append((predicted, STOPPED))
 
     @property
     def honesty(self) -> RankCorrelation | None:

@@ -263,7 +263,7 @@ def redraw(graph: Graph, space: Space, rng: Random) -> Graph:
 
 
 def _drawn(operator: Operator, graph: Graph, space: Space, rng: Random, mate: Graph | None) -> Graph | None:
-    subject = _subject(graph, space, mate)
+    subject = _subject(graph, space, mate if operator.edits is _cross else None)
     edits = subject.edits(operator)
     for _ in range(TRIES if edits else 0):
         child = subject.child(rng.choice(edits))
@@ -272,7 +272,7 @@ def _drawn(operator: Operator, graph: Graph, space: Space, rng: Random, mate: Gr
     return None
 
 
-@lru_cache(maxsize=8)  # a pool of children has one parent
+@lru_cache(maxsize=64)  # children of a pool share parents
 def _subject(graph: Graph, space: Space, mate: Graph | None) -> Subject:
     return Subject(graph, space, mate)
 

@@ -8,12 +8,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, exists, func, select
 
 from evonas.config import BASELINE
+from evonas.rank_correlation import STOPPED
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.wording import counted
 from evonas.store import loading, tables
 from evonas.store.contents import Contents
 from evonas.store.records import FULL_RECENT, RECENT, Cost, Event, Operator, Pace, Purpose, Record, State
+from evonas.workers.gates import needs_layer
 from evonas.workers.outcome import DIVERGED, CrashKind, Fitness, Verdict, scored
 
 
@@ -149,22 +151,29 @@ class Reader(Contents):
         return again
 
     def unranked(self) -> list[tuple[float, float]]:
-        """Predicted and measured fitness of the trained candidates that the surrogate judged and did not choose."""
+        """Predicted and measured fitness of the candidates that a worker judged and that the surrogate predicted and
+        did not choose; what a gate stopped counts as `STOPPED`."""
         c, e, s, by = tables.candidate.c, tables.evaluation.c, tables.score.c, self.config.judged_by
-        query = select(c.birth, c.predicted, s.proxy, s.value).order_by(c.birth)
+        query = select(c.birth, c.predicted, e.verdict, e.gate, s.proxy, s.value).order_by(c.birth)
         query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
-        query = query.join(tables.score, (s.run == e.run) & (s.evaluation == e.id))
+        of_fitness = (s.run == e.run) & (s.evaluation == e.id) & (s.objective == by)
+        query = query.outerjoin(tables.score, of_fitness)
         query = query.where(c.run == self.run, c.predicted.is_not(None), c.pool.is_(None), c.equal_to.is_(None))
-        query = query.where(e.purpose == Purpose.SEARCH, s.objective == by)
+        query = query.where(e.purpose == Purpose.SEARCH, e.verdict.in_((Verdict.FITNESS, Verdict.REJECTION)))
         expected: dict[int, float] = {}
         scores: dict[int, dict[str, float]] = {}
         with self.engine.connect() as connection:
-            for birth, predicted, proxy, value in connection.execute(query):
+            for birth, predicted, verdict, gate, proxy, value in connection.execute(query):
+                stopped = verdict == Verdict.REJECTION
+                if stopped and needs_layer(gate):
+                    continue
+                value = STOPPED if stopped else value
                 if not all(isinstance(each, float) and abs(each) < 1e18 for each in (predicted, value)):
                     self.refuse(f"birth {birth!s:.40}", f"its predicted or measured {by} is none: {[predicted, value]}")
                 expected[birth] = predicted
-                scores.setdefault(birth, {})[proxy] = value
-        return [(expected[birth], fmean(scored(by, each).values())) for birth, each in scores.items()]
+                scores.setdefault(birth, {}).update({} if stopped else {proxy: value})
+        fitness = {birth: fmean(scored(by, each).values()) if each else STOPPED for birth, each in scores.items()}
+        return [(expected[birth], each) for birth, each in fitness.items()]
 
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and

@@ -162,8 +162,7 @@ def _text(console: Console, panel: Group) -> list[str]:
 def test_what_is_shown_of_the_surrogate_is_of_the_unranked(command: Command, everything: Run) -> None:
     """In the records, in the history that a running search shows, in `status` and in `funnel`."""
     records = everything._reader.candidates()
-    trained = [each for each in records if each.predicted is not None and each.pool is None and each.equal_to is None]
-    pairs = [(each.predicted, sum(each.accuracy.values()) / 2) for each in trained if each.accuracy]
+    pairs = everything._reader.unranked()
     found = everything.status().surrogate
     assert found is not None
     assert found.pairs == len(pairs) > 3
