@@ -6,6 +6,7 @@ evonas.open_run(run)              query one: .top(n), .candidate(birth), .final_
 evonas.runs(folder)               the runs of a folder or a database
 evonas.validate(run)              judge its best on the test images, once it has ended
 evonas.evaluate(layer, config)    train a layer of your own on a config's proxies
+evonas.ablate(layer, config)      remove or replace each of its parts, and train what is left
 evonas.noise(config, layer)       measure how far accuracies spread over seeds
 evonas.fidelity(config, reference)   measure how well its proxies predict long trainings
 evonas.bench(config)              time dtypes, memory formats and torch.compile on this machine
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from evonas.search_space.errors import InputError
     from evonas.search_space.graph import Graph
     from evonas.session import Stopped
+    from evonas.studies.ablate import ablate
     from evonas.studies.bench import bench
     from evonas.studies.doctor import doctor
     from evonas.studies.evaluate import evaluate
@@ -55,6 +57,7 @@ __all__ = [
     "InputError",
     "Run",
     "Stopped",
+    "ablate",
     "bench",
     "catalog",
     "doctor",
@@ -81,6 +84,7 @@ _MODULES = {
     "InputError": "evonas.search_space.errors",
     "Run": "evonas.run",
     "Stopped": "evonas.session",
+    "ablate": "evonas.studies.ablate",
     "bench": "evonas.studies.bench",
     "neighbours": "evonas.studies.neighbours",
     "catalog": "evonas.search_space.catalog:LAYERS",

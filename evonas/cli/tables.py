@@ -168,3 +168,11 @@ def accuracy_text(value: tuple[float, float | None] | None) -> str:
         return "-"
     mean, spread = value
     return f"{mean:.3f}" if spread is None else f"{mean:.3f} ±{spread:.3f}"
+
+
+def points_text(difference: tuple[float, tuple[float, float] | None]) -> str:
+    """A difference of accuracies in points, with its interval."""
+    mean, interval = difference
+    if interval is None:
+        return f"{100 * mean:+.1f}"
+    return f"{100 * mean:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"

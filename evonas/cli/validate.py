@@ -10,14 +10,14 @@ from evonas.cli.layers import headline, layer_table
 from evonas.cli.options import JSON, LAYER, RUN, SET
 from evonas.cli.progress import progress_of
 from evonas.cli.query import print_json
-from evonas.cli.tables import Column, TextTable, accuracy_text, one_line, say, terminal
+from evonas.cli.tables import Column, TextTable, accuracy_text, one_line, points_text, say, terminal
 from evonas.search_space.wording import counted
 
 if TYPE_CHECKING:
     from evonas.config import Config
     from evonas.final import FinalRow
     from evonas.search_space.catalog.named import NamedGraph
-    from evonas.studies.validation import Estimate, Validation
+    from evonas.studies.validation import Validation
 
 
 @click.command()
@@ -158,7 +158,7 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int) -> N
             *([str(each.batch_size)] if several else []),
             one_line(each.label),
             one_line(each.baseline),
-            *(_points(value) for value in (each.mean, *(each.by_proxy[proxy] for proxy in proxies))),
+            *(points_text(value) for value in (each.mean, *(each.by_proxy[proxy] for proxy in proxies))),
             style="" if each.birth else "dim",
         )
     console.print(differences)
@@ -176,10 +176,3 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int) -> N
             say(console, f"  {counted(count, 'training')}: {conditions}", hang=4)
     for name, why in measured.crashed.items():
         say(console, f"Not compared, since a training crashed: {one_line(name)}: {why}", hang=2)
-
-
-def _points(value: "Estimate") -> str:
-    mean, interval = value
-    if interval is None:
-        return f"{100 * mean:+.1f}"
-    return f"{100 * mean:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"

@@ -10,6 +10,7 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 
 if TYPE_CHECKING:
+    from evonas.config import Config
     from evonas.store.records import Record
 
 _CANDIDATE = re.compile(r"(.*\S)#([0-9]{1,99})")  # `x  # 1` is a text with a comment
@@ -71,3 +72,13 @@ def candidate_reference(text: str) -> tuple[str, int] | None:
     """Run and birth of RUN#BIRTH; None for a name or a text."""
     match = _CANDIDATE.fullmatch(text)
     return (match[1], int(match[2])) if match else None
+
+
+def run_config(layer: object) -> "Config | None":
+    """The config of the run of RUN#BIRTH; None for any other layer."""
+    reference = candidate_reference(layer) if isinstance(layer, str) else None
+    if reference is None:
+        return None
+    from evonas.run import open_run  # slow to import; names and texts do not need it
+
+    return open_run(reference[0]).config

@@ -7,7 +7,7 @@ from typing import Any
 
 from evonas.config import Config
 from evonas.config_input import load_config
-from evonas.layers.resolve import candidate_reference, trainable
+from evonas.layers.resolve import run_config, trainable
 from evonas.search_space import neighbourhood
 from evonas.search_space.catalog.known import known
 from evonas.search_space.catalog.named import NamedGraph
@@ -57,16 +57,7 @@ def neighbours(layer: Graph | str, config: Config | Mapping[str, Any] | str | Pa
     Raises InputError for what is no layer or no config.
     """
     (named,) = trainable(layer)
-    loaded = load_config(config) if config is not None else _config_of(layer)
+    loaded = load_config(config) if config is not None else run_config(layer)
     found = neighbourhood.neighbours(named.graph, loaded.space.unconstrained if loaded else Space())
     allowed = [each for each in found.values() if loaded is None or loaded.space.allows(Screening(each.graph))]
     return Neighbourhood(named, tuple(neighbourhood.distinct(named.graph, allowed).values()), len(allowed))
-
-
-def _config_of(layer: Graph | str) -> Config | None:
-    reference = candidate_reference(layer) if isinstance(layer, str) else None
-    if reference is None:
-        return None
-    from evonas.run import open_run  # slow to import; names and texts do not need it
-
-    return open_run(reference[0]).config

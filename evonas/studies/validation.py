@@ -104,7 +104,7 @@ def compare_layers(
         for each in sorted(mine, key=lambda each: rank[each.birth, each.name]):
             others = named if each.birth else {BASELINE: named[BASELINE]}
             differences += [
-                _difference(each, mine[each], name, rows, batch_size)
+                PairedDifference(each.birth, each.name, name, batch_size, *difference(mine[each], rows))
                 for name, rows in others.items()
                 if name != each.name
             ]
@@ -113,7 +113,7 @@ def compare_layers(
 
 
 def _layer(contender: Contender, rows: Trained, known: Known | None, batch_size: int) -> ValidatedLayer:
-    mean, *by_proxy = [_spread(values) for values in _by_seed(rows).values()]
+    mean, by_proxy = spreads(rows)
     return ValidatedLayer(
         birth=contender.birth,
         name=contender.name,
@@ -124,16 +124,21 @@ def _layer(contender: Contender, rows: Trained, known: Known | None, batch_size:
         seeds=len({seed for seed, _ in rows}),
         failed=sum(row["accuracy"] is None for row in rows.values()),
         mean=mean,
-        accuracy=dict(zip(_proxies(rows), by_proxy, strict=True)),
+        accuracy=by_proxy,
     )
 
 
-def _difference(contender: Contender, mine: Trained, baseline: str, its: Trained, batch_size: int) -> PairedDifference:
+def spreads(rows: Trained) -> tuple[Spread, dict[str, Spread]]:
+    """Of a layer's accuracies over seeds: of the means over proxies, and by proxy."""
+    mean, *by_proxy = [_spread(values) for values in _by_seed(rows).values()]
+    return mean, dict(zip(_proxies(rows), by_proxy, strict=True))
+
+
+def difference(mine: Trained, its: Trained) -> tuple[Estimate, dict[str, Estimate]]:
+    """Of one layer's accuracies to another's with the same seeds: of the means over proxies, and by proxy."""
     pairs = zip(_by_seed(mine).values(), _by_seed(its).values(), strict=True)
     mean, *by_proxy = [estimate([a - b for a, b in zip(one, other, strict=True)]) for one, other in pairs]
-    return PairedDifference(
-        contender.birth, contender.name, baseline, batch_size, mean, dict(zip(_proxies(mine), by_proxy, strict=True))
-    )
+    return mean, dict(zip(_proxies(mine), by_proxy, strict=True))
 
 
 def _proxies(rows: Trained) -> list[str]:

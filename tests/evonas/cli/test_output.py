@@ -43,6 +43,7 @@ HELP_ALONE = {
     "resume",
     "validate",
     "evaluate",
+    "ablate",
     "noise",
     "fidelity",
     "bench",

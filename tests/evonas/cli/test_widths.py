@@ -11,6 +11,7 @@ import pytest
 import evonas
 from evonas.search_space.graph import Graph
 from evonas.store.records import Figures
+from evonas.studies.ablate import AblatedLayer, Ablation
 from evonas.studies.bench import IDENTITY, TIMED, Bench, BenchRow
 from evonas.studies.doctor import Finding
 from evonas.studies.evaluate import Judgement
@@ -42,6 +43,7 @@ COMMANDS = {
     "catalog show": ("catalog", "show", "EvoNorm-S0"),
     "catalog listed": ("catalog", "show", "SPADE"),
     "evaluate": ("evaluate", "x", "tiny.yaml"),
+    "ablate": ("ablate", "x", "tiny.yaml"),
     "noise": ("noise", "tiny.yaml"),
     "fidelity": ("fidelity", "tiny.yaml", "tiny.yaml"),
     "bench": ("bench", "tiny.yaml"),
@@ -99,7 +101,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             on_finding(each)
         return findings
 
-    results = {"evaluate": [judged], "noise": noise, "fidelity": fidelity, "bench": bench}
+    estimates = dict.fromkeys(PROXIES, (-0.1234, (-0.5678, 0.2345)))
+    whole, part = (
+        AblatedLayer(*of, LONG, 1, (0.7123, 0.0456), dict.fromkeys(PROXIES, (0.7123, 0.0456)), estimate, estimates)
+        for of, estimate in (((None, None), (0.0, (0.0, 0.0))), ((LONG, "x"), (-0.1234, (-0.5678, 0.2345))))
+    )
+    ablation = Ablation((whole, part), 5, crashed, conditions)
+    results = {"evaluate": [judged], "ablate": ablation, "noise": noise, "fidelity": fidelity, "bench": bench}
     for name, result in results.items():
         monkeypatch.setattr(evonas, name, lambda *given, result=result, **options: result, raising=False)
     monkeypatch.setattr(evonas, "doctor", doctor, raising=False)

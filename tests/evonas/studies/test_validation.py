@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf, sqrt
 from pathlib import Path
@@ -27,10 +27,10 @@ from evonas.studies.trainings import NAME, row_of, validation_file
 from evonas.studies.validation import compare_layers, estimate
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness, Rejection
-from evonas.workers.pool import InProcessPool
-from evonas.workers.protocol import Job, Protocol
+from evonas.workers.protocol import Job
 from tests.benchmarks import holds
 from tests.conftest import TINY
+from tests.evonas.studies.answering import AnsweringPool
 
 # --------------------------------------------------------------------------- figures
 
@@ -112,21 +112,6 @@ ON: dict[str, Any] = TINY | {
     "recipe": TINY["recipe"] | {"steps": 4, "learning_rate": 0.05},
     "proxies": {"wide": TINY["proxies"]["resnet"] | {"width": 16}, "resnet": TINY["proxies"]["resnet"]},
 }
-Answer = Callable[[Job], Evaluation]
-
-
-class AnsweringPool(InProcessPool):
-    """Answers at once, and remembers what it was asked."""
-
-    def __init__(self, protocol: Protocol, answer: Answer) -> None:
-        super().__init__(protocol)
-        self.asked: list[Job] = []
-        self.answer = answer
-
-    def next(self, timeout: float) -> tuple[int, Evaluation] | None:
-        key, job = self._waiting.popleft()
-        self.asked.append(job)
-        return key, self.answer(job)
 
 
 def answered(job: Job) -> Evaluation:

@@ -1,0 +1,129 @@
+"""A layer without each of its parts, trained beside it: which parts matter, and how much."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evonas.cluster import open_pool
+from evonas.config import Config
+from evonas.config_input import load_config
+from evonas.layers.resolve import run_config, trainable
+from evonas.retraining import SEEDS_MAX, Progress, fresh_seeds, quiet
+from evonas.search_space.ablations import ablations
+from evonas.search_space.catalog.named import NamedGraph
+from evonas.search_space.errors import InputError, whole
+from evonas.search_space.graph import Graph
+from evonas.search_space.wording import counted
+from evonas.store.records import columns
+from evonas.studies.results import ResultFile
+from evonas.studies.trainings import asked, complete, lost
+from evonas.studies.validation import Estimate, Spread, difference, spreads
+
+
+@dataclass(frozen=True, slots=True)
+class AblatedLayer:
+    """The layer in which `part` gave way to `becomes`; both None for the layer itself.
+
+    A training that diverged has the accuracy of guessing. Differences are to the layer itself with the same seeds,
+    initial weights and batches, with their 95 % t-interval over seeds.
+    """
+
+    part: str | None
+    becomes: str | None
+    formula: str
+    failed: int  # trainings that diverged
+    mean: Spread  # of the means over proxies
+    accuracy: dict[str, Spread]  # by proxy
+    difference: Estimate  # of the means over proxies
+    by_proxy: dict[str, Estimate]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Ablation:
+    """The layer itself, then without each part: where it loses most first."""
+
+    layers: tuple[AblatedLayer, ...]
+    seeds: int
+    crashed: Mapping[str, str]  # formulas that are not compared -> why there is no answer
+    conditions: Mapping[str, int]  # where trainings were computed -> how many
+
+    def __repr__(self) -> str:
+        layer, *others = self.layers
+        first = f": {others[0].part} matters most" if others else ""
+        return f"<Ablation of {'; '.join(layer.formula.splitlines())}, {counted(self.seeds, 'seed')}{first}>"
+
+    def _repr_html_(self) -> str:
+        from evonas.report.notebook import table_html  # only a notebook needs it
+
+        return table_html([columns(each) for each in self.layers])
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures as plain values."""
+        rows = [columns(each) for each in self.layers]
+        return {"layers": rows, "crashed": dict(self.crashed), "conditions": dict(self.conditions)}
+
+
+def ablate(
+    layer: Graph | str,
+    config: Config | Mapping[str, Any] | str | Path | None = None,
+    *,
+    seeds: int = 3,
+    settings: Sequence[str] = (),
+    out: str | Path | None = None,
+    on_progress: Progress = quiet,
+) -> Ablation:
+    """Remove or replace each live node and each learned parameter of a layer, and train what is left.
+
+    Gates are not asked; validation images judge. Which layers are trained, `evonas.search_space.ablations` says.
+
+    Args:
+        layer: a graph, a text, a name of the catalog, or RUN#BIRTH.
+        config: whose data, recipe, proxies and workers train; by default those of the run of RUN#BIRTH.
+        seeds: trainings of each layer on each proxy: those after the config's own, as in `validate`.
+        settings: overrides of the config, such as "recipe.steps=1500".
+        out: a file that keeps each training; a later call trains what is missing.
+        on_progress: called with the trainings done and their total.
+
+    Raises InputError for bad input, and Stopped on Ctrl-C or SIGTERM.
+
+    >>> evonas.ablate("results/quickstart-000#138")
+    >>> evonas.ablate("EvoNorm-B0", "cifar10.yaml", seeds=5, out="ablation.jsonl")
+    """
+    (named,) = trainable(layer)
+    source = config if config is not None else run_config(layer)
+    if source is None:
+        raise InputError(f"config: expected one, since {named.name} is of no run")
+    loaded, seeds = load_config(source, settings), whole("seeds", seeds, 1, SEEDS_MAX)
+    changed = ablations(named.graph)
+    graphs = [named.graph, *(each.graph for each in changed)]
+    file = ResultFile(Path(out), study="ablate") if out is not None else None
+    wanted = {
+        (seed, number): list(asked(loaded, NamedGraph(graph.formula, graph), seed))
+        for seed in fresh_seeds(loaded, seeds)
+        for number, graph in enumerate(graphs)
+    }
+    trainings = [each for several in wanted.values() for each in several]
+    rows, crashed = complete(trainings, file, loaded, open_pool, on_progress)
+    gone = lost(trainings, crashed)
+    if (whole_layer := named.graph.formula) in gone:
+        raise InputError(f"{named.name} could not be trained: {gone[whole_layer]}")
+    trained = [
+        {(seed, each.proxy): rows[each] for (seed, n), several in wanted.items() if n == number for each in several}
+        if graph.formula not in gone
+        else {}
+        for number, graph in enumerate(graphs)
+    ]
+    judged = []
+    for graph, mine, what in zip(graphs, trained, (None, *changed), strict=True):
+        if mine:
+            mean, by_proxy = spreads(mine)
+            to_whole, to_whole_by_proxy = difference(mine, trained[0])
+            failed = sum(row["accuracy"] is None for row in mine.values())
+            parts = (what.part, what.becomes) if what else (None, None)
+            judged.append(AblatedLayer(*parts, graph.formula, failed, mean, by_proxy, to_whole, to_whole_by_proxy))
+    first, *others = judged
+    others.sort(key=lambda each: each.difference[0])
+    conditions = Counter(row["conditions"] for mine in trained for row in mine.values())
+    return Ablation((first, *others), seeds, gone, conditions)

@@ -1,0 +1,23 @@
+"""A pool that answers from a function."""
+
+from collections.abc import Callable
+
+from evonas.workers.outcome import Evaluation
+from evonas.workers.pool import InProcessPool
+from evonas.workers.protocol import Job, Protocol
+
+Answer = Callable[[Job], Evaluation]
+
+
+class AnsweringPool(InProcessPool):
+    """Answers at once, and remembers what it was asked."""
+
+    def __init__(self, protocol: Protocol, answer: Answer) -> None:
+        super().__init__(protocol)
+        self.asked: list[Job] = []
+        self.answer = answer
+
+    def next(self, timeout: float) -> tuple[int, Evaluation] | None:
+        key, job = self._waiting.popleft()
+        self.asked.append(job)
+        return key, self.answer(job)
