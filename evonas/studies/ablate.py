@@ -121,8 +121,10 @@ def ablate(
             mean, by_proxy = spreads(mine)
             to_whole, to_whole_by_proxy = difference(mine, trained[0])
             failed = sum(row["accuracy"] is None for row in mine.values())
-            parts = (what.part, what.becomes) if what else (None, None)
-            judged.append(AblatedLayer(*parts, graph.formula, failed, mean, by_proxy, to_whole, to_whole_by_proxy))
+            part, becomes = (what.part, what.becomes) if what else (None, None)
+            judged.append(
+                AblatedLayer(part, becomes, graph.formula, failed, mean, by_proxy, to_whole, to_whole_by_proxy)
+            )
     first, *others = judged
     others.sort(key=lambda each: each.difference[0])
     conditions = Counter(row["conditions"] for mine in trained for row in mine.values())
