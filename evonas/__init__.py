@@ -16,6 +16,9 @@ evonas.export(layer, path)        write a layer as a file that needs torch alone
 evonas.Graph.parse(text)          read a graph
 evonas.layer(graph, features)     a layer as a torch module: a graph, its text, a catalog name, or RUN#BIRTH
 evonas.norm_layer(graph)          the same for `norm_layer=` of timm and torchvision
+evonas.update_moments(loader, model)   average running moments over a loader, as torch's update_bn
+evonas.synchronize(model)         batch statistics of all processes, as torch's SyncBatchNorm
+evonas.freeze(model)              fix the moments and the parameters of its layers
 evonas.catalog                    known layers
 
 Each is imported when it is first used, so that `import evonas` and the packages below do not wait for what they do not
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from evonas.driver import resume, search
     from evonas.layers import layer, norm_layer
     from evonas.layers.export import export
+    from evonas.layers.whole_models import freeze, synchronize, update_moments
     from evonas.run import Run, open_run
     from evonas.run_list import runs
     from evonas.search_space.catalog import LAYERS
@@ -64,6 +68,7 @@ __all__ = [
     "evaluate",
     "export",
     "fidelity",
+    "freeze",
     "layer",
     "load_config",
     "neighbours",
@@ -74,6 +79,8 @@ __all__ = [
     "runs",
     "search",
     "submit",
+    "synchronize",
+    "update_moments",
     "validate",
 ]
 __version__ = "0.1.0"
@@ -92,6 +99,7 @@ _MODULES = {
     "evaluate": "evonas.studies.evaluate",
     "export": "evonas.layers.export",
     "fidelity": "evonas.studies.fidelity",
+    "freeze": "evonas.layers.whole_models",
     "layer": "evonas.layers",
     "norm_layer": "evonas.layers",
     "noise": "evonas.studies.noise",
@@ -101,6 +109,8 @@ _MODULES = {
     "runs": "evonas.run_list",
     "search": "evonas.driver",
     "submit": "evonas.cluster",
+    "synchronize": "evonas.layers.whole_models",
+    "update_moments": "evonas.layers.whole_models",
     "validate": "evonas.studies.validate",
 }
 

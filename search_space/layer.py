@@ -32,8 +32,8 @@ class Layer(nn.Module):
     eps: added to variances and mean squares, inside the root.
     unbiased_running_var: of n values, the running variance gets their variance times n / (n - 1), as torch's and timm's
         does; the official EvoNorm code keeps the biased one.
-    synchronized: batch statistics are those of all processes of torch.distributed's default group, however they share
-        the samples, where there is such a group.
+    synchronized: batch statistics are those of all processes of torch.distributed's default group (evonas.synchronize
+        can give another), however they share the samples, where there is such a group.
     apply_act: False where a network has a norm without activation. Left is weight * x + bias, without other parameters
         and buffers, as in the official EvoNorm code (tensorflow/tpu, resnet_model.py).
     upcast: half precision is computed in float32 throughout, under autocast too, and the result is rounded once. False:
@@ -43,6 +43,8 @@ class Layer(nn.Module):
 
     Raises ValueError where an option is out of range or the channels do not fit.
     """
+
+    process_group: Any = None  # of `synchronized`: the default group
 
     def __init__(
         self,
@@ -119,11 +121,12 @@ class Layer(nn.Module):
         if running is None:
             return over(index_set, moment, a, self.channel_dim, self.groups)
         shared = self.synchronized and self.training and distributed()
-        summed = SHARED[moment] if shared else moment
+        group = self.process_group
+        summed = (lambda a, axes: SHARED[moment](a, axes, group)) if shared else moment
         of_batch = over_bhw(summed, a, self.channel_dim, running, self.momentum, self.training)
         if self.unbiased_running_var and self.training and moment is variance:
             count = a.new_full((), a.numel() // of_batch.numel())
-            rest = of_batch.detach().flatten() / ((sum_of_all(count) if shared else count) - 1).clamp(min=1)
+            rest = of_batch.detach().flatten() / ((sum_of_all(count, group) if shared else count) - 1).clamp(min=1)
             running.add_(rest.to(running.dtype), alpha=self.momentum)
         return of_batch
 

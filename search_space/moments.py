@@ -106,28 +106,28 @@ INDEX_SETS = ("bhw", "chw", "hw", "ghw", "c")
 
 
 class SumOfAll(torch.autograd.Function):
-    """The sum over the processes of torch.distributed's default group; so is its gradient.
+    """The sum over the processes of a group, None being torch.distributed's default; so is its gradient.
 
     It has no `jvp`, for torch.compile takes no function that has one.
     """
 
     @staticmethod
-    def forward(a: Tensor) -> Tensor:
+    def forward(a: Tensor, group: Any) -> Tensor:
         total = a.clone()
-        torch.distributed.all_reduce(total)
+        torch.distributed.all_reduce(total, group=group)
         return total
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        pass
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Any], output: Tensor) -> None:
+        ctx.group = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:
-        return sum_of_all(slope)
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        return sum_of_all(slope, ctx.group), None
 
 
-def sum_of_all(a: Tensor) -> Tensor:
-    total: Tensor = SumOfAll.apply(a)
+def sum_of_all(a: Tensor, group: Any) -> Tensor:
+    total: Tensor = SumOfAll.apply(a, group)
     return total
 
 
@@ -135,15 +135,15 @@ def distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def shared_mean(a: Tensor, axes: list[int]) -> Tensor:
-    """The mean over the samples of all processes, however they share them."""
+def shared_mean(a: Tensor, axes: list[int], group: Any) -> Tensor:
+    """The mean over the samples of all processes of a group, however they share them."""
     total = a.sum(axes, keepdim=True)
-    of_all = sum_of_all(torch.cat([total.flatten(), a.new_tensor([a.numel() // total.numel()])]))
+    of_all = sum_of_all(torch.cat([total.flatten(), a.new_tensor([a.numel() // total.numel()])]), group)
     return (of_all[:-1] / of_all[-1]).view_as(total)
 
 
-SHARED: dict[Moment, Moment] = {
+SHARED: dict[Moment, Callable[[Tensor, list[int], Any], Tensor]] = {
     mean: shared_mean,
-    mean_square: lambda a, axes: shared_mean(a * a, axes),
-    variance: lambda a, axes: shared_mean((a - shared_mean(a, axes)).square(), axes),
+    mean_square: lambda a, axes, group: shared_mean(a * a, axes, group),
+    variance: lambda a, axes, group: shared_mean((a - shared_mean(a, axes, group)).square(), axes, group),
 }

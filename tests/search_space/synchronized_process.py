@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from evonas.layers.whole_models import synchronize
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 
@@ -21,7 +22,7 @@ def main(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(SHARES))
     results = {}
     for name, (text, options, batches) in torch.load(folder / "cases.pt").items():
-        layer = NormAct(Graph.parse(text), batches[0].shape[1], synchronized=True, **options)
+        layer = synchronize(NormAct(Graph.parse(text), batches[0].shape[1], **options))
         seen = []
         for batch in batches:
             x = batch[slice(*SHARES[rank])].clone().requires_grad_()
