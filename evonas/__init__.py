@@ -16,6 +16,8 @@ evonas.export(layer, path)        write a layer as a file that needs torch alone
 evonas.Graph.parse(text)          read a graph
 evonas.layer(graph, features)     a layer as a torch module: a graph, its text, a catalog name, or RUN#BIRTH
 evonas.norm_layer(graph)          the same for `norm_layer=` of timm and torchvision
+evonas.replace(model, layer)      put a layer in the place of a model's norms and activations
+evonas.replacements(model, layer) show what that would do
 evonas.update_moments(loader, model)   average running moments over a loader, as torch's update_bn
 evonas.synchronize(model)         batch statistics of all processes, as torch's SyncBatchNorm
 evonas.freeze(model)              fix the moments and the parameters of its layers
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from evonas.driver import resume, search
     from evonas.layers import layer, norm_layer
     from evonas.layers.export import export
+    from evonas.layers.replace import replace, replacements
     from evonas.layers.whole_models import freeze, synchronize, update_moments
     from evonas.run import Run, open_run
     from evonas.run_list import runs
@@ -75,6 +78,8 @@ __all__ = [
     "noise",
     "norm_layer",
     "open_run",
+    "replace",
+    "replacements",
     "resume",
     "runs",
     "search",
@@ -105,6 +110,8 @@ _MODULES = {
     "noise": "evonas.studies.noise",
     "load_config": "evonas.config_input",
     "open_run": "evonas.run",
+    "replace": "evonas.layers.replace",
+    "replacements": "evonas.layers.replace",
     "resume": "evonas.driver",
     "runs": "evonas.run_list",
     "search": "evonas.driver",

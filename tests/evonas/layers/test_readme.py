@@ -16,7 +16,8 @@ from evonas.layers.source import layer_source
 from evonas.search_space.catalog import LAYERS
 from tests.conftest import ROOT
 
-SECTION = (ROOT / "README.md").read_text().partition("### In networks of timm")[2].partition("\n## ")[0]
+README = (ROOT / "README.md").read_text()
+SECTION = README.partition("### In networks of timm")[2].partition("\n## ")[0]
 
 
 @pytest.fixture
@@ -77,3 +78,20 @@ def test_double_backward(name: str, works: bool) -> None:
     else:
         with pytest.raises(RuntimeError, match="once_differentiable"):
             slope.square().sum().backward()
+
+
+def test_the_examples_of_ones_own_network_run() -> None:
+    chapter = README.partition("\n## Into your own network")[2].partition("\n## ")[0]
+    replacing, whole_models = re.findall(r"```python\n(.*?)```", chapter, re.DOTALL)
+    names: dict[str, Any] = {}
+    with torch.device("meta"):
+        exec(replacing, names)
+    assert evonas.replacements(names["model"], "DyT").summary.startswith("0 pairs and 0 norms")  # all are replaced
+    assert type(names["vit"].norm).__name__ == "NormAct"
+    x = torch.randn(2, 4, 3, 3)
+    model = nn.Sequential(evonas.layer("BN-ReLU", 4), nn.BatchNorm2d(4))
+    names |= {"loader": [(x, 0)], "model": model}
+    exec(whole_models, names)
+    torch.testing.assert_close(model[0].get_buffer("running_0"), x.mean((0, 2, 3)))
+    assert isinstance(names["model"][1], nn.SyncBatchNorm)
+    assert not names["model"].train()[0].training

@@ -1,0 +1,236 @@
+"""Put a layer in the place of a model's norms and activations."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from inspect import signature
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from evonas.layers import layer as make_layer
+from evonas.layers import norm_layer
+from evonas.layers.replacing.carrying import Make, carry_over, moments_of, options_of
+from evonas.layers.replacing.places import Place
+from evonas.layers.replacing.rewriting import skip_activations
+from evonas.layers.replacing.sites import Bystander, Kind, Site, find_sites
+from evonas.layers.resolve import named_layer
+from evonas.layers.whole_models import batch_moments, exchanged
+from evonas.search_space.catalog import LAYERS, GraphLayer, ModuleLayer
+from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.graph import Graph
+from evonas.search_space.layer import Layer
+from evonas.search_space.wording import counted
+
+if TYPE_CHECKING:
+    from evonas.store.records import Record
+
+Alone = Literal["norm", "affine", "layer", "keep"]
+_OF_SITES = ("num_features", "channel_dim", "apply_act", "device", "dtype")  # options that each site decides
+_WIDTH = 100  # columns of a printed table
+
+
+def replace(
+    model: nn.Module,
+    layer: "Graph | str | Record | type[nn.Module]",
+    *,
+    without_activation: Alone | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Put a layer in the place of a model's norms and their activations; `evonas.replacements` shows what would happen.
+
+    Norms and activations are those of torch, torchvision and timm, which may have both in one. An activation that is
+    used elsewhere too, as the `self.relu` of a ResNet is after its addition, stays there. Where a `forward` calls such
+    a shared module, or a function, it is written anew without that call; the module stays an instance of its class.
+
+    A layer has the site's device, dtype and axis of channels, and its eps, momentum and groups unless they are given.
+    It takes over the affine and the running moments of x. Where it can compute what the norm and the activation
+    computed, as BN-ReLU can after a BatchNorm, the affine goes where it does (a norm's affine stands before the
+    activation, a layer's own after it), and the model's outputs stay as they are. All other weights stay.
+
+    Args:
+        model: changed; `copy.deepcopy(model)` keeps it.
+        layer: anything that `evonas.layer` takes, or the class of an exported file.
+        without_activation: what a norm without activation becomes. "norm": the norm of a catalog layer that has one,
+            else an affine; "affine": weight * x + bias; "layer": the whole layer; "keep": it stays. None: "layer" where
+            no norm of the model has an activation, as in transformers, else "norm".
+        options: of the layer.
+
+    Returns the model; the new layer if the model is itself a norm.
+    Raises InputError for what is no layer, an unknown option, and a model without a norm that can be replaced.
+
+    >>> model = evonas.replace(torchvision.models.resnet50(weights="DEFAULT"), "EvoNorm-S0", groups=8)
+    >>> model = evonas.replace(timm.create_model("vit_small_patch16_224"), "DyT")
+    """
+    changes = _changes(model, layer, without_activation, options)[0]
+    made = {each.site.norm: each.layer for each in changes if each.layer is not None}
+    if not made:
+        left = Counter(each.site.why for each in changes).most_common(1)
+        raise InputError(f"{type(model).__name__} has no norm to replace{f': {left[0][0]}' if left else ''}")
+    for module, ordinals in {m: n for each in changes if each.layer for m, n in each.site.skipped.items()}.items():
+        skip_activations(module, set(ordinals))
+    unused = {module for each in changes if each.layer for module in each.site.unused}
+    return exchanged(model, made | {module: nn.Identity() for module in unused})
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A place in a model, and what `evonas.replace` does there."""
+
+    site: str
+    norm: str
+    activation: str
+    becomes: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Replacements:
+    """What `evonas.replace` would do: each norm of the model, each activation that follows none, and the classifier."""
+
+    rows: tuple[Replacement, ...]
+    summary: str
+
+    def __repr__(self) -> str:
+        return "\n".join([*_table([asdict(each) for each in self.rows]), self.summary])
+
+    def _repr_html_(self) -> str:
+        from evonas.report.notebook import table_html  # only a notebook needs it
+
+        return f"{table_html([asdict(each) for each in self.rows])}<p>{self.summary}</p>"
+
+
+def replacements(
+    model: nn.Module,
+    layer: "Graph | str | Record | type[nn.Module]",
+    *,
+    without_activation: Alone | None = None,
+    **options: Any,
+) -> Replacements:
+    """What `evonas.replace` would do with the same arguments, as a table; the model stays as it is."""
+    changes, bystanders = _changes(model, layer, without_activation, options)
+    rows = [Replacement(each.site.name, each.norm, each.site.activation, each.becomes) for each in changes]
+    rows += [Replacement(each.name, "", each.what, f"stays: {each.why}") for each in bystanders]
+    kinds = Counter(each.site.kind if each.layer is not None else Kind.LEFT for each in changes)
+    counts = [
+        counted(kinds[Kind.PAIR], "pair"),
+        counted(kinds[Kind.ALONE], "norm without activation", "norms without activation"),
+    ]
+    summary = f"{' and '.join(counts)} replaced, {counted(kinds[Kind.LEFT], 'norm')} left"
+    return Replacements(tuple(rows), summary)
+
+
+# --------------------------------------------------------------------------- what becomes of each site
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    site: Site
+    norm: str
+    layer: nn.Module | None  # None: the norm stays
+    becomes: str
+
+
+def _changes(
+    model: nn.Module, kind: Any, without_activation: Alone | None, options: dict[str, Any]
+) -> tuple[list[_Change], list[Bystander]]:
+    if without_activation not in (None, *get_args(Alone)):
+        hint = did_you_mean(without_activation, get_args(Alone))
+        raise InputError(f"without_activation: unknown value {without_activation!r}{hint}")
+    for name in _OF_SITES:
+        if name in options:
+            raise InputError(f"{name}: every site has its own")
+    norm_layer(kind, **options)(1)  # raises for what is no layer, and for an unknown option
+    sites, bystanders = find_sites(model)
+    pairs = any(site.kind is Kind.PAIR for site in sites)
+    alone = without_activation or ("norm" if pairs else "layer")
+    return [_change(model, site, kind, alone, options) for site in sites], bystanders
+
+
+def _change(model: nn.Module, site: Site, kind: Any, alone: Alone, options: dict[str, Any]) -> _Change:
+    place, words = site.place, type(site.norm).__name__
+    if place is None:
+        return _Change(site, words, None, f"left: {site.why}")
+    words = f"{words}({place.features})"
+    if site.kind is Kind.ALONE and alone == "keep":
+        return _Change(site, words, None, "left: no activation follows it")
+    chosen = _Chosen.of(kind, alone if site.kind is Kind.ALONE else "layer")
+    made = _options(model, site.norm, place, chosen, options)
+    carried = carry_over(site.norm, site.function, place, _maker(chosen, place, made), chosen.graph)
+    layer = carried.layer.train(site.norm.training)
+    notes = [chosen.name, "the same function" if carried.is_same else "", site.why]
+    if not carried.is_same and set(batch_moments(layer)) - set(moments_of(site.norm, layer, chosen.graph)):
+        notes.append("its moments start anew")
+    notes += ["channels last"] * (place.channel_dim == -1)
+    return _Change(site, words, layer, "; ".join(filter(None, notes)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What takes the place of a norm: a layer as `evonas.layer` takes it, or a class; its graph, if it has one."""
+
+    name: str
+    kind: Any
+    apply_act: bool
+    graph: Graph | None
+
+    @classmethod
+    def of(cls, kind: Any, part: Alone) -> "_Chosen":
+        """A part of a layer: the whole layer, its norm, or its affine."""
+        row = LAYERS[kind] if isinstance(kind, str) and kind in LAYERS else None
+        if isinstance(kind, type):
+            return cls(kind.__name__ if part == "layer" else "affine", kind, part == "layer", None)
+        if isinstance(row, ModuleLayer) and part != "affine":
+            return cls(row.name, kind, True, None)
+        if part == "layer":
+            named = named_layer(kind)
+            return cls("; ".join(named.name.splitlines()), kind, True, named.graph)
+        if isinstance(row, GraphLayer) and row.norm and part == "norm":
+            return cls(f"{row.name} without activation", kind, False, Graph.parse(row.norm))
+        identity = Graph.parse("x")
+        return cls("affine", identity if row else named_layer(kind).graph, False, identity)
+
+
+def _options(
+    model: nn.Module, norm: nn.Module, place: Place, chosen: _Chosen, options: dict[str, Any]
+) -> dict[str, Any]:
+    row = LAYERS[chosen.kind] if isinstance(chosen.kind, str) and chosen.kind in LAYERS else None
+    layer_class: Any = row.module_class if isinstance(row, ModuleLayer) else Layer
+    accepted = signature(chosen.kind if isinstance(chosen.kind, type) else layer_class).parameters
+    of_site = {name: value for name, value in options_of(norm).items() if name in accepted}
+    value = next(_values(norm), None)
+    value = next(_values(model)) if value is None else value
+    placed = {"channel_dim": place.channel_dim, "device": value.device, "dtype": value.dtype}
+    return of_site | {name: each for name, each in options.items() if name in accepted} | placed
+
+
+def _values(module: nn.Module) -> Iterator[Tensor]:
+    return (each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point())
+
+
+def _maker(chosen: _Chosen, place: Place, options: dict[str, Any]) -> Make:
+    def make(graph: Graph | None, **others: Any) -> nn.Module:
+        settings = options | others
+        if graph is not None:
+            return make_layer(graph, place.features, **settings)
+        if isinstance(chosen.kind, type):
+            made: nn.Module = chosen.kind(place.features, apply_act=chosen.apply_act, **settings)
+            return made
+        return make_layer(chosen.kind, place.features, apply_act=chosen.apply_act, **settings)
+
+    return make
+
+
+# --------------------------------------------------------------------------- the table
+
+
+def _table(rows: list[dict[str, str]]) -> list[str]:
+    """Lines of aligned columns; the last column is wrapped."""
+    names = list(rows[0]) if rows else []
+    widths = [max(len(row[name]) for row in [dict(zip(names, names, strict=True)), *rows]) for name in names[:-1]]
+    lines = []
+    for row in [dict(zip(names, names, strict=True)), *rows]:
+        left = "  ".join(row[name].ljust(width) for name, width in zip(names, widths, strict=False))
+        last = wrap(row[names[-1]], max(20, _WIDTH - len(left) - 2)) or [""]
+        lines += [f"{left}  {last[0]}".rstrip(), *(" " * (len(left) + 2) + line for line in last[1:])]
+    return lines

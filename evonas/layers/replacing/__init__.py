@@ -1,0 +1,1 @@
+"""How `evonas.replace` finds the norms of a model, and what a new layer takes over from them."""

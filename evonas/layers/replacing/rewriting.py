@@ -1,0 +1,80 @@
+"""Leave out activations that a module's own `forward` applies: functions, and modules that it calls elsewhere too."""
+
+from typing import Any
+
+from torch import fx, nn
+
+from evonas.layers.replacing.tracing import own_calls, own_graph
+
+
+class Unrewritable(Exception):
+    """Why the forward of a module cannot be written anew."""
+
+
+class Rewritten(nn.Module):
+    """What a module with a rewritten forward is beside its own class, of which it is an instance still.
+
+    skipped: the activations left out, numbered among those of the original forward. A copy is rewritten again by them.
+    """
+
+    skipped: tuple[int, ...] = ()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        reduced: Any = super().__reduce_ex__(protocol)
+        return (_blank, (type(self).__bases__[1],), *reduced[2:])
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        _rewrite(self, type(self).__bases__[1], self.skipped)
+
+
+def _blank(original: Any) -> nn.Module:
+    made = _subclass(original, {})
+    blank: nn.Module = made.__new__(made)
+    return blank
+
+
+def _subclass(original: Any, members: dict[str, Any]) -> Any:
+    names = {"__module__": original.__module__, "__doc__": original.__doc__}
+    return type(original.__name__, (Rewritten, original), names | members)
+
+
+def skip_activations(module: nn.Module, ordinals: set[int]) -> None:
+    """Give a module, in place, a forward without some of the activations that it applies, counted from 0.
+
+    Everything else of the module stays: its class' methods, attributes, children, state_dict and hooks.
+    """
+    before = module.skipped if isinstance(module, Rewritten) else ()
+    original = type(module).__bases__[1] if isinstance(module, Rewritten) else type(module)
+    left = [n for n in range(len(before) + max(ordinals) + 1) if n not in before]
+    _rewrite(module, original, tuple(sorted({*before, *(left[n] for n in ordinals)})))
+
+
+def _rewrite(module: Any, original: Any, skipped: tuple[int, ...]) -> None:
+    module.__class__ = original  # whose forward is traced
+    graph = own_graph(module)
+    activations = [call.node for call in own_calls(module, graph) if call.is_activation]
+    for n in skipped:
+        node = activations[n]
+        node.replace_all_uses_with(node.args[0] if node.args else node.kwargs["input"])  # type: ignore[arg-type]
+        graph.erase_node(node)
+    forward: Any = type(fx.GraphModule(module, graph)).forward
+    module.__class__ = _subclass(original, {"forward": forward})
+    module.skipped = skipped
+
+
+def expect_rewritable(module: nn.Module, seen: list[Any]) -> None:
+    """Raises Unrewritable unless a forward alone, in either mode, makes the calls `seen` in the model's trace."""
+    mode, codes = module.training, []
+    try:
+        for module.training in (True, False):
+            graph = own_graph(module)
+            codes.append(graph.python_code("self").src)
+    except Exception as error:  # whatever a forward raises where it meets no tensor
+        raise Unrewritable(f"{type(error).__name__}: {error}".splitlines()[0]) from None
+    finally:
+        module.training = mode
+    if codes[0] != codes[1]:
+        raise Unrewritable("its forward differs between training and evaluation")
+    if [call.word for call in own_calls(module, graph)] != seen:
+        raise Unrewritable("its forward depends on its arguments")
