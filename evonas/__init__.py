@@ -4,6 +4,7 @@ evonas.search(config)             launch a search
 evonas.resume(run)                go on with one
 evonas.open_run(run)              query one: .top(n), .candidate(birth), .final_table()
 evonas.runs(folder)               the runs of a folder or a database
+evonas.compare(runs)              the best layers of several runs, and what differs between their configs
 evonas.validate(run)              judge its best on the test images, once it has ended
 evonas.evaluate(layer, config)    train a layer of your own on a config's proxies
 evonas.ablate(layer, config)      remove or replace each of its parts, and train what is left
@@ -34,6 +35,7 @@ from evonas.search_space import picture as _picture
 
 if TYPE_CHECKING:
     from evonas.cluster import submit
+    from evonas.comparison import compare
     from evonas.config import Config
     from evonas.config_input import load_config
     from evonas.driver import resume, search
@@ -67,6 +69,7 @@ __all__ = [
     "ablate",
     "bench",
     "catalog",
+    "compare",
     "doctor",
     "evaluate",
     "export",
@@ -100,6 +103,7 @@ _MODULES = {
     "bench": "evonas.studies.bench",
     "neighbours": "evonas.studies.neighbours",
     "catalog": "evonas.search_space.catalog:LAYERS",
+    "compare": "evonas.comparison",
     "doctor": "evonas.studies.doctor",
     "evaluate": "evonas.studies.evaluate",
     "export": "evonas.layers.export",

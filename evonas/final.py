@@ -65,7 +65,7 @@ def contenders(reader: Reader) -> list[Contender]:
             and traces.setdefault(record.outcome.trace, record.birth) != record.birth
         ):
             continue
-        advantages = [record.advantage, *again.get(record.birth, [])]
+        advantages = [each.advantage for each in again.get(record.birth, [])] or [record.advantage]
         measured = [each for each in advantages if each is not None]
         if len(measured) == len(advantages):  # else a further seed stopped it
             means[record.birth] = fmean(measured)

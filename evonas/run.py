@@ -1,8 +1,9 @@
 """An opened run. Every query of the command line is a method here; both give the same values."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from html import escape
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,23 @@ from evonas.files import write
 from evonas.final import FinalRow, final_table
 from evonas.known_layers import named
 from evonas.layers.candidate import candidate_source
-from evonas.search_space.errors import InputError, texts, whole
+from evonas.listing import Records, to_frame
+from evonas.ranking import Again, ranked, seed_noise, with_figures
+from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import amplifications
 from evonas.search_space.wording import counted
+from evonas.store.criteria import Criteria
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.reader import Reader
-from evonas.store.records import Purpose, Record, State
+from evonas.store.records import Figures, Purpose, Record, State
 from evonas.views import LayerRow, Status, baseline_accuracy, candidate_rows, layer_rows, status
 from evonas.workers.outcome import Evaluation
 
 if TYPE_CHECKING:
+    import pandas
+
     from evonas.studies.funnel import Funnel
     from evonas.studies.operators import OperatorRow
     from evonas.studies.replay import Difference
@@ -48,33 +54,21 @@ class Run:
         """Counts by state and gate, the pace and the time left."""
         return status(self._reader)
 
-    def top(self, n: int = 10, by: str | None = None, *, after: int | None = None, every: bool = False) -> list[Record]:
-        """The best `n` layers, one a family: first those of the final table, by their figures with fresh seeds, then
-        the others, by those of the search.
+    def top(self, n: int = 10, by: str | None = None, *, after: int | None = None, every: bool = False) -> Records:
+        """The best `n` layers: first those of the final table, by their figures with fresh seeds, then of each other
+        family the best: those that the search measured with several seeds, by their means, then those with one. A layer
+        that failed with one of its seeds is among the last.
 
         Args:
             by: rank by the accuracy on this proxy; by default by accuracy minus BN-ReLU's, mean over proxies.
             after: start after this birth: the next page.
             every: list all members of a family, not only the best.
         """
-        n = whole("n", n, 1, LISTED_MAX)
-        if by is not None:
-            self._reader.check_proxy(by)
-        after = None if after is None else self.candidate(after).birth
-        retrained = self._retrained(by)
-        births, families = [each.birth for each in retrained], {each.family for each in retrained}
-        if after in births:
-            first, after_others = retrained[births.index(after) + 1 :], None
-        else:
-            first, after_others = [] if after else retrained, after
-        best = self._reader.top if every else self._reader.families
-        others = best(n + len(retrained), by, after_others)  # the retrained are among them
-        kept = [each for each in others if each.birth not in births and (every or each.family not in families)]
-        return [*first, *map(self._told, kept)][:n]
+        return self._listed(n, Criteria(), by=by, after=after, distinct=not every)
 
-    def front(self, n: int = LISTED_MAX) -> list[Record]:
-        """The Pareto front in the config's objectives, by advantage."""
-        return self._with_figures(self._reader.front()[: whole("n", n, 1, LISTED_MAX)])
+    def front(self, n: int = LISTED_MAX) -> Records:
+        """The Pareto front in the config's objectives, in the order of `top`."""
+        return self._listed(n, Criteria(front=True))
 
     def find(
         self,
@@ -82,14 +76,27 @@ class Run:
         lacks: str | Sequence[str] = (),
         *,
         batch_dependent: bool | None = None,
+        max_nodes: int | None = None,
+        minimum: Mapping[str, float] | None = None,
+        front: bool = False,
+        distinct: bool = False,
+        by: str | None = None,
         n: int = 10,
-    ) -> list[Record]:
-        """The best survivors whose live nodes use all operations of `uses` and none of `lacks`."""
-        n = whole("n", n, 1, LISTED_MAX)
-        uses, lacks = texts("uses", uses), texts("lacks", lacks)
-        if batch_dependent is not None and not isinstance(batch_dependent, bool):
-            raise InputError(f"batch_dependent: expected true, false or none, got {batch_dependent!r:.100}")
-        return self._with_figures(self._reader.find(uses, lacks, batch_dependent=batch_dependent, n=n))
+    ) -> Records:
+        """The best survivors with some properties, in the order of `top`.
+
+        Args:
+            uses: for each of these operations, or patterns such as `std_*`, a live node that is one.
+            lacks: operations, or patterns, of no live node.
+            batch_dependent: only layers that depend on their batch, or only those that do not.
+            max_nodes: at most so many live nodes.
+            minimum: proxy -> least accuracy, of the figures that are listed.
+            front: only members of the Pareto front.
+            distinct: only the best of each family, and of layers that trained alike, bit for bit.
+            by: rank by the accuracy on this proxy.
+        """
+        criteria = Criteria.of(uses, lacks, batch_dependent, max_nodes, minimum, front)
+        return self._listed(n, criteria, by=by, distinct=distinct)
 
     def candidate(self, birth: int) -> Record:
         """One candidate. Its amplification is measured here if an older version of evonas did not. Raises InputError if
@@ -114,7 +121,7 @@ class Run:
         Raises InputError if there is no such birth."""
         return self._reader.evaluation_of(self.candidate(birth).birth)
 
-    def lineage(self, birth: int) -> list[Record]:
+    def lineage(self, birth: int) -> Records:
         """A candidate and its ancestors, the oldest first."""
         return self._with_figures(self._reader.lineage(birth))
 
@@ -130,9 +137,20 @@ class Run:
         """Proxy -> standard deviation of BN-ReLU's accuracy over seeds, and their number. A real lead exceeds it."""
         return self._reader.spread()
 
+    def seed_noise(self) -> tuple[float, int] | None:
+        """The standard deviation over seeds of one layer's difference to BN-ReLU, pooled over the candidates that have
+        several seeds, and their number; None without any."""
+        return seed_noise(self._reader, [row for row in self.final_table() if row.birth], self._reader.measured_again())
+
     def final_table(self) -> list[FinalRow]:
         """The best candidates, BN-ReLU and other baselines, retrained with fresh seeds; empty until the search ends."""
         return final_table(self._reader)
+
+    def to_frame(self, records: Sequence[Record] | None = None) -> "pandas.DataFrame":
+        """Candidates as a data frame, by default all of the run. Raises InputError where pandas is not installed."""
+        if records is None:
+            records = self._with_figures(self._reader.candidates())
+        return to_frame(records, list(self.config.proxies))
 
     def rows(self, records: Sequence[Record]) -> list[LayerRow]:
         """Candidates as lines of a table: those retrained and the others, each group below its BN-ReLU."""
@@ -178,16 +196,37 @@ class Run:
         """The file that `export` writes."""
         return candidate_source(self.candidate(birth), self.graph(birth), self.name, self.config)
 
-    def _retrained(self, by: str | None) -> list[Record]:
-        """The candidates of the final table with all their figures, best first: by difference, or on one proxy."""
-        rows = [row for row in self.final_table() if row.birth and row.difference is not None]
-        if by is not None and by in self.config.proxies:
-            rows.sort(key=lambda row: row.mean_on(by), reverse=True)
-        return [replace(self._told(self._reader.candidate(row.birth)), retrained=row) for row in rows if row.birth]
+    def _listed(
+        self,
+        n: int,
+        criteria: Criteria,
+        *,
+        by: str | None = None,
+        after: int | None = None,
+        distinct: bool = False,
+    ) -> Records:
+        n = whole("n", n, 1, LISTED_MAX)
+        for proxy in [*criteria.minimum, *([] if by is None else [by])]:
+            self._reader.check_proxy(proxy)
+        after = None if after is None else self.candidate(after).birth
+        retrained = {row.birth: row for row in self.final_table() if row.birth}
+        again = self._reader.measured_again()
+        order = ranked(self._reader, retrained, again, by, criteria)
+        births = self._reader.distinct(order, kept=retrained) if distinct else (birth for birth, _ in order)
+        if after is not None and after not in births:  # which goes through them until it is there
+            raise InputError(f"{self.name}: birth {after} is not among the layers that are listed")
+        return self._with_figures(self._reader.named(list(islice(births, n))), retrained, again)
 
-    def _with_figures(self, records: Sequence[Record]) -> list[Record]:
-        figures = {row.birth: row for row in self.final_table()}
-        return [replace(self._told(each), retrained=figures.get(each.birth)) for each in records]
+    def _with_figures(
+        self,
+        records: Sequence[Record],
+        retrained: Mapping[int, Figures] | None = None,
+        again: Again | None = None,
+    ) -> Records:
+        if retrained is None:
+            retrained = {row.birth: row for row in self.final_table() if row.birth}
+        measured = with_figures(self._reader, records, self._reader.measured_again() if again is None else again)
+        return Records(replace(self._told(each), retrained=retrained.get(each.birth)) for each in measured)
 
     def _told(self, record: Record) -> Record:
         return replace(named(self._reader, record), run=self.reference)

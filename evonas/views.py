@@ -1,13 +1,15 @@
 """A run as plain values for people. Command line, reports and pages only render them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow
 from evonas.known_layers import known_as
 from evonas.rank_correlation import RankCorrelation
+from evonas.ranking import baseline_by_seed
+from evonas.retraining import figures as figures_of
 from evonas.run_state import RunState, run_state
 from evonas.store.reader import Reader
 from evonas.store.records import Cost, Figures, Pace, Purpose, Record, State
@@ -129,6 +131,20 @@ class LayerRow:
     is_fresh: bool  # with seeds that the search did not use
     origin: str  # the parents' births, or the operator
     known_as: str = ""  # the known layer that the candidate repeats, or "affine of" it
+    is_repeated: bool = False  # with further seeds of the search
+    run: str = ""  # where rows of several runs stand together
+
+    @property
+    def kind(self) -> tuple[bool, bool]:
+        """Rows of one kind are compared with one BN-ReLU."""
+        return self.is_fresh, self.is_repeated
+
+    @property
+    def kind_text(self) -> str:
+        """The kind in words."""
+        return (
+            "fresh seeds" if self.is_fresh else "several seeds of the search" if self.is_repeated else "in the search"
+        )
 
 
 def final_row(row: FinalRow) -> LayerRow:
@@ -145,28 +161,27 @@ def _origin(of: FinalRow | Record) -> str:
 
 def layer_row(what: str, f: Figures, birth: int | None = None, origin: str = "", known_as: str = "") -> LayerRow:
     """The line of a layer trained with fresh seeds."""
-    figures = (f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed)
-    return LayerRow(birth, what, *figures, True, origin, known_as)
+    return LayerRow(
+        birth, what, f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed, True, origin, known_as
+    )
 
 
 def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalRow]) -> list[LayerRow]:
     """Candidates with their figures of the final table if they were retrained, else with those of the search. BN-ReLU
     with the same seeds precedes the first of each kind."""
     rows: list[LayerRow] = []
-    kinds: set[bool] = set()
-    for record in records:
-        is_fresh = record.retrained is not None
-        if is_fresh not in kinds:
-            kinds.add(is_fresh)
-            rows += _baseline_rows(reader, final, is_fresh)
-        rows += candidate_rows(reader, [record])
-    return rows or _baseline_rows(reader, final, bool(final))
+    kinds: set[tuple[bool, bool]] = set()
+    for row in candidate_rows(reader, records):
+        if row.kind not in kinds:
+            kinds.add(row.kind)
+            rows += _baseline_rows(reader, final, row)
+        rows.append(row)
+    return rows or _baseline_rows(reader, final, None)
 
 
 def candidate_rows(reader: Reader, records: Sequence[Record]) -> list[LayerRow]:
     """`layer_rows` of the candidates alone."""
-    baseline = baseline_accuracy(reader)
-    return [_record_row(record, reader.config, baseline) for record in records]
+    return [_record_row(record, reader.config) for record in records]
 
 
 def baseline_accuracy(reader: Reader) -> dict[str, float]:
@@ -176,12 +191,18 @@ def baseline_accuracy(reader: Reader) -> dict[str, float]:
     return next((each.accuracy for each in outcomes if isinstance(each, Fitness)), {})
 
 
-def _baseline_rows(reader: Reader, final: Sequence[FinalRow], is_fresh: bool) -> list[LayerRow]:
-    if is_fresh:
+def _baseline_rows(reader: Reader, final: Sequence[FinalRow], first: LayerRow | None) -> list[LayerRow]:
+    """BN-ReLU as rows of the kind of `first` are compared with it; without one, as the best are."""
+    if first.is_fresh if first else final:
         return [final_row(row) for row in final if row.name == BASELINE]
-    accuracy = baseline_accuracy(reader)
-    row = LayerRow(None, BASELINE, _without_spread(accuracy), 0.0, None, reader.config.recipe.seeds, 0, False, "")
-    return [row] if accuracy else []
+    seeds, by_seed = reader.config.recipe.seeds, baseline_by_seed(reader)
+    if not first or not first.is_repeated:
+        own = range(reader.config.seed, reader.config.seed + seeds)
+        by_seed = {seed: each for seed, each in by_seed.items() if seed in own}
+    if not any(by_seed.values()):
+        return []
+    row = layer_row(BASELINE, figures_of(by_seed, by_seed, reader.config.proxies))
+    return [replace(row, is_fresh=False, is_repeated=bool(first and first.is_repeated))]
 
 
 def difference(accuracy: Mapping[str, float], baseline: Mapping[str, float]) -> float | None:
@@ -189,19 +210,11 @@ def difference(accuracy: Mapping[str, float], baseline: Mapping[str, float]) -> 
     return fmean(accuracy[proxy] - each for proxy, each in baseline.items()) if accuracy and baseline else None
 
 
-def in_search(record: Record, config: Config, baseline: Mapping[str, float]) -> float | None:
-    """The difference of a candidate's accuracy to BN-ReLU's in the search, whatever the search maximised."""
-    return record.advantage if config.judged_by == "accuracy" else difference(record.accuracy, baseline)
-
-
-def _record_row(record: Record, config: Config, baseline: Mapping[str, float]) -> LayerRow:
-    origin, known = _origin(record), known_as(record.same_as, record.affine_of)
+def _record_row(record: Record, config: Config) -> LayerRow:
+    origin, known, mine = _origin(record), known_as(record.same_as, record.affine_of), record.figures
+    if mine is None:
+        return LayerRow(record.birth, record.formula, {}, None, None, None, 0, False, origin, known)
+    row = layer_row(record.formula, mine, record.birth, origin, known)
     if record.retrained is not None:
-        return layer_row(record.formula, record.retrained, record.birth, origin, known)
-    accuracy, trained_with = _without_spread(record.accuracy), config.recipe.seeds if record.accuracy else None
-    figures = (accuracy, in_search(record, config, baseline), None, trained_with, 0)
-    return LayerRow(record.birth, record.formula, *figures, False, origin, known)
-
-
-def _without_spread(accuracy: Mapping[str, float]) -> dict[str, tuple[float, float | None] | None]:
-    return {proxy: (value, None) for proxy, value in accuracy.items()}
+        return row
+    return replace(row, is_fresh=False, is_repeated=mine.seeds > config.recipe.seeds)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import evonas
+from evonas.cli.formats import print_json
 from evonas.cli.options import JSON, PICTURE
-from evonas.cli.query import indent, print_json
+from evonas.cli.query import indent
 from evonas.cli.tables import Column, TextTable, one_line, say, terminal
 
 if TYPE_CHECKING:

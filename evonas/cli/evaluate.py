@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import evonas
+from evonas.cli.formats import print_json
 from evonas.cli.layers import gate_table, headline, layer_table
 from evonas.cli.options import CONFIG, JSON, LAYER, SET
 from evonas.cli.progress import progress_of
-from evonas.cli.query import outcome_text, print_json
+from evonas.cli.query import outcome_text
 from evonas.cli.tables import one_line, say, terminal
 from evonas.search_space.errors import InputError
 from evonas.search_space.wording import counted

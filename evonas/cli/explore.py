@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 import evonas
+from evonas.cli.formats import candidate_json, formats, print_form, print_json
 from evonas.cli.layers import layer_table
-from evonas.cli.options import BIRTH, COUNT, JSON, RUN
-from evonas.cli.query import candidate_json, print_json
+from evonas.cli.options import BIRTH, COUNT, JSON, MINIMUM, RUN
+from evonas.cli.query import print_layers
 from evonas.cli.tables import Column, TextTable, one_line, say, terminal
 from evonas.search_space.wording import counted
 
@@ -18,39 +19,70 @@ SHOWN = 20  # children, or differences, that are printed
 @click.command()
 @RUN
 @click.option(
-    "--uses", metavar="OP", multiple=True, help="An operation of some live node, such as std_ghw; repeatable."
+    "--uses",
+    metavar="OP",
+    multiple=True,
+    help="An operation of some live node, such as std_ghw, or a pattern: '*_bhw'; repeatable.",
 )
-@click.option("--lacks", metavar="OP", multiple=True, help="An operation of no live node; repeatable.")
+@click.option("--lacks", metavar="OP", multiple=True, help="An operation, or pattern, of no live node; repeatable.")
 @click.option(
     "--batch/--no-batch", "batch_dependent", default=None, help="Only layers that depend on their batch, or do not."
 )
+@click.option("--max-nodes", metavar="N", type=int, help="At most so many live nodes.")
+@click.option(
+    "--min",
+    "minimum",
+    metavar="PROXY=ACCURACY",
+    multiple=True,
+    type=MINIMUM,
+    help="At least this accuracy, such as resnet=0.55; repeatable.",
+)
+@click.option("--front", is_flag=True, help="Only the Pareto front.")
+@click.option(
+    "--distinct", is_flag=True, help="Only the best of each family, and of layers that trained alike, bit for bit."
+)
+@click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
 @COUNT
-@JSON
+@formats
 def find(
-    run: str, uses: tuple[str, ...], lacks: tuple[str, ...], batch_dependent: bool | None, n: int, as_json: bool
+    run: str,
+    uses: tuple[str, ...],
+    lacks: tuple[str, ...],
+    batch_dependent: bool | None,
+    max_nodes: int | None,
+    minimum: tuple[tuple[str, float], ...],
+    front: bool,
+    distinct: bool,
+    by: str | None,
+    n: int,
+    form: str | None,
 ) -> None:
-    """List the best layers of RUN that use, or lack, some operations.
+    """List the best layers of RUN that use, or lack, some operations, are small, accurate or undominated.
+
+    They are ranked as by `evonas top`. All options must hold; of a pattern of --uses one operation is enough.
 
     \b
-    Example: evonas find results/quickstart-000 --uses std_ghw --no-batch
-    """
+    Example: evonas find results/quickstart-000 --uses std_ghw --lacks '*_bhw' --max-nodes 8 --min resnet=0.55
+    """  # fmt: skip
     from evonas.run import open_run
 
     opened = open_run(run)
-    records = opened.find(uses, lacks, batch_dependent=batch_dependent, n=n)
-    if as_json:
-        print_json([candidate_json(record) for record in records])
+    records = opened.find(
+        uses, lacks, batch_dependent=batch_dependent, max_nodes=max_nodes, minimum=dict(minimum), front=front,
+        distinct=distinct, by=by, n=n,
+    )  # fmt: skip
+    if form:
+        answer = [candidate_json(record) for record in records]
+        print_form(form, answer, records, opened.rows(records), list(opened.config.proxies))
         return
-    terminal().print(layer_table(opened.candidate_rows(records), list(opened.config.proxies)))
-    if not records:
-        terminal().print("No survivor matches.")
+    print_layers(opened, records, "No survivor matches.")
 
 
 @click.command()
 @RUN
 @BIRTH
-@JSON
-def lineage(run: str, birth: int, as_json: bool) -> None:
+@formats
+def lineage(run: str, birth: int, form: str | None) -> None:
     """List the ancestors of the candidate BIRTH of RUN, the oldest first, then itself and the births of its children.
 
     \b
@@ -59,12 +91,14 @@ def lineage(run: str, birth: int, as_json: bool) -> None:
     from evonas.run import open_run
 
     opened = open_run(run)
-    line, children = opened.lineage(birth), opened.children(birth)
-    if as_json:
-        print_json({"line": [candidate_json(record) for record in line], "children": children})
+    line, children, proxies = opened.lineage(birth), opened.children(birth), list(opened.config.proxies)
+    rows = opened.candidate_rows(line)
+    if form:
+        answer = {"line": [candidate_json(record) for record in line], "children": children}
+        print_form(form, answer, line, rows, proxies)
         return
     console = terminal()
-    console.print(layer_table(opened.candidate_rows(line), list(opened.config.proxies)))
+    console.print(layer_table(rows, proxies))
     shown = ", ".join(map(str, children[:SHOWN])) + f" and {len(children) - SHOWN} more" * (len(children) > SHOWN)
     say(console, f"\nchildren: {shown or 'none'}")
 

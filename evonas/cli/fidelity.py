@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 import evonas
+from evonas.cli.formats import print_json
 from evonas.cli.options import CONFIG, JSON, SET, layers_option
 from evonas.cli.progress import progress_of
-from evonas.cli.query import print_json
 from evonas.cli.tables import Column, TextTable, one_line, say, terminal
 from evonas.search_space.wording import counted
 

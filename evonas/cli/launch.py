@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 import evonas
+from evonas.cli.formats import print_json
 from evonas.cli.options import CONFIG, JSON, SET
-from evonas.cli.query import print_json
 from evonas.cli.tables import say, terminal
 
 if TYPE_CHECKING:

@@ -20,14 +20,16 @@ def headline(what: str, seeds: int, *, judged_on: str = "validation") -> str:
 
 
 def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable:
-    """One layer a line: birth and parent (or the rank, if no row is a candidate), accuracy on each proxy, difference to
-    BN-ReLU in points with the number of seeds, and the known layer that it repeats, if any row does. Where the rows of
-    two BN-ReLUs follow each other, with fresh seeds and in the search, a blank line is between them."""
+    """One layer a line: its run if there are several, birth and parent (or the rank, if no row is a candidate),
+    accuracy on each proxy, difference to BN-ReLU in points with the number of seeds, and the known layer that it
+    repeats, if any row does. Rows of one kind, such as those with fresh seeds, follow their BN-ReLU; a blank line is
+    between two kinds."""
     from evonas.config import BASELINE
 
     candidates = any(row.birth is not None for row in rows) or not rows
-    some_known = any(row.known_as for row in rows)
+    some_known, several_runs = any(row.known_as for row in rows), any(row.run for row in rows)
     table = TextTable(
+        *([Column("run", is_key=True)] if several_runs else []),
         Column("birth" if candidates else "rank", is_number=True, is_key=True),
         *(Column(proxy, is_number=True) for proxy in proxies),
         Column(f"to {BASELINE} (seeds)", is_number=True),
@@ -35,7 +37,7 @@ def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable
         *([Column("known as")] if some_known else []),
         Column("formula", folds=True),
     )
-    both_kinds = len({row.is_fresh for row in rows}) > 1
+    several_kinds = len({row.kind for row in rows}) > 1
     for number, row in enumerate(rows):
         cells = [accuracy_text(row.accuracy.get(proxy)) for proxy in proxies]
         difference = points(row)
@@ -43,14 +45,26 @@ def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable
             difference += f" ({row.seeds})"
         cells.append(difference)
         cells = [str(row.birth or ""), *cells, row.origin] if candidates else [str(number + 1), *cells]
-        cells += [row.known_as] * some_known
+        cells = [row.run] * several_runs + cells + [row.known_as] * some_known
         layer = one_line(row.what)
-        if row.birth is None and both_kinds:
-            if number:
+        if row.birth is None and (several_kinds or several_runs):
+            if number and (rows[number - 1].birth is not None or row.kind != rows[number - 1].kind):
                 table.gap()
-            layer += ", fresh seeds" if row.is_fresh else ", in the search"
+            layer += f", {row.kind_text}" * several_kinds
         table.add(*cells, layer, style="dim" if candidates and row.birth is None else "")
     return table
+
+
+def seeds_text(rows: "Sequence[LayerRow]", noise: tuple[float, int] | None) -> str:
+    """What the rows with one seed are worth; empty without such a row."""
+    if not any(row.birth is not None and row.seeds == 1 for row in rows):
+        return ""
+    text = "A row with (1) was measured with one seed, and leads partly by luck"
+    if noise is None:
+        return f"{text}."
+    deviation, layers = noise
+    spread = f"over seeds the difference of one layer spreads by ±{100 * deviation:.1f} points"
+    return f"{text}: {spread} ({counted(layers, 'layer')})."
 
 
 def gate_table(measurements: "Sequence[Measurement]") -> TextTable:

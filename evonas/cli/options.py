@@ -28,7 +28,25 @@ class LayerType(click.ParamType["NamedGraph"]):
             raise InputError(f"{place}{error}") from None
 
 
+class MinimumType(click.ParamType[tuple[str, float]]):
+    """A proxy and its least accuracy."""
+
+    name = "minimum"
+
+    def convert(
+        self, value: str | tuple[str, float], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        if not isinstance(value, str):
+            return value
+        proxy, _, accuracy = value.partition("=")
+        try:
+            return proxy, float(accuracy)
+        except ValueError:
+            self.fail(f"'{value}': expected PROXY=ACCURACY, such as resnet=0.55", param, ctx)
+
+
 LAYER = LayerType()
+MINIMUM = MinimumType()
 RUN = click.argument("run")
 BIRTH = click.argument("birth", type=int)
 CONFIG = click.argument("config", type=click.Path(path_type=Path))

@@ -1,13 +1,16 @@
 """evonas status, top, show: queries of one run."""
 
-import json
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from evonas.cli.layers import gate_table, layer_table, points, spread_text
+import evonas
+from evonas.cli.formats import candidate_json, formats, print_form, print_json
+from evonas.cli.layers import gate_table, layer_table, points, seeds_text, spread_text
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
 from evonas.cli.tables import accuracy_text, duration, say, terminal
 from evonas.search_space.errors import InputError
@@ -15,6 +18,7 @@ from evonas.search_space.wording import counted
 from evonas.workers.outcome import DIVERGED, Crash, CrashKind, Fitness, Outcome, Rejection
 
 if TYPE_CHECKING:
+    from evonas.run import Run
     from evonas.search_space.graph import Graph
     from evonas.store.records import Record
     from evonas.views import LayerRow
@@ -76,54 +80,100 @@ def status(run: str, as_json: bool) -> None:
 
 
 @click.command()
-@RUN
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("-n", type=int, help="How many [10; with --front all].")
 @click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
 @click.option("--after", metavar="BIRTH", type=int, help="Start after this birth: the next page.")
 @click.option("--front", is_flag=True, help="The Pareto front: layers that no other one dominates.")
 @click.option("--all", "every", is_flag=True, help="List every member of a family, not only the best.")
-@JSON
-def top(run: str, n: int | None, by: str | None, after: int | None, front: bool, every: bool, as_json: bool) -> None:
-    """List the best layers of RUN: first those retrained with fresh seeds, then the others.
+@formats
+def top(
+    runs: tuple[str, ...], n: int | None, by: str | None, after: int | None, front: bool, every: bool, form: str | None
+) -> None:
+    """List the best layers of RUN: first those retrained with fresh seeds, then those that the search measured with
+    several seeds, then the others. Several runs are listed in one table, with what differs between their configs.
 
     Layers are ranked by accuracy minus BN-ReLU's with the same seeds, mean over proxies. Where a search's objective is
     the loss, layers that were not retrained are ranked by it. Layers that differ only by a scale and a constant, which
-    the affine absorbs, are a family; the best of each family is listed. The number of seeds stands in parentheses.
+    the affine absorbs, are a family; the best of each family is listed, and of layers that trained alike, bit for bit,
+    the first. The number of seeds stands in parentheses, after the standard deviation over them.
 
     \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
+             evonas top results/quickstart-000 results/quickstart-001
     """
     from evonas.run import LISTED_MAX, open_run
 
     if front and (by is not None or after is not None):
         raise InputError("--front: takes neither --by nor --after")
-    opened = open_run(run)
+    if len(runs) > 1:
+        for option, given in (("--front", front), ("--after", after is not None), ("--all", every)):
+            if given:
+                raise InputError(f"{option}: takes one run")
+        _compare(runs, 10 if n is None else n, by, form)
+        return
+    opened = open_run(runs[0])
     records = (
         opened.front(LISTED_MAX if n is None else n)
         if front
         else opened.top(10 if n is None else n, by, after=after, every=every)
     )
-    spread = opened.spread()
-    if as_json:
-        noise = {proxy: {"deviation": deviation, "seeds": seeds} for proxy, (deviation, seeds) in spread.items()}
-        candidates = [candidate_json(record) for record in records]
-        print_json({"baseline": opened.baseline() or None, "baseline_spread": noise, "top": candidates})
+    if form:
+        deviations = {proxy: {"deviation": d, "seeds": seeds} for proxy, (d, seeds) in opened.spread().items()}
+        noise = opened.seed_noise()
+        answer = {
+            "baseline": opened.baseline() or None,
+            "baseline_spread": deviations,
+            "seed_noise": None if noise is None else {"deviation": noise[0], "layers": noise[1]},
+            "top": [candidate_json(record) for record in records],
+        }
+        print_form(form, answer, records, opened.rows(records), list(opened.config.proxies))
+        return
+    none = "was trained to the full budget." if opened.finished else "has been trained to the full budget yet."
+    print_layers(opened, records, f"No candidate {none}" if after is None else f"No layer follows birth {after}.")
+
+
+def print_layers(run: "Run", records: "Sequence[Record]", none: str) -> None:
+    """The best of a run as a table, with what its figures are worth; `none` where there is no layer."""
+    rows, spread, noise = run.rows(records), run.spread(), run.seed_noise()
+    console = terminal()
+    console.print(layer_table(rows, list(run.config.proxies)))
+    if not records:
+        say(console, none)
+    notes = [seeds_text(rows, noise)]
+    if run.config.judged_by == "loss" and any(row.birth and not row.is_fresh for row in rows):
+        notes.append("In the search layers are ranked by the training loss.")
+    if spread:
+        notes.append(f"Noise: {spread_text(spread)}.")
+    if any(notes):
+        console.print()
+    for note in filter(None, notes):
+        say(console, note)
+
+
+def _compare(runs: "Sequence[str]", n: int, by: str | None, form: str | None) -> None:
+    compared = evonas.compare(runs, n, by)
+    if form:
+        print_form(form, compared.as_json(), compared.records, compared.rows, compared.proxies)
         return
     console = terminal()
-    console.print(layer_table(opened.rows(records), list(opened.config.proxies)))
-    if not records:
-        none = "was trained to the full budget." if opened.finished else "has been trained to the full budget yet."
-        say(console, f"No candidate {none}" if after is None else f"No layer follows birth {after}.")
-    if spread:
-        say(console, f"\nNoise: {spread_text(spread)}.")
+    console.print(layer_table(compared.rows, compared.proxies))
+    if not compared.records:
+        say(console, "No candidate has been trained to the full budget yet.")
+    console.print()
+    for note in filter(None, [compared.text, seeds_text(compared.rows, None)]):
+        say(console, note)
+    say(console, "\nThe configs differ in:" if compared.differences else "\nThe configs do not differ.")
+    for line in compared.lines():
+        say(console, f"  {line}", hang=6)
 
 
 @click.command()
 @RUN
 @BIRTH
 @PICTURE
-@JSON
-def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
+@formats
+def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
     """Show the candidate with number BIRTH of RUN.
 
     Printed are formula, LaTeX, genotype, outcome, the measurements of every gate, parent and seconds. --picture draws
@@ -132,22 +182,19 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
     \b
     Example: evonas show results/quickstart-000 17 --picture layer.svg
     """
-    from evonas.config import BASELINE
     from evonas.known_layers import remark
     from evonas.report.picture import draw
     from evonas.run import open_run
     from evonas.search_space.latex import latex
     from evonas.store.records import columns
-    from evonas.views import in_search
 
     opened = open_run(run)
     record = opened.candidate(birth)
     evaluation = opened.evaluation(birth)
     graph = opened.graph(birth)
-    retrained = opened.candidate_rows([record]) if record.retrained else []
     if picture:
         draw(graph, picture)
-    if as_json:
+    if form:
         fields = candidate_json(record) | {"latex": latex(graph)}
         if evaluation is not None:
             fields["measurements"] = [columns(each) for each in evaluation.measurements]
@@ -156,7 +203,7 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
             fields["attempts"] = evaluation.attempts
             if isinstance(evaluation.outcome, Fitness):
                 fields |= {"step_seconds": evaluation.outcome.step_seconds, "saved_mb": evaluation.outcome.saved_mb}
-        print_json(fields)
+        print_form(form, fields, [record], opened.rows([record]), list(opened.config.proxies))
         return
     console = terminal()
     say(console, f"birth {birth} of {opened.name}: {outcome_text(record.outcome)}", style="bold")
@@ -183,14 +230,10 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
             f"{p} {1000 * outcome.step_seconds[p]:.1f} ms and {mb:.1f} MB" for p, mb in outcome.saved_mb.items()
         )
         say(console, f"a training step, with what it saves for its backward pass: {costs}")
-    if record.advantage is not None:
-        scores = ", ".join(f"{p} {a:.3f}" for p, a in record.accuracy.items())
-        seeds = counted(opened.config.recipe.seeds, "seed")
-        lead = 100 * (in_search(record, opened.config, opened.baseline()) or 0)
-        say(console, f"accuracy {scores}; {lead:+.1f} points against {BASELINE}, {seeds}")
-    for row in retrained:
-        scores = ", ".join(f"{p} {accuracy_text(each)}" for p, each in row.accuracy.items())
-        say(console, f"retrained with {_seeds(row)}: {scores}; {points(row)} points against {BASELINE}")
+    for row in opened.candidate_rows([replace(record, retrained=None)] if record.in_search else []):
+        say(console, f"accuracy {_figures(row)}")
+    for row in opened.candidate_rows([record] if record.retrained else []):
+        say(console, f"retrained: {_figures(row)}")
     console.print("\nformula", style="bold")
     console.print(indent(record.formula), soft_wrap=True)
     console.print("\nlatex", style="bold")
@@ -202,6 +245,13 @@ def show(run: str, birth: int, picture: Path | None, as_json: bool) -> None:
         console.print(gate_table(evaluation.measurements))
     if picture:
         console.print(f"\nWrote {picture}.", soft_wrap=True)
+
+
+def _figures(row: "LayerRow") -> str:
+    from evonas.config import BASELINE
+
+    scores = ", ".join(f"{proxy} {accuracy_text(each)}" for proxy, each in row.accuracy.items())
+    return f"{scores}; {points(row)} points against {BASELINE}, {_seeds(row)}"
 
 
 def _seeds(row: "LayerRow") -> str:
@@ -235,24 +285,6 @@ def outcome_text(outcome: Outcome | None) -> str:
             return f"rejected by {gate}{where}{after}: measured {value:.4g}, threshold {threshold:.4g}"
         case Crash(kind, message):
             return f"crashed ({kind}): {message}"
-
-
-def candidate_json(record: "Record") -> dict[str, Any]:
-    from evonas.store.records import columns, verdict_of
-
-    fields = columns(record)
-    outcome = fields.pop("outcome")
-    fields["verdict"] = verdict_of(outcome) if outcome is not None else None
-    if isinstance(outcome, Rejection | Crash):
-        fields["stopped_by"] = columns(outcome)
-    fields["retrained"] = columns(record.retrained) if record.retrained else None
-    return fields
-
-
-def print_json(value: Any) -> None:
-    from evonas.store.dump import jsonable
-
-    print(json.dumps(jsonable(value), indent=2))
 
 
 def indent(text: str) -> str:

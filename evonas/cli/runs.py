@@ -5,8 +5,8 @@ import time
 import click
 
 import evonas
+from evonas.cli.formats import print_json
 from evonas.cli.options import JSON
-from evonas.cli.query import print_json
 from evonas.cli.tables import Column, TextTable, terminal
 
 

@@ -50,6 +50,7 @@ class Loader:
                 accuracy=mine.get("accuracy", {}),
                 seconds=evaluation["seconds"],
                 host=evaluation["host"],
+                seed=evaluation["seed"],
             )
 
     def in_order(self, connection: Connection, births: Sequence[int]) -> list[Record]:

@@ -1,64 +1,50 @@
 """Queries of a run: the best, the related, the counts, the pace."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
+from itertools import islice
 from statistics import fmean, stdev
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import ColumnElement, Select, case, func, select
 
 from evonas.config import BASELINE
 from evonas.rank_correlation import STOPPED
 from evonas.search_space.errors import InputError, did_you_mean
-from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.wording import counted
 from evonas.store import loading, tables
 from evonas.store.contents import Contents
-from evonas.store.records import FULL_RECENT, RECENT, Cost, Event, Operator, Pace, Purpose, Record, State
+from evonas.store.criteria import Criteria
+from evonas.store.records import (
+    FULL_RECENT,
+    RECENT,
+    Cost,
+    Event,
+    Measured,
+    Operator,
+    Pace,
+    Purpose,
+    Record,
+    State,
+    Trained,
+)
 from evonas.workers.gates import needs_layer
 from evonas.workers.outcome import DIVERGED, CrashKind, Fitness, Verdict, scored
+
+EVERY = Criteria()
+LOOKED_AT = 50  # survivors whose scores are compared at once
 
 
 class Reader(Contents):
     """Queries on one run, over its records; `Database.reader` opens one."""
 
-    def top(self, n: int = 10, by: str | None = None, after: int | None = None) -> list[Record]:
-        """The best survivors: by advantage, or by the accuracy on one proxy; those after the birth `after` in this
-        order. Of equal ones the first."""
-        query, value = self._ranked(by)
-        birth = tables.evaluation.c.birth
-        if after is not None:
-            last = self.candidate(after)
-            at = last.advantage if by is None else last.accuracy.get(by)
-            if at is None:
-                raise InputError(f"{self.name}: birth {after} is none of the survivors")
-            query = query.where(value <= at)  # where the index is entered
-            query = query.where((value < at) | (birth > after))
-        with self.engine.connect() as connection:
-            births = list(connection.execute(query.limit(n)).scalars())
-            return self._load.in_order(connection, births)
+    def top(self, n: int = 10, by: str | None = None) -> list[Record]:
+        """The best survivors: by advantage, or by the accuracy on one proxy. Of equal ones the first."""
+        return self.named([birth for birth, _ in islice(self.ranked(by), n)])
 
-    def families(self, n: int = 10, by: str | None = None, after: int | None = None) -> list[Record]:
-        """The best survivor of each of the best families, ranked as `top` ranks; those after the birth `after`."""
-        if not n:
-            return []
-        query, _ = self._ranked(by)
-        query = query.add_columns(tables.candidate.c.family).execution_options(yield_per=loading.PORTION)
-        families: set[str] = set()
-        births: list[int] = []
-        is_after = after is None
-        with self.engine.connect() as connection, connection.execute(query) as rows:
-            for birth, family in rows:
-                if is_after and family not in families:
-                    births.append(birth)
-                    if len(births) == n:
-                        break
-                families.add(family)
-                is_after = is_after or birth == after
-        if not is_after:
-            raise InputError(f"{self.name}: birth {after} is none of the survivors")
-        with self.engine.connect() as connection:
-            return self._load.in_order(connection, births)
+    def families(self, n: int = 10) -> list[Record]:
+        """The best survivor of each of the best families, by advantage."""
+        return self.named(list(islice(_firsts(self.ranked()), n)))
 
     def check_proxy(self, name: str) -> None:
         """Raises InputError for what is no proxy of the run."""
@@ -66,21 +52,67 @@ class Reader(Contents):
         if name not in proxies:
             raise InputError(f"{self.name}: no proxy '{name}'{did_you_mean(name, proxies)}")
 
-    def _ranked(self, by: str | None) -> tuple[Select[Any], ColumnElement[Any]]:
-        """The births of the survivors, best first, and the value that ranks them; of equal ones the first."""
-        evaluation, score = tables.evaluation.c, tables.score.c
-        mine = (tables.candidate.c.run == evaluation.run) & (tables.candidate.c.birth == evaluation.birth)
-        value: ColumnElement[Any]
-        if by is None:
-            query, value = select(evaluation.birth).where(evaluation.advantage.is_not(None)), evaluation.advantage
-        else:
+    def ranked(self, by: str | None = None, criteria: Criteria = EVERY) -> Iterator[tuple[int, str]]:
+        """Births and families of the survivors that meet the criteria, best first: by advantage, or by the accuracy on
+        one proxy. Of equal ones the first; none that inherited its outcome."""
+        c, e, o, s = (each.c for each in (tables.candidate, tables.evaluation, tables.candidate_op, tables.score))
+        query = self._survivors(criteria)
+        value: ColumnElement[Any] = e.advantage
+        (op,) = next((ops for ops in criteria.uses if len(ops) == 1), (None,))
+        if by is not None:
             self.check_proxy(by)
-            its_score = (score.run == evaluation.run) & (score.evaluation == evaluation.id)
-            query, value = select(evaluation.birth).join(tables.score, its_score), score.value
-            query = query.where(score.run == self.run, score.objective == "accuracy", score.proxy == by)
-        query = query.join(tables.candidate, mine).where(tables.candidate.c.equal_to.is_(None))
-        query = query.where(evaluation.run == self.run, evaluation.purpose == Purpose.SEARCH)
-        return query.order_by(value.desc(), evaluation.birth), value
+            query = query.join(tables.score, (s.run == e.run) & (s.evaluation == e.id))
+            query, value = query.where(s.run == self.run, s.objective == "accuracy", s.proxy == by), s.value
+        elif op is not None:  # its survivors have an index of their own
+            query = query.join(tables.candidate_op, (o.run == c.run) & (o.birth == c.birth))
+            query, value = query.where(o.run == self.run, o.op == op, o.advantage.is_not(None)), o.advantage
+        query = query.order_by(value.desc(), c.birth).execution_options(yield_per=loading.PORTION)
+        with self.engine.connect() as connection, connection.execute(query) as rows:
+            yield from ((row.birth, row.family) for row in rows)
+
+    def matching(self, births: Iterable[int], criteria: Criteria) -> dict[int, str]:
+        """Those of these births that meet the criteria, with their families."""
+        query, wanted, matched = self._survivors(criteria), sorted(births), dict[int, str]()
+        with self.engine.connect() as connection:
+            for start in range(0, len(wanted), loading.PORTION):
+                some = tables.candidate.c.birth.in_(wanted[start : start + loading.PORTION])
+                matched |= {row.birth: row.family for row in connection.execute(query.where(some))}
+        return matched
+
+    def _survivors(self, criteria: Criteria) -> Select[Any]:
+        c, e = tables.candidate.c, tables.evaluation.c
+        for proxy in criteria.minimum:
+            self.check_proxy(proxy)
+        query = select(c.birth, c.family).join(tables.evaluation, (c.run == e.run) & (c.birth == e.birth))
+        query = query.where(e.run == self.run, e.purpose == Purpose.SEARCH, e.advantage.is_not(None))
+        query = query.where(c.run == self.run, c.equal_to.is_(None), *criteria.conditions(self.run))
+        return query.where(c.birth.in_([each.birth for each in self.front()])) if criteria.front else query
+
+    def distinct(self, ranked: Iterable[tuple[int, str]], kept: Container[int] = ()) -> Iterator[int]:
+        """The first birth of each family, and of those that trained alike, bit for bit, the first; and those that are
+        to be kept."""
+        traces: set[Hashable] = set()
+        firsts = _firsts(ranked, kept)
+        while births := list(islice(firsts, LOOKED_AT)):
+            trace_of = self._traces(births)
+            for birth in births:
+                trace = trace_of.get(birth, birth)
+                if trace not in traces or birth in kept:
+                    yield birth
+                traces.add(trace)
+
+    def _traces(self, births: Sequence[int]) -> dict[int, Hashable]:
+        """Birth -> all its accuracies and losses; without those whose loss an older version did not record."""
+        e, s = tables.evaluation.c, tables.score.c
+        query = select(e.birth, s.objective, s.proxy, s.value).join(
+            tables.score, (s.run == e.run) & (s.evaluation == e.id)
+        )
+        query = query.where(e.run == self.run, e.purpose == Purpose.SEARCH, e.birth.in_(births))
+        scores: dict[int, set[tuple[str, str, float]]] = {}
+        with self.engine.connect() as connection:
+            for birth, *score in connection.execute(query.where(s.objective.in_(("accuracy", "loss")))):
+                scores.setdefault(birth, set()).add(tuple(score))
+        return {birth: frozenset(each) for birth, each in scores.items() if any(name == "loss" for name, _, _ in each)}
 
     def front(self) -> list[Record]:
         """The survivors that no other one dominates in the config's objectives, by advantage."""
@@ -91,35 +123,6 @@ class Reader(Contents):
             if each.state != State.EVALUATED:
                 self.refuse(f"front {each.birth}", f"birth {each.birth} is {each.state}")
         return sorted(records, key=lambda each: (-(each.advantage or 0.0), each.birth))
-
-    def find(
-        self, uses: Sequence[str] = (), lacks: Sequence[str] = (), *, batch_dependent: bool | None = None, n: int = 10
-    ) -> list[Record]:
-        """The best survivors whose live nodes use all of some operations and none of others."""
-        for op in (*uses, *lacks):
-            if op not in PRIMITIVES:
-                raise InputError(f"no operation '{op}'{did_you_mean(op, PRIMITIVES)}")
-        c, e = tables.candidate.c, tables.evaluation.c
-
-        def using(op: str) -> ColumnElement[bool]:
-            o = tables.candidate_op.alias().c
-            return exists().where(o.run == self.run, o.op == op, o.birth == c.birth)
-
-        query = select(c.birth).where(c.run == self.run)
-        if uses:
-            o = tables.candidate_op.c
-            query = query.join(tables.candidate_op, (o.run == c.run) & (o.birth == c.birth))
-            query = query.where(o.run == self.run, o.op == uses[0], o.advantage.is_not(None))
-            query = query.order_by(o.advantage.desc(), c.birth)
-        else:
-            query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
-            query = query.where(e.run == self.run, e.purpose == Purpose.SEARCH, e.advantage.is_not(None))
-            query = query.where(c.equal_to.is_(None)).order_by(e.advantage.desc(), c.birth)
-        query = query.where(*(using(op) for op in uses[1:]), *(~using(op) for op in lacks))
-        if batch_dependent is not None:
-            query = query.where(c.batch_dependent.is_(batch_dependent))
-        with self.engine.connect() as connection:
-            return self._load.in_order(connection, list(connection.execute(query.limit(n)).scalars()))
 
     def lineage(self, birth: int) -> list[Record]:
         """A candidate and its ancestors, the oldest first."""
@@ -139,16 +142,34 @@ class Reader(Contents):
         with self.engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
-    def measured_again(self) -> dict[int, list[float | None]]:
-        """Leaders that were trained with further seeds -> the advantage with each; None where a gate stopped it."""
-        c, e = tables.candidate.c, tables.evaluation.c
-        query = select(c.equal_to, e.advantage).join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
-        query = query.where(c.run == self.run, c.operator == Operator.AGAIN, e.purpose == Purpose.SEARCH)
-        again: dict[int, list[float | None]] = {}
+    def measured_again(self) -> dict[int, list[Measured]]:
+        """Leaders that were trained with further seeds -> what each seed gave, the search's own first."""
+        c, e, s = tables.candidate.c, tables.evaluation.c, tables.score.c
+        if not self.config.evolution.remeasure:
+            return {}
+        is_again, other = c.operator == Operator.AGAIN, tables.candidate.alias().c
+        leaders = select(other.equal_to).where(other.run == self.run, other.operator == Operator.AGAIN)
+        leader = case((is_again, c.equal_to), else_=c.birth)
+        query = select(leader, c.birth, e.seed, e.advantage, s.proxy, s.value).order_by(c.birth)
+        query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
+        accuracy = (s.run == e.run) & (s.evaluation == e.id) & (s.objective == "accuracy")
+        query = query.outerjoin(tables.score, accuracy).where(is_again | c.birth.in_(leaders))
+        query = query.where(c.run == self.run, e.purpose == Purpose.SEARCH, e.verdict != Verdict.CRASH)
+        measured: dict[int, dict[int, Measured]] = {}
         with self.engine.connect() as connection:
-            for birth, advantage in connection.execute(query.where(e.verdict != Verdict.CRASH).order_by(c.birth)):
-                again.setdefault(birth, []).append(advantage)
-        return again
+            for of, birth, seed, advantage, proxy, value in connection.execute(query):
+                each = measured.setdefault(of, {}).setdefault(birth, Measured(birth, seed, advantage, {}))
+                each.accuracy.update({} if proxy is None else {proxy: value})
+        return {of: list(births.values()) for of, births in measured.items() if len(births) > 1}
+
+    def trained_in_search(self, births: Sequence[int]) -> list[Trained]:
+        """The search's evaluations of some candidates, with their learning curves."""
+        e, trained = tables.evaluation.c, list[Trained]()
+        with self.engine.connect() as connection:
+            for start in range(0, len(births), loading.PORTION):
+                some = e.birth.in_(births[start : start + loading.PORTION])
+                trained += self._load.trained(connection, e.purpose == Purpose.SEARCH, some)
+        return trained
 
     def unranked(self) -> list[tuple[float, float]]:
         """Predicted and measured fitness of the candidates that a worker judged and that the surrogate predicted and
@@ -247,3 +268,12 @@ class Reader(Contents):
         with self.engine.connect() as connection:
             rows = connection.execute(query).all()
         return {bool(kind): Cost(count, self._number(seconds)) for kind, count, seconds in rows}
+
+
+def _firsts(ranked: Iterable[tuple[int, str]], kept: Container[int] = ()) -> Iterator[int]:
+    """The first birth of each family, and those that are to be kept."""
+    families: set[str] = set()
+    for birth, family in ranked:
+        if family not in families or birth in kept:
+            families.add(family)
+            yield birth

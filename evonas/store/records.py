@@ -166,6 +166,8 @@ class Record(Candidate):
     accuracy: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     host: str = ""
+    seed: int | None = None  # of the search's evaluation, the first of the recipe's
+    in_search: Figures | None = None  # with all seeds that the search trained it with; those of `Run` have it
     retrained: Figures | None = None
     same_as: str | None = field(default=None, compare=False)  # a known layer of the same function
     affine_of: str | None = field(default=None, compare=False)  # a known layer, up to an affine of each channel
@@ -173,17 +175,35 @@ class Record(Candidate):
 
     def __repr__(self) -> str:
         formula = "; ".join(self.formula.splitlines())
-        if self.retrained is not None and self.retrained.difference is not None:
-            seeds = counted(self.retrained.seeds, "fresh seed")
-            figure = f", {self.retrained.difference * 100:+.1f} points with {seeds}"
-        elif self.advantage is not None:
-            figure = f", {self.advantage * 100:+.1f} points in the search"
-        else:
-            figure = f", {self.state}"
-        return f"<birth {self.birth}: {formula}{figure}>"
+        return f"<birth {self.birth}: {formula}, {self._figure()}>"
+
+    def _figure(self) -> str:
+        figures, seeds = self.figures, "seed" if self.retrained is None else "fresh seed"
+        if figures is None:
+            return str(self.state)
+        count = counted(figures.seeds, seeds)
+        if figures.difference is None:
+            return f"failed with {figures.failed} of {count}"
+        spread = "" if figures.difference_spread is None else f" ±{figures.difference_spread * 100:.1f}"
+        return f"{figures.difference * 100:+.1f}{spread} points with {count}"
+
+    @property
+    def figures(self) -> Figures | None:
+        """Those of the final table if it was retrained, else those of the search."""
+        return self.in_search if self.retrained is None else self.retrained
 
     def _repr_html_(self) -> str:
         return f"<div><p>{escape(repr(self)[1:-1])}</p>{Graph.parse(self.graph)._repr_html_()}</div>"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A leader of the search with one of the seeds that it was trained with."""
+
+    birth: int  # that measured it
+    seed: int
+    advantage: float | None  # None where a gate stopped it; its accuracy is empty then
+    accuracy: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)

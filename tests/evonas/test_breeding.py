@@ -287,7 +287,7 @@ def test_the_final_table_takes_the_best_means(tmp_path: Path, everything: Config
 
     _, reader = searched(tmp_path, everything, FakePool(1, respond))
     again = reader.measured_again()
-    assert all(value is not None and value < 0 for values in again.values() for value in values)
+    assert all(each.advantage is not None and each.advantage < 0 for _, *further in again.values() for each in further)
     best_by_one_seed = reader.families(1)[0].birth
     assert best_by_one_seed in again
     chosen = [each.birth for each in contenders(reader) if each.birth]

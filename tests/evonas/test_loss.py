@@ -11,6 +11,7 @@ import pytest
 
 from evonas.config import Config
 from evonas.rank_correlation import STOPPED
+from evonas.ranking import with_figures
 from evonas.retelling import rebuild
 from evonas.retraining import train_for_leaders
 from evonas.search_space.graph import Graph
@@ -50,7 +51,7 @@ def test_a_search_by_loss_ranks_by_likelihood_and_shows_accuracies(tmp_path: Pat
     for record in first:
         assert isinstance(record.outcome, Fitness)
         assert record.advantage == pytest.approx(likelihood(record.outcome) - likelihood(baseline))
-        (row,) = candidate_rows(reader, [record])
+        (row,) = candidate_rows(reader, with_figures(reader, [record], {}))
         accuracies = [record.accuracy[proxy] - accuracy for proxy, accuracy in baseline.accuracy.items()]
         assert row.difference == pytest.approx(fmean(accuracies))
     assert search.history.leaders is not None

@@ -62,6 +62,12 @@ QUERIES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "find 5": (lambda run: run.find(uses=5), "uses: expected texts, got 5"),  # type: ignore[arg-type]
     "find None": (lambda run: run.find(uses=None), "uses: expected texts, got None"),  # type: ignore[arg-type]
     "find [[]]": (lambda run: run.find(lacks=[[]]), r"lacks: expected texts, got \[\]"),  # type: ignore[list-item]
+    "find by a pattern": (lambda run: run.find(uses="*_bwh"), r"no operation '\*_bwh'; did you mean '\*_bhw'\?"),
+    "find of nodes": (lambda run: run.find(max_nodes=1.5), r"max_nodes: expected a whole number, got 1\.5"),  # type: ignore[arg-type]
+    "find of few nodes": (lambda run: run.find(max_nodes=-1), "max_nodes: expected 0 to 100, got -1"),
+    "find a minimum": (lambda run: run.find(minimum=0.5), r"minimum: expected accuracies by proxy, got 0\.5"),  # type: ignore[arg-type]
+    "find above 1": (lambda run: run.find(minimum={"resnet": 55}), "minimum of resnet: expected 0 to 1, got 55"),
+    "find on no proxy": (lambda run: run.find(minimum={"resnt": 0.5}), "no proxy 'resnt'; did you mean 'resnet'"),
     "find by a text": (lambda run: run.find(batch_dependent="no"), "batch_dependent: expected true, false or none"),  # type: ignore[arg-type]
     "funnel a": (lambda run: run.funnel("a"), "within: expected a number, got 'a'"),  # type: ignore[arg-type]
     "funnel nan": (lambda run: run.funnel(float("nan")), "within: expected 0 to 1, got nan"),

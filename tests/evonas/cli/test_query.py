@@ -278,5 +278,5 @@ def test_a_run_without_a_survivor_says_so(command: Command, tmp_path: Path) -> N
     store.close()
     answer = command("top", folder)
     assert (answer.code, answer.lines[-1]) == (0, "No candidate has been trained to the full budget yet.")
-    empty = {"baseline": None, "baseline_spread": {}, "top": []}
+    empty = {"baseline": None, "baseline_spread": {}, "seed_noise": None, "top": []}
     assert strict(command("top", folder, "--json").out) == empty

@@ -1,8 +1,10 @@
 """What readers ask of a run."""
 
+import re
 import time
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from sqlalchemy import delete
@@ -13,6 +15,7 @@ from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.store import loading, tables
 from evonas.store.address import Address
+from evonas.store.criteria import Criteria
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.records import Candidate
@@ -25,7 +28,6 @@ from tests.evonas.store_cases import (
     POINTS,
     REJECTED,
     S0,
-    candidate,
     fit,
     propose,
     propose_and_record,
@@ -173,34 +175,56 @@ FOUR = (
 )
 
 
-def test_a_page_begins_after_the_last_birth_of_the_one_before(store: Writer, address: Address) -> None:
-    survivors(store, *FOUR)
-    reader = Database(address).reader()
-    for by, order in ((None, [2, 3, 1, 5]), ("resnet", [2, 3, 1, 5])):
-        assert [each.birth for each in reader.top(10, by)] == order
-        assert [each.birth for each in reader.top(2, by, after=order[1])] == order[2:]
-        assert reader.top(2, by, after=order[-1]) == []
-    store.propose(candidate(6))
-    store.flush()
-    with pytest.raises(InputError, match="birth 6 is none of the survivors"):
-        reader.top(2, after=6)
-
-
 def test_layers_are_found_by_what_they_use_and_lack(store: Writer, address: Address) -> None:
     survivors(store, *FOUR)
+    store.set_front((2, 5))
+    store.flush()
     reader = Database(address).reader()
 
-    def found(*uses: str, lacks: tuple[str, ...] = (), batch: bool | None = None) -> list[int]:
-        return [each.birth for each in reader.find(uses, lacks, batch_dependent=batch)]
+    def found(*uses: str, by: str | None = None, **more: Any) -> list[int]:
+        criteria = Criteria.of(uses, **more)
+        ranked = [birth for birth, _ in reader.ranked(by, criteria)]
+        assert reader.matching(range(1, 7), criteria).keys() == set(ranked)
+        return ranked
 
-    assert found("std_ghw") == [3, 1, 5]  # the best first, each function once
-    assert found("std_ghw", batch=False) == [3, 1]
+    assert found() == [2, 3, 1, 5]  # the best first, each function once
+    assert found(by="resnet") == [2, 3, 1, 5]
+    assert found("std_ghw") == [3, 1, 5]
+    assert found("std_ghw", batch_dependent=False) == [3, 1]
     assert found("std_ghw", "std_bhw") == [5]
     assert found("std_ghw", lacks=("sigmoid", "std_bhw")) == [1]
-    assert found(lacks=("std_ghw",)) == [2]
-    assert found(batch=True) == [2, 5]
-    with pytest.raises(InputError, match=r"no operation 'std_gwh'; did you mean 'std_ghw'\?"):
-        found("std_gwh")
+    assert found(lacks="std_ghw") == [2]
+    assert found(batch_dependent=True) == [2, 5]
+    assert found("std_*") == [2, 3, 1, 5]
+    assert found("*_bhw", "sigmoid") == []
+    assert found("std_*", lacks="*_bhw", by="resnet") == [3, 1]
+    assert found(max_nodes=2) == [2, 1]
+    assert found("std_ghw", minimum={"resnet": 0.4, "mobilenet": 0.5}) == [3, 1]
+    assert found(minimum={"resnet": 0.41}) == [2, 3]
+    assert found(front=True) == [2, 5]
+    assert found("std_ghw", front=True, max_nodes=3) == [5]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "nearest"),
+    [("std_gwh", "did you mean 'std_ghw'?"), ("*_bwh", "did you mean '*_bhw'?"), ("sdt_*", "did you mean 'std_*'?")],
+)
+def test_a_pattern_that_matches_no_operation_names_the_nearest(pattern: str, nearest: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"no operation '{pattern}'; {nearest}")):
+        Criteria.of(pattern)
+
+
+def test_the_first_of_each_family_and_of_those_that_trained_alike_is_distinct(store: Writer, address: Address) -> None:
+    losses = ((1.0, 2.0), (1.0, 2.0), (1.0, 2.5), None, None)
+    for birth, (family, loss) in enumerate(zip("abcdd", losses, strict=True), start=1):
+        graph, proxies = Graph.parse(f"x * {birth}.5"), ("resnet", "mobilenet")
+        store.propose(Candidate.of(graph, Probed(f"f{birth}", family, 1.0), birth, seen=0))
+        fitness = Fitness({"resnet": 0.5, "mobilenet": 0.5}, loss=dict(zip(proxies, loss, strict=True)) if loss else {})
+        store.record(birth, graph, Evaluation(fitness), birth, 0, 0.1)
+    store.flush()
+    reader = Database(address).reader()
+    assert list(reader.distinct(reader.ranked())) == [1, 3, 4]  # 2 trained as 1 did; equal accuracies alone are chance
+    assert [each.birth for each in reader.families(9)] == [1, 2, 3, 4]
 
 
 def test_a_lineage_is_told_from_its_root_and_children_by_birth(store: Writer, address: Address) -> None:

@@ -23,6 +23,7 @@ from evonas.search_space.errors import InputError
 from evonas.selection import Survivor, pareto_front
 from evonas.store import schema, tables
 from evonas.store.address import Address
+from evonas.store.criteria import Criteria
 from evonas.store.database import Database
 from evonas.store.dump import dump, jsonable
 from evonas.store.engines import open_writer
@@ -79,7 +80,8 @@ def test_an_older_database_is_upgraded_after_saying_so_and_keeps_its_records(
     kept = [Survivor(r.birth, "", "", tuple(r.accuracy.values())) for r in survivors]
     best = {each.objectives for each in pareto_front(kept)}
     assert {each.objectives for each in kept if each.birth in front} == best
-    assert reader.find(("std_hw",)) == [r for r in reader.top(30) if "std_hw" in r.formula]
+    using = [birth for birth, _ in reader.ranked(criteria=Criteria.of("std_hw"))]
+    assert using == [r.birth for r in reader.top(30) if "std_hw" in r.formula]
     assert [path.name for path in old.parent.iterdir()] == ["run.db"]
     caplog.clear()
     Database.open(old).reader()

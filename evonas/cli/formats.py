@@ -1,0 +1,72 @@
+"""Layers as JSON, CSV or LaTeX: the options, and the one place that writes them."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evonas.workers.outcome import Crash, Rejection
+
+if TYPE_CHECKING:
+    from evonas.store.records import Record
+    from evonas.views import LayerRow
+
+
+def formats(command: Callable[..., None]) -> Callable[..., None]:
+    """--json, --csv, --latex; the last one that is given counts."""
+    for name, text in (
+        ("latex", "Print a LaTeX table (booktabs, amsmath)."),
+        ("csv", "Print CSV."),
+        ("json", "Print JSON."),
+    ):
+        command = click.option(f"--{name}", "form", flag_value=name, default=None, help=text)(command)
+    return command
+
+
+def print_form(
+    form: str, value: Any, records: "Sequence[Record]", rows: "Sequence[LayerRow]", proxies: Sequence[str]
+) -> None:
+    """Print an answer.
+
+    Args:
+        form: json, csv or latex.
+        value: the answer, for JSON.
+        records: its layers, for CSV.
+        rows: its layers as lines of a table, for LaTeX.
+        proxies: the columns of accuracies.
+    """
+    match form:
+        case "json":
+            print_json(value)
+        case "csv":
+            from evonas.listing import columns_of, flat
+
+            writer = csv.DictWriter(sys.stdout, columns_of(proxies), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(flat(record, proxies) for record in records)
+        case "latex":
+            from evonas.report.latex_table import latex_table
+
+            print(latex_table(rows, proxies))
+
+
+def candidate_json(record: "Record") -> dict[str, Any]:
+    from evonas.store.records import columns, verdict_of
+
+    fields = columns(record)
+    outcome = fields.pop("outcome")
+    fields["verdict"] = verdict_of(outcome) if outcome is not None else None
+    if isinstance(outcome, Rejection | Crash):
+        fields["stopped_by"] = columns(outcome)
+    for name in ("in_search", "retrained"):
+        fields[name] = columns(fields[name]) if fields[name] else None
+    return fields
+
+
+def print_json(value: Any) -> None:
+    from evonas.store.dump import jsonable
+
+    print(json.dumps(jsonable(value), indent=2))

@@ -1,0 +1,185 @@
+"""Several runs side by side: their best layers in one table, and what differs between their configs."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from evonas.config import BASELINE, Config
+from evonas.listing import Records
+from evonas.run import LISTED_MAX, Run, open_run
+from evonas.search_space.errors import InputError, whole
+from evonas.store.records import columns
+from evonas.views import LayerRow
+
+ABSENT = "not there"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison:
+    """The best layers of several runs, and what differs between their configs."""
+
+    runs: tuple[str, ...]  # as they are named here, in the order in which they were given
+    proxies: tuple[str, ...]  # of any run
+    records: Records  # as they are listed
+    rows: tuple[LayerRow, ...]  # the same as lines of a table, with BN-ReLU of each run
+    differences: Mapping[str, tuple[Any, ...]]  # key of the configs, with dots -> its value in each run
+    comparable: tuple[str, ...]  # proxies on which all runs train the same networks on the same data in the same way
+
+    @property
+    def is_one_ranking(self) -> bool:
+        """Whether all figures were measured alike, so that the layers are ranked together; otherwise each run's follow
+        its own BN-ReLU."""
+        return self.comparable == self.proxies
+
+    @property
+    def text(self) -> str:
+        """What is comparable, and what is not."""
+        if self.is_one_ranking:
+            return "All runs train the same networks on the same data in the same way: their figures are comparable."
+        reason = "the runs differ in networks, data or recipe"
+        if not self.comparable:
+            return f"Neither accuracies nor differences to {BASELINE} are comparable: {reason}."
+        alike = f"The accuracies on {', '.join(self.comparable)} are comparable"
+        return f"{alike}; other accuracies, and the differences to {BASELINE}, are not: {reason}."
+
+    def lines(self) -> Iterator[str]:
+        """What differs between the configs, a key a line, with the runs that have each value."""
+        for key, values in self.differences.items():
+            texts = [ABSENT if value is ABSENT else _text(value) for value in values]
+            of = {text: [run for run, mine in zip(self.runs, texts, strict=True) if mine == text] for text in texts}
+            yield f"{key}: " + "; ".join(f"{text} ({', '.join(runs)})" for text, runs in of.items())
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "runs": list(self.runs),
+            "comparable": list(self.comparable),
+            "layers": [columns(row) for row in self.rows],
+            "differences": {
+                key: {run: value for run, value in zip(self.runs, values, strict=True) if value is not ABSENT}
+                for key, values in self.differences.items()
+            },
+        }
+
+    def __repr__(self) -> str:
+        layers = "\n".join(f"{each.run}: {each!r}" for each in self.records) or "<no candidate>"
+        return "\n".join([layers, self.text, *self.lines()])
+
+    def _repr_html_(self) -> str:
+        from evonas.report.notebook import table_html  # only a notebook needs it
+
+        shown = [
+            {
+                "run": row.run,
+                "birth": row.birth,
+                **{proxy: (row.accuracy.get(proxy) or (None,))[0] for proxy in self.proxies},
+                "difference": row.difference,
+                "spread": row.difference_spread,
+                "seeds": row.seeds,
+                "fresh": row.is_fresh,
+                "formula": row.what,
+            }
+            for row in self.rows
+        ]
+        differing = [
+            {"key": key, **{run: _text(value) for run, value in zip(self.runs, values, strict=True)}}
+            for key, values in self.differences.items()
+        ]
+        return f"{table_html(shown)}<p>{self.text}</p>{table_html(differing)}"
+
+
+def compare(runs: Sequence[str | Path | Run], n: int = 10, by: str | None = None) -> Comparison:
+    """Compare runs by the best `n` layers of each, as `Run.top` lists them: in one ranking where their figures are
+    comparable, else run by run.
+
+    Args:
+        runs: at least two runs, or what `open_run` takes.
+        n: how many layers of each run.
+        by: rank by the accuracy on this proxy, which all runs must have.
+    """
+    if isinstance(runs, str | Path | Run) or len(runs) < 2:
+        raise InputError("runs: expected at least two")
+    opened = [each if isinstance(each, Run) else open_run(each) for each in runs]
+    n, names = whole("n", n, 1, LISTED_MAX), _names([each.reference for each in opened])
+    proxies = tuple(dict.fromkeys(chain.from_iterable(each.config.proxies for each in opened)))
+    comparable = tuple(proxy for proxy in proxies if _is_alike(proxy, [each.config for each in opened]))
+    best = [each.top(n, by) for each in opened]
+    rows = [
+        [replace(row, run=name) for row in each.rows(records)]
+        for name, each, records in zip(names, opened, best, strict=True)
+    ]
+    listed = list(chain.from_iterable(rows))
+    if comparable == proxies:
+        listed = _ranked_together(listed, by)
+    of = {(name, each.birth): replace(each, run=name) for name, some in zip(names, best, strict=True) for each in some}
+    return Comparison(
+        runs=tuple(names),
+        proxies=proxies,
+        records=Records(of[row.run, row.birth] for row in listed if row.birth),
+        rows=tuple(listed),
+        differences=_differences([each.config for each in opened]),
+        comparable=comparable,
+    )
+
+
+def _ranked_together(rows: Sequence[LayerRow], by: str | None) -> list[LayerRow]:
+    """Layers of all runs by one measure, those of one kind below each run's BN-ReLU; those that failed last."""
+
+    def key(row: LayerRow) -> tuple[bool, tuple[bool, bool], bool, float]:
+        accuracy = None if by is None else row.accuracy.get(by)
+        value = row.difference if by is None else accuracy and accuracy[0]
+        is_fresh, is_repeated = row.kind
+        return row.failed > 0, (not is_fresh, not is_repeated), row.birth is not None, -(value or 0.0)
+
+    return sorted(rows, key=key)
+
+
+def _names(references: Sequence[str]) -> list[str]:
+    """The end of each reference, as much of it as tells the runs apart."""
+    parts = [reference.replace("#", "/").rstrip("/").split("/") for reference in references]
+    for depth in range(1, max(map(len, parts))):
+        names = ["/".join(each[-depth:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(references)
+
+
+def _is_alike(proxy: str, configs: Sequence[Config]) -> bool:
+    """Whether all runs train the same network of this name, on the same images, by the same recipe."""
+    if any(proxy not in each.proxies for each in configs):
+        return False
+    tasks = [
+        (each.proxies[proxy], each.recipe, each.data.model_copy(update={"path": None}), each.execution.dtype)
+        for each in configs
+    ]
+    return all(task == tasks[0] for task in tasks)
+
+
+def _differences(configs: Sequence[Config]) -> dict[str, tuple[Any, ...]]:
+    flat = [dict(_dotted(each.model_dump(mode="json"))) for each in configs]
+    keys = dict.fromkeys(chain.from_iterable(flat))
+    values = {key: tuple(each.get(key, ABSENT) for each in flat) for key in keys}
+    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
+
+
+def _dotted(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a config. A list of gates is their names in order, and the options of each under its name."""
+    prefix = f"{key}." if key else ""
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from _dotted(each, f"{prefix}{name}")
+    elif isinstance(value, list) and value and all(isinstance(each, dict) and "gate" in each for each in value):
+        names = [each["gate"] for each in value]
+        yield key, names
+        for place, each in enumerate(value):
+            number = names[: place + 1].count(names[place])
+            name = names[place] + (f"#{number}" if names.count(names[place]) > 1 else "")
+            yield from _dotted({option: v for option, v in each.items() if option != "gate"}, f"{prefix}{name}")
+    else:
+        yield key, value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,78 @@
+"""Candidates in a list: readable in a terminal and a notebook, and as flat rows for CSV and data frames."""
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from evonas.known_layers import known_as
+from evonas.search_space.errors import InputError
+from evonas.store.records import Record
+from evonas.workers.outcome import Crash, Rejection
+
+if TYPE_CHECKING:
+    import pandas
+
+Row = dict[str, Any]  # a text, number, truth value or None for each name
+
+
+class Records(list[Record]):
+    """The candidates of an answer: a list, shown one candidate a line, and as a table in a notebook."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or "<no candidate>"
+
+    def _repr_html_(self) -> str:
+        from evonas.report.notebook import table_html  # only a notebook needs it
+
+        return table_html([_shown(flat(each, each.accuracy)) for each in self]) if self else "<p>no candidate</p>"
+
+
+def flat(record: Record, proxies: Collection[str]) -> Row:
+    """A candidate as one row, with the names of `columns_of`. Figures are those with fresh seeds if it was retrained,
+    else those of the search; differences are shares of accuracy, not points; spreads are standard deviations over
+    seeds."""
+    figures, stopped = record.figures, None
+    if isinstance(record.outcome, Rejection | Crash):
+        stopped = str(record.outcome.gate if isinstance(record.outcome, Rejection) else record.outcome.kind)
+    values: Row = {
+        "state": str(record.state),
+        "fresh": None if figures is None else record.retrained is not None,
+        "known_as": known_as(record.same_as, record.affine_of),
+        "stopped_by": stopped,
+        "formula": "; ".join(record.formula.splitlines()),
+        "graph": "; ".join(record.graph.splitlines()),
+    }
+    for proxy in proxies:
+        accuracy = figures.accuracy.get(proxy) if figures else None
+        values[f"accuracy_{proxy}"], values[f"spread_{proxy}"] = accuracy or (None, None)
+    for name in _FIGURES:
+        values[name] = getattr(figures, name, None)
+    return {name: values[name] if name in values else getattr(record, name) for name in columns_of(proxies)}
+
+
+_FIGURES = ("seeds", "failed", "difference", "difference_spread")
+_ORIGIN = ("known_as", "operator", "parent", "second_parent", "equal_to")
+_PROPERTIES = ("live_nodes", "batch_dependent", "amplification", "stopped_by", "seconds", "family", "formula", "graph")
+
+
+def columns_of(proxies: Collection[str]) -> list[str]:
+    """The names of a flat row, in order."""
+    accuracies = [f"{kind}_{proxy}" for proxy in proxies for kind in ("accuracy", "spread")]
+    return ["run", "birth", "state", "fresh", *_FIGURES, *accuracies, *_ORIGIN, *_PROPERTIES]
+
+
+def to_frame(records: Iterable[Record], proxies: Collection[str]) -> "pandas.DataFrame":
+    """Flat rows as a data frame. Raises InputError where pandas is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        raise InputError("to_frame needs pandas: pip install 'evonas[pandas]'") from None
+    rows, names = [flat(each, proxies) for each in records], columns_of(proxies)
+    return pandas.DataFrame.from_records(rows, columns=names)
+
+
+_LEFT_OUT = ("run", "state", "failed", "second_parent", "equal_to", "stopped_by", "seconds", "family", "graph")
+
+
+def _shown(row: Row) -> Row:
+    """What a person compares layers by."""
+    return {name: value for name, value in row.items() if name not in _LEFT_OUT}

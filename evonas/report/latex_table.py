@@ -1,0 +1,77 @@
+r"""A table of layers for a paper: LaTeX with amsmath and booktabs."""
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+
+from evonas.config import BASELINE
+from evonas.search_space.catalog import LAYERS
+from evonas.search_space.graph import Graph
+from evonas.search_space.latex import latex
+from evonas.views import LayerRow
+
+_SPECIAL = {
+    **{each: rf"\{each}" for each in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def latex_table(rows: Sequence[LayerRow], proxies: Sequence[str]) -> str:
+    """One layer a line, with its formula; a rule between the kinds of rows, each of which has a BN-ReLU of its own."""
+    several_runs, some_known = any(row.run for row in rows), any(row.known_as for row in rows)
+    titles = [*["Run"] * several_runs, "Birth", *map(escaped, proxies), rf"$\Delta$ {BASELINE}", "Seeds"]
+    titles += [*["Known as"] * some_known, "Layer"]
+    columns = "l" * several_runs + "r" + "c" * len(proxies) + "rr" + "l" * some_known + "l"
+    lines = [
+        r"% \usepackage{amsmath, booktabs}",
+        "% Validation accuracy, mean and standard deviation over seeds; difference in points of accuracy with the same",
+        "% seeds, mean over proxies. One seed has no deviation.",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _line(titles),
+    ]
+    kinds = len({row.kind for row in rows})
+    for _, group in groupby(rows, key=lambda row: row.kind):
+        some = list(group)
+        lines.append(r"\midrule")
+        if kinds > 1:
+            lines.append(_line([rf"\multicolumn{{{len(titles)}}}{{l}}{{\emph{{{some[0].kind_text}}}}}"]))
+        for row in some:
+            cells = [escaped(row.run)] * several_runs + [str(row.birth or "")]
+            cells += [_accuracy(row.accuracy.get(proxy)) for proxy in proxies]
+            cells += [_difference(row), str(row.seeds or ""), *[escaped(row.known_as)] * some_known, _layer(row)]
+            lines.append(_line(cells))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def escaped(text: str) -> str:
+    """A text as LaTeX prints it, character by character."""
+    return re.sub(r"[&%$#_{}\\~^]", lambda match: _SPECIAL[match[0]], text)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _accuracy(value: tuple[float, float | None] | None) -> str:
+    if value is None:
+        return "--"
+    mean, spread = value
+    return f"${mean:.3f}$" if spread is None else rf"${mean:.3f} \pm {spread:.3f}$"
+
+
+def _difference(row: LayerRow) -> str:
+    if row.difference is None:
+        return f"failed {row.failed}/{row.seeds}" if row.failed else "--"
+    spread = "" if row.difference_spread is None else rf" \pm {100 * row.difference_spread:.1f}"
+    return f"${100 * row.difference:+.1f}{spread}$"
+
+
+def _layer(row: LayerRow) -> str:
+    """The formula; of a layer of the catalog its name."""
+    if row.birth is None and row.what in LAYERS:
+        return escaped(row.what)
+    formula = " ".join(latex(Graph.parse(row.what)).splitlines())
+    return "$" + formula.replace(r"\begin{aligned}", r"\begin{aligned}[t]") + "$"

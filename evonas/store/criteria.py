@@ -1,0 +1,91 @@
+"""What a survivor must have to be listed, as conditions of SQL."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from sqlalchemy import ColumnElement, exists
+
+from evonas.search_space.errors import InputError, did_you_mean, share, texts, whole
+from evonas.search_space.graph import NODES_MAX
+from evonas.search_space.primitives import PRIMITIVES
+from evonas.store import tables
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """Properties of a survivor. Without any, every survivor has them."""
+
+    uses: tuple[tuple[str, ...], ...] = ()  # of each of these, a live node is one
+    lacks: tuple[str, ...] = ()  # no live node is one of these
+    batch_dependent: bool | None = None
+    max_nodes: int | None = None  # live ones
+    minimum: Mapping[str, float] = field(default_factory=dict)  # proxy -> least accuracy
+    front: bool = False  # of the Pareto front
+
+    @classmethod
+    def of(
+        cls,
+        uses: str | Sequence[str] = (),
+        lacks: str | Sequence[str] = (),
+        batch_dependent: bool | None = None,
+        max_nodes: int | None = None,
+        minimum: Mapping[str, float] | None = None,
+        front: bool = False,
+    ) -> "Criteria":
+        """The criteria that a person gave; operations may be patterns such as `*_bhw`. Raises InputError."""
+        if batch_dependent is not None and not isinstance(batch_dependent, bool):
+            raise InputError(f"batch_dependent: expected true, false or none, got {batch_dependent!r:.100}")
+        if minimum is not None and not isinstance(minimum, Mapping):
+            raise InputError(f"minimum: expected accuracies by proxy, got {minimum!r:.100}")
+        return cls(
+            uses=tuple(map(operations, texts("uses", uses))),
+            lacks=tuple(op for pattern in texts("lacks", lacks) for op in operations(pattern)),
+            batch_dependent=batch_dependent,
+            max_nodes=None if max_nodes is None else whole("max_nodes", max_nodes, 0, NODES_MAX),
+            minimum={proxy: share(f"minimum of {proxy}", least) for proxy, least in (minimum or {}).items()},
+            front=bool(front),
+        )
+
+    @property
+    def without_accuracies(self) -> "Criteria":
+        return replace(self, minimum={})
+
+    def conditions(self, run: int) -> list[ColumnElement[bool]]:
+        """Conditions on rows of `candidate` with their rows of `evaluation`; `front` is the reader's."""
+        c, e = tables.candidate.c, tables.evaluation.c
+
+        def uses_any(ops: tuple[str, ...]) -> ColumnElement[bool]:
+            o = tables.candidate_op.alias().c
+            return exists().where(o.run == run, o.op.in_(ops), o.birth == c.birth)
+
+        def reaches(proxy: str, least: float) -> ColumnElement[bool]:
+            s = tables.score.alias().c
+            mine: Any = (s.run == run, s.evaluation == e.id, s.proxy == proxy, s.objective == "accuracy")
+            return exists().where(*mine, s.value >= least)
+
+        conditions = [uses_any(ops) for ops in self.uses]
+        if self.lacks:
+            conditions.append(~uses_any(self.lacks))
+        if self.batch_dependent is not None:
+            conditions.append(c.batch_dependent.is_(self.batch_dependent))
+        if self.max_nodes is not None:
+            conditions.append(c.live_nodes <= self.max_nodes)
+        return [*conditions, *(reaches(proxy, least) for proxy, least in self.minimum.items())]
+
+
+def operations(pattern: str) -> tuple[str, ...]:
+    """The primitives that a pattern matches: `std_ghw`, `*_bhw`, `std_*`. Raises InputError where it matches none."""
+    matched = tuple(name for name in PRIMITIVES if fnmatchcase(name, pattern))
+    if not matched:
+        raise InputError(f"no operation '{pattern:.100}'{did_you_mean(pattern, _nearest_to(pattern))}")
+    return matched
+
+
+def _nearest_to(pattern: str) -> list[str]:
+    """Names, or for a pattern the patterns that match several of them."""
+    if not any(each in pattern for each in "*?["):
+        return list(PRIMITIVES)
+    halves = [name.split("_") for name, row in PRIMITIVES.items() if row.reduces]
+    return sorted({each for moment, index_set in halves for each in (f"{moment}_*", f"*_{index_set}")})
