@@ -21,6 +21,7 @@ from evonas.search_space.catalog import LAYERS, GraphLayer, ModuleLayer
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
 from evonas.search_space.layer import Layer
+from evonas.search_space.lowering import NormAct
 from evonas.search_space.wording import counted
 
 if TYPE_CHECKING:
@@ -140,7 +141,9 @@ def _changes(
     for name in _OF_SITES:
         if name in options:
             raise InputError(f"{name}: every site has its own")
-    norm_layer(kind, **options)(1)  # raises for what is no layer, and for an unknown option
+    made = norm_layer(kind, **options)(1)  # raises for what is no layer, and for an unknown option
+    if isinstance(made, NormAct) and made.genotype.takes_y:
+        raise InputError("a layer of two inputs, x and y, cannot take the place of a norm")
     sites, bystanders = find_sites(model)
     pairs = any(site.kind is Kind.PAIR for site in sites)
     alone = without_activation or ("norm" if pairs else "layer")

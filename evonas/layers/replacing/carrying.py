@@ -1,6 +1,5 @@
 """What a new layer takes over from the norm that it replaces: options, affine and running moments."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -64,7 +63,7 @@ def _same_function(
     norm: nn.Module, function: Callable[[Tensor], Tensor] | None, place: Place, make: Make, graph: Graph | None
 ) -> _Home | None:
     probe, x = probe_of(norm), place.input()
-    follower = copy.deepcopy(function).double() if isinstance(function, nn.Module) else function
+    follower = probe_of(function) if isinstance(function, nn.Module) else function
 
     def equal(home: _Home) -> bool:
         changed, weight, bias = home

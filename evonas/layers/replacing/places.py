@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,25 @@ def place_of(norm: nn.Module) -> Place | None:
     return next((place for place in places if _accepts(probe, place)), None)
 
 
-def probe_of(norm: nn.Module) -> nn.Module:
+class _OneProcess(_BatchNorm):
+    """A SyncBatchNorm, perhaps timm's with its activation, of one process and on any device."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, input: Tensor) -> Tensor:
+        y = super().forward(input)
+        act: Any = self._modules.get("act")
+        return act(y) if act else y
+
+
+def probe_of(module: nn.Module) -> nn.Module:
     """A copy in float64 on the CPU; of a norm on the meta device a copy there."""
-    return copy.deepcopy(norm).to("meta" if is_meta(norm) else "cpu").double()
+    shared = {id(module.process_group): None} if isinstance(module, nn.SyncBatchNorm) else {}  # which cannot be copied
+    probe = copy.deepcopy(module, shared).to("meta" if is_meta(module) else "cpu").double()
+    if isinstance(probe, nn.SyncBatchNorm):
+        probe.__class__ = _OneProcess  # type: ignore[assignment]
+    return probe
 
 
 def _accepts(probe: nn.Module, place: Place) -> bool:
@@ -52,5 +69,16 @@ def _accepts(probe: nn.Module, place: Place) -> bool:
         return False  # whatever a layer says of an input that does not fit
 
 
-def is_meta(norm: nn.Module) -> bool:
-    return any(each.is_meta for each in (*norm.parameters(), *norm.buffers()))
+def normalizes(norm: nn.Module, place: Place) -> bool:
+    """Whether the output does not grow with the input, or would not if running moments followed. A norm with its own
+    activation, like timm's EvoNorms, may grow."""
+    if is_meta(norm) or hasattr(norm, "running_var") or hasattr(norm, "apply_act"):
+        return True
+    probe, x = probe_of(norm).train(), place.input()
+    with torch.no_grad():
+        one, other = probe(x), probe(2 * x)
+    return bool((one - other).abs().max() <= 0.01 * one.abs().max())
+
+
+def is_meta(module: nn.Module) -> bool:
+    return any(each.is_meta for each in (*module.parameters(), *module.buffers()))

@@ -1,10 +1,11 @@
 """Leave out activations that a module's own `forward` applies: functions, and modules that it calls elsewhere too."""
 
+from collections.abc import Container, Iterable
 from typing import Any
 
 from torch import fx, nn
 
-from evonas.layers.replacing.tracing import own_calls, own_graph
+from evonas.layers.replacing.tracing import Call, own_calls, own_graph
 
 
 class Unrewritable(Exception):
@@ -44,6 +45,10 @@ def skip_activations(module: nn.Module, ordinals: set[int]) -> None:
 
     Everything else of the module stays: its class' methods, attributes, children, state_dict and hooks.
     """
+    if isinstance(module, fx.GraphModule):
+        _erase(own_calls(module, module.graph), ordinals)
+        module.recompile()
+        return
     before = module.skipped if isinstance(module, Rewritten) else ()
     original = type(module).__bases__[1] if isinstance(module, Rewritten) else type(module)
     left = [n for n in range(len(before) + max(ordinals) + 1) if n not in before]
@@ -53,18 +58,24 @@ def skip_activations(module: nn.Module, ordinals: set[int]) -> None:
 def _rewrite(module: Any, original: Any, skipped: tuple[int, ...]) -> None:
     module.__class__ = original  # whose forward is traced
     graph = own_graph(module)
-    activations = [call.node for call in own_calls(module, graph) if call.is_activation]
-    for n in skipped:
-        node = activations[n]
-        node.replace_all_uses_with(node.args[0] if node.args else node.kwargs["input"])  # type: ignore[arg-type]
-        graph.erase_node(node)
+    _erase(own_calls(module, graph), skipped)
     forward: Any = type(fx.GraphModule(module, graph)).forward
     module.__class__ = _subclass(original, {"forward": forward})
     module.skipped = skipped
 
 
-def expect_rewritable(module: nn.Module, seen: list[Any]) -> None:
-    """Raises Unrewritable unless a forward alone, in either mode, makes the calls `seen` in the model's trace."""
+def _erase(calls: list[Call], ordinals: Iterable[int]) -> None:
+    """Remove some of the activations among the calls of a graph."""
+    activations = [call.node for call in calls if call.is_activation]
+    for n in ordinals:
+        node = activations[n]
+        node.replace_all_uses_with(node.all_input_nodes[0])
+        node.graph.erase_node(node)
+
+
+def expect_rewritable(module: nn.Module, seen: list[str], constants: Container[str]) -> None:
+    """Raises Unrewritable unless a forward alone, in either mode, makes the calls `seen` in the model's trace, and uses
+    no argument that is a constant there."""
     mode, codes = module.training, []
     try:
         for module.training in (True, False):
@@ -76,5 +87,6 @@ def expect_rewritable(module: nn.Module, seen: list[Any]) -> None:
         module.training = mode
     if codes[0] != codes[1]:
         raise Unrewritable("its forward differs between training and evaluation")
-    if [call.word for call in own_calls(module, graph)] != seen:
+    used = {str(node.target).lstrip("*") for node in graph.nodes if node.op == "placeholder" and node.users}
+    if [call.word for call in own_calls(module, graph)] != seen or any(name in constants for name in used):
         raise Unrewritable("its forward depends on its arguments")

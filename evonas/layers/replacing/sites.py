@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, fx, nn
 
-from evonas.layers.replacing.places import Place, place_of
+from evonas.layers.replacing.places import Place, normalizes, place_of
 from evonas.layers.replacing.rewriting import Unrewritable, expect_rewritable
 from evonas.layers.replacing.tracing import (
     Call,
@@ -97,7 +97,9 @@ def _site(model: nn.Module, name: str, norm: nn.Module, calls: list[Call], trace
         return site
     place = place_of(norm)
     if place is None:
-        return Site(name, norm, Kind.LEFT, why="its channels are at neither axis 1 nor axis -1")
+        return Site(name, norm, Kind.LEFT, why="it has no channels at axis 1 or axis -1")
+    if not normalizes(norm, place):
+        return Site(name, norm, Kind.LEFT, why="its output grows with its input")
     return replace(site, place=place)
 
 
@@ -113,7 +115,10 @@ def _with_activation(model: nn.Module, name: str, norm: nn.Module, calls: list[C
     if not name:  # the model itself
         return Site(name, norm, Kind.ALONE)
     if not calls:
-        return _by_definition(model.get_submodule(parent), name, norm, traced.failures[parent])
+        caller = parent
+        while isinstance(model.get_submodule(caller), nn.ModuleList | nn.ModuleDict):
+            caller = caller.rpartition(".")[0]
+        return _by_definition(model.get_submodule(parent), name, norm, traced.failures[caller])
     followed = [_followed(name, norm, call) for call in calls]
     if len({(each.kind, each.activation) for each in followed}) > 1:
         return Site(name, norm, Kind.LEFT, why="it is called in several places, which differ")
@@ -137,7 +142,8 @@ def _followed(name: str, norm: nn.Module, call: Call) -> Site:
         return Site(name, norm, Kind.ALONE)
     (user,) = users
     if user.is_activation:
-        return Site(name, norm, Kind.PAIR, activation=user.word, function=user.function, calls=(user,))
+        function = user.module or user.function
+        return Site(name, norm, Kind.PAIR, activation=user.word, function=function, calls=(user,))
     if user.is_gate:
         return Site(name, norm, Kind.LEFT, activation=user.word, why=f"{user.word}, a gate, follows")
     if user.module is not None and is_passed_through(user.module):
@@ -154,7 +160,7 @@ def _by_definition(parent: nn.Module, name: str, norm: nn.Module, failure: str) 
     siblings = [each for each in parent.children() if not is_passed_through(each)]
     activations = [each for each in siblings if is_activation(each)]
     follower = next((after for before, after in pairwise(siblings) if before is norm), None)
-    why = f"by the order of definition; the forward cannot be traced ({failure})"
+    why = f"by the order of definition ({failure})"
     if follower is not None and is_activation(follower):
         word, unused = type(follower).__name__, frozenset([follower])
         return Site(name, norm, Kind.PAIR, activation=word, function=follower, why=why, unused=unused)
@@ -188,7 +194,7 @@ def _settled(model: nn.Module, sites: list[Site], traced: Traces, calls: Mapping
         skipped, faults = dict[str, frozenset[int]](), dict[str, str]()
         for owner in owners:
             try:
-                skipped[owner] = _ordinals(model.get_submodule(owner), owner, invocations, wanted)
+                skipped[owner] = _ordinals(model.get_submodule(owner), owner, traced, invocations, wanted)
             except Unrewritable as error:
                 faults[owner] = str(error)
         failing = {site: faults[c.owner] for site in sites for c in site.calls if c.owner in faults}
@@ -205,13 +211,13 @@ def _settled(model: nn.Module, sites: list[Site], traced: Traces, calls: Mapping
 
 
 def _ordinals(
-    module: nn.Module, path: str, invocations: Mapping[object, list[Call]], wanted: set[fx.Node]
+    module: nn.Module, path: str, traced: Traces, invocations: Mapping[object, list[Call]], wanted: set[fx.Node]
 ) -> frozenset[int]:
     """Which activations in the forward of a module are left out. Raises Unrewritable."""
     per_call = set()
     for own in invocations.values():
         if own[0].owner == path:
-            expect_rewritable(module, [call.word for call in own])
+            expect_rewritable(module, [call.word for call in own], traced.constants.get(module, ()))
             activations = [call for call in own if call.is_activation]
             per_call.add(frozenset(n for n, call in enumerate(activations) if call.node in wanted))
     if len(per_call) != 1:

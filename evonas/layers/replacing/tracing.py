@@ -2,13 +2,14 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from evonas.layers.whole_models import is_exported
 from evonas.search_space.layer import Layer
@@ -115,16 +116,15 @@ class Call:
     def users(self) -> list["Call"]:
         return [self.of(each) for each in self.node.users]
 
-    def function(self, x: torch.Tensor) -> Any:
-        """What the call makes of its first input, with the constants beside it."""
+    def function(self, x: Tensor) -> Tensor:
+        """What a function or method makes of its first input beside constants; NaN if it takes other tensors."""
         node = self.node
         others, options = node.args[1:], {key: each for key, each in node.kwargs.items() if key != "input"}
-        if self.module is not None:
-            return self.module(x)
-        if node.op == "call_method":
-            return getattr(x, str(node.target))(*others, **options)
-        assert callable(node.target)
-        return node.target(x, *others, **options)
+        if any(isinstance(each, fx.Node) for each in (*others, *options.values())):
+            return torch.full_like(x, torch.nan)
+        target: Any = getattr(torch.Tensor, node.target) if isinstance(node.target, str) else node.target
+        result: Tensor = target(x, *others, **options)
+        return result
 
 
 def joined(*names: str) -> str:
@@ -135,9 +135,21 @@ class _Tracer(fx.Tracer):
     def __init__(self, is_leaf: Callable[[nn.Module], bool]) -> None:
         super().__init__()
         self.is_leaf = is_leaf
+        self.constants: dict[nn.Module, set[str]] = {}  # arguments that a module got from no tensor, in some call
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return self.is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        bound = inspect.signature(m.forward).bind(*args, **kwargs)
+        bound.apply_defaults()
+        fixed = {name for name, value in bound.arguments.items() if not _holds_proxy(value)}
+        self.constants.setdefault(m, set()).update(fixed)
+        return super().call_module(m, forward, args, kwargs)
+
+
+def _holds_proxy(value: Any) -> bool:
+    return any(isinstance(each, fx.Proxy) for each in tree_leaves(value))
 
 
 def _is_leaf(module: nn.Module) -> bool:
@@ -146,39 +158,69 @@ def _is_leaf(module: nn.Module) -> bool:
 
 @dataclass(frozen=True)
 class Traces:
-    """The calls of a model, in order, and the modules whose forward cannot be traced, with the reason.
+    """The calls of a model, in order.
 
-    Where the model's own forward cannot be traced, its children's are, each for itself, and so on.
+    failures: paths of modules whose forward cannot be traced, with the reason. Where they are called, they are single
+        calls; what is inside them is traced for itself.
+    constants: module -> arguments that some call of it gave as a constant, or left out.
     """
 
     calls: tuple[Call, ...]
     failures: dict[str, str]
+    constants: dict[nn.Module, set[str]]
 
 
 def traces(model: nn.Module) -> Traces:
-    failures: dict[str, str] = {}
+    untraceable = _untraceable(model)
+    calls, failures, constants, visited = list[Call](), dict[str, str](), dict[nn.Module, set[str]](), set[nn.Module]()
 
-    def visit(path: str, module: nn.Module) -> Iterator[Call]:
-        try:
-            graph = _traced(module)
-        except Exception as error:  # whatever a forward raises where it meets no tensor
-            failures[path] = f"{type(error).__name__}: {error}".splitlines()[0]
+    def visit(path: str, module: nn.Module) -> None:
+        if module in visited or _is_leaf(module):
+            return
+        visited.add(module)
+        if module in untraceable:
+            failures[path] = untraceable[module]
             for name, child in module.named_children():
-                if not _is_leaf(child):
-                    yield from visit(joined(path, name), child)
-        else:
-            yield from (Call(module, path, node) for node in graph.nodes)
+                visit(joined(path, name), child)
+            return
+        graph, fixed = _traced(module, untraceable)
+        calls.extend(own := [Call(module, path, node) for node in graph.nodes])
+        for each, names in fixed.items():
+            constants.setdefault(each, set()).update(names)
+        for call in own:
+            if call.module in untraceable:
+                visit(call.name, call.module)
 
-    return Traces(tuple(visit("", model)), failures)
+    visit("", model)
+    return Traces(tuple(calls), failures, constants)
 
 
-def _traced(module: nn.Module) -> fx.Graph:
+def _untraceable(model: nn.Module) -> dict[nn.Module, str]:
+    """The modules whose own forward, with calls of the others among them taken as a whole, cannot be traced."""
+    failures: dict[nn.Module, str] = {}
+    for modules in ([model], reversed(list(model.modules()))):  # the whole first; then each, its children before it
+        failures.clear()
+        for module in modules:
+            taken_whole = _Tracer(_is_leaf).is_leaf_module(module, "") and type(module).forward is not nn.Module.forward
+            if not taken_whole:
+                try:
+                    _traced(module, failures)
+                except Exception as error:  # whatever a forward raises where it meets no tensor
+                    failures[module] = f"{type(error).__name__}: {error}".splitlines()[0]
+        if not failures:
+            break
+    return failures
+
+
+def _traced(module: nn.Module, opaque: Container[nn.Module]) -> tuple[fx.Graph, dict[nn.Module, set[str]]]:
     """The whole forward, with its optional arguments at their defaults."""
     parameters = inspect.signature(module.forward).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+    tracer = _Tracer(lambda each: _is_leaf(each) or each in opaque)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of defaults that torch.fx does not check
-        return _Tracer(_is_leaf).trace(module, defaults or None)
+        graph = tracer.trace(module, defaults or None)
+    return graph, tracer.constants | {module: set(defaults)}
 
 
 def own_graph(module: nn.Module) -> fx.Graph:

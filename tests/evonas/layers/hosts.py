@@ -45,6 +45,26 @@ class Optional(nn.Module):
         return x
 
 
+class Defaulted(nn.Module):
+    """A block whose optional argument takes part where it is given, and has a stand-in otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = norm()
+
+    def forward(self, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+        if shortcut is None:
+            shortcut = x
+        return F.relu(self.norm(x)) + shortcut
+
+
+class Attention(nn.Module):
+    """A block that no tracer sees through, before a norm that it has to see."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() < 1e9 else -x
+
+
 class Caller(nn.Module):
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -64,9 +84,9 @@ class Untraceable(nn.Module):
             self.add_module(f"part{n}", child)
 
     def forward(self, x: Tensor) -> Tensor:
-        for name, child in self.named_children():
-            if name.startswith("part") and x.sum() < 1e9:
-                x = child(x)
+        for child in self.children():
+            if x.sum() < 1e9:
+                x = child[0](x) if isinstance(child, nn.ModuleList) else child(x)
         return x
 
 
@@ -159,6 +179,12 @@ HOSTS = {
     "a forward of two modes": Host(lambda: Network(mode_dependent), {"norm": "left", "other": "left"}, None),
     "an optional argument": Host(lambda: Caller(Optional(True)), {"block.norm": "pair"}, minus),
     "an optional argument that decides": Host(lambda: Caller(Optional(False)), {"block.norm": "left"}, None),
+    "an optional argument with a stand-in": Host(lambda: Caller(Defaulted()), {"block.norm": "left"}, None),
+    "after what is untraceable": Host(
+        lambda: nn.Sequential(Attention(), nn.Sequential(norm(), Attention()), nn.Sequential(norm()), nn.ReLU()),
+        {"1.0": "alone", "2.0": "pair"},
+        minus,
+    ),
     "untraceable, in order": Host(lambda: Untraceable(norm(), nn.ReLU()), {"part0": "pair"}, minus),
     "untraceable, without activation": Host(
         lambda: Untraceable(norm(), nn.Flatten(0)), {"part0": "alone"}, torch.flatten
@@ -166,6 +192,9 @@ HOSTS = {
     "untraceable, out of order": Host(lambda: Untraceable(norm(), nn.Flatten(0), nn.ReLU()), {"part0": "left"}, None),
     "untraceable around a sequence": Host(
         lambda: Untraceable(nn.Sequential(norm(), nn.ReLU())), {"part0.0": "pair"}, minus
+    ),
+    "untraceable around a list": Host(
+        lambda: Untraceable(nn.ModuleList([nn.Sequential(norm(), nn.ReLU())])), {"part0.0.0": "pair"}, minus
     ),
     "untraceable after a sequence": Host(lambda: Untraceable(nn.Sequential(norm())), {"part0.0": "left"}, None),
     "several axes": Host(sequential(nn.LayerNorm([CHANNELS, 3, 2])), {"0": "left"}, None),

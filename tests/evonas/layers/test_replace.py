@@ -108,6 +108,13 @@ def test_a_network_can_be_replaced_in_two_steps() -> None:
         torch.testing.assert_close(copied(X), torch.relu(X - 6 + X))
 
 
+def test_a_traced_network_is_changed_in_its_graph() -> None:
+    model = torch.fx.symbolic_trace(Network(residual).double())
+    evonas.replace(model, LAYER)
+    for copied in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(copied(X), torch.relu(X - 3 + X))
+
+
 # --------------------------------------------------------------------------- what is carried over
 
 LN = "(x - mean_c(x)) / std_c(x)"
@@ -120,6 +127,7 @@ SAME: dict[str, tuple[nn.Module, str]] = {
     "BatchNorm and SiLU": (nn.Sequential(nn.BatchNorm2d(CHANNELS), nn.SiLU()), "BN-SiLU"),
     "BatchNorm and LeakyReLU": (nn.Sequential(nn.BatchNorm2d(CHANNELS), nn.LeakyReLU(0.2)), "BN-LeakyReLU"),
     "BatchNorm alone": (nn.Sequential(nn.BatchNorm2d(CHANNELS)), "BatchNorm"),
+    "with a learned slope": (nn.Sequential(nn.BatchNorm2d(CHANNELS), nn.PReLU()), "BN-PReLU"),
     "GroupNorm and ReLU": (nn.Sequential(nn.GroupNorm(2, CHANNELS), nn.ReLU()), "GN-ReLU"),
     "InstanceNorm": (nn.Sequential(nn.InstanceNorm2d(CHANNELS, affine=True), nn.ReLU()), f"max({IN}, zero)"),
     "LayerNorm, channels first": (nn.Sequential(timm.layers.LayerNorm2d(CHANNELS)), LN),
@@ -133,7 +141,7 @@ def set_generic(model: nn.Module) -> nn.Module:
     """Parameters and moments that no initialisation has."""
     generator = torch.Generator().manual_seed(0)
     for name, value in model.state_dict().items():
-        if value.is_floating_point():
+        if value.is_floating_point() and value.numel() > 1:  # but a slope
             drawn = torch.randn(value.shape, generator=generator, dtype=value.dtype)
             value.copy_(drawn.exp() if name.endswith("var") else drawn)
     return model
@@ -194,6 +202,25 @@ def test_a_layer_norm_has_its_channels_last(host: nn.Module, shape: tuple[int, .
     expected = model(x)
     assert "the same function; channels last" in evonas.replacements(model, LN).rows[0].becomes
     torch.testing.assert_close(evonas.replace(model, LN)(x), expected)
+
+
+def test_synchronized_norms_are_compared_as_those_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = nn.SyncBatchNorm(CHANNELS, process_group=object())  # which cannot be copied
+    other = timm.layers.convert_sync_batchnorm(timm.layers.BatchNormAct2d(CHANNELS))
+    model = nn.Sequential(one, nn.ReLU(), other)
+    rows = evonas.replacements(model, "BN-ReLU").rows
+    assert [(row.activation, row.becomes) for row in rows] == [
+        ("ReLU", "BN-ReLU; the same function"),
+        ("ReLU, its own", "BN-ReLU; the same function"),
+    ]
+
+
+def test_what_scales_with_its_input_is_no_norm_and_timms_evonorms_are() -> None:
+    model = nn.Sequential(
+        timm.layers.grn.GlobalResponseNorm(CHANNELS), nn.ReLU(), timm.layers.EvoNorm2dS0(CHANNELS, groups=2)
+    )
+    rows = evonas.replacements(model, LAYER).rows
+    assert [row.becomes for row in rows if row.norm] == ["left: its output grows with its input", "-3 + x"]
 
 
 def test_eps_momentum_groups_and_synchronization_are_the_sites_unless_they_are_given() -> None:
@@ -268,6 +295,7 @@ def test_a_frozen_norm_and_a_norm_inside_a_layer_of_torch_are_left() -> None:
     ("arguments", "message"),
     [
         ({"layer": "EvoNorm-BO"}, "did you mean 'EvoNorm-B"),
+        ({"layer": "x * sigmoid(y)"}, "a layer of two inputs, x and y, cannot take the place of a norm"),
         ({"layer": "BN-ReLU", "num_groups": 4}, "unknown option 'num_groups'"),
         ({"layer": "BN-ReLU", "channel_dim": -1}, "channel_dim: every site has its own"),
         (
