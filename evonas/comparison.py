@@ -52,6 +52,12 @@ class Comparison:
             of = {text: [run for run, mine in zip(self.runs, texts, strict=True) if mine == text] for text in texts}
             yield f"{key}: " + "; ".join(f"{text} ({', '.join(runs)})" for text, runs in of.items())
 
+    def latex(self) -> str:
+        """The rows as a LaTeX table for a paper (amsmath, booktabs)."""
+        from evonas.report.latex_table import latex_table
+
+        return latex_table(self.rows, self.proxies)
+
     def as_json(self) -> dict[str, Any]:
         return {
             "runs": list(self.runs),

@@ -152,6 +152,12 @@ class Run:
             records = self._with_figures(self._reader.candidates())
         return to_frame(records, list(self.config.proxies))
 
+    def latex(self, records: Sequence[Record]) -> str:
+        """Candidates as a LaTeX table for a paper (amsmath, booktabs), below BN-ReLU with the same seeds."""
+        from evonas.report.latex_table import latex_table
+
+        return latex_table(self.rows(records), list(self.config.proxies))
+
     def rows(self, records: Sequence[Record]) -> list[LayerRow]:
         """Candidates as lines of a table: those retrained and the others, each group below its BN-ReLU."""
         return layer_rows(self._reader, records, self.final_table())

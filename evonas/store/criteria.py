@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
 
-from sqlalchemy import ColumnElement, exists
+from sqlalchemy import ColumnElement, exists, select
 
 from evonas.search_space.errors import InputError, did_you_mean, share, texts, whole
 from evonas.search_space.graph import NODES_MAX
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.store import tables
+from evonas.store.records import Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +53,19 @@ class Criteria:
         return replace(self, minimum={})
 
     def conditions(self, run: int) -> list[ColumnElement[bool]]:
-        """Conditions on rows of `candidate` with their rows of `evaluation`; `front` is the reader's."""
-        c, e = tables.candidate.c, tables.evaluation.c
+        """Conditions on rows of `candidate`; `front` is the reader's."""
+        c = tables.candidate.c
 
         def uses_any(ops: tuple[str, ...]) -> ColumnElement[bool]:
             o = tables.candidate_op.alias().c
             return exists().where(o.run == run, o.op.in_(ops), o.birth == c.birth)
 
         def reaches(proxy: str, least: float) -> ColumnElement[bool]:
-            s = tables.score.alias().c
-            mine: Any = (s.run == run, s.evaluation == e.id, s.proxy == proxy, s.objective == "accuracy")
-            return exists().where(*mine, s.value >= least)
+            e, s = tables.evaluation.alias().c, tables.score.alias().c
+            its = select(e.id).where(e.run == run, e.birth == c.birth, e.purpose == Purpose.SEARCH)
+            evaluation = its.correlate(tables.candidate).scalar_subquery()  # found by its key, whatever is planned
+            accuracy = select(s.value).where(s.run == run, s.evaluation == evaluation, s.proxy == proxy)
+            return accuracy.where(s.objective == "accuracy").scalar_subquery() >= least
 
         conditions = [uses_any(ops) for ops in self.uses]
         if self.lacks:

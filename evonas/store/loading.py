@@ -29,7 +29,7 @@ class Loader:
         query = select(c, e).outerjoin(e, outcome_of).where(c.c.run == self.run, *where).order_by(c.c.birth)
         rows = connection.execute(query).all()
         number = _WIDTH + list(e.columns).index(e.c.id)
-        scores = self._scores(connection, [row[number] for row in rows if row[number] is not None])
+        scores = self.scores(connection, [row[number] for row in rows if row[number] is not None])
         names = [column.name for column in e.columns]
         for row in rows:
             values = self.door.candidate(row[:_WIDTH])
@@ -104,7 +104,7 @@ class Loader:
             each["measurement"].sort(key=lambda row: row.position)
         return parts
 
-    def _scores(self, connection: Connection, numbers: Sequence[int]) -> dict[int, dict[str, dict[str, float]]]:
+    def scores(self, connection: Connection, numbers: Sequence[int]) -> dict[int, dict[str, dict[str, float]]]:
         """Evaluation -> objective -> proxy -> value, the proxies in the config's order."""
         order = self.door.proxies
         scores: dict[int, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))

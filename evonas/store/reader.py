@@ -56,22 +56,26 @@ class Reader(Contents):
         """Births and families of the survivors that meet the criteria, best first: by advantage, or by the accuracy on
         one proxy. Of equal ones the first; none that inherited its outcome."""
         c, e, o, s = (each.c for each in (tables.candidate, tables.evaluation, tables.candidate_op, tables.score))
-        query = self._survivors(criteria)
-        value: ColumnElement[Any] = e.advantage
         (op,) = next((ops for ops in criteria.uses if len(ops) == 1), (None,))
+        query = self._survivors(criteria)
+        value: ColumnElement[Any]
+        if by is None and op is not None:  # whose survivors have an index of their own
+            query = query.join(tables.candidate_op, (o.run == c.run) & (o.birth == c.birth))
+            query, value = query.where(o.run == self.run, o.op == op, o.advantage.is_not(None)), o.advantage
+        else:
+            query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
+            query, value = query.where(e.run == self.run, e.purpose == Purpose.SEARCH), e.advantage
+            query = query.where(e.advantage.is_not(None))
         if by is not None:
             self.check_proxy(by)
             query = query.join(tables.score, (s.run == e.run) & (s.evaluation == e.id))
             query, value = query.where(s.run == self.run, s.objective == "accuracy", s.proxy == by), s.value
-        elif op is not None:  # its survivors have an index of their own
-            query = query.join(tables.candidate_op, (o.run == c.run) & (o.birth == c.birth))
-            query, value = query.where(o.run == self.run, o.op == op, o.advantage.is_not(None)), o.advantage
         query = query.order_by(value.desc(), c.birth).execution_options(yield_per=loading.PORTION)
         with self.engine.connect() as connection, connection.execute(query) as rows:
             yield from ((row.birth, row.family) for row in rows)
 
     def matching(self, births: Iterable[int], criteria: Criteria) -> dict[int, str]:
-        """Those of these births that meet the criteria, with their families."""
+        """Those of these survivors that meet the criteria, with their families."""
         query, wanted, matched = self._survivors(criteria), sorted(births), dict[int, str]()
         with self.engine.connect() as connection:
             for start in range(0, len(wanted), loading.PORTION):
@@ -80,12 +84,11 @@ class Reader(Contents):
         return matched
 
     def _survivors(self, criteria: Criteria) -> Select[Any]:
-        c, e = tables.candidate.c, tables.evaluation.c
+        """Births and families of those that meet the criteria, each function once."""
+        c = tables.candidate.c
         for proxy in criteria.minimum:
             self.check_proxy(proxy)
-        query = select(c.birth, c.family).join(tables.evaluation, (c.run == e.run) & (c.birth == e.birth))
-        query = query.where(e.run == self.run, e.purpose == Purpose.SEARCH, e.advantage.is_not(None))
-        query = query.where(c.run == self.run, c.equal_to.is_(None), *criteria.conditions(self.run))
+        query = select(c.birth, c.family).where(c.run == self.run, c.equal_to.is_(None), *criteria.conditions(self.run))
         return query.where(c.birth.in_([each.birth for each in self.front()])) if criteria.front else query
 
     def distinct(self, ranked: Iterable[tuple[int, str]], kept: Container[int] = ()) -> Iterator[int]:
@@ -103,16 +106,16 @@ class Reader(Contents):
 
     def _traces(self, births: Sequence[int]) -> dict[int, Hashable]:
         """Birth -> all its accuracies and losses; without those whose loss an older version did not record."""
-        e, s = tables.evaluation.c, tables.score.c
-        query = select(e.birth, s.objective, s.proxy, s.value).join(
-            tables.score, (s.run == e.run) & (s.evaluation == e.id)
-        )
-        query = query.where(e.run == self.run, e.purpose == Purpose.SEARCH, e.birth.in_(births))
-        scores: dict[int, set[tuple[str, str, float]]] = {}
+        e = tables.evaluation.c
+        query = select(e.id, e.birth).where(e.run == self.run, e.purpose == Purpose.SEARCH, e.birth.in_(births))
         with self.engine.connect() as connection:
-            for birth, *score in connection.execute(query.where(s.objective.in_(("accuracy", "loss")))):
-                scores.setdefault(birth, set()).add(tuple(score))
-        return {birth: frozenset(each) for birth, each in scores.items() if any(name == "loss" for name, _, _ in each)}
+            birth_of = {row.id: row.birth for row in connection.execute(query)}
+            scores = self._load.scores(connection, list(birth_of))
+        return {
+            birth_of[number]: tuple(tuple(mine[name].items()) for name in ("accuracy", "loss"))
+            for number, mine in scores.items()
+            if "loss" in mine
+        }
 
     def front(self) -> list[Record]:
         """The survivors that no other one dominates in the config's objectives, by advantage."""
@@ -158,6 +161,9 @@ class Reader(Contents):
         measured: dict[int, dict[int, Measured]] = {}
         with self.engine.connect() as connection:
             for of, birth, seed, advantage, proxy, value in connection.execute(query):
+                for number, least in ((advantage, -1.0), (value, 0.0)):
+                    if number is not None and not (isinstance(number, float) and least <= number <= 1.0):
+                        self.refuse(f"birth {birth!s:.40}", f"its accuracy, or advantage, is {number!s:.40}")
                 each = measured.setdefault(of, {}).setdefault(birth, Measured(birth, seed, advantage, {}))
                 each.accuracy.update({} if proxy is None else {proxy: value})
         return {of: list(births.values()) for of, births in measured.items() if len(births) > 1}

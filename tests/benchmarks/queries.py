@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,6 +24,7 @@ from sqlalchemy import event, make_url, text
 
 from evonas.store import tables
 from evonas.store.address import Address
+from evonas.store.criteria import Criteria
 from evonas.store.database import Database
 from evonas.store.engines import open_writer
 from evonas.store.reader import Reader
@@ -55,16 +57,24 @@ def copy(source: Path, url: str) -> None:
 
 def questions(reader: Reader) -> dict[str, Callable[[], list[Any]]]:
     proxy = list(reader.config.proxies)[-1]
-    first = reader.top(100, proxy)
-    young = max(first, key=lambda each: each.birth).birth
+
+    def ranked(by: str | None = None, *, start: int = 0, **wanted: Any) -> list[Any]:
+        births = (birth for birth, _ in reader.ranked(by, Criteria.of(**wanted)))
+        return reader.named(list(islice(births, start, start + 100)))
+
+    first = ranked(proxy)
+    young, good = max(each.birth for each in first), first[-1].accuracy[proxy]
     return {
-        f"first 100 by {proxy}": lambda: reader.top(100, proxy),
-        f"next 100 by {proxy}": lambda: reader.top(100, proxy, after=first[-1].birth),
-        "first 100 by advantage": lambda: reader.top(100),
+        f"first 100 by {proxy}": lambda: ranked(proxy),
+        f"next 100 by {proxy}": lambda: ranked(proxy, start=100),
+        "first 100 by advantage": ranked,
         "Pareto front": reader.front,
         f"lineage of birth {young}": lambda: reader.lineage(young),
-        "std_ghw and no batch statistic, 100": lambda: reader.find(("std_ghw",), batch_dependent=False, n=100),
-        "std_ghw and exp, no tanh, 100": lambda: reader.find(("std_ghw", "exp"), ("tanh",), n=100),
+        "std_ghw and no batch statistic, 100": lambda: ranked(uses="std_ghw", batch_dependent=False),
+        "std_ghw and exp, no tanh, 100": lambda: ranked(uses=("std_ghw", "exp"), lacks="tanh"),
+        "std_*, no *_bhw, 8 nodes, accurate, 100": lambda: ranked(
+            uses="std_*", lacks="*_bhw", max_nodes=8, minimum={proxy: good}
+        ),
     }
 
 

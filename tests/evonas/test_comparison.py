@@ -110,6 +110,8 @@ def test_the_command_line_shows_the_table_and_below_it_what_differs(tmp_path: Pa
     told = strict(command("top", a, b, "--json").out)
     assert [(each["run"], each["birth"]) for each in told["layers"]] == [("a", None), ("b", None), ("b", 1), ("a", 1)]
     assert [line.split(",")[0] for line in command("top", a, b, "--csv").lines] == ["run", "b", "a"]
-    assert r"\begin{tabular}{lrccrrll}" in command("top", a, b, "--latex").out
+    table = command("top", a, b, "--latex").out
+    assert r"\begin{tabular}{lrccrrll}" in table
+    assert table == evonas.compare([a, b]).latex() + "\n"
     assert command("top", a, a).lines[-1] == "The configs do not differ."
     assert "--after: takes one run" in command("top", a, b, "--after", "1").err

@@ -1,6 +1,8 @@
 """The order in which layers are listed, and their figures: by hand from a few accuracies."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,16 @@ def test_layers_of_the_final_table_come_first_and_all_of_them_are_listed(run: Ru
     assert births(finished.top(by="mobilenet")) == [2, 4, 1, 5, 3]
     assert repr(finished.top()[3]).endswith("failed with 1 of 1 fresh seed>")
     assert layer_rows(finished._reader, [], finished.final_table())[0].is_fresh
+
+
+@pytest.mark.parametrize(
+    "change", ["evaluation SET advantage = 'x' WHERE birth = 6", "score SET value = 7.5 WHERE evaluation = 8"]
+)
+def test_a_damaged_measurement_of_a_leader_is_one_line(change: str, run: Run, writer: Writer) -> None:
+    with closing(sqlite3.connect(Path(run.reference) / "run.db")) as connection, connection:
+        assert connection.execute(f"UPDATE {change}").rowcount
+    with pytest.raises(InputError, match=r"birth 6: .* is (x|7\.5); the file is damaged"):
+        run.top()
 
 
 FOUND: dict[str, tuple[Callable[[Run], list[Any]], list[int]]] = {
