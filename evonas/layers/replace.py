@@ -47,8 +47,9 @@ def replace(
 
     A layer has the site's device, dtype and axis of channels, and its eps, momentum and groups unless they are given.
     It takes over the affine and the running moments of x. Where it can compute what the norm and the activation
-    computed, as BN-ReLU can after a BatchNorm, the affine goes where it does (a norm's affine stands before the
-    activation, a layer's own after it), and the model's outputs stay as they are. All other weights stay.
+    computed, as BN-ReLU can for a BatchNorm and its ReLU, the affine goes where it does, and the model's outputs stay:
+    a norm's affine stands before the activation, as `norm_weight` and `norm_bias` of the new layer, whose own affine
+    stands after it, and is 1 and 0. All other weights stay.
 
     Args:
         model: changed; `copy.deepcopy(model)` keeps it.

@@ -22,7 +22,7 @@ def options_of(norm: nn.Module) -> dict[str, Any]:
     """The options of a norm that a layer can have as well."""
     groups = getattr(norm, "num_groups", getattr(norm, "groups", None))
     options = {"eps": getattr(norm, "eps", None), "momentum": getattr(norm, "momentum", None), "groups": groups}
-    options = {name: value for name, value in options.items() if isinstance(value, int | float) and value > 0}
+    options = {name: value for name, value in options.items() if isinstance(value, int | float)}
     return options | ({"synchronized": True} if isinstance(norm, nn.SyncBatchNorm) else {})
 
 

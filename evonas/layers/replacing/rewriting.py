@@ -1,5 +1,6 @@
 """Leave out activations that a module's own `forward` applies: functions, and modules that it calls elsewhere too."""
 
+import dis
 from collections.abc import Container, Iterable
 from typing import Any
 
@@ -76,6 +77,11 @@ def _erase(calls: list[Call], ordinals: Iterable[int]) -> None:
 def expect_rewritable(module: nn.Module, seen: list[str], constants: Container[str]) -> None:
     """Raises Unrewritable unless a forward alone, in either mode, makes the calls `seen` in the model's trace, and uses
     no argument that is a constant there."""
+    code = getattr(type(module).forward, "__code__", None)
+    if code is None or "forward" in vars(module):
+        raise Unrewritable("its forward is no method of its class")
+    if any(each.opname == "WITH_EXCEPT_START" for each in dis.get_instructions(code)):
+        raise Unrewritable("its forward has a with block")  # which no trace has
     mode, codes = module.training, []
     try:
         for module.training in (True, False):

@@ -88,7 +88,8 @@ def find_sites(model: nn.Module) -> tuple[list[Site], list[Bystander]]:
 
 
 def _site(model: nn.Module, name: str, norm: nn.Module, calls: list[Call], traced: Traces) -> Site:
-    if isinstance(norm, Frozen):
+    weight = getattr(norm, "weight", None)
+    if isinstance(norm, Frozen) or (isinstance(weight, Tensor) and not isinstance(weight, nn.Parameter)):
         return Site(name, norm, Kind.LEFT, why="it is frozen")
     if isinstance(norm, Layer) or is_exported(norm):
         return Site(name, norm, Kind.LEFT, why="it is a layer of evonas")
@@ -156,24 +157,25 @@ def _followed(name: str, norm: nn.Module, call: Call) -> Site:
 
 
 def _by_definition(parent: nn.Module, name: str, norm: nn.Module, failure: str) -> Site:
-    """A norm in a module whose forward cannot be traced."""
+    """A norm that is called where the forward cannot be traced. It has an activation where each norm beside it is
+    followed by one of its own."""
     siblings = [each for each in parent.children() if not is_passed_through(each)]
-    activations = [each for each in siblings if is_activation(each)]
-    follower = next((after for before, after in pairwise(siblings) if before is norm), None)
+    followers = {before: after for before, after in pairwise(siblings) if is_norm(before) and is_activation(after)}
     why = f"by the order of definition ({failure})"
-    if follower is not None and is_activation(follower):
-        word, unused = type(follower).__name__, frozenset([follower])
-        return Site(name, norm, Kind.PAIR, activation=word, function=follower, why=why, unused=unused)
-    if activations:
-        return Site(name, norm, Kind.LEFT, why=f"whether an activation follows is unknown ({failure})")
-    return Site(name, norm, Kind.ALONE, why=why)
+    if not any(is_activation(each) for each in siblings):
+        return Site(name, norm, Kind.ALONE, why=why)
+    if len(followers) == sum(map(is_norm, siblings)) == sum(map(is_activation, siblings)):
+        word, unused = type(followers[norm]).__name__, frozenset([followers[norm]])
+        return Site(name, norm, Kind.PAIR, activation=word, function=followers[norm], why=why, unused=unused)
+    return Site(name, norm, Kind.LEFT, why=f"whether an activation follows is unknown ({failure})")
 
 
 def _why_not_called(model: nn.Module, name: str) -> str:
     parts = name.split(".")
     above = [model.get_submodule(".".join(parts[:n])) for n in range(len(parts))]
     for module in above:
-        if type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential | nn.ModuleList):
+        lists = nn.Sequential | nn.ModuleList | nn.ModuleDict
+        if type(module).__module__.startswith("torch.nn") and not isinstance(module, lists):
             return f"it is inside {type(module).__name__}, which is traced as a whole"
     return f"the forward does not call it in {'training' if model.training else 'evaluation'}"
 
@@ -200,14 +202,12 @@ def _settled(model: nn.Module, sites: list[Site], traced: Traces, calls: Mapping
         failing = {site: faults[c.owner] for site in sites for c in site.calls if c.owner in faults}
         if not failing:
             return [_without_calls(model, site, unused, skipped) for site in sites]
-        sites = [
-            replace(
-                each, kind=Kind.LEFT, place=None, calls=(), why=f"its activation cannot be left out: {failing[each]}"
-            )
-            if each in failing
-            else each
-            for each in sites
-        ]
+        sites = [_left(each, failing[each]) if each in failing else each for each in sites]
+
+
+def _left(site: Site, fault: str) -> Site:
+    why = f"its activation cannot be left out: {fault}"
+    return replace(site, kind=Kind.LEFT, place=None, calls=(), why=why)
 
 
 def _ordinals(
@@ -230,10 +230,9 @@ def _without_calls(model: nn.Module, site: Site, unused: set[nn.Module], skipped
         return site
     modules = frozenset(call.module for call in site.calls if call.module in unused)
     owners = {call.owner for call in site.calls if call.module not in unused}
-    words = f"{site.activation}, shared" if owners and site.calls[0].module else site.activation
-    words = f"{site.activation}()" if owners and not site.calls[0].module else words
+    added = "" if not owners else "()" if site.calls[0].module is None else ", shared"
     numbers = {model.get_submodule(owner): skipped[owner] for owner in owners}
-    return replace(site, activation=words, unused=modules, skipped=numbers)
+    return replace(site, activation=f"{site.activation}{added}", unused=modules, skipped=numbers)
 
 
 # --------------------------------------------------------------------------- what stays

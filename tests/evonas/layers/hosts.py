@@ -58,6 +58,18 @@ class Defaulted(nn.Module):
         return F.relu(self.norm(x)) + shortcut
 
 
+class Without(nn.Module):
+    """A block with a context that a trace would lose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = norm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return F.relu(self.norm(x))
+
+
 class Attention(nn.Module):
     """A block that no tracer sees through, before a norm that it has to see."""
 
@@ -184,6 +196,10 @@ HOSTS = {
         lambda: nn.Sequential(Attention(), nn.Sequential(norm(), Attention()), nn.Sequential(norm()), nn.ReLU()),
         {"1.0": "alone", "2.0": "pair"},
         minus,
+    ),
+    "a context": Host(Without, {"norm": "left"}, None),
+    "untraceable, one activation for two norms": Host(
+        lambda: Untraceable(norm(), nn.ReLU(), norm()), {"part0": "left", "part2": "left"}, None
     ),
     "untraceable, in order": Host(lambda: Untraceable(norm(), nn.ReLU()), {"part0": "pair"}, minus),
     "untraceable, without activation": Host(

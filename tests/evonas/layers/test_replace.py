@@ -1,6 +1,7 @@
 """A layer takes the place of norms and activations, and of nothing else."""
 
 import copy
+import functools
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -106,6 +107,13 @@ def test_a_network_can_be_replaced_in_two_steps() -> None:
     evonas.replace(model, "x - 3")
     for copied in (model, copy.deepcopy(model)):
         torch.testing.assert_close(copied(X), torch.relu(X - 6 + X))
+
+
+def test_a_forward_that_was_set_on_the_module_is_left() -> None:
+    model: Any = Network(residual)
+    model.forward = functools.partial(Network.forward, model)
+    (row,) = [row for row in evonas.replacements(nn.Sequential(model), LAYER).rows if row.site == "0.norm"]
+    assert row.becomes == "left: its activation cannot be left out: its forward is no method of its class"
 
 
 def test_a_traced_network_is_changed_in_its_graph() -> None:
@@ -278,16 +286,19 @@ def test_an_exported_class_is_a_layer_too() -> None:
     assert "left: it is a layer of evonas" in evonas.replacements(model, "EvoNorm-B0").rows[0].becomes
 
 
-def test_a_frozen_norm_and_a_norm_inside_a_layer_of_torch_are_left() -> None:
-    model = nn.Sequential(
-        evonas.freeze(norm()), nn.ReLU(), nn.TransformerEncoderLayer(8, 2), nn.BatchNorm2d(4), nn.ReLU()
-    )
+@pytest.mark.parametrize("freeze", [evonas.freeze, timm.layers.freeze_batch_norm_2d])
+def test_a_frozen_norm_is_left(freeze: Callable[[nn.Module], nn.Module]) -> None:
+    (row,) = evonas.replacements(nn.Sequential(freeze(norm()), nn.ReLU()), LAYER).rows[:1]
+    assert row.becomes == "left: it is frozen"
+
+
+def test_a_norm_inside_a_layer_of_torch_is_left() -> None:
+    model = nn.Sequential(nn.TransformerEncoderLayer(8, 2), nn.BatchNorm2d(4), nn.ReLU())
     shown = {row.site: row.becomes for row in evonas.replacements(model, LAYER).rows if row.norm}
     assert shown == {
-        "0": "left: it is frozen",
-        "2.norm1": "left: it is inside TransformerEncoderLayer, which is traced as a whole",
-        "2.norm2": "left: it is inside TransformerEncoderLayer, which is traced as a whole",
-        "3": "-3 + x",
+        "0.norm1": "left: it is inside TransformerEncoderLayer, which is traced as a whole",
+        "0.norm2": "left: it is inside TransformerEncoderLayer, which is traced as a whole",
+        "1": "-3 + x",
     }
 
 
