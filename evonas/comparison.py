@@ -15,6 +15,7 @@ from evonas.store.records import columns
 from evonas.views import LayerRow
 
 ABSENT = "not there"
+IMAGES = "split"  # among a run's versions, a digest of its images
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -25,7 +26,8 @@ class Comparison:
     proxies: tuple[str, ...]  # of any run
     records: Records  # as they are listed
     rows: tuple[LayerRow, ...]  # the same as lines of a table, with BN-ReLU of each run
-    differences: Mapping[str, tuple[Any, ...]]  # key of the configs, with dots -> its value in each run
+    # Key of the configs, with dots, or "images", a digest of them -> its value in each run.
+    differences: Mapping[str, tuple[Any, ...]]
     comparable: tuple[str, ...]  # proxies on which all runs train the same networks on the same data in the same way
 
     @property
@@ -110,7 +112,7 @@ def compare(runs: Sequence[str | Path | Run], n: int = 10, by: str | None = None
     opened = [each if isinstance(each, Run) else open_run(each) for each in runs]
     n, names = whole("n", n, 1, LISTED_MAX), _names([each.reference for each in opened])
     proxies = tuple(dict.fromkeys(chain.from_iterable(each.config.proxies for each in opened)))
-    comparable = tuple(proxy for proxy in proxies if _is_alike(proxy, [each.config for each in opened]))
+    comparable = tuple(proxy for proxy in proxies if _is_alike(proxy, opened))
     best = [each.top(n, by) for each in opened]
     rows = [
         [replace(row, run=name) for row in each.rows(records)]
@@ -125,7 +127,7 @@ def compare(runs: Sequence[str | Path | Run], n: int = 10, by: str | None = None
         proxies=proxies,
         records=Records(of[row.run, row.birth] for row in listed if row.birth),
         rows=tuple(listed),
-        differences=_differences([each.config for each in opened]),
+        differences=_differences(opened),
         comparable=comparable,
     )
 
@@ -152,19 +154,24 @@ def _names(references: Sequence[str]) -> list[str]:
     return list(references)
 
 
-def _is_alike(proxy: str, configs: Sequence[Config]) -> bool:
+def _is_alike(proxy: str, runs: Sequence[Run]) -> bool:
     """Whether all runs train the same network of this name, on the same images, by the same recipe."""
-    if any(proxy not in each.proxies for each in configs):
+    if any(proxy not in each.config.proxies for each in runs):
         return False
-    tasks = [
-        (each.proxies[proxy], each.recipe, each.data.model_copy(update={"path": None}), each.execution.dtype)
-        for each in configs
+
+    def task(config: Config) -> tuple[Any, ...]:
+        data = config.data.model_copy(update={"path": None})  # the images are the same, or not, wherever they lie
+        return config.proxies[proxy], config.recipe, data, config.execution.dtype
+
+    tasks, images = [task(each.config) for each in runs], {each.versions.get(IMAGES) for each in runs} - {None}
+    return len(images) < 2 and all(each == tasks[0] for each in tasks)
+
+
+def _differences(runs: Sequence[Run]) -> dict[str, tuple[Any, ...]]:
+    flat = [
+        {**dict(_dotted(each.config.model_dump(mode="json"))), "images": each.versions.get(IMAGES, ABSENT)}
+        for each in runs
     ]
-    return all(task == tasks[0] for task in tasks)
-
-
-def _differences(configs: Sequence[Config]) -> dict[str, tuple[Any, ...]]:
-    flat = [dict(_dotted(each.model_dump(mode="json"))) for each in configs]
     keys = dict.fromkeys(chain.from_iterable(flat))
     values = {key: tuple(each.get(key, ABSENT) for each in flat) for key in keys}
     return {key: each for key, each in values.items() if any(value != each[0] for value in each)}

@@ -43,6 +43,7 @@ class Run:
         self.reference = str(reference)
         self.name = reader.name
         self.config = reader.config
+        self.versions = reader.versions  # of evonas, torch ...; "split" identifies the images
         self.folder = reader.address.folder
 
     @property

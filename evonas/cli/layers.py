@@ -47,18 +47,19 @@ def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable
         cells = [str(row.birth or ""), *cells, row.origin] if candidates else [str(number + 1), *cells]
         cells = [row.run] * several_runs + cells + [row.known_as] * some_known
         layer = one_line(row.what)
-        if row.birth is None and (several_kinds or several_runs):
+        if row.birth is None and (several_kinds or several_runs or not row.is_fresh):
             if number and (rows[number - 1].birth is not None or row.kind != rows[number - 1].kind):
                 table.gap()
-            layer += f", {row.kind_text}" * several_kinds
+            layer += f", {row.kind_text}"
         table.add(*cells, layer, style="dim" if candidates and row.birth is None else "")
     return table
 
 
 def seeds_text(rows: "Sequence[LayerRow]", noise: tuple[float, int] | None) -> str:
-    """What the rows with one seed are worth; empty without such a row."""
-    if not any(row.birth is not None and row.seeds == 1 for row in rows):
-        return ""
+    """What the rows that have no fresh seeds are worth; empty without such a row."""
+    layers_of_search = [row for row in rows if row.birth is not None and not row.is_fresh]
+    if not any(row.seeds == 1 for row in layers_of_search):
+        return "Seeds of the search include the one that a layer was chosen by." if layers_of_search else ""
     text = "A row with (1) was measured with one seed, and leads partly by luck"
     if noise is None:
         return f"{text}."

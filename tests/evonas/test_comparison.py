@@ -1,6 +1,8 @@
 """Several runs side by side."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,15 @@ def test_runs_of_other_networks_follow_each_other_and_say_what_is_comparable(tmp
     other = evonas.compare([a, run(tmp_path / "c", [0.9], longer)])
     assert other.comparable == ()
     assert other.text.startswith("Neither accuracies nor differences to BN-ReLU are comparable")
+
+
+def test_other_images_at_the_same_keys_are_not_comparable(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", [0.6], TINY), run(tmp_path / "b", [0.7], TINY)
+    for folder, split in ((a, "x"), (b, "y")):
+        with closing(sqlite3.connect(Path(folder) / "run.db")) as connection, connection:
+            connection.execute("UPDATE run SET versions = json_object('split', ?)", (split,))
+    compared = evonas.compare([a, b])
+    assert (compared.comparable, compared.differences) == ((), {"images": ("x", "y")})
 
 
 def test_gates_differ_by_their_names_and_keys_that_are_not_there_are_told(tmp_path: Path) -> None:
