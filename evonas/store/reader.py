@@ -6,7 +6,7 @@ from itertools import islice
 from statistics import fmean, stdev
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 from evonas.config import BASELINE
 from evonas.rank_correlation import STOPPED
@@ -147,26 +147,29 @@ class Reader(Contents):
 
     def measured_again(self) -> dict[int, list[Measured]]:
         """Leaders that were trained with further seeds -> what each seed gave, the search's own first."""
-        c, e, s = tables.candidate.c, tables.evaluation.c, tables.score.c
         if not self.config.evolution.remeasure:
             return {}
-        is_again, other = c.operator == Operator.AGAIN, tables.candidate.alias().c
-        leaders = select(other.equal_to).where(other.run == self.run, other.operator == Operator.AGAIN)
-        leader = case((is_again, c.equal_to), else_=c.birth)
-        query = select(leader, c.birth, e.seed, e.advantage, s.proxy, s.value).order_by(c.birth)
-        query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
-        accuracy = (s.run == e.run) & (s.evaluation == e.id) & (s.objective == "accuracy")
-        query = query.outerjoin(tables.score, accuracy).where(is_again | c.birth.in_(leaders))
-        query = query.where(c.run == self.run, e.purpose == Purpose.SEARCH, e.verdict != Verdict.CRASH)
-        measured: dict[int, dict[int, Measured]] = {}
+        c, e = tables.candidate.c, tables.evaluation.c
+        of_leader = select(c.birth, c.equal_to).where(c.run == self.run, c.operator == Operator.AGAIN)
+        query = select(e.id, e.birth, e.seed, e.advantage).where(e.run == self.run, e.purpose == Purpose.SEARCH)
+        query = query.where(e.verdict != Verdict.CRASH)
+        measured: dict[int, Measured] = {}
         with self.engine.connect() as connection:
-            for of, birth, seed, advantage, proxy, value in connection.execute(query):
-                for number, least in ((advantage, -1.0), (value, 0.0)):
-                    if number is not None and not (isinstance(number, float) and least <= number <= 1.0):
-                        self.refuse(f"birth {birth!s:.40}", f"its accuracy, or advantage, is {number!s:.40}")
-                each = measured.setdefault(of, {}).setdefault(birth, Measured(birth, seed, advantage, {}))
-                each.accuracy.update({} if proxy is None else {proxy: value})
-        return {of: list(births.values()) for of, births in measured.items() if len(births) > 1}
+            leader = {row.birth: row.equal_to for row in connection.execute(of_leader)}
+            births = sorted({*leader, *leader.values()})
+            for start in range(0, len(births), loading.PORTION):
+                some = e.birth.in_(births[start : start + loading.PORTION])
+                rows = connection.execute(query.where(some)).all()
+                scores = self._load.scores(connection, [row.id for row in rows])
+                for number, birth, seed, advantage in rows:
+                    if advantage is not None and not (isinstance(advantage, float) and abs(advantage) <= 1.0):
+                        self.refuse(f"evaluation {number}", f"its advantage is {advantage!s:.40}")
+                    accuracy = scores[number]["accuracy"] if number in scores else {}
+                    measured[birth] = Measured(birth, seed, advantage, accuracy)
+        by_leader: dict[int, list[Measured]] = {}
+        for birth in filter(measured.__contains__, births):
+            by_leader.setdefault(leader.get(birth, birth), []).append(measured[birth])
+        return {birth: each for birth, each in by_leader.items() if len(each) > 1}
 
     def trained_in_search(self, births: Sequence[int]) -> list[Trained]:
         """The search's evaluations of some candidates, with their learning curves."""
