@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from evonas.config import Config
-from evonas.history import History, Pending
+from evonas.history import History
+from evonas.pending import Pending
 from evonas.proposal import Proposal, propose
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph

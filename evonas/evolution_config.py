@@ -68,11 +68,11 @@ class Surrogate(Frozen):
 
 
 class Remeasure(Frozen):
-    """The leaders are trained again with further seeds, as births of their own, and their fitness is the mean. A seed
-    that makes all networks better or worse moves nobody: BN-ReLU is trained with it, too."""
+    """The leaders, and with several objectives the front, are trained again with further seeds, as births of their own;
+    their fitness is then what all their seeds say (see evonas.leaders). The last births give each leader its seeds."""
 
-    share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.2, description="of the births, while a leader wants it")
-    leaders: SmallCount = Field(8, description="the best functions by their mean so far")
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.2, description="of the trainings to the full budget")
+    leaders: SmallCount = Field(8, description="the best functions so far")
     seeds: Annotated[int, Field(ge=2, le=100)] = Field(4, description="of a leader in all, the search's own among them")
 
 

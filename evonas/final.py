@@ -5,13 +5,12 @@ The maximum of hundreds of single-seed accuracies is a noise winner; only the fi
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
 from evonas.config import BASELINE
 from evonas.files import write
 from evonas.known_layers import known_layer, named
 from evonas.layers.candidate import candidate_source
-from evonas.leaders import KEPT
+from evonas.leaders import KEPT, BySeed, Scores, comparable
 from evonas.retraining import (
     Contender,
     Progress,
@@ -49,27 +48,32 @@ class FinalRow(Figures):
 
 def contenders(reader: Reader) -> list[Contender]:
     """The best candidate of each of the best families, then the baselines. Leaders that were measured again count with
-    their mean over seeds. Of the candidates that repeat a known layer only the best is among them, so that those that
-    do not are compared with it; of those that trained alike, bit for bit, only the first. A finished run keeps those it
-    chose."""
+    all their seeds (`comparable`). Of the candidates that repeat a known layer only the best is among them, so that
+    those that do not are compared with it; of those that trained alike, bit for bit, only the first. A finished run
+    keeps those it chose."""
     if reader.finished:
         chosen = dict.fromkeys((each.birth, each.name) for each in reader.evaluations(Purpose.RERANK))
         return [Contender(birth, name, _graph(reader, birth, name)) for birth, name in chosen]
     top, again = reader.config.evolution.rerank.top, reader.measured_again()
-    means: dict[int, float] = {}
+    several: dict[int, BySeed] = {}
+    single: dict[int, Scores] = {}
     traces: dict[tuple[float, ...], int] = {}
     families = KEPT * top + len(LAYERS.graphs) if top else 0
     for record in reader.families(families):
-        if (
-            isinstance(record.outcome, Fitness)
-            and traces.setdefault(record.outcome.trace, record.birth) != record.birth
-        ):
+        if not isinstance(record.outcome, Fitness) or record.advantage is None:
             continue
-        advantages = [each.advantage for each in again.get(record.birth, [])] or [record.advantage]
-        measured = [each for each in advantages if each is not None]
-        if len(measured) == len(advantages):  # else a further seed stopped it
-            means[record.birth] = fmean(measured)
-    best = _without_repetitions(reader, sorted(means, key=lambda birth: (-means[birth], birth)), top)
+        if traces.setdefault(record.outcome.trace, record.birth) != record.birth:
+            continue
+        if (measured := again.get(record.birth)) is None:
+            single[record.birth] = (record.advantage,)
+            continue
+        advantages = {each.seed: (each.advantage,) for each in measured if each.advantage is not None}
+        if len(advantages) == len(measured):  # else a further seed stopped it
+            several[record.birth] = advantages
+    leading = sorted(single.values(), reverse=True)[: KEPT * top]
+    baseline = {seed: (0.0,) for scores in several.values() for seed in scores} | {reader.config.seed: (0.0,)}
+    scores = single | comparable(several, leading, baseline, reader.config.seed)
+    best = _without_repetitions(reader, sorted(scores, key=lambda birth: (-scores[birth][0], birth)), top)
     return [*(Contender(birth, None, reader.graph(birth)) for birth in best), *baselines(reader.config)]
 
 

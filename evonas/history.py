@@ -11,7 +11,8 @@ from statistics import fmean
 from evonas.audits import Audits
 from evonas.config import Config
 from evonas.functions import Functions
-from evonas.leaders import Leaders
+from evonas.leaders import Best, Leaders
+from evonas.pending import Pending
 from evonas.search_space.errors import InputError
 from evonas.selection import Population, Survivor, front_with, objectives, pareto_front
 from evonas.shared import REMEASURE_AFTER, Shared, further_seed, measured_again
@@ -21,35 +22,6 @@ from evonas.workers.gates import ranked_gate
 from evonas.workers.gates.base import RankedGate, TrainingGate
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection
 from evonas.workers.protocol import BaselinePoint, Threshold
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A candidate without an outcome."""
-
-    graph: str
-    fingerprint: str
-    equal_to: int | None
-    live_nodes: int
-    seed: int
-    thresholds: tuple[Threshold, ...]  # of ranked gates, by the outcomes before it
-    has_parent: bool
-    family: str
-    again: bool = False  # a leader with a further seed
-    parent_fitness: float | None = None
-    predicted: float | None = None  # of a candidate that the surrogate did not choose
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The first survivor of the largest advantage."""
-
-    birth: int
-    seq: int
-    advantage: float
-    graph: str
-    accuracy: dict[str, float]
-    seeds: int  # over which the accuracy is a mean
 
 
 @dataclass
@@ -90,7 +62,9 @@ class History:
         if evolution.remeasure:
             self.leaders = Leaders(evolution.remeasure.leaders, evolution.remeasure.seeds)
         if evolution.surrogate:
-            self.surrogate = Surrogate(evolution.surrogate.after, evolution.surrogate.refit, self.config.judged_by)
+            gates = tuple(gate.gate for gate in self.config.gates)
+            options = evolution.surrogate
+            self.surrogate = Surrogate(options.after, options.refit, self.config.judged_by, gates)
 
     def propose(self, candidate: Candidate) -> Pending:
         """Count a birth, and settle the seed and the thresholds that its outcome will depend on."""
@@ -128,6 +102,11 @@ class History:
             function = parent.function if parent else birth
             self.children[function] = self.children.get(function, 0) + 1
 
+    @property
+    def trained(self) -> int:
+        """Candidates that were trained to the full budget, and leaders with a further seed."""
+        return self.survivors - self.inherited
+
     def entrant_weights(self) -> list[float] | None:
         """Weight of each member of the population in the draw of a tournament's entrants; None: all alike."""
         if self.config.evolution.entrants == "uniform":
@@ -141,11 +120,11 @@ class History:
             return seed
         shared = self.shared.get(function)
         if again and self.leaders:
-            leader = next((each for each in self.leaders.members if each.function == function), None)
+            leader = next((each for each in (*self.leaders.members, *self.front) if each.function == function), None)
             if leader is None or leader.outcome is None:
                 raise InputError(f"birth {function} was measured again, and was no leader")
             shared = shared or Shared(0, leader.measured, leader.outcome)
-            self.leaders.again[function] = self.leaders.again.get(function, 0) + 1
+            self.leaders.measured_again(function, self.config.seed, leader.outcome)
         elif shared is not None:
             shared = replace(shared, uses=shared.uses + 1)
         if shared is None:
@@ -203,10 +182,15 @@ class History:
         by_function |= {each.function: each for each in self.front}
         by_function |= {each.function: each for each in (self.leaders.members if self.leaders else ())}
         self.front = pareto_front([by_function[function] for function in sorted(by_function)])
+        self._choose_best()
+
+    def _choose_best(self) -> None:
+        """The first of the leaders; one that stays the first is no better survivor."""
         first = self.leaders.members[0] if self.leaders and self.leaders.members else None
         best = self._best(first.birth, first.graph, first.outcome, first.measured) if first and first.outcome else None
-        if best is None or self.best is None or (best.birth, best.advantage) != (self.best.birth, self.best.advantage):
-            self.best = best
+        if best and self.best and best.birth == self.best.birth:
+            best = replace(best, seq=self.best.seq)
+        self.best = best
 
     def costs(self) -> dict[bool, Cost]:
         """Seconds of the newest outcomes, by whether their candidate has a parent."""
@@ -238,6 +222,7 @@ class History:
             measured=measured,
             outcome=fitness,
             fitness=fitness.mean_score(self.config.judged_by),
+            live_nodes=pending.live_nodes,
         )
         first = birth
         if pending.equal_to is None and (self.leaders or self.config.evolution.family_max):
@@ -246,16 +231,29 @@ class History:
         self.population.add(survivor)
         self.survivors += 1
         self.inherited += self.inherits(pending)
-        if pending.equal_to is None or pending.again:
-            if self.leaders and first == birth:
-                self.leaders.add(survivor)
-            if pending.again:
-                self._lead()
-                return
+        if pending.again and self.leaders:
+            self.leaders.outcomes[survivor.function][pending.seed] = outcome
+            self.leaders.update([survivor])
+            self._compare()
+        elif pending.equal_to is None:
             self.front = front_with(self.front, survivor)
+            if self.leaders:
+                if first == birth:
+                    self.leaders.add(survivor)
+                self._choose_best()
+                return
             best = self._best(birth, pending.graph, outcome)
             if best is not None and (self.best is None or best.advantage > self.best.advantage):
                 self.best = best
+
+    def _compare(self) -> None:
+        """The fitnesses of what has several seeds, after one of them got another seed; the front and the best, too."""
+        assert self.leaders and self.baseline
+        known = {e.function: e for e in (*self.front, *self.population.members, *self.leaders.members)}
+        changed = self.leaders.compared(known, {self.config.seed: self.baseline, **self.baselines}, self.config)
+        self.population.update(changed)
+        self.front = [changed.get(each.function, each) for each in self.front]
+        self._lead()
 
     def _best(self, birth: int, graph: str, outcome: Fitness, measured: int = 1) -> Best | None:
         advantage = self.advantage(outcome)  # of a mean that is as of the search's seed

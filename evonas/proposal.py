@@ -13,6 +13,7 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import mutate
 from evonas.search_space.sampling import pad
 from evonas.search_space.screening import Screening
+from evonas.search_space.start import start
 from evonas.selection import Survivor, tournament
 from evonas.store.records import Candidate, Operator
 from evonas.surrogate import Surrogate
@@ -56,7 +57,7 @@ def propose(config: Config, birth: int, history: History) -> Proposal:
     elif edited := _edited(config, birth):
         graph = pad(edited.graph, config.space.unconstrained, rng)
         drawn = Drawn(Screening(graph), edited.operator, edited.parent)
-    elif again := _leader(config, history, rng):
+    elif again := _leader(config, birth, history):
         drawn = Drawn(Screening(_parsed(again.graph)), Operator.AGAIN, again.birth)
     elif evolution.surrogate and history.surrogate and history.surrogate.ready:
         drawn, pool, predicted = _chosen(config, evolution.surrogate, history, history.surrogate, rng)
@@ -95,27 +96,41 @@ def _edited(config: Config, birth: int) -> Edited | None:
     return edits[place] if place < len(edits) else None
 
 
-def _leader(config: Config, history: History, rng: Random) -> Survivor | None:
-    """A leader to measure again, for a share of the births."""
-    remeasure = config.evolution.remeasure
-    if remeasure is None or history.leaders is None or rng.random() >= remeasure.share:
+def _leader(config: Config, birth: int, history: History) -> Survivor | None:
+    """A leader to measure again, for a share of the trainings; the last births give each leader its seeds."""
+    remeasure, leaders = config.evolution.remeasure, history.leaders
+    if remeasure is None or leaders is None:
         return None
-    return history.leaders.next({each.equal_to for each in history.pending.values() if each.again})
+    is_due = sum(leaders.again.values()) < remeasure.share * history.trained
+    if is_due or config.evolution.births - birth < leaders.lacking:
+        return leaders.next({each.equal_to for each in history.pending.values() if each.again}, history.front)
+    return None
 
 
 def _chosen(
     config: Config, options: SurrogateOptions, history: History, surrogate: Surrogate, rng: Random
 ) -> tuple[Drawn, int | None, float]:
     """The child of a pool that the surrogate ranks first, the pool's size and the fitness it expects; for the unranked
-    share one child and what is expected of it. Children that a screening gate stops are left out of a pool."""
+    share one child and what is expected of it. Children that a screening gate stops are left out of a pool, and so are
+    those that start as a member of the population does."""
     size = 1 if rng.random() < options.unranked else options.pool
     drawn = [_draw(config, history, rng) for _ in range(size)]
     passed = {each.graph.digest: each for each in drawn if _passes(config, each)}
     children = list(passed.values()) or drawn[:1]
     parents = [each.parent_fitness for each in children]
     expected = surrogate.predict([each.graph for each in children], parents)
-    first = max(range(len(children)), key=expected.__getitem__)
+    order = sorted(range(len(children)), key=expected.__getitem__, reverse=True)
+    first = next((place for place in order if starts_anew(children[place].graph, history)), order[0])
     return children[first], len(children) if size > 1 else None, expected[first]
+
+
+def starts_anew(graph: Graph, history: History) -> bool:
+    """Whether a graph starts to train otherwise than each member of the population and each candidate in flight.
+
+    A model expects of a child with a part that has no effect what its parent has, and would rank such children first.
+    """
+    others = [each.graph for each in history.population.members] + [each.graph for each in history.pending.values()]
+    return start(str(graph)) not in map(start, others)
 
 
 def _passes(config: Config, drawn: Drawn) -> bool:

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from evonas.search_space.wording import counted
+from evonas.workers.gates import ranked_gate
 
 PAIRS_MIN = 4  # of an interval; fewer say nothing
 NORMAL_95 = 1.959964
-STOPPED = 0.0  # what was measured of a candidate that a gate stopped: below all others
+
+
+def stopped_at(gate: str, value: object, gates: Sequence[str]) -> float:
+    """A figure, below every fitness, that ranks a candidate which a gate stopped: the later among `gates`, the higher;
+    at one gate that compares candidates, the better it measured. A training that diverged ranks as the last gate."""
+    place = gates.index(gate) if gate in gates else len(gates) - 1
+    compares = ranked_gate(gate) and isinstance(value, float) and value > 0
+    return place - len(gates) + (min(float(value), 0.999) if compares else 0.0)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,8 @@ class RankCorrelation:
         """The surrogate's, with its interval."""
         return (
             f"surrogate: rank correlation {self.value:.2f} [{self.low:.2f} to {self.high:.2f}] of predicted and "
-            f"measured fitness on {counted(self.pairs, 'candidate')} that it did not rank, the stopped ones last"
+            f"measured fitness on {counted(self.pairs, 'candidate')} that it did not rank; "
+            "what a gate stopped ranks below what was trained, the earlier the lower"
         )
 
     def figures(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from evonas.history import History, Pending
+from evonas.history import History
+from evonas.pending import Pending
 from evonas.store.reader import Reader
 from evonas.store.records import Candidate, Purpose, Recorded
 from evonas.workers.outcome import Crash, Fitness

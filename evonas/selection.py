@@ -1,8 +1,8 @@
 """Tournament, Pareto front and ageing: pure functions of survivors."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from operator import ge, itemgetter
 from random import Random
 from statistics import fmean
@@ -22,7 +22,8 @@ class Survivor:
     function: int = 0  # birth of the first candidate of its function: its own, or what it is `equal_to`
     measured: int = 1  # seeds
     outcome: Fitness | None = None  # the mean over these seeds
-    fitness: float = 0.0  # the outcome's mean score over proxies
+    fitness: float = 0.0  # mean score over proxies; of several seeds on the scale of one: evonas.leaders
+    live_nodes: int = 0
 
 
 @dataclass
@@ -45,19 +46,28 @@ class Population:
         if len(self.members) > self.size:
             del self.members[0]
 
+    def update(self, survivors: Mapping[int, Survivor]) -> None:
+        """Functions of which other seeds changed the fitness, at their members' places."""
+        self.members = [
+            replace(survivors[each.function], birth=each.birth) if each.function in survivors else each
+            for each in self.members
+        ]
+
     def drop(self, function: int) -> None:
         """A function that failed with a further seed."""
         self.members = [each for each in self.members if each.function != function]
 
 
-def objectives(names: Sequence[str], fitness: Fitness, live_nodes: int) -> tuple[float, ...]:
-    """The score on each proxy and what else is asked, negated: mean seconds of a training step, MiB kept for the
-    backward, live nodes."""
+def objectives(
+    names: Sequence[str], fitness: Fitness, live_nodes: int, scores: Sequence[float] | None = None
+) -> tuple[float, ...]:
+    """The score on each proxy, or `scores` instead, and what else is asked, negated: mean seconds of a training step,
+    MiB kept for the backward, live nodes."""
     values: list[float] = []
     for name in names:
         match name:
             case "accuracy" | "loss":
-                values += fitness.scores(name).values()
+                values += fitness.scores(name).values() if scores is None else scores
             case "step_time":
                 values.append(-fmean(fitness.step_seconds.values()))
             case "memory":

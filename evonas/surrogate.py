@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64
 
-from evonas.rank_correlation import STOPPED, RankCorrelation
+from evonas.rank_correlation import RankCorrelation, stopped_at
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import behaviour
 from evonas.search_space.graph import Graph
@@ -52,8 +52,10 @@ class Surrogate:
     after: int  # survivors before it ranks
     refit: int  # examples from one fit to the next
     by: JudgedBy = "accuracy"
+    gates: tuple[str, ...] = ()  # in the order in which they are asked
     examples: list[Example] = field(default_factory=list)
     survivors: int = 0
+    began: int = 0  # examples at which it was ready
     unranked: list[tuple[float, float]] = field(default_factory=list)  # predicted and measured, where it did not choose
     _fitted: int = field(default=0, compare=False)
     _forest: "RandomForestRegressor | None" = field(default=None, compare=False, repr=False)
@@ -62,6 +64,8 @@ class Surrogate:
     def add(self, example: Example) -> None:
         self.examples.append(example)
         self.survivors += example.fitness is not None
+        if not self.began and self.ready:
+            self.began = len(self.examples)
 
     def learn(self, graph: str, parent: float | None, outcome: Outcome, predicted: float | None) -> None:
         """Add a candidate that was trained, or that a worker stopped. `predicted` is its expected fitness where the
@@ -75,7 +79,7 @@ class Surrogate:
             case Rejection() if not needs_layer(outcome.gate):
                 self.add(Example(graph, parent, None))
                 if predicted is not None:
-                    self.unranked.append((predicted, STOPPED))
+                    self.unranked.append((predicted, stopped_at(outcome.gate, outcome.value, self.gates)))
 
     @property
     def honesty(self) -> RankCorrelation | None:
@@ -90,7 +94,7 @@ class Surrogate:
 
     def predict(self, graphs: list[Graph], parents: list[float | None]) -> list[float]:
         """The expected fitness of each graph, given its parent's. Call it only when it is `ready`."""
-        fitted = len(self.examples) // self.refit * self.refit or len(self.examples)
+        fitted = self.began + (len(self.examples) - self.began) // self.refit * self.refit
         if self._forest is None or fitted != self._fitted:
             self._forest, self._fitted = _fit(self.examples[:fitted]), fitted
         rows = [_row(str(graph), parent) for graph, parent in zip(graphs, parents, strict=True)]

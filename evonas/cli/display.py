@@ -24,6 +24,7 @@ from evonas.run import Run
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted
 from evonas.store.records import State
+from evonas.studies.validation import t_interval
 from evonas.views import difference, final_row
 
 LINE_EVERY_SECONDS = 20.0  # without a terminal
@@ -205,19 +206,17 @@ def conclusion(rows: Sequence[FinalRow], reference: str) -> Iterator[str]:
         return
     if not candidates:
         return
-    seeds = max(row.seeds for row in rows)
-    caution = "" if seeds >= 3 else f"; {counted(seeds, 'seed')} can show a tendency, not a proof"
     best, find, control = candidates[0], next(iter(finds), None), known[0]
     if _lead(best) <= 0:
         yield f"No layer beat {BASELINE} with fresh seeds."
     if find is None:
-        yield f"Best: birth {best.birth}, which is {best.same_as}, a known layer: {_against(best)}{caution}."
+        yield f"Best: birth {best.birth}, which is {best.same_as}, a known layer: {_against(best)}{caution(best)}."
         yield "No other candidate was retrained: nothing new was found."
     elif find is not best:
         yield f"The best candidate, birth {best.birth}, is {best.same_as}, a known layer: {_against(best)}."
-        yield f"The best that is not known is birth {find.birth}, {_against(find, control)}{caution}."
+        yield f"The best that is not known is birth {find.birth}, {_against(find, control)}{caution(find)}."
     elif _lead(find) > 0:
-        yield f"Best: birth {find.birth}, {_against(find, control)}{caution}."
+        yield f"Best: birth {find.birth}, {_against(find, control)}{caution(find)}."
     elif control.name != BASELINE:
         yield f"The best known layer is {_name(control)}, {_against(control)}."
     if find is not None and find.affine_of:
@@ -232,6 +231,16 @@ def _against(row: FinalRow, control: FinalRow | None = None) -> str:
     if control is None or control.name == BASELINE:
         return text
     return f"{text} and {(_lead(row) - _lead(control)) * 100:+.1f} against {_name(control)}, the best known layer"
+
+
+def caution(row: FinalRow) -> str:
+    """What the seeds of a row prove, as the end of a sentence."""
+    tendency = f"; {counted(row.seeds, 'seed')} can show a tendency, not a proof"
+    if row.difference_spread is None:
+        return tendency
+    low, high = t_interval(_lead(row), row.difference_spread, row.seeds)
+    interval = f" (95 % interval against {BASELINE}: {low * 100:+.1f} to {high * 100:+.1f})"
+    return f"{tendency}{interval}" if low <= 0 <= high else interval
 
 
 def _lead(row: FinalRow) -> float:

@@ -34,8 +34,8 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     to the full budget all the same. "0 of 5 [0.0 to 52.2 %]" means no false reject in 5 audits, and the exact 95 %
     interval of the rate. "saved at most" is what training the stopped candidates to the end would have cost.
 
-    A child of several edits counts with each operator. "above its parent": trained children whose mean accuracy exceeds
-    the parent's mean over its seeds so far, of those whose parent had one.
+    A child of several edits counts with each operator. "above its parent": trained children whose mean over proxies
+    exceeds the parent's with the same seed, of those whose parent had one.
 
     \b
     Example: evonas funnel results/quickstart-000

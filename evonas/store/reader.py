@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select
 
 from evonas.config import BASELINE
-from evonas.rank_correlation import STOPPED
+from evonas.rank_correlation import stopped_at
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.wording import counted
 from evonas.store import loading, tables
@@ -182,28 +182,33 @@ class Reader(Contents):
 
     def unranked(self) -> list[tuple[float, float]]:
         """Predicted and measured fitness of the candidates that a worker judged and that the surrogate predicted and
-        did not choose; what a gate stopped counts as `STOPPED`."""
+        did not choose; what a gate stopped has the figure of `stopped_at`."""
         c, e, s, by = tables.candidate.c, tables.evaluation.c, tables.score.c, self.config.judged_by
-        query = select(c.birth, c.predicted, e.verdict, e.gate, s.proxy, s.value).order_by(c.birth)
+        query = select(c.birth, c.predicted, e.gate, e.value, s.proxy, s.value).order_by(c.birth)
         query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
         of_fitness = (s.run == e.run) & (s.evaluation == e.id) & (s.objective == by)
         query = query.outerjoin(tables.score, of_fitness)
         query = query.where(c.run == self.run, c.predicted.is_not(None), c.pool.is_(None), c.equal_to.is_(None))
         query = query.where(e.purpose == Purpose.SEARCH, e.verdict.in_((Verdict.FITNESS, Verdict.REJECTION)))
         expected: dict[int, float] = {}
+        measured: dict[int, float] = {}
         scores: dict[int, dict[str, float]] = {}
+        gates = tuple(gate.gate for gate in self.config.gates)
         with self.engine.connect() as connection:
-            for birth, predicted, verdict, gate, proxy, value in connection.execute(query):
-                stopped = verdict == Verdict.REJECTION
-                if stopped and needs_layer(gate):
+            for birth, predicted, gate, stopped, proxy, score in connection.execute(query):
+                if gate and needs_layer(gate):
                     continue
-                value = STOPPED if stopped else value
-                if not all(isinstance(each, float) and abs(each) < 1e18 for each in (predicted, value)):
-                    self.refuse(f"birth {birth!s:.40}", f"its predicted or measured {by} is none: {[predicted, value]}")
+                if not all(
+                    isinstance(each, float) and abs(each) < 1e18 for each in (predicted, 0.0 if gate else score)
+                ):
+                    self.refuse(f"birth {birth!s:.40}", f"its predicted or measured {by} is none: {[predicted, score]}")
                 expected[birth] = predicted
-                scores.setdefault(birth, {}).update({} if stopped else {proxy: value})
-        fitness = {birth: fmean(scored(by, each).values()) if each else STOPPED for birth, each in scores.items()}
-        return [(expected[birth], each) for birth, each in fitness.items()]
+                if gate:
+                    measured[birth] = stopped_at(gate, stopped, gates)
+                else:
+                    scores.setdefault(birth, {})[proxy] = score
+        measured |= {birth: fmean(scored(by, each).values()) for birth, each in scores.items()}
+        return [(predicted, measured[birth]) for birth, predicted in expected.items()]
 
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and

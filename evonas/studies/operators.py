@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from evonas.search_space.mutation import OPERATORS
@@ -20,8 +19,8 @@ class OperatorRow:
     """Counts of one operator, or of another origin of candidates. A child of several edits counts with each of them.
 
     inherited: births with the function, and so the outcome, of an earlier candidate.
-    compared: trained children whose parent had an accuracy when they were proposed.
-    improved: those above it, both means over proxies, the parent's over its seeds so far, too.
+    compared: trained children whose parent was trained with the same seed.
+    improved: those above it, both means over proxies.
     best: birth with the largest advantage.
     """
 
@@ -50,7 +49,7 @@ class OperatorRow:
         return {name: getattr(self, name) for name in (*names, *more)}
 
     def count(self, record: Record, trained: Trained | None, parent: float | None) -> None:
-        """A birth; `parent`: the advantage of its parent when it was proposed."""
+        """A birth; `parent`: the advantage of its parent with the search's seed."""
         self.births += 1
         if trained is None:
             return
@@ -85,21 +84,18 @@ class OperatorRow:
 def operators(reader: Reader) -> list[OperatorRow]:
     """A row for each operator in the order of the table OPERATORS, then for each other origin."""
     rows = {name: OperatorRow(name) for name in (*OPERATORS, *map(str, Operator)) if name != Operator.MUTATION}
-    measured: dict[int, list[tuple[int, float]]] = {}  # function -> seq and advantage of each of its trainings
+    measured: dict[int, float] = {}  # function -> its advantage with the search's seed
     functions: dict[int, int] = {}  # birth -> function, where they differ
-    for record, trained in reader.searched():  # all that was measured before a birth was proposed is of earlier births
+    for record, trained in reader.searched():
         parent = None
         if record.parent is not None and record.operator != Operator.AGAIN:
-            trainings = measured.get(functions.get(record.parent, record.parent), ())
-            known = [advantage for seq, advantage in trainings if seq <= record.seen]
-            parent = fmean(known) if known else None
+            parent = measured.get(functions.get(record.parent, record.parent))
         for name in names(record.operator):
             rows[name].count(record, trained, parent)
         if record.equal_to:
             functions[record.birth] = record.equal_to
-        own = record.equal_to is None or (trained is not None and trained.seed != reader.config.seed)
-        if own and record.advantage is not None and record.seq is not None:
-            measured.setdefault(record.equal_to or record.birth, []).append((record.seq, record.advantage))
+        elif record.advantage is not None:
+            measured[record.birth] = record.advantage
     return [row for row in rows.values() if row.births]
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from evonas.history import History, Pending
+from evonas.history import History
+from evonas.pending import Pending
 from evonas.proposal import propose
 from evonas.retelling import replayed, restore_baseline
 from evonas.store.reader import Reader

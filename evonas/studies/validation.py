@@ -159,9 +159,12 @@ def _spread(values: Sequence[float]) -> Spread:
 
 def estimate(values: Sequence[float]) -> Estimate:
     """The mean of a sample, and its 95 % t-interval; None for a single value."""
-    if len(values) < 2:
-        return fmean(values), None
+    return fmean(values), t_interval(fmean(values), stdev(values), len(values)) if len(values) > 1 else None
+
+
+def t_interval(mean: float, deviation: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of the mean of `count` values with this sample standard deviation, by Student's t."""
     from scipy.stats import t  # slow to import
 
-    mean, half = fmean(values), float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
-    return mean, (mean - half, mean + half)
+    half = float(t.ppf(0.975, count - 1)) * deviation / sqrt(count)
+    return mean - half, mean + half

@@ -12,7 +12,7 @@ from evonas.config import Config
 from evonas.config_file import parse_config
 from evonas.final import contenders
 from evonas.history import History
-from evonas.leaders import Leaders
+from evonas.leaders import Leaders, comparable
 from evonas.proposal import propose
 from evonas.retelling import rebuild
 from evonas.search_space.catalog import LAYERS
@@ -21,6 +21,7 @@ from evonas.search_space.graph import Graph
 from evonas.selection import Population, Survivor
 from evonas.shared import REMEASURE_SEEDS
 from evonas.store.dump import dump
+from evonas.store.reader import Reader
 from evonas.store.records import Operator, Purpose
 from evonas.studies.replay import replay
 from evonas.workers.outcome import Evaluation, Fitness, Rejection
@@ -183,23 +184,7 @@ def test_a_function_measured_again_takes_its_old_place() -> None:
 # --------------------------------------------------------------------------- leaders
 
 
-def test_the_leader_with_the_fewest_seeds_is_next() -> None:
-    leaders = Leaders(leaders=2, seeds=3)
-    assert leaders.next(set()) is None
-    for each in (survivor(1, 0.5), survivor(2, 0.7), survivor(3, 0.6)):
-        leaders.add(each)
-    assert [each.birth for each in leaders.members] == [2, 3, 1]
-    assert (leaders.next(set()) or survivor(0, 0)).birth == 2
-    assert (leaders.next({2}) or survivor(0, 0)).birth == 3
-    leaders.add(survivor(4, 0.55, function=2, measured=2))
-    assert [(each.birth, each.fitness) for each in leaders.members] == [(3, 0.6), (2, 0.55), (1, 0.5)]
-    leaders.again = {3: 2, 2: 2}
-    assert leaders.next(set()) is None
-
-
-def test_leaders_are_measured_with_seeds_of_their_own_and_count_with_their_mean(
-    tmp_path: Path, everything: Config
-) -> None:
+def test_leaders_are_measured_with_seeds_of_their_own(tmp_path: Path, everything: Config) -> None:
     asked: dict[str, list[int]] = {}
 
     def respond(job: Job) -> Evaluation:
@@ -216,46 +201,72 @@ def test_leaders_are_measured_with_seeds_of_their_own_and_count_with_their_mean(
         assert seeds[0] == everything.seed or first.operator == "catalog"  # BN-ReLU is the baseline, too
         assert len(set(seeds[-2:])) == len(seeds[-2:])
         assert all(seed == everything.seed or seed > REMEASURE_SEEDS for seed in seeds)
-    baseline = {
-        each.seed: each.evaluation.outcome.accuracy
-        for each in reader.evaluations(Purpose.BASELINE)
-        if isinstance(each.evaluation.outcome, Fitness)
-    }
-    assert len(baseline) > 1
+    leaders = search.history.leaders
+    assert leaders is not None
+    assert {each.equal_to for each in again} - set(leaders.outcomes) == fallen(reader)
     seed_of = {each.birth: each.seed for each in reader.evaluations(Purpose.SEARCH)}
-    for leader in search.history.leaders.members if search.history.leaders else ():
-        mine = [r for r in reader.candidates() if leader.function in (r.birth, r.equal_to) and r.accuracy]
-        as_of_seed_0 = [
-            value + baseline[0][proxy] - baseline.get(seed_of[r.birth], baseline[0])[proxy]
-            for r in mine
-            for proxy, value in r.accuracy.items()
-        ]
-        clipped = [min(1.0, max(0.0, value)) for value in as_of_seed_0]
-        assert leader.fitness == pytest.approx(sum(clipped) / len(clipped))
-        assert leader.measured == len(mine)
+    for function, outcomes in leaders.outcomes.items():
+        mine = [r for r in reader.candidates() if function in (r.birth, r.equal_to) and r.accuracy]
+        assert outcomes == {seed_of[r.birth]: r.outcome for r in mine}
+
+
+def test_what_has_several_seeds_is_compared_after_each_of_them(
+    tmp_path: Path, everything: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare, compared = History._compare, list[int]()
+
+    def checked(history: History) -> None:
+        leaders, baseline = history.leaders, history.baseline
+        assert leaders and baseline
+        alone = [each for each in leaders.members if each.function not in leaders.outcomes]
+        single = [tuple(each.outcome.accuracy.values()) for each in alone if each.outcome]
+        baselines = {seed: tuple(each.accuracy.values()) for seed, each in {0: baseline, **history.baselines}.items()}
+        several = {
+            name: {seed: tuple(each.accuracy.values()) for seed, each in outcomes.items()}
+            for name, outcomes in leaders.outcomes.items()
+        }
+        assert len(baselines) > 1
+        compare(history)
+        expected = comparable(several, single, baselines, 0)
+        for each in (*history.population.members, *history.front, *leaders.members):
+            if each.function in expected and each.measured > 1:
+                assert each.objectives == expected[each.function]
+                assert each.fitness == pytest.approx(sum(each.objectives) / len(each.objectives))
+                compared.append(each.function)
+
+    monkeypatch.setattr(History, "_compare", checked)
+    searched(tmp_path, everything, FakePool(1, seeded))
+    assert len(set(compared)) > 3
+
+
+def fallen(reader: Reader) -> set[int]:
+    """The functions that a further seed stopped."""
+    again = [each for each in reader.candidates() if each.operator == Operator.AGAIN]
+    return {each.equal_to or 0 for each in again if isinstance(each.outcome, Rejection)}
 
 
 def test_a_leader_is_compared_with_the_baseline_of_each_seed(tmp_path: Path, everything: Config) -> None:
-    """A seed that makes every network worse by the same changes neither means nor advantages."""
+    """A seed that makes every network worse by the same changes neither advantages nor the search."""
+    worse = 0.1
 
     def respond(job: Job) -> Evaluation:
         found = answer(job)
         if not isinstance(found.outcome, Fitness):
             return found
-        worse = 0.1 * (job.seed > REMEASURE_SEEDS)
-        return Evaluation(Fitness({p: 0.2 + 0.5 * a - worse for p, a in found.outcome.accuracy.items()}))
+        lower = worse * (job.seed > REMEASURE_SEEDS)
+        return Evaluation(Fitness({p: 0.2 + 0.5 * a - lower for p, a in found.outcome.accuracy.items()}))
 
-    search, reader = searched(tmp_path, everything, FakePool(1, respond))
+    _, reader = searched(tmp_path / "worse", everything, FakePool(1, respond))
     again = [each for each in reader.candidates() if each.operator == "again"]
     assert len(again) > 5
     for each in again:
         first = reader.candidate(each.equal_to or 0)
         assert each.advantage == pytest.approx(first.advantage)
         assert sum(each.accuracy.values()) == pytest.approx(sum(first.accuracy.values()) - 0.2)
-    for leader in search.history.leaders.members if search.history.leaders else ():
-        accuracy = reader.candidate(leader.function).accuracy
-        assert leader.fitness == pytest.approx(sum(accuracy.values()) / len(accuracy))
     assert replay(reader) == []
+    worse = 0.0
+    _, calm = searched(tmp_path / "calm", everything, FakePool(1, respond))
+    assert [each.graph for each in calm.candidates()] == [each.graph for each in reader.candidates()]
 
 
 def test_a_leader_that_a_further_seed_stops_falls(tmp_path: Path, everything: Config) -> None:
@@ -287,7 +298,7 @@ def test_the_final_table_takes_the_best_means(tmp_path: Path, everything: Config
 
     _, reader = searched(tmp_path, everything, FakePool(1, respond))
     again = reader.measured_again()
-    assert all(each.advantage is not None and each.advantage < 0 for _, *further in again.values() for each in further)
+    assert all(each.advantage is not None and each.advantage <= 0 for _, *more in again.values() for each in more)
     best_by_one_seed = reader.families(1)[0].birth
     assert best_by_one_seed in again
     chosen = [each.birth for each in contenders(reader) if each.birth]

@@ -3,7 +3,7 @@
 import itertools
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -210,6 +210,24 @@ LEAKY = {"same_as": "BN-LeakyReLU"}
 def test_a_known_layer_is_no_discovery(rows: list[FinalRow], lines: list[str]) -> None:
     assert list(conclusion(rows, "results/a"))[: len(lines)] == lines
     assert ("What next:" in list(conclusion(rows, "results/a"))) == ("What next:" in lines)
+
+
+@pytest.mark.parametrize(
+    ("difference", "spread", "seeds", "end"),
+    [  # t(0.975, 2) = 4.303, t(0.975, 4) = 2.776
+        (
+            0.039,
+            0.018,
+            3,
+            "BN-ReLU; 3 seeds can show a tendency, not a proof (95 % interval against BN-ReLU: -0.6 to +8.4).",
+        ),
+        (0.029, 0.008, 3, "BN-ReLU (95 % interval against BN-ReLU: +0.9 to +4.9)."),
+        (0.02, 0.01, 5, "BN-ReLU (95 % interval against BN-ReLU: +0.8 to +3.2)."),
+    ],
+)
+def test_the_end_claims_what_the_interval_allows(difference: float, spread: float, seeds: int, end: str) -> None:
+    find = replace(row(7, None, difference), difference_spread=spread, seeds=seeds)
+    assert next(conclusion([find, BASE], "run")).endswith(end)
 
 
 def test_known_layers_take_one_place_of_the_final_table_and_files_say_what_they_are(

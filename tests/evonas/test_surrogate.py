@@ -1,19 +1,25 @@
 """The surrogate that ranks children: with a pool that answers from a table."""
 
+import math
 from pathlib import Path
 from random import Random
 from statistics import fmean
+from typing import Any
 
+import pytest
 from scipy.stats import spearmanr
 
 from evonas.config import Config
-from evonas.rank_correlation import STOPPED
+from evonas.evolution_config import Surrogate as SurrogateOptions
+from evonas.history import History
+from evonas.proposal import starts_anew
+from evonas.rank_correlation import stopped_at
 from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import random_dependent_graph
 from evonas.search_space.space import Space
 from evonas.surrogate import Example, Surrogate
 from evonas.workers.outcome import Fitness, Rejection
-from tests.evonas.search_cases import FakePool, searched, seeded
+from tests.evonas.search_cases import EVERYTHING, FakePool, configured, known, searched, seeded
 
 
 def test_children_are_chosen_from_pools_once_there_are_examples(tmp_path: Path, everything: Config) -> None:
@@ -55,17 +61,62 @@ def test_what_was_stopped_is_expected_below_the_worst() -> None:
     assert good > 0.5 > bad
 
 
-def test_unranked_candidates_that_a_worker_stopped_count_as_the_worst(tmp_path: Path, everything: Config) -> None:
+def test_unranked_candidates_rank_below_the_trained_by_the_gate_that_stopped_them(
+    tmp_path: Path, everything: Config
+) -> None:
     """A rank correlation over the survivors alone would leave out most of what the model has to tell apart."""
-    search, reader = searched(tmp_path, everything, FakePool(1, seeded))
+    of_pools = everything.evolution.model_copy(update={"surrogate": SurrogateOptions(pool=4, after=10, unranked=0.7)})
+    config = everything.model_copy(update={"evolution": of_pools})
+    search, reader = searched(tmp_path, config, FakePool(1, seeded))
     unranked = [each for each in reader.candidates() if each.predicted is not None and each.pool is None]
-    of_worker = [each for each in unranked if each.equal_to is None and isinstance(each.outcome, Fitness | Rejection)]
-    expected = {
-        each.birth: (each.predicted, fmean(each.accuracy.values()) if each.accuracy else STOPPED)
-        for each in of_worker
-        if not (isinstance(each.outcome, Rejection) and each.outcome.gate in ("depends_on_x", "finite"))
-    }
-    assert {STOPPED} < {measured for _, measured in expected.values()}
-    assert reader.unranked() == list(expected.values())
+    gates = [gate.gate for gate in everything.gates]
+    expected = []
+    for each in unranked:
+        if each.equal_to is None and isinstance(each.outcome, Fitness):
+            expected.append((each.predicted, fmean(each.accuracy.values())))
+        elif isinstance(each.outcome, Rejection) and each.outcome.gate not in ("depends_on_x", "finite"):
+            expected.append((each.predicted, gates.index(each.outcome.gate) - len(gates)))
+    assert min(measured for _, measured in expected) < 0 < max(measured for _, measured in expected)
+    assert reader.unranked() == expected
     assert search.history.surrogate is not None
     assert search.history.surrogate.unranked == reader.unranked()
+
+
+def test_what_gates_stop_is_ranked_by_how_far_it_came() -> None:
+    gates = ("signal", "quality", "rung")
+    figures = [
+        stopped_at(gate, value, gates)
+        for gate, value in (
+            ("signal", 5.0), ("quality", 0.3), ("quality", 0.5), ("diverged", math.inf),
+            ("rung", math.nan), ("rung", 0.2), ("rung", 0.4), ("rung", math.inf),
+        )
+    ]  # fmt: skip
+    assert figures == pytest.approx([-3, -2, -2, -1, -1, -0.8, -0.6, -0.001])
+
+
+@pytest.mark.parametrize("refit", [4, 100])
+def test_it_is_fitted_as_soon_as_it_may_choose_and_then_each_so_many_examples(refit: int) -> None:
+    """Survivors may come after many that were stopped."""
+    surrogate, fits = Surrogate(after=2, refit=refit), []
+    for number in range(20):
+        surrogate.add(Example(f"tanh(x) + {number}", None, 0.5 + number / 100 if number > 4 else None))
+        if surrogate.ready:
+            surrogate.predict([Graph.parse("tanh(x)")], [None])
+            fits.append(surrogate._fitted)
+    assert fits == [7 + (n // refit) * refit for n in range(len(fits))]
+
+
+def test_a_child_with_a_part_without_effect_is_none_to_choose(tiny: dict[str, Any]) -> None:
+    """It would train as its parent does, and a model of features cannot tell."""
+    history = History(configured(tiny, **EVERYTHING), baseline=Fitness({"resnet": 0.1, "mobilenet": 0.1}))
+    for birth, text in enumerate(("x / std_bhw(x)", "v0 + tanh(x)"), start=1):
+        history.propose(known(birth, Graph.parse(text)))
+    history.record(1, Fitness({"resnet": 0.5, "mobilenet": 0.5}), ())  # the other is in flight
+    for copy in (
+        "x / max(std_bhw(x), tanh(v0))",
+        "p = vector(0.25)\nx / (std_bhw(x) + p * zero)",
+        "tanh(x) + max(v0, v0)",
+    ):
+        assert not starts_anew(Graph.parse(copy), history)
+    for other in ("x / std_hw(x)", "tanh(x)", "v0 + x / std_bhw(x)", "x / (v1 * std_bhw(x))", "2 * x / std_bhw(x)"):
+        assert starts_anew(Graph.parse(other), history)

@@ -12,7 +12,8 @@ from scipy.stats import spearmanr
 
 from evonas.cli.display import Display
 from evonas.config_file import parse_config
-from evonas.history import History, Pending
+from evonas.history import History
+from evonas.pending import Pending
 from evonas.rank_correlation import RankCorrelation
 from evonas.retelling import rebuild, replayed, restore_baseline
 from evonas.run import Run, open_run
@@ -37,9 +38,9 @@ STOPPED = Evaluation(
 BIRTHS = (  # operator, parent, equal_to, seen, seed, evaluation; BN-ReLU has 0.4
     ("catalog", None, None, 0, 0, fit(0.4)),
     ("insert", 1, None, 1, 0, fit(0.5)),
-    ("again", 2, 2, 2, 1_000_001, fit(0.3)),  # the mean of birth 2 falls from 0.5 to 0.4
-    ("insert+op", 2, None, 2, 0, fit(0.45)),  # proposed before that
-    ("op", 2, None, 3, 0, fit(0.45)),  # and after it
+    ("again", 2, 2, 2, 1_000_001, fit(0.3)),  # another seed: no child is compared with it
+    ("insert+op", 2, None, 2, 0, fit(0.45)),
+    ("op", 2, None, 3, 0, fit(0.55)),
     ("mutation", 2, None, 5, 0, STOPPED),
     ("op", 6, 1, 6, 0, Evaluation(Fitness({"resnet": 0.4, "mobilenet": 0.4}))),  # inherits
     ("insert+insert", 6, None, 7, 0, fit(0.2)),  # its parent has no accuracy
