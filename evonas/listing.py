@@ -23,13 +23,14 @@ class Records(list[Record]):
     def _repr_html_(self) -> str:
         from evonas.report.notebook import table_html  # only a notebook needs it
 
-        return table_html([_shown(flat(each, each.accuracy)) for each in self]) if self else "<p>no candidate</p>"
+        proxies = list(dict.fromkeys(proxy for each in self for proxy in each.accuracy))
+        return table_html([_shown(flat(each, proxies)) for each in self]) if self else "<p>no candidate</p>"
 
 
 def flat(record: Record, proxies: Collection[str]) -> Row:
     """A candidate as one row, with the names of `columns_of`. Figures are those with fresh seeds if it was retrained,
     else those of the search; differences are shares of accuracy, not points; spreads are standard deviations over
-    seeds."""
+    seeds. `advantage` is what the search maximised, with its own seed."""
     figures, stopped = record.figures, None
     if isinstance(record.outcome, Rejection | Crash):
         stopped = str(record.outcome.gate if isinstance(record.outcome, Rejection) else record.outcome.kind)
@@ -57,7 +58,7 @@ _PROPERTIES = ("live_nodes", "batch_dependent", "amplification", "stopped_by", "
 def columns_of(proxies: Collection[str]) -> list[str]:
     """The names of a flat row, in order."""
     accuracies = [f"{kind}_{proxy}" for proxy in proxies for kind in ("accuracy", "spread")]
-    return ["run", "birth", "state", "fresh", *_FIGURES, *accuracies, *_ORIGIN, *_PROPERTIES]
+    return ["run", "birth", "seq", "state", "fresh", *_FIGURES, *accuracies, "advantage", *_ORIGIN, *_PROPERTIES]
 
 
 def to_frame(records: Iterable[Record], proxies: Collection[str]) -> "pandas.DataFrame":
@@ -70,7 +71,7 @@ def to_frame(records: Iterable[Record], proxies: Collection[str]) -> "pandas.Dat
     return pandas.DataFrame.from_records(rows, columns=names)
 
 
-_LEFT_OUT = ("run", "state", "failed", "second_parent", "equal_to", "stopped_by", "seconds", "family", "graph")
+_LEFT_OUT = ("run", "seq", "failed", "advantage", "second_parent", "equal_to", "seconds", "family", "graph")
 
 
 def _shown(row: Row) -> Row:

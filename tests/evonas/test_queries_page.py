@@ -1,6 +1,7 @@
 """docs/queries.md: each of its queries, run as it stands on SQLite and PostgreSQL, gives Python's values."""
 
 import re
+import shlex
 import shutil
 import sqlite3
 from collections import defaultdict
@@ -12,8 +13,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import make_url
 
+from evonas.cli.main import app
 from evonas.run import Run, open_run
 from evonas.store import tables
 from evonas.store.database import Database
@@ -169,6 +172,17 @@ def test_a_query_of_the_page_gives_the_values_of_python(number: str, ask: Ask, r
 def rounded(row: Iterable[Any]) -> list[Any]:
     """To 9 digits: sums and means depend on their order."""
     return [float(f"{value:.9g}") if isinstance(value, float) else value for value in row]
+
+
+def test_the_commands_and_the_python_of_the_page_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [line.strip() for line in PAGE.splitlines() if line.startswith("    evonas ")]
+    assert len(commands) == 3
+    for each in commands:
+        words = shlex.split(each, comments=True)[1:]
+        assert CliRunner().invoke(app, [run.reference if word == "RUN" else word for word in words]).exit_code == 0
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(re.sub(r"results/quickstart-00\d", run.reference, block), {})
+    assert capsys.readouterr().out.startswith(r"% \usepackage{amsmath, booktabs}")
 
 
 def test_the_page_has_ten_queries_and_each_is_run() -> None:

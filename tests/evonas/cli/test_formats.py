@@ -143,6 +143,10 @@ def test_records_are_a_list_shown_a_line_each_and_as_a_table(old: Run) -> None:
     shown = found._repr_html_()
     assert shown.count("<tr>") == 3
     assert all(f"<td>{each.birth}</td>" in shown for each in found)
+    line = old.lineage(22)  # whose first members a gate stopped
+    table = re.findall(r"<tr>(.*?)</tr>", line._repr_html_())
+    assert len({each.count("<td>") + each.count("<th>") for each in table}) == 1
+    assert len(table) == 1 + len(line)
     assert (repr(old.find("exp")), old.find("exp")._repr_html_()) == ("<no candidate>", "<p>no candidate</p>")
 
 
