@@ -68,3 +68,24 @@ def depends_on_x(graph: Graph) -> bool:
 def batch_dependent(graph: Graph) -> bool:
     """Whether the output for one example depends on the other examples of its batch (the paper's B series)."""
     return analyse(graph)[graph.output].on_batch
+
+
+def is_affine(graph: Graph) -> bool:
+    """Whether the output is affine in x where the statistics are held: a norm that no activation follows."""
+    degrees = [int(leaf.kind == "input") for leaf in graph.leaves]  # 0: constant, 1: affine, 2: neither
+    for node in graph.nodes:
+        degrees.append(_degree(node.op, [degrees[i] for i in node.inputs]))
+    return degrees[graph.output] < 2
+
+
+def _degree(op: str, inputs: list[int]) -> int:
+    if PRIMITIVES[op].reduces or not any(inputs):
+        return 0
+    match op:
+        case "add" | "neg":
+            return max(inputs)
+        case "mul":
+            return min(2, sum(inputs))
+        case "div" if not inputs[1]:
+            return inputs[0]
+    return 2

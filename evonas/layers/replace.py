@@ -14,9 +14,10 @@ from evonas.layers import norm_layer
 from evonas.layers.replacing.carrying import Make, carry_over, moments_of, options_of
 from evonas.layers.replacing.places import Place
 from evonas.layers.replacing.rewriting import skip_activations
-from evonas.layers.replacing.sites import Bystander, Kind, Site, find_sites
+from evonas.layers.replacing.sites import Bystander, Kind, Site, find_norms, find_sites
 from evonas.layers.resolve import named_layer
 from evonas.layers.whole_models import batch_moments, exchanged
+from evonas.search_space.analysis import is_affine
 from evonas.search_space.catalog import LAYERS, GraphLayer, ModuleLayer
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
@@ -44,6 +45,8 @@ def replace(
     Norms and activations are those of torch, torchvision and timm, which may have both in one. An activation that is
     used elsewhere too, as the `self.relu` of a ResNet is after its addition, stays there. Where a `forward` calls such
     a shared module, or a function, it is written anew without that call; the module stays an instance of its class.
+    A layer without activation takes the norm's place alone, and the activations stay. Such are GroupNorm, DyT and other
+    norms of the catalog, its reference modules, and graphs that are affine in x but for their statistics.
 
     A layer has the site's device, dtype and axis of channels, and its eps, momentum and groups unless they are given.
     It takes over the affine and the running moments of x. Where it can compute what the norm and the activation
@@ -55,8 +58,8 @@ def replace(
         model: changed; `copy.deepcopy(model)` keeps it.
         layer: anything that `evonas.layer` takes, or the class of an exported file.
         without_activation: what a norm without activation becomes. "norm": the norm of a catalog layer that has one,
-            else an affine; "affine": weight * x + bias; "layer": the whole layer; "keep": it stays. None: "layer" where
-            no norm of the model has an activation, as in transformers, else "norm".
+            else an affine, as with `apply_act=False`; "affine": weight * x + bias; "layer": the whole layer; "keep": it
+            stays. None is "norm", but refused where that would leave a model without any norm, as a transformer.
         options: of the layer.
 
     Returns the model; the new layer if the model is itself a norm.
@@ -88,7 +91,8 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Replacements:
-    """What `evonas.replace` would do: each norm of the model, each activation that follows none, and the classifier."""
+    """What `evonas.replace` would do with each norm; and, beside a layer with an activation, each activation that
+    follows no norm, and the classifier."""
 
     rows: tuple[Replacement, ...]
     summary: str
@@ -116,9 +120,11 @@ def replacements(
     kinds = Counter(each.site.kind if each.layer is not None else Kind.LEFT for each in changes)
     counts = [
         counted(kinds[Kind.PAIR], "pair"),
-        counted(kinds[Kind.ALONE], "norm without activation", "norms without activation"),
+        counted(kinds[Kind.ALONE], "norm"),
     ]
     summary = f"{' and '.join(counts)} replaced, {counted(kinds[Kind.LEFT], 'norm')} left"
+    if not bystanders:
+        summary += "; everything else stays"
     return Replacements(tuple(rows), summary)
 
 
@@ -145,10 +151,20 @@ def _changes(
     made = norm_layer(kind, **options)(1)  # raises for what is no layer, and for an unknown option
     if isinstance(made, NormAct) and made.genotype.takes_y:
         raise InputError("a layer of two inputs, x and y, cannot take the place of a norm")
-    sites, bystanders = find_sites(model)
-    pairs = any(site.kind is Kind.PAIR for site in sites)
-    alone = without_activation or ("norm" if pairs else "layer")
-    return [_change(model, site, kind, alone, options) for site in sites], bystanders
+    part, bystanders = without_activation or "norm", list[Bystander]()
+    if _Chosen.of(kind, "layer").is_norm:
+        if part in ("affine", "keep"):
+            raise InputError(f"without_activation: {part!r} is for layers with an activation, which this one has not")
+        sites = find_norms(model)
+    else:
+        sites, bystanders = find_sites(model)
+        only_alone = {site.kind for site in sites} - {Kind.LEFT} == {Kind.ALONE}
+        if only_alone and without_activation is None and _Chosen.of(kind, part).is_no_norm:
+            raise InputError(
+                f"no norm of {type(model).__name__} has an activation; without_activation='layer' puts the whole layer "
+                "in their place, 'affine' an affine"
+            )
+    return [_change(model, site, kind, part, options) for site in sites], bystanders
 
 
 def _change(model: nn.Module, site: Site, kind: Any, alone: Alone, options: dict[str, Any]) -> _Change:
@@ -171,28 +187,38 @@ def _change(model: nn.Module, site: Site, kind: Any, alone: Alone, options: dict
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """What takes the place of a norm: a layer as `evonas.layer` takes it, or a class; its graph, if it has one."""
+    """What takes the place of a norm: a layer as `evonas.layer` takes it, or a class; its graph, if it has one.
+
+    is_norm: whether it has no activation. That of a class is not known.
+    """
 
     name: str
     kind: Any
     apply_act: bool
     graph: Graph | None
+    is_norm: bool
 
     @classmethod
     def of(cls, kind: Any, part: Alone) -> "_Chosen":
         """A part of a layer: the whole layer, its norm, or its affine."""
         row = LAYERS[kind] if isinstance(kind, str) and kind in LAYERS else None
         if isinstance(kind, type):
-            return cls(kind.__name__ if part == "layer" else "affine", kind, part == "layer", None)
-        if isinstance(row, ModuleLayer) and part != "affine":
-            return cls(row.name, kind, True, None)
-        if part == "layer":
-            named = named_layer(kind)
-            return cls("; ".join(named.name.splitlines()), kind, True, named.graph)
-        if isinstance(row, GraphLayer) and row.norm and part == "norm":
-            return cls(f"{row.name} without activation", kind, False, Graph.parse(row.norm))
-        identity = Graph.parse("x")
-        return cls("affine", identity if row else named_layer(kind).graph, False, identity)
+            return cls(kind.__name__ if part == "layer" else "affine", kind, part == "layer", None, False)
+        if isinstance(row, ModuleLayer):
+            return cls(row.name, kind, True, None, True)
+        named = named_layer(kind)
+        norm = Graph.parse(row.norm) if isinstance(row, GraphLayer) and row.norm else None
+        is_norm = is_affine(named.graph) if norm is None else norm.digest == named.graph.digest
+        if part == "layer" or (part == "norm" and is_norm):
+            return cls("; ".join(named.name.splitlines()), kind, True, named.graph, is_norm)
+        if part == "norm" and norm is not None:
+            return cls(f"{named.name} without activation", kind, False, norm, True)
+        return cls("affine", named.graph, False, Graph.parse("x"), True)
+
+    @property
+    def is_no_norm(self) -> bool:
+        """Whether it is an affine alone."""
+        return not self.apply_act and (self.graph is None or self.graph.formula == "x")
 
 
 def _options(

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from evonas.search_space.analysis import Dependence, analyse, batch_dependent, depends_on_x
+from evonas.search_space.analysis import Dependence, analyse, batch_dependent, depends_on_x, is_affine
+from evonas.search_space.catalog import LAYERS, GraphLayer
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from tests.conftest import graphs
@@ -173,3 +174,27 @@ def test_a_value_changes_with_no_other_parameter(graph: Graph) -> None:
 def test_known_parameters(text: str, parameters: set[str]) -> None:
     graph = Graph.parse(text)
     assert analyse(graph)[graph.output].parameters == parameters
+
+
+SQUASHING = {"DyT", "DyISRU", "TD-LN"}  # norms that bend x: no affine of it
+
+
+def test_the_norms_of_the_catalog_are_affine_in_x_but_for_their_statistics() -> None:
+    rows = [row for row in LAYERS.values() if isinstance(row, GraphLayer)]
+    norms = {row.name for row in rows if row.norm and Graph.parse(row.norm).digest == row.graph.digest}
+    assert {row.name for row in rows if is_affine(row.graph)} == norms - SQUASHING
+    assert len(norms) > 15
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "3", "v1 * x - v0", "x / 2", "(x - mean_hw(x)) * rms_c(x)", "x * tanh(std_hw(x))"]
+)
+def test_affine_in_x(text: str) -> None:
+    assert is_affine(Graph.parse(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["x * x", "2 / x", "max(x, zero)", "x * sigmoid(x)", "x / max(std_bhw(x), x)", "-square(x)"]
+)
+def test_not_affine_in_x(text: str) -> None:
+    assert not is_affine(Graph.parse(text))

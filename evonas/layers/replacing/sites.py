@@ -84,24 +84,39 @@ def find_sites(model: nn.Module) -> tuple[list[Site], list[Bystander]]:
     return sites, [*others, *_classifier(traced)]
 
 
+def find_norms(model: nn.Module) -> list[Site]:
+    """The norms of a model for a layer without activation: whatever follows them stays, and no trace is needed."""
+    return [_norm(name, module) for name, module in model.named_modules() if is_norm(module)]
+
+
 # --------------------------------------------------------------------------- one norm
 
 
+def _norm(name: str, norm: nn.Module) -> Site:
+    if own := own_activation(norm):
+        return Site(name, norm, Kind.LEFT, activation=f"{own}, its own", why="its own activation would be lost")
+    return _placed(Site(name, norm, Kind.ALONE))
+
+
 def _site(model: nn.Module, name: str, norm: nn.Module, calls: list[Call], traced: Traces) -> Site:
-    weight = getattr(norm, "weight", None)
-    if isinstance(norm, Frozen) or (isinstance(weight, Tensor) and not isinstance(weight, nn.Parameter)):
-        return Site(name, norm, Kind.LEFT, why="it is frozen")
-    if isinstance(norm, Layer) or is_exported(norm):
-        return Site(name, norm, Kind.LEFT, why="it is a layer of evonas")
     site = _with_activation(model, name, norm, calls, traced)
-    if site.kind is Kind.LEFT:
-        return site
-    place = place_of(norm)
-    if place is None:
-        return Site(name, norm, Kind.LEFT, why="it has no channels at axis 1 or axis -1")
-    if not normalizes(norm, place):
-        return Site(name, norm, Kind.LEFT, why="its output grows with its input")
-    return replace(site, place=place)
+    return _placed(site) if site.kind is not Kind.LEFT else site
+
+
+def _placed(site: Site) -> Site:
+    """A site with its place; left, where the norm has none, or is not to be replaced."""
+    weight, why = getattr(site.norm, "weight", None), ""
+    if isinstance(site.norm, Frozen) or (isinstance(weight, Tensor) and not isinstance(weight, nn.Parameter)):
+        why = "it is frozen"
+    elif isinstance(site.norm, Layer) or is_exported(site.norm):
+        why = "it is a layer of evonas"
+    elif (place := place_of(site.norm)) is None:
+        why = "it has no channels at axis 1 or axis -1"
+    elif not normalizes(site.norm, place):
+        why = "its output grows with its input"
+    else:
+        return replace(site, place=place)
+    return Site(site.name, site.norm, Kind.LEFT, why=why)
 
 
 def _with_activation(model: nn.Module, name: str, norm: nn.Module, calls: list[Call], traced: Traces) -> Site:

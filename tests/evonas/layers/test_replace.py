@@ -18,9 +18,9 @@ from tests.evonas.layers.exported_class import exported_class
 from tests.evonas.layers.hosts import CHANNELS, HOSTS, Network, norm, residual
 from tests.search_space.tensors import normal
 
-LAYER = "x - 3"
+LAYER = "max(x, -1000) - 3"  # an activation by its form, x - 3 in fact
 X = normal(2, CHANNELS, 3, 2)
-KINDS = {"pair": "-3 + x", "alone": "affine", "left": "left: "}
+KINDS = {"pair": "-3 + max(-1000, x)", "alone": "affine", "left": "left: "}
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -101,10 +101,10 @@ def test_a_network_can_be_replaced_in_two_steps() -> None:
 
     model = Network(forward, group=nn.GroupNorm(2, CHANNELS), other=nn.Identity()).double()
     evonas.freeze(model)
-    evonas.replace(model, "x - 3")
+    evonas.replace(model, LAYER)
     assert isinstance(model.group, NormAct)
     model.norm = norm().double()  # as if the first step had left it
-    evonas.replace(model, "x - 3")
+    evonas.replace(model, LAYER)
     for copied in (model, copy.deepcopy(model)):
         torch.testing.assert_close(copied(X), torch.relu(X - 6 + X))
 
@@ -112,8 +112,8 @@ def test_a_network_can_be_replaced_in_two_steps() -> None:
 def test_a_forward_that_was_set_on_the_module_is_left() -> None:
     model: Any = Network(residual)
     model.forward = functools.partial(Network.forward, model)
-    (row,) = [row for row in evonas.replacements(nn.Sequential(model), LAYER).rows if row.site == "0.norm"]
-    assert row.becomes == "left: its activation cannot be left out: its forward is no method of its class"
+    rows = evonas.replacements(nn.Sequential(model), LAYER, without_activation="norm").rows
+    assert rows[0].becomes == "left: its activation cannot be left out: its forward is no method of its class"
 
 
 def test_a_traced_network_is_changed_in_its_graph() -> None:
@@ -228,7 +228,7 @@ def test_what_scales_with_its_input_is_no_norm_and_timms_evonorms_are() -> None:
         timm.layers.grn.GlobalResponseNorm(CHANNELS), nn.ReLU(), timm.layers.EvoNorm2dS0(CHANNELS, groups=2)
     )
     rows = evonas.replacements(model, LAYER).rows
-    assert [row.becomes for row in rows if row.norm] == ["left: its output grows with its input", "-3 + x"]
+    assert [row.becomes for row in rows if row.norm] == ["left: its output grows with its input", "-3 + max(-1000, x)"]
 
 
 def test_eps_momentum_groups_and_synchronization_are_the_sites_unless_they_are_given() -> None:
@@ -255,13 +255,12 @@ def test_a_layer_has_the_sites_type_and_mode() -> None:
 @pytest.mark.parametrize(
     ("choice", "layer", "kind"),
     [
+        (None, "BN-SiLU", "(x - mean_bhw(x)) / std_bhw(x)"),
         ("norm", "BN-SiLU", "(x - mean_bhw(x)) / std_bhw(x)"),
         ("norm", "EvoNorm-B0", "affine"),
-        ("affine", "BN-SiLU", "affine"),
-        ("affine", "PowerNorm", "affine"),
-        ("norm", "PowerNorm", "PowerNorm"),
-        ("layer", "EvoNorm-B0", "x / max"),
         (None, "EvoNorm-B0", "affine"),
+        ("affine", "BN-SiLU", "affine"),
+        ("layer", "EvoNorm-B0", "x / max"),
         ("keep", "EvoNorm-B0", "BatchNorm2d"),
     ],
 )
@@ -276,6 +275,44 @@ def test_a_norm_without_activation_becomes_what_is_chosen(choice: Any, layer: st
         assert shown.startswith(kind)
 
 
+@pytest.mark.parametrize("layer", ["GroupNorm", "DyT", "x / rms_c(x)", "(x - mean_hw(x)) / std_hw(x)", "PowerNorm"])
+@pytest.mark.parametrize("choice", [None, "norm", "layer"])
+def test_a_layer_without_activation_takes_the_place_of_norms_alone(layer: str, choice: Any) -> None:
+    """Whatever follows them: an activation, a gate, several users; and where no forward can be traced."""
+
+    def forward(net: Any, x: Tensor) -> Tensor:
+        y = net.norm(x)
+        assert y.sum() < 1e9
+        return net.act(y) * torch.sigmoid(net.other(x)) + y
+
+    model: Any = evonas.replace(Network(forward).double().eval(), layer, without_activation=choice)
+    made = evonas.layer(layer, CHANNELS, dtype=torch.float64).eval()
+    y = made(X)
+    torch.testing.assert_close(model(X), torch.relu(y) * torch.sigmoid(y) + y)
+    assert isinstance(model.act, nn.ReLU)
+
+
+def test_a_layer_without_activation_leaves_a_norm_that_has_its_own() -> None:
+    rows = evonas.replacements(nn.Sequential(timm.layers.BatchNormAct2d(CHANNELS)), "GroupNorm").rows
+    assert [(row.activation, row.becomes) for row in rows] == [
+        ("ReLU, its own", "left: its own activation would be lost")
+    ]
+    with pytest.raises(InputError, match="'keep' is for layers with an activation"):
+        evonas.replace(Network(residual), "GroupNorm", without_activation="keep")
+
+
+@pytest.mark.parametrize("layer", ["EvoNorm-S0", "tanh(x)", exported_class(evonas.catalog["DyT"].graph)])
+def test_a_network_is_not_left_without_any_norm_unasked(layer: Any) -> None:
+    model: Any = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    for function in (evonas.replace, evonas.replacements):
+        with pytest.raises(
+            InputError, match="no norm of Sequential has an activation; without_activation='layer' puts"
+        ):
+            function(model, layer)
+    assert evonas.replace(copy.deepcopy(model), layer, without_activation="layer")[1].apply_act
+    assert not evonas.replace(model, layer, without_activation="affine")[1].apply_act
+
+
 def test_an_exported_class_is_a_layer_too() -> None:
     kind: Any = exported_class(evonas.catalog["EvoNorm-B0"].graph)
     model: Any = evonas.replace(Network(residual).double(), kind, eps=1e-3)
@@ -288,7 +325,7 @@ def test_an_exported_class_is_a_layer_too() -> None:
 
 @pytest.mark.parametrize("freeze", [evonas.freeze, timm.layers.freeze_batch_norm_2d])
 def test_a_frozen_norm_is_left(freeze: Callable[[nn.Module], nn.Module]) -> None:
-    (row,) = evonas.replacements(nn.Sequential(freeze(norm()), nn.ReLU()), LAYER).rows[:1]
+    row = evonas.replacements(nn.Sequential(freeze(norm()), nn.ReLU()), LAYER).rows[0]
     assert row.becomes == "left: it is frozen"
 
 
@@ -298,7 +335,7 @@ def test_a_norm_inside_a_layer_of_torch_is_left() -> None:
     assert shown == {
         "0.norm1": "left: it is inside TransformerEncoderLayer, which is traced as a whole",
         "0.norm2": "left: it is inside TransformerEncoderLayer, which is traced as a whole",
-        "1": "-3 + x",
+        "1": "-3 + max(-1000, x)",
     }
 
 
@@ -338,6 +375,6 @@ def test_the_table() -> None:
         "1     BatchNorm2d(4)  ReLU        BN-ReLU; the same function",
         "5                     GELU        stays: follows Linear, no norm",
         "6                     Linear      stays: the classifier",
-        "1 pair and 0 norms without activation replaced, 0 norms left",
+        "1 pair and 0 norms replaced, 0 norms left",
     ]
     assert table._repr_html_().count("<tr>") == 4

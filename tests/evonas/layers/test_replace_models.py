@@ -71,8 +71,11 @@ def test_the_function_of_its_own_layers_changes_no_logit(name: str) -> None:
     becomes = [row.becomes for row in table.rows]
     keep = case.alone if case.options else 0
     assert sum("the same function" in each for each in becomes) == case.pairs + case.alone - keep
-    assert sum(each == "stays: the classifier" for each in becomes) == 1
-    assert sum("no norm" in each for each in becomes) == case.stays
+    if case.same == LN:  # which has no activation, and takes none away
+        assert table.summary.endswith("everything else stays")
+    else:
+        assert sum(each == "stays: the classifier" for each in becomes) == 1
+        assert sum("no norm" in each for each in becomes) == case.stays
     assert sum("left" in each for each in becomes) == keep
     weights = {key: value for key, value in model.state_dict().items() if value.ndim > 1}
     assert evonas.replace(model, case.same, **case.options) is model
@@ -85,9 +88,8 @@ def test_the_function_of_its_own_layers_changes_no_logit(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_another_layer_takes_the_place_of_all_norms(name: str) -> None:
     case, model = CASES[name], network(name)
-    summary = evonas.replacements(model, "EvoNorm-S0", groups=8).summary
-    assert summary.startswith(f"{case.pairs} pair")
-    evonas.replace(model, "EvoNorm-S0", groups=8)
+    part: Any = "norm" if case.pairs else "layer"
+    evonas.replace(model, "EvoNorm-S0", groups=8, without_activation=part)
     made = [each for each in model.modules() if isinstance(each, NormAct)]
     whole = [each for each in made if each.apply_act]
     assert len(made) == case.pairs + case.alone
@@ -97,7 +99,7 @@ def test_another_layer_takes_the_place_of_all_norms(name: str) -> None:
         assert model(X).isfinite().all()
 
 
-def test_counts_of_the_whole_classifier() -> None:
+def test_the_activations_and_the_last_layer_of_a_classifier_stay() -> None:
     with torch.device("meta"):
         table = evonas.replacements(torchvision.models.vgg11_bn(), "EvoNorm-B0")
     assert [(row.site, row.activation, row.becomes) for row in table.rows if not row.norm] == [
@@ -109,6 +111,47 @@ def test_counts_of_the_whole_classifier() -> None:
 
 # --------------------------------------------------------------------------- long
 
+OTHERS = {  # functions, shared modules, branches, untraceable forwards, arguments that decide: -> norms that are left
+    "tv densenet121": 0,
+    "tv googlenet": 2,  # of its auxiliary heads, which evaluation does not call
+    "tv inception_v3": 2,
+    "tv shufflenet_v2_x0_5": 0,
+    "tv mnasnet0_5": 0,
+    "timm dla34": 6,
+    "timm hrnet_w18": 0,
+    "timm nasnetalarge": 44,
+    "timm res2net50_14w_8s": 0,
+    "timm resnest14d": 0,
+    "timm repvgg_a0": 0,
+    "timm convnextv2_atto": 12,  # GlobalResponseNorm
+    "timm mvitv2_tiny": 0,
+    "timm swin_tiny_patch4_window7_224": 0,
+}
+TRANSFORMERS = ("convnextv2", "mvitv2", "swin")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_function_of_its_own_layers_changes_no_logit_elsewhere(name: str) -> None:
+    library, architecture = name.split()
+    options = {"init_weights": True} if architecture in ("googlenet", "inception_v3") else {}  # else they warn
+    model: Any = {"tv": torchvision.models.get_model, "timm": timm.create_model}[library](architecture, **options)
+    last = architecture.startswith(TRANSFORMERS)
+    for each in model.eval().modules():
+        if isinstance(each, nn.BatchNorm2d | nn.LayerNorm):
+            each.weight.data.uniform_(0.5, 1.5)
+            each.bias.data.normal_(0, 0.2)
+    x = torch.randn(2, 3, *[{"inception_v3": 299}.get(architecture, 224 if last else 96)] * 2)
+    layer = LN if last else "BN-ReLU"
+    becomes = [row.becomes for row in evonas.replacements(model, layer).rows if row.norm]
+    assert sum(each.startswith("left") for each in becomes) == OTHERS[name]
+    assert all("the same function" in each for each in becomes if not each.startswith("left"))
+    with torch.no_grad():
+        logits = model(x)
+        torch.testing.assert_close(
+            evonas.replace(model, layer)(x), logits, rtol=1e-5, atol=1e-5 * logits.abs().max().item()
+        )
+
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
@@ -118,7 +161,10 @@ def test_a_replaced_network_trains_compiles_and_is_exported(name: str) -> None:
     options = {"img_size": 32} if name.startswith("vit") else {}
     torch.manual_seed(0)
     model = network(name) if name == "vgg11_bn" else CASES[name].library(name, num_classes=2, **options)
-    evonas.replace(model, "EvoNorm-B0" if CASES[name].pairs else "x * sigmoid(v1 * x) / std_c(x)")
+    if CASES[name].pairs:
+        evonas.replace(model, "EvoNorm-B0")
+    else:
+        evonas.replace(model, "x * sigmoid(v1 * x) / std_c(x)", without_activation="layer")
     x = torch.randn(8, 3, 64, 64) if not options else torch.randn(8, 3, 32, 32)
     target = torch.arange(8) % 2
     optimizer = torch.optim.SGD(model.parameters(), 0.005, momentum=0.9)
