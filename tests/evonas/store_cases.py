@@ -1,17 +1,22 @@
 """Candidates, outcomes and moves that the tests of the store share."""
 
 import math
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from evonas.config import Config
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.dump import dump
+from evonas.store.engines import open_own_file
 from evonas.store.records import Candidate
+from evonas.store.schema import build_schema
 from evonas.store.writer import Writer
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
 
@@ -60,6 +65,24 @@ def reference(address: Address) -> str:
 
 
 IN_A_FILE = pytest.mark.parametrize("address", ["sqlite"], indirect=True)
+
+
+@cache
+def empty_database() -> bytes:
+    """A database without a run. Building its schema takes a second, a copy none."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "run.db"
+        engine = open_own_file(path)
+        build_schema(engine)
+        engine.dispose()
+        return path.read_bytes()
+
+
+def new_run(folder: Path, config: Config) -> Writer:
+    """A run in a folder of its own."""
+    folder.mkdir(parents=True)
+    (folder / "run.db").write_bytes(empty_database())
+    return Database(Address.of_file(folder / "run.db", folder.name, folder)).create(config, {})
 
 
 def told(address: Address) -> list[dict[str, Any]]:

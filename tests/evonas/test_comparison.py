@@ -12,13 +12,11 @@ import evonas
 from evonas.comparison import Comparison
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
-from evonas.store.address import Address
-from evonas.store.database import Database
 from tests.conftest import TINY
 from tests.evonas.cli.cases import strict
 from tests.evonas.cli.conftest import command as command
 from tests.evonas.search_cases import configured
-from tests.evonas.store_cases import candidate, fit
+from tests.evonas.store_cases import candidate, fit, new_run
 
 WIDER = {**TINY, "proxies": TINY["proxies"] | {"resnet": TINY["proxies"]["resnet"] | {"width": 16}}}
 
@@ -26,7 +24,7 @@ WIDER = {**TINY, "proxies": TINY["proxies"] | {"resnet": TINY["proxies"]["resnet
 def run(folder: Path, accuracies: list[float], raw: dict[str, Any], **evolution: Any) -> str:
     """A run whose candidates 1, 2 ... have these accuracies, and BN-ReLU 0.5."""
     config = configured(raw, births=10, **evolution)
-    store = Database(Address.of_file(folder / "run.db", folder.name, folder)).create(config, {})
+    store = new_run(folder, config)
     store.record_beside("baseline", "max(x, zero)", config.seed, fit(0.5, 0.5), name="BN-ReLU")
     for birth, accuracy in enumerate(accuracies, start=1):
         store.propose(candidate(birth))
@@ -97,7 +95,7 @@ def test_gates_differ_by_their_names_and_keys_that_are_not_there_are_told(tmp_pa
 
 
 def run_of_one_proxy(folder: Path, raw: dict[str, Any]) -> str:
-    Database(Address.of_file(folder / "run.db", "c", folder)).create(configured(raw, births=10), {}).close()
+    new_run(folder, configured(raw, births=10)).close()
     return str(folder)
 
 

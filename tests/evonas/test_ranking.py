@@ -13,14 +13,13 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.shared import REMEASURE_SEEDS
-from evonas.store.address import Address
-from evonas.store.database import Database
 from evonas.store.records import Candidate, Operator
 from evonas.store.writer import Writer
 from evonas.views import layer_rows
 from evonas.workers.outcome import Evaluation, Fitness, Point, Rejection
 from tests.conftest import TINY
 from tests.evonas.search_cases import configured
+from tests.evonas.store_cases import new_run
 
 FURTHER = REMEASURE_SEEDS + 1
 STOPPED = Evaluation(Rejection("quality", "resnet", 0.1, 0.2, 3))
@@ -47,8 +46,7 @@ def advantage(accuracies: tuple[float, float], seed: int) -> float:
 def writer(tmp_path: Path) -> Iterator[Writer]:
     """A search that measured five layers, the first and the third of them with a second seed."""
     config = configured(TINY, births=10, remeasure={"share": 0.2, "leaders": 2, "seeds": 2})
-    folder = tmp_path / "run"
-    store = Database(Address.of_file(folder / "run.db", "run", folder)).create(config, {})
+    store = new_run(tmp_path / "run", config)
     for seed, accuracies in BN_RELU.items():
         store.record_beside("baseline", "max(x, zero)", seed, fitness(*accuracies), name="BN-ReLU")
     for birth, (accuracies, family) in SEARCHED.items():
@@ -173,8 +171,7 @@ def test_find_takes_the_figures_that_are_listed(ask: Callable[[Run], list[Any]],
 
 def test_with_several_seeds_of_the_recipe_the_spread_is_that_of_its_trainings(tmp_path: Path) -> None:
     config = configured({**TINY, "recipe": TINY["recipe"] | {"seeds": 2}}, births=5)
-    folder, last = tmp_path / "run", config.recipe.steps
-    store = Database(Address.of_file(folder / "run.db", "run", folder)).create(config, {})
+    store, last = new_run(tmp_path / "run", config), config.recipe.steps
 
     def evaluation(*accuracies: float) -> Evaluation:
         mean = sum(accuracies) / len(accuracies)
@@ -185,7 +182,7 @@ def test_with_several_seeds_of_the_recipe_the_spread_is_that_of_its_trainings(tm
     propose(store, 1, family="a")
     store.record(1, graph(1), evaluation(0.7, 0.7), 1, 0, 0.15)
     store.close()
-    baseline, row = (run := open_run(folder)).rows(run.top())
+    baseline, row = (run := open_run(tmp_path / "run")).rows(run.top())
     assert (row.seeds, row.is_repeated) == (2, False)
     assert (row.difference, row.difference_spread) == (pytest.approx(0.15), pytest.approx(0.1 / 2**0.5))
     assert baseline.accuracy["resnet"] == pytest.approx((0.55, 0.1 / 2**0.5))
