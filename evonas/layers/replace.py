@@ -7,6 +7,7 @@ from inspect import signature
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from evonas.layers import layer as make_layer
@@ -118,14 +119,9 @@ def replacements(
     rows = [Replacement(each.site.name, each.norm, each.site.activation, each.becomes) for each in changes]
     rows += [Replacement(each.name, "", each.what, f"stays: {each.why}") for each in bystanders]
     kinds = Counter(each.site.kind if each.layer is not None else Kind.LEFT for each in changes)
-    counts = [
-        counted(kinds[Kind.PAIR], "pair"),
-        counted(kinds[Kind.ALONE], "norm"),
-    ]
-    summary = f"{' and '.join(counts)} replaced, {counted(kinds[Kind.LEFT], 'norm')} left"
-    if not bystanders:
-        summary += "; everything else stays"
-    return Replacements(tuple(rows), summary)
+    pairs, alone, left = (counted(kinds[kind], word) for kind, word in zip(Kind, ("pair", "norm", "norm"), strict=True))
+    rest = "" if bystanders else "; everything else stays"
+    return Replacements(tuple(rows), f"{pairs} and {alone} replaced, {left} left{rest}")
 
 
 # --------------------------------------------------------------------------- what becomes of each site
@@ -148,6 +144,8 @@ def _changes(
     for name in _OF_SITES:
         if name in options:
             raise InputError(f"{name}: every site has its own")
+    if not isinstance(kind, type) and kind not in LAYERS:
+        kind = named_layer(kind).graph  # a run is opened once
     made = norm_layer(kind, **options)(1)  # raises for what is no layer, and for an unknown option
     if isinstance(made, NormAct) and made.genotype.takes_y:
         raise InputError("a layer of two inputs, x and y, cannot take the place of a norm")
@@ -228,8 +226,7 @@ def _options(
     layer_class: Any = row.module_class if isinstance(row, ModuleLayer) else Layer
     accepted = signature(chosen.kind if isinstance(chosen.kind, type) else layer_class).parameters
     of_site = {name: value for name, value in options_of(norm).items() if name in accepted}
-    value = next(_values(norm), None)
-    value = next(_values(model)) if value is None else value
+    value = next((each for module in (norm, model) for each in _values(module)), torch.empty(0))
     placed = {"channel_dim": place.channel_dim, "device": value.device, "dtype": value.dtype}
     return of_site | {name: each for name, each in options.items() if name in accepted} | placed
 

@@ -313,6 +313,16 @@ def test_a_network_is_not_left_without_any_norm_unasked(layer: Any) -> None:
     assert not evonas.replace(model, layer, without_activation="affine")[1].apply_act
 
 
+def test_a_graph_is_a_layer_too() -> None:
+    model: Any = evonas.replace(Network(residual), evonas.Graph.parse("x * sigmoid(x)"))
+    assert model.norm.genotype.formula == "x * sigmoid(x)"
+
+
+def test_a_network_without_parameters_gets_torchs_defaults() -> None:
+    model: Any = evonas.replace(nn.Sequential(nn.InstanceNorm2d(CHANNELS), nn.ReLU()), "EvoNorm-S0")
+    assert (model[0].weight.dtype, model[0].weight.device.type) == (torch.float32, "cpu")
+
+
 def test_an_exported_class_is_a_layer_too() -> None:
     kind: Any = exported_class(evonas.catalog["EvoNorm-B0"].graph)
     model: Any = evonas.replace(Network(residual).double(), kind, eps=1e-3)
