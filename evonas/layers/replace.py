@@ -1,35 +1,28 @@
 """Put a layer in the place of a model's norms and activations."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from inspect import signature
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from evonas.layers import layer as make_layer
 from evonas.layers import norm_layer
-from evonas.layers.replacing.carrying import Make, carry_over, moments_of, options_of
-from evonas.layers.replacing.places import Place
+from evonas.layers.replacing.carrying import carry_over, moments_of
+from evonas.layers.replacing.chosen import Chosen, Part, maker, options_for
 from evonas.layers.replacing.rewriting import skip_activations
 from evonas.layers.replacing.sites import Bystander, Kind, Site, find_norms, find_sites
 from evonas.layers.resolve import named_layer
 from evonas.layers.whole_models import batch_moments, exchanged
-from evonas.search_space.analysis import is_affine
-from evonas.search_space.catalog import LAYERS, GraphLayer, ModuleLayer
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError, did_you_mean
-from evonas.search_space.graph import Graph
-from evonas.search_space.layer import Layer
 from evonas.search_space.lowering import NormAct
 from evonas.search_space.wording import counted
 
 if TYPE_CHECKING:
+    from evonas.search_space.graph import Graph
     from evonas.store.records import Record
 
-Alone = Literal["norm", "affine", "layer", "keep"]
 _OF_SITES = ("num_features", "channel_dim", "apply_act", "device", "dtype")  # options that each site decides
 _WIDTH = 100  # columns of a printed table
 
@@ -38,7 +31,7 @@ def replace(
     model: nn.Module,
     layer: "Graph | str | Record | type[nn.Module]",
     *,
-    without_activation: Alone | None = None,
+    without_activation: Part | None = None,
     **options: Any,
 ) -> nn.Module:
     """Put a layer in the place of a model's norms and their activations; `evonas.replacements` shows what would happen.
@@ -111,7 +104,7 @@ def replacements(
     model: nn.Module,
     layer: "Graph | str | Record | type[nn.Module]",
     *,
-    without_activation: Alone | None = None,
+    without_activation: Part | None = None,
     **options: Any,
 ) -> Replacements:
     """What `evonas.replace` would do with the same arguments, as a table; the model stays as it is."""
@@ -136,10 +129,10 @@ class _Change:
 
 
 def _changes(
-    model: nn.Module, kind: Any, without_activation: Alone | None, options: dict[str, Any]
+    model: nn.Module, kind: Any, without_activation: Part | None, options: dict[str, Any]
 ) -> tuple[list[_Change], list[Bystander]]:
-    if without_activation not in (None, *get_args(Alone)):
-        hint = did_you_mean(without_activation, get_args(Alone))
+    if without_activation not in (None, *get_args(Part)):
+        hint = did_you_mean(without_activation, get_args(Part))
         raise InputError(f"without_activation: unknown value {without_activation!r}{hint}")
     for name in _OF_SITES:
         if name in options:
@@ -150,14 +143,14 @@ def _changes(
     if isinstance(made, NormAct) and made.genotype.takes_y:
         raise InputError("a layer of two inputs, x and y, cannot take the place of a norm")
     part, bystanders = without_activation or "norm", list[Bystander]()
-    if _Chosen.of(kind, "layer").is_norm:
+    if Chosen.of(kind, "layer").is_norm:
         if part in ("affine", "keep"):
             raise InputError(f"without_activation: {part!r} is for layers with an activation, which this one has not")
         sites = find_norms(model)
     else:
         sites, bystanders = find_sites(model)
         only_alone = {site.kind for site in sites} - {Kind.LEFT} == {Kind.ALONE}
-        if only_alone and without_activation is None and _Chosen.of(kind, part).is_no_norm:
+        if only_alone and without_activation is None and Chosen.of(kind, part).is_no_norm:
             raise InputError(
                 f"no norm of {type(model).__name__} has an activation; without_activation='layer' puts the whole layer "
                 "in their place, 'affine' an affine"
@@ -165,87 +158,22 @@ def _changes(
     return [_change(model, site, kind, part, options) for site in sites], bystanders
 
 
-def _change(model: nn.Module, site: Site, kind: Any, alone: Alone, options: dict[str, Any]) -> _Change:
+def _change(model: nn.Module, site: Site, kind: Any, alone: Part, options: dict[str, Any]) -> _Change:
     place, words = site.place, type(site.norm).__name__
     if place is None:
         return _Change(site, words, None, f"left: {site.why}")
     words = f"{words}({place.features})"
     if site.kind is Kind.ALONE and alone == "keep":
         return _Change(site, words, None, "left: no activation follows it")
-    chosen = _Chosen.of(kind, alone if site.kind is Kind.ALONE else "layer")
-    made = _options(model, site.norm, place, chosen, options)
-    carried = carry_over(site.norm, site.function, place, _maker(chosen, place, made), chosen.graph)
+    chosen = Chosen.of(kind, alone if site.kind is Kind.ALONE else "layer")
+    made = options_for(model, site.norm, place, chosen, options)
+    carried = carry_over(site.norm, site.function, place, maker(chosen, place, made), chosen.graph)
     layer = carried.layer.train(site.norm.training)
     notes = [chosen.name, "the same function" if carried.is_same else "", site.why]
     if not carried.is_same and set(batch_moments(layer)) - set(moments_of(site.norm, layer, chosen.graph)):
         notes.append("its moments start anew")
     notes += ["channels last"] * (place.channel_dim == -1)
     return _Change(site, words, layer, "; ".join(filter(None, notes)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """What takes the place of a norm: a layer as `evonas.layer` takes it, or a class; its graph, if it has one.
-
-    is_norm: whether it has no activation. That of a class is not known.
-    """
-
-    name: str
-    kind: Any
-    apply_act: bool
-    graph: Graph | None
-    is_norm: bool
-
-    @classmethod
-    def of(cls, kind: Any, part: Alone) -> "_Chosen":
-        """A part of a layer: the whole layer, its norm, or its affine."""
-        row = LAYERS[kind] if isinstance(kind, str) and kind in LAYERS else None
-        if isinstance(kind, type):
-            return cls(kind.__name__ if part == "layer" else "affine", kind, part == "layer", None, False)
-        if isinstance(row, ModuleLayer):
-            return cls(row.name, kind, True, None, True)
-        named = named_layer(kind)
-        norm = Graph.parse(row.norm) if isinstance(row, GraphLayer) and row.norm else None
-        is_norm = is_affine(named.graph) if norm is None else norm.digest == named.graph.digest
-        if part == "layer" or (part == "norm" and is_norm):
-            return cls("; ".join(named.name.splitlines()), kind, True, named.graph, is_norm)
-        if part == "norm" and norm is not None:
-            return cls(f"{named.name} without activation", kind, False, norm, True)
-        return cls("affine", named.graph, False, Graph.parse("x"), True)
-
-    @property
-    def is_no_norm(self) -> bool:
-        """Whether it is an affine alone."""
-        return not self.apply_act and (self.graph is None or self.graph.formula == "x")
-
-
-def _options(
-    model: nn.Module, norm: nn.Module, place: Place, chosen: _Chosen, options: dict[str, Any]
-) -> dict[str, Any]:
-    row = LAYERS[chosen.kind] if isinstance(chosen.kind, str) and chosen.kind in LAYERS else None
-    layer_class: Any = row.module_class if isinstance(row, ModuleLayer) else Layer
-    accepted = signature(chosen.kind if isinstance(chosen.kind, type) else layer_class).parameters
-    of_site = {name: value for name, value in options_of(norm).items() if name in accepted}
-    value = next((each for module in (norm, model) for each in _values(module)), torch.empty(0))
-    placed = {"channel_dim": place.channel_dim, "device": value.device, "dtype": value.dtype}
-    return of_site | {name: each for name, each in options.items() if name in accepted} | placed
-
-
-def _values(module: nn.Module) -> Iterator[Tensor]:
-    return (each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point())
-
-
-def _maker(chosen: _Chosen, place: Place, options: dict[str, Any]) -> Make:
-    def make(graph: Graph | None, **others: Any) -> nn.Module:
-        settings = options | others
-        if graph is not None:
-            return make_layer(graph, place.features, **settings)
-        if isinstance(chosen.kind, type):
-            made: nn.Module = chosen.kind(place.features, apply_act=chosen.apply_act, **settings)
-            return made
-        return make_layer(chosen.kind, place.features, apply_act=chosen.apply_act, **settings)
-
-    return make
 
 
 # --------------------------------------------------------------------------- the table
