@@ -11,6 +11,7 @@ from evonas.files import write
 from evonas.known_layers import known_layer, named
 from evonas.layers.candidate import candidate_source
 from evonas.leaders import KEPT, BySeed, Scores, comparable
+from evonas.ranking import with_figures
 from evonas.retraining import (
     Contender,
     Progress,
@@ -124,7 +125,8 @@ def _best(reader: Reader) -> Record | None:
     for row in table(reader, reader.evaluations(Purpose.RERANK)):
         if row.birth and row.difference is not None:
             return replace(named(reader, reader.candidate(row.birth)), retrained=row)
-    return next((named(reader, each) for each in reader.top(1)), None)
+    best = [named(reader, each) for each in reader.top(1)]
+    return next(iter(with_figures(reader, best, reader.measured_again())), None)
 
 
 def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:

@@ -73,6 +73,7 @@ def _with_figures(record: Record, by_seed: BySeed | None, baseline: BySeed, read
         return record
     proxies = reader.config.proxies
     mine = figures(by_seed or {record.seed: record.accuracy}, baseline, proxies)
+    mine = replace(mine, seeds=max(mine.seeds, reader.config.recipe.seeds))  # without curves a mean counts them all
     if mine.difference is None and not mine.failed:  # no BN-ReLU of its seed: an inherited or an older outcome
         if reader.config.judged_by == "accuracy":
             mine = replace(mine, difference=record.advantage)
@@ -110,7 +111,8 @@ def seeds_of(trained: Trained, reader: Reader) -> BySeed:
     for point in trained.evaluation.points:
         if point.step == recipe.steps:
             by_seed.setdefault(trained.seed + point.repeat, {})[point.proxy] = point.accuracy
-    return dict(by_seed) or {trained.seed: accuracy}
+    whole = {seed: each for seed, each in by_seed.items() if each.keys() == accuracy.keys()}
+    return dict(whole) if len(whole) == recipe.seeds else {trained.seed: accuracy}  # an inherited one has no curves
 
 
 def _by_seed(measured: Sequence[Measured]) -> BySeed:

@@ -231,9 +231,9 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
         )
         say(console, f"a training step, with what it saves for its backward pass: {costs}")
     for row in opened.candidate_rows([replace(record, retrained=None)] if record.in_search else []):
-        say(console, f"accuracy {_figures(row)}")
+        say(console, f"accuracy {_figures(row)}, {counted(row.seeds or 0, 'seed')}")
     for row in opened.candidate_rows([record] if record.retrained else []):
-        say(console, f"retrained: {_figures(row)}")
+        say(console, f"retrained with {_seeds(row)}: {_figures(row)}")
     console.print("\nformula", style="bold")
     console.print(indent(record.formula), soft_wrap=True)
     console.print("\nlatex", style="bold")
@@ -251,7 +251,7 @@ def _figures(row: "LayerRow") -> str:
     from evonas.config import BASELINE
 
     scores = ", ".join(f"{proxy} {accuracy_text(each)}" for proxy, each in row.accuracy.items())
-    return f"{scores}; {points(row)} points against {BASELINE}, {_seeds(row)}"
+    return f"{scores}; {points(row)} points against {BASELINE}"
 
 
 def _seeds(row: "LayerRow") -> str:

@@ -7,7 +7,6 @@ from evonas.layers.source import layer_source
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted
 from evonas.store.records import Record
-from evonas.workers.outcome import Fitness
 
 
 def candidate_source(record: Record, graph: Graph, run: str, config: Config) -> str:
@@ -15,30 +14,27 @@ def candidate_source(record: Record, graph: Graph, run: str, config: Config) -> 
     title = "A normalization-activation layer found by evonas."
     if record.same_as:
         title = f"{record.same_as}, a known layer: what a search of evonas came to is the same function."
-    about = provenance(run, record, config)
+    about = provenance(run, record)
     if record.affine_of:
         about += f"\nUp to a scale and a shift of each channel it is {record.affine_of}, a known layer."
     return layer_source(graph, title=title, about=about, groups=judged_groups(config))
 
 
-def provenance(run: str, record: Record, config: Config) -> str:
+def provenance(run: str, record: Record) -> str:
     """The run, the birth and the figures of a candidate: those of the final table if it was retrained, else those of
-    the search."""
-    about, row = f"Birth {record.birth} of {run}", record.retrained
-    if row is not None and row.difference is not None:
-        proxies = ", ".join(row.accuracy)
-        return (
-            f"{about}; {row.difference * 100:+.2f} points of accuracy against {BASELINE}, mean over "
-            f"{counted(len(row.accuracy), 'proxy', 'proxies')} and {counted(row.seeds, 'fresh seed')} "
-            f"(small proxy networks: {proxies})."
-        )
-    if isinstance(record.outcome, Fitness) and record.advantage is not None:
-        points = "accuracy" if config.judged_by == "accuracy" else "exp(-training loss)"
-        return (
-            f"{about}; {record.advantage * 100:+.2f} points of {points} against {BASELINE} with "
-            f"{counted(config.recipe.seeds, 'seed')} in the search."
-        )
-    return f"{about}; it was not trained to the full budget."
+    the search; with the standard deviation over seeds."""
+    about, row = f"Birth {record.birth} of {run}", record.figures
+    if row is None:
+        return f"{about}; it was not trained to the full budget."
+    seeds = counted(row.seeds, "fresh seed") if record.retrained else f"{counted(row.seeds, 'seed')} in the search"
+    if row.difference is None:
+        return f"{about}; it failed with {row.failed} of {seeds}."
+    spread = "" if row.difference_spread is None else f" +- {row.difference_spread * 100:.2f}"
+    proxies = f"{counted(len(row.accuracy), 'proxy', 'proxies')} and {seeds}"
+    return (
+        f"{about}; {row.difference * 100:+.2f}{spread} points of accuracy against {BASELINE}, mean over {proxies} "
+        f"(small proxy networks: {', '.join(row.accuracy)})."
+    )
 
 
 def judged_groups(config: Config) -> int:

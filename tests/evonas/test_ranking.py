@@ -115,6 +115,19 @@ def test_figures_of_several_seeds_are_paired_means_with_their_spread(run: Run) -
     assert run.seed_noise() == (pytest.approx(0.18 / 2**0.5), 1)
 
 
+@pytest.mark.parametrize(
+    ("birth", "said"),
+    [
+        (1, "+11.00 +- 12.73 points of accuracy against BN-ReLU, mean over 2 proxies and 2 seeds in the search"),
+        (2, "+15.00 points of accuracy against BN-ReLU, mean over 2 proxies and 1 seed in the search"),
+        (3, "it failed with 1 of 2 seeds in the search."),
+        (7, "it was not trained to the full budget."),
+    ],
+)
+def test_an_exported_file_states_all_seeds(birth: int, said: str, run: Run) -> None:
+    assert f"Birth {birth} of run; {said}" in run.source(birth)
+
+
 def test_each_kind_of_rows_follows_a_baseline_with_the_same_seeds(run: Run, writer: Writer) -> None:
     rows = run.rows(run.top(2))
     assert [(row.birth, row.kind_text, row.seeds) for row in rows] == [
