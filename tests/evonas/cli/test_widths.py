@@ -3,6 +3,8 @@
 import math
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ PROXIES = ("resnet", "mobilenet")
 COMMANDS = {
     "status": ("status", "run"),
     "top": ("top", "run", "--all", "-n", "100"),
+    "top of several": ("top", "run", "wider"),
     "show": ("show", "run", "22"),
     "show rejected": ("show", "run", "1"),
     "find": ("find", "run", "--lacks", "exp"),
@@ -57,10 +60,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("run", "unreadable"):
         (tmp_path / name).mkdir()
         shutil.copy(OLD, tmp_path / name / "run.db")
+    shutil.copytree(tmp_path / "run", tmp_path / "wider")
+    with closing(sqlite3.connect(tmp_path / "wider" / "run.db")) as connection, connection:
+        connection.execute("UPDATE run SET config = json_set(config, '$.proxies.resnet.width', 16)")
     (tmp_path / "unreadable" / "run.db").write_bytes(b"SQLite format 3" + bytes(5000))
     config_file(tmp_path)
     monkeypatch.chdir(tmp_path)
-    evonas.open_run("run")  # upgraded: no test sees the words of the upgrade
+    evonas.compare(["run", "wider"])  # upgraded: no test sees the words of the upgrade
     figures = Figures(3, 0, dict.fromkeys(PROXIES, (0.7123, 0.0456)), -0.1234, 0.0456)
     gates = (Measurement("quality", "mobilenet", 0.123456, 0.234567, 40, False, 12.345),)
     judged = Judgement(
