@@ -234,13 +234,13 @@ def main() -> None:
     arguments = parser.parse_args()
     raw = Path(arguments.config).read_text(encoding="utf-8")
     config = parse_config(raw)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    file = ResultFile(arguments.out / "results.jsonl", config, seconds=arguments.seconds)
     sizes = config.evolution.model_dump(include={"births", "population", "tournament_share"})
     if config.evolution != Evolution(**sizes):
         raise InputError(
             f"{arguments.config}: expected an evolution with births, population and tournament_share alone"
         )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    file = ResultFile(arguments.out / "results.jsonl", config, seconds=arguments.seconds)
     if not arguments.report:
         print(machine())
         done = {(row["arm"], row["start"], row["seed"]) for row in file.rows}

@@ -13,10 +13,10 @@ from evonas.workers.outcome import Measurement
 
 
 class Rung(RankedGate):
-    """The validation accuracy, mean over proxies, is among the best share of the earlier candidates' at that step:
-    asynchronous successive halving with stopping (arXiv:1810.05934). With `proxy` the candidates race on that one
-    first, and only who passes is trained on the others; with `by: loss` the training loss so far decides (its
-    mean over all steps: arXiv:2006.04492)."""
+    """The validation accuracy, or the training loss so far, is among the best share of the earlier candidates' at that
+    step: asynchronous successive halving with stopping (arXiv:1810.05934), by means over proxies. With `proxy` the
+    candidates race on that one first, and only who passes is trained on the others; with `by: loss` the training loss
+    decides (its mean over all steps so far: arXiv:2006.04492)."""
 
     once = True
     gate: Literal["rung"] = "rung"
