@@ -86,13 +86,15 @@ def find_sites(model: nn.Module) -> tuple[list[Site], list[Bystander]]:
 
 def find_norms(model: nn.Module) -> list[Site]:
     """The norms of a model for a layer without activation: whatever follows them stays, and no trace is needed."""
-    return [_norm(name, module) for name, module in model.named_modules() if is_norm(module)]
+    return [_norm(model, name, module) for name, module in model.named_modules() if is_norm(module)]
 
 
 # --------------------------------------------------------------------------- one norm
 
 
-def _norm(name: str, norm: nn.Module) -> Site:
+def _norm(model: nn.Module, name: str, norm: nn.Module) -> Site:
+    if fused := _inside_fused(model, name):
+        return Site(name, norm, Kind.LEFT, why=f"{fused} computes it itself in evaluation, and never calls it")
     if own := own_activation(norm):
         return Site(name, norm, Kind.LEFT, activation=f"{own}, its own", why="its own activation would be lost")
     return _placed(Site(name, norm, Kind.ALONE))
@@ -185,10 +187,20 @@ def _by_definition(parent: nn.Module, name: str, norm: nn.Module, failure: str) 
     return Site(name, norm, Kind.LEFT, why=f"whether an activation follows is unknown ({failure})")
 
 
-def _why_not_called(model: nn.Module, name: str) -> str:
+def _above(model: nn.Module, name: str) -> list[nn.Module]:
+    """The modules that hold one, the model first."""
     parts = name.split(".")
-    above = [model.get_submodule(".".join(parts[:n])) for n in range(len(parts))]
-    for module in above:
+    return [model.get_submodule(".".join(parts[:n])) for n in range(len(parts))] if name else []
+
+
+def _inside_fused(model: nn.Module, name: str) -> str:
+    """The torch module whose fast path reads a norm's weights and leaves its forward alone; "" for none."""
+    above = [each for each in _above(model, name) if isinstance(each, nn.TransformerEncoderLayer)]
+    return type(above[0]).__name__ if above else ""
+
+
+def _why_not_called(model: nn.Module, name: str) -> str:
+    for module in _above(model, name):
         lists = nn.Sequential | nn.ModuleList | nn.ModuleDict
         if type(module).__module__.startswith("torch.nn") and not isinstance(module, lists):
             return f"it is inside {type(module).__name__}, which is traced as a whole"

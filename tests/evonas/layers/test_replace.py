@@ -388,3 +388,14 @@ def test_the_table() -> None:
         "1 pair and 0 norms replaced, 0 norms left",
     ]
     assert table._repr_html_().count("<tr>") == 4
+
+
+@pytest.mark.parametrize("layer", ["x / rms_c(x)", "GroupNorm"])
+def test_a_norm_that_torch_computes_itself_is_left(layer: str) -> None:
+    """In evaluation without gradients nn.TransformerEncoderLayer reads the norm's weights, and calls no forward."""
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    plan = evonas.replacements(nn.Sequential(nn.Linear(8, 8), encoder, nn.LayerNorm(8)), layer)
+    becomes = {row.site: row.becomes for row in plan.rows if row.norm}
+    assert becomes["1.norm1"].startswith("left: TransformerEncoderLayer computes it itself")
+    assert becomes["1.norm2"] == becomes["1.norm1"]
+    assert not becomes["2"].startswith("left")
