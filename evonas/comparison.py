@@ -38,9 +38,12 @@ class Comparison:
 
     @property
     def text(self) -> str:
-        """What is comparable, and what is not."""
+        """The figures that are comparable, and those that are not."""
         if self.is_one_ranking:
-            return "All runs train the same networks on the same data in the same way: their figures are comparable."
+            return (
+                "All runs train the same networks on the same data in the same way: their figures are comparable, and "
+                "rank the layers by accuracy, whatever each run maximised."
+            )
         reason = "the runs differ in networks, data or recipe"
         if not self.comparable:
             return f"Neither accuracies nor differences to {BASELINE} are comparable: {reason}."
@@ -48,7 +51,7 @@ class Comparison:
         return f"{alike}; other accuracies, and the differences to {BASELINE}, are not: {reason}."
 
     def lines(self) -> Iterator[str]:
-        """What differs between the configs, a key a line, with the runs that have each value."""
+        """The differences between the configs, a key a line, with the runs that have each value."""
         for key, values in self.differences.items():
             texts = [ABSENT if value is ABSENT else _text(value) for value in values]
             of = {text: [run for run, mine in zip(self.runs, texts, strict=True) if mine == text] for text in texts}
@@ -99,7 +102,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[str | Path | Run], n: int = 10, by: str | None = None) -> Comparison:
-    """Compare runs by the best `n` layers of each, as `Run.top` lists them: in one ranking where their figures are
+    """Compare runs by the best `n` layers of each, which `Run.top` gives: together by accuracy where their figures are
     comparable, else run by run.
 
     Args:
@@ -110,6 +113,10 @@ def compare(runs: Sequence[str | Path | Run], n: int = 10, by: str | None = None
     if isinstance(runs, str | Path | Run) or len(runs) < 2:
         raise InputError("runs: expected at least two")
     opened = [each if isinstance(each, Run) else open_run(each) for each in runs]
+    places = [each.place for each in opened]
+    for place, each in zip(places, opened, strict=True):
+        if places.count(place) > 1:
+            raise InputError(f"runs: {each.reference} is there more than once")
     n, names = whole("n", n, 1, LISTED_MAX), _names([each.reference for each in opened])
     proxies = tuple(dict.fromkeys(chain.from_iterable(each.config.proxies for each in opened)))
     comparable = tuple(proxy for proxy in proxies if _is_alike(proxy, opened))

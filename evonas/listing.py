@@ -75,5 +75,5 @@ _LEFT_OUT = ("run", "seq", "failed", "advantage", "second_parent", "equal_to", "
 
 
 def _shown(row: Row) -> Row:
-    """What a person compares layers by."""
+    """The columns by which a person compares layers."""
     return {name: value for name, value in row.items() if name not in _LEFT_OUT}

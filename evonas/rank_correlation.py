@@ -16,8 +16,9 @@ def stopped_at(gate: str, value: object, gates: Sequence[str]) -> float:
     """A figure, below every fitness, that ranks a candidate which a gate stopped: the later among `gates`, the higher;
     at one gate that compares candidates, the better it measured. A training that diverged ranks as the last gate."""
     place = gates.index(gate) if gate in gates else len(gates) - 1
-    compares = ranked_gate(gate) and isinstance(value, float) and value > 0
-    return place - len(gates) + (min(float(value), 0.999) if compares else 0.0)  # type: ignore[arg-type]
+    if isinstance(value, float) and value > 0 and ranked_gate(gate):
+        return place - len(gates) + min(value, 0.999)
+    return float(place - len(gates))
 
 
 @dataclass(frozen=True, slots=True)

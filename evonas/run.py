@@ -47,6 +47,12 @@ class Run:
         self.folder = reader.address.folder
 
     @property
+    def place(self) -> tuple[str, str]:
+        """The database and the name there, the same however the run was named."""
+        address = self._reader.address
+        return str(address.path.resolve() if address.is_file else address.url), self.name
+
+    @property
     def finished(self) -> bool:
         """Whether the search has ended, final table included."""
         return self._reader.finished

@@ -234,7 +234,7 @@ def _against(row: FinalRow, control: FinalRow | None = None) -> str:
 
 
 def caution(row: FinalRow) -> str:
-    """What the seeds of a row prove, as the end of a sentence."""
+    """The end of a sentence on a row: how much its seeds prove."""
     tendency = f"; {counted(row.seeds, 'seed')} can show a tendency, not a proof"
     if row.difference_spread is None:
         return tendency

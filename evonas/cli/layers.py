@@ -56,7 +56,7 @@ def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable
 
 
 def seeds_text(rows: "Sequence[LayerRow]", noise: tuple[float, int] | None) -> str:
-    """What the rows that have no fresh seeds are worth; empty without such a row."""
+    """A sentence on the worth of rows without fresh seeds; empty where there are none."""
     layers_of_search = [row for row in rows if row.birth is not None and not row.is_fresh]
     if not any(row.seeds == 1 for row in layers_of_search):
         return "Seeds of the search include the one that a layer was chosen by." if layers_of_search else ""

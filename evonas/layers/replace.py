@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, get_args
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from evonas.layers import norm_layer
 from evonas.layers.replacing.carrying import carry_over, moments_of
@@ -43,7 +45,8 @@ def replace(
     norms of the catalog, its reference modules, and graphs that are affine in x but for their statistics.
 
     A layer has the site's device, dtype and axis of channels, and its eps, momentum and groups unless they are given.
-    It takes over the affine and the running moments of x. Where it can compute what the norm and the activation
+    It takes over the affine and the running moments of x, and whether the norm is trained; a norm's own hooks are lost.
+    A BatchNorm's unbiased running variance stays unbiased. Where it can compute what the norm and the activation
     computed, as BN-ReLU can for a BatchNorm and its ReLU, the affine goes where it does, and the model's outputs stay:
     a norm's affine stands before the activation, as `norm_weight` and `norm_bias` of the new layer, whose own affine
     stands after it, and is 1 and 0. All other weights stay.
@@ -70,7 +73,7 @@ def replace(
     for module, ordinals in {m: n for each in changes if each.layer for m, n in each.site.skipped.items()}.items():
         skip_activations(module, set(ordinals))
     unused = {module for each in changes if each.layer for module in each.site.unused}
-    return exchanged(model, made | {module: nn.Identity() for module in unused})
+    return exchanged(model, made | {module: nn.Identity().train(module.training) for module in unused})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,8 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Replacements:
-    """What `evonas.replace` would do with each norm; and, beside a layer with an activation, each activation that
-    follows no norm, and the classifier."""
+    """The plan of `evonas.replace` for each norm; and, beside a layer with an activation, each activation that follows
+    no norm, and the classifier."""
 
     rows: tuple[Replacement, ...]
     summary: str
@@ -107,7 +110,7 @@ def replacements(
     without_activation: Part | None = None,
     **options: Any,
 ) -> Replacements:
-    """What `evonas.replace` would do with the same arguments, as a table; the model stays as it is."""
+    """The plan of `evonas.replace` with the same arguments, as a table; the model stays as it is."""
     changes, bystanders = _changes(model, layer, without_activation, options)
     rows = [Replacement(each.site.name, each.norm, each.site.activation, each.becomes) for each in changes]
     rows += [Replacement(each.name, "", each.what, f"stays: {each.why}") for each in bystanders]
@@ -131,6 +134,7 @@ class _Change:
 def _changes(
     model: nn.Module, kind: Any, without_activation: Part | None, options: dict[str, Any]
 ) -> tuple[list[_Change], list[Bystander]]:
+    _expect_replaceable(model)
     if without_activation not in (None, *get_args(Part)):
         hint = did_you_mean(without_activation, get_args(Part))
         raise InputError(f"without_activation: unknown value {without_activation!r}{hint}")
@@ -145,7 +149,7 @@ def _changes(
     part, bystanders = without_activation or "norm", list[Bystander]()
     if Chosen.of(kind, "layer").is_norm:
         if part in ("affine", "keep"):
-            raise InputError(f"without_activation: {part!r} is for layers with an activation, which this one has not")
+            raise InputError(f"without_activation: {part!r} is for layers with an activation alone")
         sites = find_norms(model)
     else:
         sites, bystanders = find_sites(model)
@@ -156,6 +160,15 @@ def _changes(
                 "in their place, 'affine' an affine"
             )
     return [_change(model, site, kind, part, options) for site in sites], bystanders
+
+
+def _expect_replaceable(model: nn.Module) -> None:
+    """Raises InputError for a module whose layers cannot be exchanged, or are not there yet."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(f"{name or 'the model'}: expected a module before torch.jit.script")
+        if any(is_lazy(each) for each in (*module.parameters(recurse=False), *module.buffers(recurse=False))):
+            raise InputError(f"{name or 'the model'}: expected a module with its sizes; call the model once before")
 
 
 def _change(model: nn.Module, site: Site, kind: Any, alone: Part, options: dict[str, Any]) -> _Change:
@@ -169,7 +182,8 @@ def _change(model: nn.Module, site: Site, kind: Any, alone: Part, options: dict[
     made = options_for(model, site.norm, place, chosen, options)
     carried = carry_over(site.norm, site.function, place, maker(chosen, place, made), chosen.graph)
     layer = carried.layer.train(site.norm.training)
-    notes = [chosen.name, "the same function" if carried.is_same else "", site.why]
+    same = "the same function" + ("" if carried.moves_alike else " until its moments move")
+    notes = [chosen.name, same if carried.is_same else "", site.why]
     if not carried.is_same and set(batch_moments(layer)) - set(moments_of(site.norm, layer, chosen.graph)):
         notes.append("its moments start anew")
     notes += ["channels last"] * (place.channel_dim == -1)

@@ -1,4 +1,4 @@
-"""What torch and timm do to the BatchNorms of a model, done to evonas' layers as well.
+"""Updates, synchronisation and freezing of a model's BatchNorms, as torch and timm have them, for evonas' layers too.
 
 Layers are recognised by their class. Those of exported files are recognised by the attributes `apply_act` and
 `channel_dim`, and their running moments by the buffers `running_0`, `running_1`, ... beside the attribute `momentum`.
@@ -155,7 +155,7 @@ def exchanged(model: nn.Module, new: dict[nn.Module, nn.Module]) -> nn.Module:
 
 
 class Frozen(nn.Module):
-    """What a frozen layer is beside its own class: it stays in evaluation mode."""
+    """Base of a frozen layer, beside its own class: it stays in evaluation mode."""
 
     def train(self, mode: bool = True) -> "Frozen":
         return super().train(False)

@@ -1,4 +1,4 @@
-"""What a survivor must have to be listed, as conditions of SQL."""
+"""The properties that a survivor must have to be listed, as conditions of SQL."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,8 +17,8 @@ from evonas.store.records import Purpose
 class Criteria:
     """Properties of a survivor. Without any, every survivor has them."""
 
-    uses: tuple[tuple[str, ...], ...] = ()  # of each of these, a live node is one
-    lacks: tuple[str, ...] = ()  # no live node is one of these
+    uses: tuple[tuple[str, ...], ...] = ()  # groups of operations: some live node is in each group
+    lacks: tuple[str, ...] = ()  # operations of no live node
     batch_dependent: bool | None = None
     max_nodes: int | None = None  # live ones
     minimum: Mapping[str, float] = field(default_factory=dict)  # proxy -> least accuracy

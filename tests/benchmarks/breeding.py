@@ -16,7 +16,6 @@ again, it goes on.
 import argparse
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from multiprocessing import get_context
@@ -44,7 +43,7 @@ from evonas.session import Stopped
 from evonas.store.database import Database
 from evonas.studies.results import ResultFile, Row
 from evonas.workers.evaluation import evaluate
-from evonas.workers.outcome import Fitness
+from evonas.workers.outcome import Fitness, JudgedBy
 from evonas.workers.protocol import Job, Protocol
 from tests.benchmarks.command import in_one_line
 from tests.benchmarks.machine import machine
@@ -99,7 +98,7 @@ def search(raw: str, arm: str, start: str, seed: int, seconds: float, folder: st
     config = parse_config(raw)
     evolution = {**config.evolution.model_dump(mode="json"), **ARMS[arm], "warm_start": STARTS[start], "births": 10**6}
     evolution["rerank"] = {"top": BEST, "seeds": 1, "baselines": []}
-    by = "accuracy" if arm in BY_ACCURACY else "loss"
+    by: JudgedBy = "accuracy" if arm in BY_ACCURACY else "loss"
     place = Path(folder) / f"{arm}-{start}-{seed}".replace(" ", "_")
     values = {**config.model_dump(mode="json"), "name": place.name, "seed": seed, "evolution": evolution}
     values |= {"cluster": {"address": "in_process"}, "objectives": [by]}
@@ -121,7 +120,7 @@ def search(raw: str, arm: str, start: str, seed: int, seconds: float, folder: st
     leading, highest = [], 0.0
     for record in found:
         assert isinstance(record.outcome, Fitness)
-        if (score := record.outcome.mean_score(by)) > highest:  # type: ignore[arg-type]
+        if (score := record.outcome.mean_score(by)) > highest:
             leading.append(record)
             highest = score
     known_ones = {name: trained(LAYERS[name].text) for name in (BASELINE, *CONTROLS)}
@@ -167,11 +166,10 @@ def trained_alone(graph: str, protocol: Protocol, seed: int) -> dict[str, float]
     return {"accuracy": outcome.mean_score("accuracy"), "loss": outcome.mean_score("loss")}
 
 
-def bootstrap(count: int, figure: Callable[[Any], float]) -> tuple[float, float]:
-    """The 95 % interval of a figure of a sample, given by its places."""
-    rng = np.random.default_rng(0)
-    values = [figure(rng.integers(count, size=count)) for _ in range(2000)]
-    return float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5))
+def interval(values: Any) -> tuple[float, float]:
+    """The 95 % interval of a sample's mean, by bootstrap."""
+    means = np.random.default_rng(0).choice(values, (2000, len(values))).mean(1)
+    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
 
 
 def report(rows: list[Row], seconds: float) -> None:
@@ -190,7 +188,7 @@ def report(rows: list[Row], seconds: float) -> None:
         if not both:
             return "none found"
         values = np.array([first[measure] - base[measure] for first, base in both])
-        low, high = bootstrap(len(values), lambda places: float(values[places].mean()))
+        low, high = interval(values)
         lacking = f", {len(mine) - len(both)} without" if len(both) < len(mine) else ""
         return f"{100 * values.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]{lacking}"
 
@@ -217,7 +215,7 @@ def report(rows: list[Row], seconds: float) -> None:
                 ratios = np.log(
                     times([theirs[each] for each in seeds], BASELINE) / times([mine[each] for each in seeds], BASELINE)
                 )
-                low, high = bootstrap(len(seeds), lambda places, ratios=ratios: float(np.exp(ratios[places].mean())))  # type: ignore[misc]
+                low, high = np.exp(interval(ratios))
                 print(f"{start:9} {other:17} / {arm:10} {np.exp(ratios.mean()):5.1f} [{low:.1f}, {high:.1f}]")
 
 

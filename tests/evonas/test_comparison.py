@@ -122,5 +122,13 @@ def test_the_command_line_shows_the_table_and_below_it_what_differs(tmp_path: Pa
     table = command("top", a, b, "--latex").out
     assert r"\begin{tabular}{lrccrrll}" in table
     assert table == evonas.compare([a, b]).latex() + "\n"
-    assert command("top", a, a).lines[-1] == "The configs do not differ."
+    twin = run(tmp_path / "c", [0.6], TINY)
+    assert command("top", a, twin).lines[-1] == "The configs do not differ."
     assert "--after: takes one run" in command("top", a, b, "--after", "1").err
+
+
+def test_a_run_is_compared_with_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = run(tmp_path / "a", [0.5], TINY)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^runs: .* is there more than once$"):
+        evonas.compare([a, "./a"])

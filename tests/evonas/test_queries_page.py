@@ -174,14 +174,18 @@ def rounded(row: Iterable[Any]) -> list[Any]:
     return [float(f"{value:.9g}") if isinstance(value, float) else value for value in row]
 
 
-def test_the_commands_and_the_python_of_the_page_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_and_the_python_of_the_page_run(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [run.reference, shutil.copy(run.reference, tmp_path / "other.db")]
     commands = [line.strip() for line in PAGE.splitlines() if line.startswith("    evonas ")]
     assert len(commands) == 3
     for each in commands:
-        words = shlex.split(each, comments=True)[1:]
-        assert CliRunner().invoke(app, [run.reference if word == "RUN" else word for word in words]).exit_code == 0
+        words, references = shlex.split(each, comments=True)[1:], iter(runs)
+        given = [str(next(references)) if word == "RUN" else word for word in words]
+        assert CliRunner().invoke(app, given).exit_code == 0
     (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    exec(re.sub(r"results/quickstart-00\d", run.reference, block), {})
+    exec(re.sub(r"results/quickstart-00(\d)", lambda found: str(runs[int(found[1])]), block), {})
     assert capsys.readouterr().out.startswith(r"% \usepackage{amsmath, booktabs}")
 
 

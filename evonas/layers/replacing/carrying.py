@@ -1,4 +1,4 @@
-"""What a new layer takes over from the norm that it replaces: options, affine and running moments."""
+"""Options, affine and running moments: a new layer takes them over from the norm that it replaces."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from evonas.layers.replacing.places import Place, is_meta, probe_of
 from evonas.search_space.canonical import assemble
@@ -23,6 +24,7 @@ def options_of(norm: nn.Module) -> dict[str, Any]:
     groups = getattr(norm, "num_groups", getattr(norm, "groups", None))
     options = {"eps": getattr(norm, "eps", None), "momentum": getattr(norm, "momentum", None), "groups": groups}
     options = {name: value for name, value in options.items() if isinstance(value, int | float)}
+    options |= {"unbiased_running_var": True} if isinstance(norm, _BatchNorm) else {}
     return options | ({"synchronized": True} if isinstance(norm, nn.SyncBatchNorm) else {})
 
 
@@ -31,10 +33,12 @@ def options_of(norm: nn.Module) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A new layer, and whether it computes what the norm and its activation computed, in training and evaluation."""
+    """A new layer; whether it computes what the norm and its activation computed, in training and evaluation, and
+    whether its running moments then move alike."""
 
     layer: nn.Module
     is_same: bool
+    moves_alike: bool
 
 
 def carry_over(
@@ -49,11 +53,14 @@ def carry_over(
     function: the activation after the norm, None without one.
     make: makes the layer of a graph; of None the layer as it was given, whose graph is `graph`, None if it has none.
     """
-    same = None if is_meta(norm) else _same_function(norm, function, place, make, graph)
-    changed, weight, bias = same or (None, "weight", "bias")
+    home, moves_alike = (None, False) if is_meta(norm) else _same_function(norm, function, place, make, graph)
+    changed, weight, bias = home or (None, "weight", "bias")
     layer = make(changed)
     _carry(norm, layer, changed or graph, weight, bias)
-    return Carried(layer, same is not None)
+    parameters = list(norm.parameters())
+    if parameters and not any(each.requires_grad for each in parameters):
+        layer.requires_grad_(False)
+    return Carried(layer, home is not None, moves_alike)
 
 
 _Home = tuple[Graph | None, str, str]  # a graph (None: as given), and the parameters that the affine goes into
@@ -61,15 +68,17 @@ _Home = tuple[Graph | None, str, str]  # a graph (None: as given), and the param
 
 def _same_function(
     norm: nn.Module, function: Callable[[Tensor], Tensor] | None, place: Place, make: Make, graph: Graph | None
-) -> _Home | None:
+) -> tuple[_Home | None, bool]:
+    """The place of the affine that makes the layer the same function, if there is one; and whether the running moments
+    of both are alike after a batch."""
     probe, x = probe_of(norm), place.input()
     follower = probe_of(function) if isinstance(function, nn.Module) else function
 
-    def equal(home: _Home) -> bool:
+    def equal(home: _Home, *modes: bool) -> bool:
         changed, weight, bias = home
         layer = make(changed, dtype=torch.float64, device="cpu")
         _carry(probe, layer, changed or graph, weight, bias)
-        for mode in (False, True):  # in training the moments of both move
+        for mode in modes:  # of training, in which the moments of both move
             old = probe.train(mode)(x.clone())
             old, new = old if follower is None else follower(old), layer.train(mode)(x)
             if not torch.allclose(old, new, rtol=1e-9, atol=1e-9):
@@ -78,10 +87,15 @@ def _same_function(
 
     with torch.no_grad():
         _set_generic(probe, is_affine=False)
-        if not equal((None, "weight", "bias")):
-            return None
+        if not equal((None, "weight", "bias"), False, True):
+            return None, False
         _set_generic(probe, is_affine=True)
-        return next((each for each in _homes_of_an_affine(graph) if equal(each)), None)
+        for home in _homes_of_an_affine(graph):
+            if equal(home, False, True):
+                _set_generic(probe, is_affine=True)
+                return home, equal(home, True, False)
+            _set_generic(probe, is_affine=True)  # whose moments have moved
+    return None, False
 
 
 def _set_generic(probe: nn.Module, is_affine: bool) -> None:

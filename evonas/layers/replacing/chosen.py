@@ -1,4 +1,4 @@
-"""What takes the place of a norm: a layer, its norm or its affine, and with which options."""
+"""The layer, or its norm or affine alone, that takes the place of a norm; and its options."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Part = Literal["norm", "affine", "layer", "keep"]  # of a layer, for a norm with
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What takes the place of a norm: a layer as `evonas.layer` takes it, or a class; its graph, if it has one.
+    """A layer for the place of a norm, as `evonas.layer` takes it, or a class; its graph, if it has one.
 
     is_norm: whether it has no activation. That of a class is not known.
     """

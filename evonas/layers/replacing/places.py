@@ -1,4 +1,4 @@
-"""Where a norm has its channels: found by asking the norm itself, whatever its class."""
+"""The channels of a norm: found by asking the norm itself, whatever its class."""
 
 import copy
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the channels of a norm are: their number, their axis (1 or -1), and an input's number of axes."""
+    """The channels of a norm: their number, their axis (1 or -1), and an input's number of axes."""
 
     features: int
     channel_dim: int
@@ -66,7 +66,7 @@ def _accepts(probe: nn.Module, place: Place) -> bool:
         with torch.no_grad():
             return bool(probe(place.input(device=device)).ndim == place.axes)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError):
-        return False  # whatever a layer says of an input that does not fit
+        return False  # layers refuse an input that does not fit in many ways
 
 
 def normalizes(norm: nn.Module, place: Place) -> bool:

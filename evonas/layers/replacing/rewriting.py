@@ -14,7 +14,7 @@ class Unrewritable(Exception):
 
 
 class Rewritten(nn.Module):
-    """What a module with a rewritten forward is beside its own class, of which it is an instance still.
+    """Base of a module whose forward was rewritten; the module is an instance of its own class still.
 
     skipped: the activations left out, numbered among those of the original forward. A copy is rewritten again by them.
     """
@@ -87,7 +87,7 @@ def expect_rewritable(module: nn.Module, seen: list[str], constants: Container[s
         for module.training in (True, False):
             graph = own_graph(module)
             codes.append(graph.python_code("self").src)
-    except Exception as error:  # whatever a forward raises where it meets no tensor
+    except Exception as error:  # a forward that meets no tensor may raise anything
         raise Unrewritable(f"{type(error).__name__}: {error}".splitlines()[0]) from None
     finally:
         module.training = mode

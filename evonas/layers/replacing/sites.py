@@ -56,7 +56,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Bystander:
-    """What stays as it is, and the reason: an activation after no norm, or the classifier."""
+    """A call that stays as it is, and the reason: an activation after no norm, or the classifier."""
 
     name: str
     what: str
@@ -166,7 +166,7 @@ def _followed(name: str, norm: nn.Module, call: Call) -> Site:
         return Site(name, norm, Kind.LEFT, activation=user.word, why=f"{user.word}, a gate, follows")
     if user.module is not None and is_passed_through(user.module):
         return _followed(name, norm, user)
-    if user.module is not None and is_dropout(user.module) and (after := _followed(name, norm, user)).activation:
+    if user.is_dropout and (after := _followed(name, norm, user)).activation:
         return Site(name, norm, Kind.LEFT, activation=after.activation, why=f"{user.word} stands before its activation")
     if user.node.op == "output" and user.path:
         return Site(name, norm, Kind.LEFT, why=f"what follows {user.path} cannot be traced")
@@ -273,11 +273,12 @@ def _producer(call: Call) -> str:
 
 
 def _classifier(traced: Traces) -> Iterator[Bystander]:
-    """The module with parameters that the model's output comes from, if that is no norm."""
+    """The last module with parameters before the model's output, if neither norm nor activation comes after it."""
     output = next((call for call in traced.calls if call.node.op == "output" and not call.path), None)
     while output is not None and len(output.node.all_input_nodes) == 1:
         output = output.of(output.node.all_input_nodes[0])
+        if output.is_activation or (output.module is not None and is_norm(output.module)):
+            return
         if output.module is not None and any(True for _ in output.module.parameters()):
-            if not is_norm(output.module):
-                yield Bystander(output.name, output.word, "the classifier")
+            yield Bystander(output.name, output.word, "the classifier")
             return

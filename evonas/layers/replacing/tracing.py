@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils._pytree import tree_leaves
 
 from evonas.layers.whole_models import is_exported
@@ -21,11 +23,16 @@ ACTIVATIONS = frozenset(
 GATES = frozenset({"sigmoid", "hardsigmoid", "logsigmoid", "softmax", "logsoftmax", "softmin", "glu"})  # of a product
 
 
+_NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
 def is_norm(module: nn.Module) -> bool:
     """Whether a module is a normalization layer, perhaps with its activation: of torch, timm, evonas, or one that has
     `Norm` in its class' name and holds nothing but an activation."""
-    if isinstance(module, Layer) or is_exported(module):
+    if isinstance(module, (*_NORMS, Layer)) or is_exported(module):
         return True
+    if type(module).__module__.startswith("torch.nn.utils"):  # such as the spectral norm of a weight
+        return False
     simple = all(is_activation(each) or is_passed_through(each) or is_dropout(each) for each in module.children())
     return "norm" in type(module).__name__.lower() and simple and not isinstance(module, nn.Sequential)
 
@@ -43,7 +50,7 @@ def is_passed_through(module: nn.Module) -> bool:
 
 
 def is_dropout(module: nn.Module) -> bool:
-    return type(module).__name__.lower().startswith("drop")
+    return type(module).__name__.lower().startswith("drop") and not any(module.children())
 
 
 def _plain(name: str) -> str:
@@ -103,6 +110,12 @@ class Call:
         return self.node.op in ("call_function", "call_method") and _plain(self.word) in ACTIVATIONS
 
     @property
+    def is_dropout(self) -> bool:
+        if self.module is not None:
+            return is_dropout(self.module)
+        return "dropout" in self.word
+
+    @property
     def is_gate(self) -> bool:
         if self.module is not None:
             return is_gate(self.module)
@@ -156,6 +169,11 @@ def _is_leaf(module: nn.Module) -> bool:
     return is_norm(module) or is_activation(module) or is_gate(module) or is_dropout(module)
 
 
+def _is_whole(module: nn.Module) -> bool:
+    """Whether torch.fx takes a module, torch's own and no container, as a single call."""
+    return _Tracer(_is_leaf).is_leaf_module(module, "") and type(module).forward is not nn.Module.forward
+
+
 @dataclass(frozen=True)
 class Traces:
     """The calls of a model, in order.
@@ -175,7 +193,7 @@ def traces(model: nn.Module) -> Traces:
     calls, failures, constants, visited = list[Call](), dict[str, str](), dict[nn.Module, set[str]](), set[nn.Module]()
 
     def visit(path: str, module: nn.Module) -> None:
-        if module in visited or _is_leaf(module):
+        if module in visited or _is_leaf(module) or (path and _is_whole(module)):
             return
         visited.add(module)
         if module in untraceable:
@@ -201,11 +219,10 @@ def _untraceable(model: nn.Module) -> dict[nn.Module, str]:
     for modules in ([model], reversed(list(model.modules()))):  # the whole first; then each, its children before it
         failures.clear()
         for module in modules:
-            taken_whole = _Tracer(_is_leaf).is_leaf_module(module, "") and type(module).forward is not nn.Module.forward
-            if not taken_whole:
+            if module is model or not _is_whole(module):
                 try:
                     _traced(module, failures)
-                except Exception as error:  # whatever a forward raises where it meets no tensor
+                except Exception as error:  # a forward that meets no tensor may raise anything
                     failures[module] = f"{type(error).__name__}: {error}".splitlines()[0]
         if not failures:
             break
