@@ -3,11 +3,13 @@
 The maximum of hundreds of single-seed accuracies is a noise winner; only the figures of this table are quoted.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 
 from evonas.config import BASELINE
 from evonas.files import write
+from evonas.intervals import Estimate, estimate
 from evonas.known_layers import known_layer, named
 from evonas.layers.candidate import candidate_source
 from evonas.leaders import KEPT, BySeed, Scores, comparable
@@ -45,6 +47,13 @@ class FinalRow(Figures):
     operator: str | None  # the edits, or other source, of the candidate
     same_as: str | None = None  # a known layer of the same function
     affine_of: str | None = None  # a known layer, up to an affine of each channel
+    by_seed: dict[int, float] = field(
+        default_factory=dict
+    )  # mean accuracy over proxies, of the seeds that did not fail
+
+    def difference_to(self, other: "FinalRow") -> Estimate:
+        """The difference to another layer with the same seeds, of which neither failed, and its 95 % interval."""
+        return estimate([self.by_seed[seed] - other.by_seed[seed] for seed in self.by_seed])
 
 
 def contenders(reader: Reader) -> list[Contender]:
@@ -150,6 +159,7 @@ def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
                 operator=record.operator if record else None,
                 same_as=record.same_as if record else None,
                 affine_of=record.affine_of if record else None,
+                by_seed={seed: fmean(each.values()) for seed, each in by_seed.items() if each},
                 **columns(figures(by_seed, baseline, reader.config.proxies)),
             )
         )

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evonas.cli.layers import headline, layer_table
-from evonas.cli.tables import duration, one_line, say, terminal
+from evonas.cli.tables import duration, one_line, points_text, say, terminal
 from evonas.config import BASELINE, Config
 from evonas.enumeration import enumerated
 from evonas.final import FinalRow
@@ -24,7 +24,6 @@ from evonas.run import Run
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted
 from evonas.store.records import State
-from evonas.studies.validation import t_interval
 from evonas.views import difference, final_row
 
 LINE_EVERY_SECONDS = 20.0  # without a terminal
@@ -207,40 +206,38 @@ def conclusion(rows: Sequence[FinalRow], reference: str) -> Iterator[str]:
     if not candidates:
         return
     best, find, control = candidates[0], next(iter(finds), None), known[0]
+    baseline = next(row for row in complete if not row.birth and row.name == BASELINE)
+    others = [baseline] if control is baseline else [baseline, control]
     if _lead(best) <= 0:
         yield f"No layer beat {BASELINE} with fresh seeds."
     if find is None:
-        yield f"Best: birth {best.birth}, which is {best.same_as}, a known layer: {_against(best)}{caution(best)}."
+        yield f"Best: birth {best.birth}, which is {best.same_as}, a known layer: {_against(best, [baseline])}."
         yield "No other candidate was retrained: nothing new was found."
     elif find is not best:
-        yield f"The best candidate, birth {best.birth}, is {best.same_as}, a known layer: {_against(best)}."
-        yield f"The best that is not known is birth {find.birth}, {_against(find, control)}{caution(find)}."
+        yield f"The best candidate, birth {best.birth}, is {best.same_as}, a known layer: {_against(best, [baseline])}."
+        yield f"The best that is not known is birth {find.birth}, {_against(find, others)}."
     elif _lead(find) > 0:
-        yield f"Best: birth {find.birth}, {_against(find, control)}{caution(find)}."
-    elif control.name != BASELINE:
-        yield f"The best known layer is {_name(control)}, {_against(control)}."
+        yield f"Best: birth {find.birth}, {_against(find, others)}."
+    elif control is not baseline:
+        yield f"The best known layer is {_name(control)}, {_against(control, [baseline])}."
     if find is not None and find.affine_of:
         yield f"Birth {find.birth} is {remark(None, find.affine_of)}."
     if find is None or _lead(find) <= 0:
         yield from next_steps(reference)
 
 
-def _against(row: FinalRow, control: FinalRow | None = None) -> str:
-    """The difference to BN-ReLU, and to the best known layer where that is another one."""
-    text = f"{_lead(row) * 100:+.1f} points against {BASELINE}"
-    if control is None or control.name == BASELINE:
-        return text
-    return f"{text} and {(_lead(row) - _lead(control)) * 100:+.1f} against {_name(control)}, the best known layer"
-
-
-def caution(row: FinalRow) -> str:
-    """The end of a sentence on a row: how much its seeds prove."""
-    tendency = f"; {counted(row.seeds, 'seed')} can show a tendency, not a proof"
-    if row.difference_spread is None:
-        return tendency
-    low, high = t_interval(_lead(row), row.difference_spread, row.seeds)
-    interval = f" (95 % interval against {BASELINE}: {low * 100:+.1f} to {high * 100:+.1f})"
-    return f"{tendency}{interval}" if low <= 0 <= high else interval
+def _against(row: FinalRow, others: Sequence[FinalRow]) -> str:
+    """The differences to BN-ReLU, and to the best known layer where that is another one, with their intervals; and how
+    much they prove."""
+    (first, *rest), known = map(row.difference_to, others), others[-1]
+    text = f"{points_text(first)} points against {BASELINE}"
+    for second in rest:
+        text += f" and {points_text(second)} against {_name(known)}, the best known layer"
+    intervals = [interval for _, interval in (first, *rest) if interval]
+    if not intervals:
+        return f"{text} ({counted(row.seeds, 'seed')}: a tendency, not a proof)"
+    proves = all(low > 0 or high < 0 for low, high in intervals)
+    return f"{text} (95 % intervals over {counted(row.seeds, 'seed')}{'' if proves else ': a tendency, not a proof'})"
 
 
 def _lead(row: FinalRow) -> float:

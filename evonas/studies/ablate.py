@@ -9,6 +9,7 @@ from typing import Any
 from evonas.cluster import open_pool
 from evonas.config import Config
 from evonas.config_input import load_config
+from evonas.intervals import Estimate
 from evonas.layers.resolve import run_config, trainable
 from evonas.retraining import SEEDS_MAX, Progress, fresh_seeds, quiet
 from evonas.search_space.ablations import ablations
@@ -19,7 +20,7 @@ from evonas.search_space.wording import counted
 from evonas.store.records import columns
 from evonas.studies.results import ResultFile
 from evonas.studies.trainings import asked, complete, lost
-from evonas.studies.validation import Estimate, Spread, difference, spreads
+from evonas.studies.validation import Spread, difference, spreads
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
 from evonas.config import BASELINE
+from evonas.intervals import Estimate, estimate
 from evonas.retraining import Contender
 from evonas.search_space.catalog.known import Known
 from evonas.search_space.wording import counted
@@ -16,7 +16,6 @@ from evonas.studies.results import Row
 from evonas.studies.trainings import accuracy
 
 Spread = tuple[float, float | None]  # mean, and sample standard deviation over seeds
-Estimate = tuple[float, tuple[float, float] | None]  # mean, and its 95 % interval; None below two seeds
 Trained = Mapping[tuple[int, str], Row]  # by seed and proxy
 
 
@@ -155,16 +154,3 @@ def _by_seed(rows: Trained) -> dict[str | None, list[float]]:
 
 def _spread(values: Sequence[float]) -> Spread:
     return fmean(values), stdev(values) if len(values) > 1 else None
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of a sample, and its 95 % t-interval; None for a single value."""
-    return fmean(values), t_interval(fmean(values), stdev(values), len(values)) if len(values) > 1 else None
-
-
-def t_interval(mean: float, deviation: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of the mean of `count` values with this sample standard deviation, by Student's t."""
-    from scipy.stats import t  # slow to import
-
-    half = float(t.ppf(0.975, count - 1)) * deviation / sqrt(count)
-    return mean - half, mean + half

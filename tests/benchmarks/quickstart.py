@@ -18,8 +18,8 @@ from typing import Any
 import evonas
 from evonas.config import BASELINE
 from evonas.final import contenders
+from evonas.intervals import estimate
 from evonas.store.database import Database
-from evonas.studies.validation import estimate
 from tests.benchmarks.command import in_one_line
 from tests.benchmarks.machine import machine
 

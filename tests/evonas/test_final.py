@@ -3,9 +3,10 @@
 import itertools
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
@@ -140,10 +141,13 @@ def test_a_finished_run_is_resumed_without_a_worker_and_stays_finished(
     assert list(open_run(run.folder).dump(logical=False)) == before
 
 
-def row(birth: int | None, name: str | None, difference: float, **more: Any) -> FinalRow:
-    figures = {"accuracy": {}, "difference": difference, "difference_spread": None, "failed": 0, "seeds": 2}
+def row(birth: int | None, name: str | None, *differences: float, **more: Any) -> FinalRow:
+    """A layer whose accuracies stand so far above 0.5 with the seeds from 1 on, where BN-ReLU has 0.5 each time."""
+    figures = {"accuracy": {}, "difference_spread": None, "failed": 0, "seeds": len(differences)}
     nobody: dict[str, Any] = dict.fromkeys(("parent", "second_parent", "operator"))
-    return FinalRow(birth=birth, name=name, formula="", **figures, **nobody, **more)
+    by_seed = {seed: 0.5 + each for seed, each in enumerate(differences, 1)}
+    mean = fmean(differences)
+    return FinalRow(birth=birth, name=name, formula="", difference=mean, by_seed=by_seed, **figures, **nobody, **more)
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class Said:
 @pytest.mark.parametrize(
     "said",
     [
-        Said(0.02, -0.01, ("Best: birth 7, +2.0 points against BN-ReLU; 2 seeds can show a tendency, not a proof.",)),
+        Said(0.02, -0.01, ("Best: birth 7, +2.0 points against BN-ReLU (1 seed: a tendency, not a proof).",)),
         Said(0.02, 0.03, ("Best: birth 7, +2.0 points against BN-ReLU and -1.0 against EvoNorm-B0, the best known",)),
         Said(0.02, 0.01, ("Best: birth 7, +2.0 points against BN-ReLU and +1.0 against EvoNorm-B0, the best known",)),
         Said(-0.01, -0.02, ("No layer beat BN-ReLU with fresh seeds.", "What next:", "  a longer search")),
@@ -183,24 +187,25 @@ LEAKY = {"same_as": "BN-LeakyReLU"}
         (
             [row(3, None, 0.02, **LEAKY), row(None, "EvoNorm-B0", 0.015), row(12, None, 0.01), BASE],
             [
-                "The best candidate, birth 3, is BN-LeakyReLU, a known layer: +2.0 points against BN-ReLU.",
+                "The best candidate, birth 3, is BN-LeakyReLU, a known layer: +2.0 points against BN-ReLU (1 seed: a "
+                "tendency, not a proof).",
                 "The best that is not known is birth 12, +1.0 points against BN-ReLU and -1.0 against BN-LeakyReLU, "
-                "the best known layer; 2 seeds can show a tendency, not a proof.",
+                "the best known layer (1 seed: a tendency, not a proof).",
             ],
         ),
         (
             [row(12, None, 0.03, affine_of="BatchNorm"), row(3, None, 0.02, **LEAKY), BASE],
             [
-                "Best: birth 12, +3.0 points against BN-ReLU and +1.0 against BN-LeakyReLU, the best known layer; 2 "
-                "seeds can show a tendency, not a proof.",
+                "Best: birth 12, +3.0 points against BN-ReLU and +1.0 against BN-LeakyReLU, the best known layer (1 "
+                "seed: a tendency, not a proof).",
                 "Birth 12 is equal to BatchNorm, a known layer, up to a scale and a shift of each channel.",
             ],
         ),
         (
             [row(3, None, 0.02, **LEAKY), BASE],
             [
-                "Best: birth 3, which is BN-LeakyReLU, a known layer: +2.0 points against BN-ReLU; 2 seeds can show a "
-                "tendency, not a proof.",
+                "Best: birth 3, which is BN-LeakyReLU, a known layer: +2.0 points against BN-ReLU (1 seed: a tendency, "
+                "not a proof).",
                 "No other candidate was retrained: nothing new was found.",
                 "What next:",
             ],
@@ -212,22 +217,36 @@ def test_a_known_layer_is_no_discovery(rows: list[FinalRow], lines: list[str]) -
     assert ("What next:" in list(conclusion(rows, "results/a"))) == ("What next:" in lines)
 
 
+Triple = tuple[float, float, float]
+B0 = (0.01, 0.03, 0.02)  # with each seed 0.01 below the second find, and -0.01, 0.02, 0.02 below the first
+
+
 @pytest.mark.parametrize(
-    ("difference", "spread", "seeds", "end"),
-    [  # t(0.975, 2) = 4.303, t(0.975, 4) = 2.776
+    ("find", "control", "said"),
+    [  # t(0.975, 2) = 4.303; of 0, 5, 4: mean 3.0, s 2.646, half 6.57; of -1, 2, 2: mean 1.0, s 1.732, half 4.30
         (
-            0.039,
-            0.018,
-            3,
-            "BN-ReLU; 3 seeds can show a tendency, not a proof (95 % interval against BN-ReLU: -0.6 to +8.4).",
+            (0.0, 0.05, 0.04),
+            B0,
+            "+3.0 [-3.6, +9.6] points against BN-ReLU and +1.0 [-3.3, +5.3] against EvoNorm-B0, the best known layer "
+            "(95 % intervals over 3 seeds: a tendency, not a proof).",
         ),
-        (0.029, 0.008, 3, "BN-ReLU (95 % interval against BN-ReLU: +0.9 to +4.9)."),
-        (0.02, 0.01, 5, "BN-ReLU (95 % interval against BN-ReLU: +0.8 to +3.2)."),
+        (  # of 2, 4, 3: mean 3.0, s 1, half 2.48; the differences to EvoNorm-B0 are all equal
+            (0.02, 0.04, 0.03),
+            B0,
+            "+3.0 [+0.5, +5.5] points against BN-ReLU and +1.0 [+1.0, +1.0] against EvoNorm-B0, the best known layer "
+            "(95 % intervals over 3 seeds).",
+        ),
+        (  # above BN-ReLU for certain, above EvoNorm-B0 perhaps: of 0, 1, 2, half 2.48
+            (0.02, 0.04, 0.03),
+            (0.02, 0.03, 0.01),
+            "+3.0 [+0.5, +5.5] points against BN-ReLU and +1.0 [-1.5, +3.5] against EvoNorm-B0, the best known layer "
+            "(95 % intervals over 3 seeds: a tendency, not a proof).",
+        ),
     ],
 )
-def test_the_end_claims_what_the_interval_allows(difference: float, spread: float, seeds: int, end: str) -> None:
-    find = replace(row(7, None, difference), difference_spread=spread, seeds=seeds)
-    assert next(conclusion([find, BASE], "run")).endswith(end)
+def test_the_end_claims_what_the_intervals_allow(find: Triple, control: Triple, said: str) -> None:
+    rows = [row(7, None, *find), row(None, "EvoNorm-B0", *control), row(None, "BN-ReLU", 0.0, 0.0, 0.0)]
+    assert next(conclusion(rows, "run")) == f"Best: birth 7, {said}"
 
 
 def test_known_layers_take_one_place_of_the_final_table_and_files_say_what_they_are(

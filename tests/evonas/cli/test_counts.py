@@ -96,7 +96,10 @@ def test_every_text_of_a_run_has_its_number_of_seeds(
     spread = {1: "", 2: " ±0.0"}
     assert f"+25.0{spread[seeds]} points with {FRESH[seeds]}" in texts["repr"]
     assert f"Retrained with {FRESH[seeds]}: validation accuracy" in texts["end"]
-    proof = {1: "; 1 seed can show a tendency, not a proof", 2: "(95 % interval against BN-ReLU: +25.0 to +25.0)"}
+    proof = {
+        1: "BN-ReLU (1 seed: a tendency, not a proof)",
+        2: "+25.0 [+25.0, +25.0] points against BN-ReLU (95 % intervals over",
+    }
     assert proof[seeds] in " ".join(texts["end"].split())
     for text in texts.values():
         assert not WRONG.search(text)

@@ -14,6 +14,7 @@ import pytest
 
 import evonas
 from evonas.config import Config
+from evonas.intervals import estimate
 from evonas.retraining import Contender
 from evonas.run import Run
 from evonas.search_space.catalog import LAYERS
@@ -24,7 +25,7 @@ from evonas.session import Stopped
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.studies.trainings import NAME, row_of, validation_file
-from evonas.studies.validation import compare_layers, estimate
+from evonas.studies.validation import compare_layers
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
