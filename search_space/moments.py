@@ -1,6 +1,7 @@
 """Statistics over index sets, running moments, and their synchronisation between processes.
 
-An exported layer holds the functions that its graph needs, verbatim: they use torch and each other alone.
+An exported layer holds the functions that its graph needs, verbatim: they use torch and each other alone, and their
+lines have at most 88 letters, the usual width of a project of which they become a part.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,8 @@ def full_precision(a: Tensor) -> Tensor:
 def per_channel(parameter: Tensor, x: Tensor, channel_dim: int) -> Tensor:
     """A (C,) or (1,) parameter with x's number of axes, in full precision."""
     wide = parameter.to(torch.promote_types(parameter.dtype, torch.float32))
-    return wide.view([-1 if axis == channel_dim % x.ndim else 1 for axis in range(x.ndim)])
+    channel = channel_dim % x.ndim
+    return wide.view([-1 if axis == channel else 1 for axis in range(x.ndim)])
 
 
 # --------------------------------------------------------------------------- moments
@@ -36,10 +38,14 @@ def mean_square(a: Tensor, axes: list[int]) -> Tensor:
 
 
 def variance(a: Tensor, axes: list[int]) -> Tensor:
-    """Biased. mean((a - s)^2) - (mean(a) - s)^2 is the same for every constant s: the backward keeps `a` alone."""
+    """Biased: mean((a - s)^2) - (mean(a) - s)^2, which is the same for every s.
+
+    With s = mean(a), held constant, the backward keeps `a` alone.
+    """
     average = a.mean(axes, keepdim=True)
-    squares = nn.functional.mse_loss(a, average.detach().expand_as(a), reduction="none").mean(axes, keepdim=True)
-    return squares - (average - average.detach()).square()
+    centre = average.detach()
+    distances = nn.functional.mse_loss(a, centre.expand_as(a), reduction="none")
+    return distances.mean(axes, keepdim=True) - (average - centre).square()
 
 
 # --------------------------------------------------------------------------- index sets, named by the axes they reduce
@@ -54,29 +60,46 @@ def over_c(moment: Callable[..., Tensor], a: Tensor, channel_dim: int) -> Tensor
 
 
 def over_hw(moment: Callable[..., Tensor], a: Tensor, channel_dim: int) -> Tensor:
-    """Over all axes but batch and channel. A value without such axes has one position."""
+    """Over all axes but batch and channel; a value without such has one position."""
     if a.ndim == 2:
         return moment(a.unsqueeze(2), [2]).squeeze(2)
-    return moment(a, [axis for axis in range(1, a.ndim) if axis != channel_dim % a.ndim])
+    channel = channel_dim % a.ndim
+    return moment(a, [axis for axis in range(1, a.ndim) if axis != channel])
 
 
-def over_ghw(moment: Callable[..., Tensor], a: Tensor, channel_dim: int, groups: int) -> Tensor:
+def over_ghw(
+    moment: Callable[..., Tensor],
+    a: Tensor,
+    channel_dim: int,
+    groups: int,
+) -> Tensor:
     """Over the positions and channels of a group, spread back over its channels."""
     channel = channel_dim % a.ndim
     grouped = torch.unflatten(a, channel, (min(groups, a.shape[channel]), -1))
-    of_groups = moment(grouped, [axis for axis in range(1, grouped.ndim) if axis != channel])
-    sizes = [grouped.shape[axis] if axis == channel + 1 else -1 for axis in range(grouped.ndim)]
-    return of_groups.expand(sizes).flatten(channel, channel + 1)
+    axes = [axis for axis in range(1, grouped.ndim) if axis != channel]
+    sizes = [-1] * grouped.ndim
+    sizes[channel + 1] = grouped.shape[channel + 1]
+    return moment(grouped, axes).expand(sizes).flatten(channel, channel + 1)
 
 
 def over_bhw(
-    moment: Callable[..., Tensor], a: Tensor, channel_dim: int, running: Tensor, momentum: float, training: bool
+    moment: Callable[..., Tensor],
+    a: Tensor,
+    channel_dim: int,
+    running: Tensor,
+    momentum: float,
+    training: bool,
 ) -> Tensor:
-    """Over the batch and all positions. In training it moves `running` (C,) by `momentum`; in evaluation it is that."""
+    """Over the batch and all positions, in training. It moves `running` (C,).
+
+    In evaluation it is `running`.
+    """
     if not training:
         return per_channel(running, a, channel_dim)
-    of_batch = moment(a, [axis for axis in range(a.ndim) if axis != channel_dim % a.ndim])
-    running.mul_(1 - momentum).add_(of_batch.detach().flatten().to(running.dtype), alpha=momentum)
+    channel = channel_dim % a.ndim
+    of_batch = moment(a, [axis for axis in range(a.ndim) if axis != channel])
+    change = of_batch.detach().flatten().to(running.dtype)
+    running.mul_(1 - momentum).add_(change, alpha=momentum)
     return of_batch
 
 

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from evonas.search_space.moments import INDEX_SETS, mean, mean_square, variance
 
-EPS = 1e-5  # inside the square roots: tensorflow/tpu resnet_model.py; inside the logarithm: ours
+EPS = 1e-5  # in the roots: tensorflow/tpu resnet_model.py; in the logarithm: ours
 
 
 class Maximum(torch.autograd.Function):
-    """The larger of two values, with torch.maximum's gradient (half to each where both are equal) where that is finite.
-    It is computed by arithmetic alone: torch compares and masks, which takes 10 times as long on a CPU."""
+    """The larger of two values. The gradient is torch.maximum's where that is finite.
+
+    Half of it goes to each value where both are equal. It is computed by arithmetic
+    alone: torch compares and masks, which takes 10 times as long on a CPU.
+    """
 
     generate_vmap_rule = True
 
@@ -36,9 +39,12 @@ class Maximum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b = ctx.saved_tensors
-        from_a = slope * share_of_first(a, b)
-        to_a = from_a.sum_to_size(a.shape).to(a.dtype) if ctx.needs_input_grad[0] else None
-        return to_a, (slope - from_a).sum_to_size(b.shape).to(b.dtype) if ctx.needs_input_grad[1] else None
+        of_a = slope * share_of_first(a, b)
+        of_b = slope - of_a
+        return (
+            of_a.sum_to_size(a.shape).to(a.dtype) if ctx.needs_input_grad[0] else None,
+            of_b.sum_to_size(b.shape).to(b.dtype) if ctx.needs_input_grad[1] else None,
+        )
 
     @staticmethod
     def jvp(ctx: Any, tangent_a: Tensor, tangent_b: Tensor) -> Tensor:
@@ -52,7 +58,10 @@ def share_of_first(a: Tensor, b: Tensor) -> Tensor:
 
 
 def max(a: Tensor, b: Tensor) -> Tensor:
-    """torch.maximum where a compiler or exporter fuses it, and where no autograd.Function can be saved."""
+    """torch.maximum where a compiler, exporter or tracer sees the layer.
+
+    It fuses that, and cannot save an autograd.Function.
+    """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return torch.maximum(a, b)
     return Maximum.apply(a, b)  # type: ignore[no-any-return]

@@ -25,34 +25,38 @@ def print_genotype(graph: Structure) -> str:
     return "\n".join(lines)
 
 
-def print_formula(canonical: Structure) -> str:
-    """The expression of a canonical graph; values used twice, and deep ones, get a line of their own."""
-    return "\n".join(
-        [
-            *_definitions(canonical),
-            *(line if not name else f"{name} = {line}" for name, line in formula_lines(canonical)),
-        ]
-    )
+def print_formula(canonical: Structure, width: int | None = None) -> str:
+    """The expression of a canonical graph; values used twice, deep ones, and with `width` what would make a line longer
+    than that, get a line of their own."""
+    lines = formula_lines(canonical, width=width)
+    return "\n".join([*_definitions(canonical), *(f"{name} = {line}" if name else line for name, line in lines)])
 
 
 def formula_lines(
     canonical: Structure,
     write_call: Callable[[Node, int, list[str]], str] | None = None,
     leaf_texts: list[str] | None = None,
+    width: int | None = None,
 ) -> list[tuple[str, str]]:
     """(name, expression) of each line, the last with no name.
 
     For exported source, `write_call(node, index, operands)` writes the operations that are no operator, and
-    `leaf_texts` are other texts for the leaves, numbers included.
+    `leaf_texts` are other texts for the leaves, numbers included. `width` is the most letters of a line.
     """
     first = len(canonical.leaves)
     inputs = {first + i: node.inputs for i, node in enumerate(canonical.nodes)}
     named = named_values(inputs)
     texts = [(text, 4) for text in leaf_texts or _leaf_texts(canonical)]
     lines: list[tuple[str, str]] = []
-    written = 0
-    for index in inputs:
-        node = canonical.nodes[index - first]
+    waiting: list[int] = []  # values that no line has yet
+
+    def name_value(index: int) -> None:
+        name = f"n{len(lines)}"
+        lines.append((name, texts[index][0]))
+        texts[index] = (name, 4)
+        named.add(index)
+
+    def write_node(node: Node, index: int) -> tuple[str, int]:
         operands = [texts[i] for i in node.inputs]
         subtracted = None
         if (
@@ -63,16 +67,25 @@ def formula_lines(
         ):
             subtracted = texts[right.inputs[0]]
         if write_call and not PRIMITIVES[node.op].operator:
-            text = (write_call(node, index, [text for text, _ in operands]), 4)
-        elif subtracted:
-            text = (f"{_bracket(operands[0], 1)} - {_bracket(subtracted, 2)}", 1)
-        else:
-            text = _write(node, operands, [not leaf_texts and _is_number(canonical, i) for i in node.inputs])
+            return write_call(node, index, [text for text, _ in operands]), 4
+        if subtracted:
+            return f"{_bracket(operands[0], 1)} - {_bracket(subtracted, 2)}", 1
+        return _write(node, operands, [not leaf_texts and _is_number(canonical, i) for i in node.inputs])
+
+    for index in inputs:
+        node = canonical.nodes[index - first]
+        texts.append(write_node(node, index))
+        for i in sorted({i for i in node.inputs if i in inputs} - named):
+            if width and len(f"n{len(lines)} = {texts[index][0]}") > width:
+                for earlier in [each for each in waiting if each <= i]:  # the order decides the bits of gradients
+                    name_value(earlier)
+                    waiting.remove(earlier)
+                texts[index] = write_node(node, index)
+        waiting = [each for each in waiting if each not in node.inputs]
         if index in named and index != canonical.output:
-            lines.append((f"n{written}", text[0]))
-            text = (f"n{written}", 4)
-            written += 1
-        texts.append(text)
+            name_value(index)
+        else:
+            waiting.append(index)
     return [*lines, ("", texts[canonical.output][0])]
 
 

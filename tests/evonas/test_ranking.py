@@ -125,7 +125,7 @@ def test_figures_of_several_seeds_are_paired_means_with_their_spread(run: Run) -
     ],
 )
 def test_an_exported_file_states_all_seeds(birth: int, said: str, run: Run) -> None:
-    assert f"Birth {birth} of run; {said}" in run.source(birth)
+    assert f"Birth {birth} of run; {said}" in " ".join(run.source(birth).split())
 
 
 def test_each_kind_of_rows_follows_a_baseline_with_the_same_seeds(run: Run, writer: Writer) -> None:
