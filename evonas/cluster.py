@@ -4,6 +4,7 @@ This file and workers/ray_pool.py are the only ones that import ray.
 """
 
 import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from evonas.config_file import dump_config
 from evonas.config_input import load_config
 from evonas.search_space.errors import InputError, short
 from evonas.store.address import in_one_line
-from evonas.workers import machine
+from evonas.workers import machine, plugins
 from evonas.workers.pool import InProcessPool, Pool
 from evonas.workers.ray_pool import RayPool
 
@@ -26,6 +27,7 @@ CONFIG_NAME = "evonas.yaml"  # in the job's working folder
 def open_pool(config: Config) -> Iterator[Pool]:
     """Open the pool of workers that a config describes. Raises InputError if they cannot be started."""
     workers = config.workers
+    plugins.check(config.plugins)
     pool: Pool
     if config.cluster.address == "in_process":
         pool = InProcessPool(config.protocol, workers.device)
@@ -58,7 +60,8 @@ def submit(
     """Send a search to the cluster with its dashboard at `address` (http://host:8265), and return the job's id.
 
     The driver runs on the cluster, with the evonas that is installed there; paths in the config are those of the
-    cluster's machines. Raises InputError if the cluster does not answer.
+    cluster's machines. The modules that it names travel with it, but not installed packages. Raises InputError if the
+    cluster does not answer.
     """
     loaded = load_config(config, settings)
     on_cluster = loaded.model_copy(update={"cluster": loaded.cluster.model_copy(update={"address": "auto"})})
@@ -66,6 +69,9 @@ def submit(
         command = shlex.join(["evonas", "search", CONFIG_NAME, *(["--run", str(run)] if run else [])])
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, CONFIG_NAME).write_text(dump_config(on_cluster), encoding="utf-8")
+        for name, path in (each for module in loaded.plugins for each in plugins.files(module).items()):
+            Path(folder, name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, Path(folder, name))
         try:
             from ray.job_submission import JobSubmissionClient
 

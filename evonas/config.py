@@ -24,7 +24,8 @@ from evonas.workers.frozen import Count, Frozen, Name, Positive, SmallCount, Tex
 from evonas.workers.gates import AnyGate, check_order, from_text
 from evonas.workers.gates.base import TrainingGate
 from evonas.workers.outcome import JudgedBy
-from evonas.workers.protocol import Data, Device, Execution, Protocol, Proxies, Recipe
+from evonas.workers.plugins import Plugins
+from evonas.workers.protocol import Data, Device, Execution, OwnArchitecture, Protocol, Proxies, Recipe
 
 Names = Annotated[tuple[Name, ...], Field(max_length=100)]
 
@@ -175,6 +176,11 @@ class Config(Frozen):
     workers: Workers = Workers()
     cluster: Cluster = Cluster()
     store: StoreConfig = StoreConfig()
+    plugins: Plugins = Field(
+        default_factory=dict,
+        exclude_if=lambda plugins: not plugins,  # dumps of runs without any stay as they were
+        description="the source of each module that the config names; evonas writes it, and compares it afterwards",
+    )
 
     @field_validator("evolution")
     @classmethod
@@ -194,8 +200,20 @@ class Config(Frozen):
     @property
     def protocol(self) -> Protocol:
         return Protocol(
-            data=self.data, recipe=self.recipe, proxies=self.proxies, gates=self.gates, execution=self.execution
+            data=self.data,
+            recipe=self.recipe,
+            proxies=self.proxies,
+            gates=self.gates,
+            execution=self.execution,
+            plugins=self.plugins,
         )
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Each `module:name` of the config."""
+        sources = [self.data.source] if self.data.is_own else []
+        networks = [each.architecture for each in self.proxies.values() if isinstance(each, OwnArchitecture)]
+        return (*sources, *networks)
 
     @property
     def judged_by(self) -> JudgedBy:
@@ -230,10 +248,12 @@ class Config(Frozen):
                 if reason := self.space.refusal(name):
                     raise ValueError(f"evolution.{key}: {name}: {reason}")
         for name, proxy in self.proxies.items():
-            network = size(proxy, self._side)
-            self._check_size(name, network)
-            if "ghw" in self.space.index_sets:
-                _check_groups(name, proxy.groups, network.channels)
+            if not isinstance(
+                proxy, OwnArchitecture
+            ):  # of those of a user's own `own_parts` asks when images are there
+                network = size(proxy, self._side)
+                self._check_size(name, network)
+                self.check_groups(name, network.channels)
         return self
 
     @property
@@ -252,21 +272,22 @@ class Config(Frozen):
             if is_there > most:
                 raise ValueError(f"proxies.{name}: a network of {is_there:,} {what}; expected at most {most:,}")
 
+    def check_groups(self, proxy: str, channels: tuple[int, ...]) -> None:
+        """Raises ValueError unless every site, of so many channels, has at least two groups of two channels; else ghw
+        would silently be hw or chw."""
+        asked = self.proxies[proxy].groups
+        for each in channels if "ghw" in self.space.index_sets else ():
+            groups = lowered_groups(asked, each)
+            if groups < 2 or each // groups < 2:
+                same = "chw" if groups < 2 else "hw"
+                raise InputError(
+                    f"proxies.{proxy}.groups: with {asked}, a site of {counted(each, 'channel')} has "
+                    f"{counted(groups, 'group')}, so that ghw is {same}; expected at least 2 groups of 2 channels"
+                )
+
     def _check_crop(self) -> None:
         crop, asked, native = self.recipe.crop, self.data.image_size, NATIVE_SIZES.get(self.data.source)
         if crop and asked and crop > asked:
             raise ValueError(f"recipe.crop: {crop} is larger than data.image_size, {asked}")
         if crop and not asked and native and crop > native:
             raise ValueError(f"recipe.crop: {crop} is larger than the images of {self.data.source}, {native}")
-
-
-def _check_groups(name: str, asked: int, sites: tuple[int, ...]) -> None:
-    """Every site has at least two groups of two channels; else ghw would silently be hw or chw."""
-    for channels in sites:
-        groups = lowered_groups(asked, channels)
-        if groups < 2 or channels // groups < 2:
-            same = "chw" if groups < 2 else "hw"
-            raise ValueError(
-                f"proxies.{name}.groups: with {asked}, a site of {counted(channels, 'channel')} has "
-                f"{counted(groups, 'group')}, so that ghw is {same}; expected at least 2 groups of 2 channels"
-            )

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ValidationError
 from evonas.config import Config
 from evonas.search_space.errors import did_you_mean
 
+_QUOTES = "'()"  # around the name of a key, or of a function
+
 
 def place_and_reason(error: ValidationError, raw: Mapping[str, Any]) -> tuple[list[str | int], str]:
     """The keys that lead to the first error in the raw config, and what is wrong there."""
@@ -65,12 +67,11 @@ def _reason(error: Mapping[str, Any]) -> str:
         case "missing":
             return "missing"
         case "union_tag_invalid":
-            tag = context["tag"]
-            return f"unknown {context['discriminator'].strip(chr(39))} '{tag}'" + did_you_mean(
-                tag, [each.strip(" '") for each in context["expected_tags"].split(",")]
-            )
+            tag, valid = context["tag"], [each.strip(" '") for each in context["expected_tags"].split(",")]
+            hint = did_you_mean(tag, [each for each in valid if each != "own"])
+            return f"unknown {context['discriminator'].strip(_QUOTES)} '{tag}'{hint}"
         case "union_tag_not_found":
-            return f"{context['discriminator'].strip(chr(39))} is missing in {shown}"
+            return f"{context['discriminator'].strip(_QUOTES)} is missing in {shown}"
         case "literal_error":
             expected = context["expected"]
             options = expected.replace("'", "").replace(" or ", ", ").split(", ")
@@ -99,7 +100,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def _tag(model: type[BaseModel]) -> str | None:
     for name in ("architecture", "gate"):
         if name in model.model_fields:
-            return str(get_args(model.model_fields[name].annotation)[0])
+            return str((*get_args(model.model_fields[name].annotation), "own")[0])
     return None
 
 

@@ -16,7 +16,8 @@ from evonas.plain_yaml import CHARACTERS_MAX, DEPTH_MAX, Dumper, line_of, read
 from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.search_space.errors import InputError, did_you_mean, texts
 from evonas.store.address import Address
-from evonas.workers.data import folder_of
+from evonas.workers import plugins
+from evonas.workers.sources import folder_of
 
 Resolve = Callable[[str], NamedGraph]  # how a layer is read: a name, a text, and perhaps RUN#BIRTH
 
@@ -60,7 +61,7 @@ def dump_config(config: Config | Mapping[str, Any]) -> str:
 def load_config(path: str | Path, settings: Sequence[str] = (), resolve: Resolve = named_graph) -> Config:
     """Read and validate a YAML file, with `key.key=value` settings laid over it. Raises InputError alone, in one line
     that says where, what was found and what was expected."""
-    return parse_config(_text(path), str(path), settings, resolve)
+    return parse_config(_text(path), str(path), settings, resolve, Path(path).parent)
 
 
 def resolve_config(
@@ -69,13 +70,13 @@ def resolve_config(
     """The config of a search from a YAML file, a mapping or a Config, with settings laid over it and absolute paths, so
     that the run can be read and resumed from any folder; and its text. Raises InputError as `load_config` does."""
     if isinstance(config, Config | Mapping):
-        text, where = dump_config(config), "config"
+        text, where, folder = dump_config(config), "config", Path()
     else:
-        text, where = _text(config), str(config)
-    config = parse_config(text, where, settings, resolve)
+        text, where, folder = _text(config), str(config), Path(config).parent
+    config = parse_config(text, where, settings, resolve, folder)
     with _one_line(where):
         images, store = config.data, config.store
-        if images.source != "embedded":
+        if images.source != "embedded" and not images.is_own:
             images = images.model_copy(update={"path": str(folder_of(images).absolute())})
         if store.url is not None:
             store = store.model_copy(update={"url": Address.of_url(store.url, None).absolute_url})
@@ -102,9 +103,14 @@ def _text(path: str | Path) -> str:
 
 
 def parse_config(
-    text: str, where: str = "config", settings: Sequence[str] = (), resolve: Resolve = named_graph
+    text: str,
+    where: str = "config",
+    settings: Sequence[str] = (),
+    resolve: Resolve = named_graph,
+    folder: Path = Path(),
 ) -> Config:
-    """Validate YAML text as `load_config` does; `where` names it in messages.
+    """Validate YAML text as `load_config` does; `where` names it in messages. The modules of plugins are looked for in
+    `folder`, then in the working directory, then where the config itself says.
 
     An error is told of the setting that brought it: of the key that was set, or, where the setting contradicts another
     part of the config, of the last setting without which the config lacks this error. Else it is told of the line.
@@ -118,9 +124,10 @@ def parse_config(
             laid = copy.deepcopy(stages[-1])
             keys.append(_lay_over(laid, setting))
             stages.append(laid)
+        plugins.look_in([folder, Path(), *_folders(stages[-1])])
         checked = _checked(stages[-1], resolve)
         if isinstance(checked, Config):
-            return checked
+            return _with_plugins(checked)
         path, reason = checked
         dotted = ".".join(map(str, path))
         if any(f"{dotted}.".startswith(f"{key}.") for key in keys):
@@ -134,9 +141,24 @@ def parse_config(
 def _checked(raw: dict[str, Any], resolve: Resolve) -> Config | tuple[list[str | int], str]:
     """The config, or the place and the reason of its first error."""
     try:
-        return Config.model_validate_json(json.dumps(raw), context={"resolve": resolve})
+        return Config.model_validate_json(json.dumps(raw), context={"resolve": resolve, plugins.LOADS: True})
     except ValidationError as error:
         return place_and_reason(error, raw)
+
+
+def _folders(raw: dict[str, Any]) -> Iterator[str]:
+    """The folders of modules that a resolved config names."""
+    written = raw.get("plugins")
+    for each in written.values() if isinstance(written, dict) else ():
+        if isinstance(each, dict) and isinstance(each.get("folder"), str):
+            yield each["folder"]
+
+
+def _with_plugins(config: Config) -> Config:
+    """The config with the source of each module that it names. Raises InputError where it expects another one."""
+    modules = dict.fromkeys(reference.partition(":")[0] for reference in config.references)
+    plugins.check({name: config.plugins[name] for name in modules if name in config.plugins})
+    return config.model_copy(update={"plugins": {name: plugins.identify(name) for name in modules}})
 
 
 def _lay_over(raw: dict[str, Any], setting: str) -> str:

@@ -31,7 +31,8 @@ from evonas.store.address import new_path
 from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose
-from evonas.workers import data
+from evonas.workers import data, plugins
+from evonas.workers.networks import try_networks
 
 BEST_LAYER = "best_layer.py"
 
@@ -61,6 +62,7 @@ def search(
     watcher = watcher or _bar(progress)
     config, text = resolve_config(config, settings, resolve)
     split = data.split_digest(config.data)
+    check_networks(config)
     watcher.starting()
     with open_pool(config) as pool, stop_signals() as should_stop:
         reader, writer = Database.begin(config, text, folder, {**versions(), "split": split})
@@ -104,10 +106,19 @@ def _bar(progress: bool) -> Watcher:
 
 
 def check_images(reader: Reader) -> None:
-    """Raise InputError if the images are not those of the run's start."""
+    """Raise InputError if the plugins or the images are not those of the run's start."""
+    plugins.check(reader.config.plugins)
     images = data.split_digest(reader.config.data)
     if reader.versions.get("split", images) != images:
         raise InputError("data: the images, or their order, are not those that the run was begun with")
+
+
+def check_networks(config: Config) -> list[str]:
+    """Try the networks of a user's own, and return their proxies. Raises InputError where one fails."""
+    sites = try_networks(config.protocol)
+    for proxy, channels in sites.items():
+        config.check_groups(proxy, channels)
+    return list(sites)
 
 
 def versions() -> dict[str, str]:

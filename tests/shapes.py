@@ -16,6 +16,8 @@ CHECKED = (
     "evonas.workers.gates.fit",
     "evonas.workers.gates.stability",
     "evonas.workers.gradients",
+    "evonas.workers.own_data",
+    "evonas.workers.sources",
     "evonas.workers.step",
     "evonas.workers.training",
 )

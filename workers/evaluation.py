@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from evonas.search_space.graph import Graph
-from evonas.workers import data, machine
+from evonas.workers import data, machine, plugins
 from evonas.workers.gates import timed
 from evonas.workers.gates.base import Gate, LayerGate, NetworkGate, RankedGate, TrainingGate
 from evonas.workers.gradients import InitialPass
@@ -38,10 +38,16 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
     `conditions` on one type of machine have the same outcome, points and measurements, bit for bit. Raises InputError
     where the data are absent.
     """
+    plugins.check(job.protocol.plugins)
     images = data.load(job.protocol.data, device, job.judged_on)
     machine.make_deterministic(device)
     started = time.perf_counter()
     machine.forget_peak(device)
+    with machine.random_numbers(device, job.seed):
+        return _judge(job, device, images, started)
+
+
+def _judge(job: Job, device: str, images: data.Images, started: float) -> Evaluation:
     judged = Judged(job, Graph.parse(job.graph), images)
     outcome: Outcome
     try:

@@ -1,6 +1,7 @@
 """The base of configs, protocols and gates: immutable, validated values."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -24,3 +25,14 @@ class Frozen(BaseModel):
     """Immutable, strict about types, and closed: an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Given(dict[str, Any]):
+    """Options, hashable as the frozen value that holds them."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True))
+
+
+# What a config gives to a function of a user's own
+Options = Annotated[dict[Name, Any], Field(max_length=100), AfterValidator(Given)]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 SQUARES_MIN = 1e-280  # a sum of squares below which some of them may have vanished in float64
 
 
@@ -32,8 +33,10 @@ class InitialPass:
         return size if math.isfinite(size) else math.inf
 
 
-def convolution_weights(model: nn.Module) -> list[Float[Tensor, "outputs inputs h w"]]:
-    return [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
+def convolution_weights(model: nn.Module) -> list[Float[Tensor, "outputs inputs ..."]]:
+    """The weights of all convolutions; of all linear layers where a network has no convolution."""
+    weights = [module.weight for module in model.modules() if isinstance(module, CONVOLUTIONS)]
+    return weights or [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
 
 
 def norm(tensors: Sequence[Float[Tensor, "..."]]) -> float:

@@ -67,6 +67,17 @@ def make_deterministic(device: str) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
+@contextmanager
+def random_numbers(device: str, seed: int) -> Iterator[None]:
+    """Seed torch's global generators for a while: what a network draws as it trains, such as dropout, is the job's."""
+    devices = [torch.cuda.current_device()] if device == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
 def forget_peak(device: str) -> None:
     """Start `peak_mb` anew, where the system can: Linux alone."""
     if device == "cuda":

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
-from evonas.workers.frozen import Count, Frozen, Name, Positive, Share, SmallCount, Text
+from evonas.workers.frozen import Count, Frozen, Given, Name, Options, Positive, Share, SmallCount, Text
 from evonas.workers.gates import AnyGate
+from evonas.workers.plugins import Plugins, Reference, check_call, may_load
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["float32", "bfloat16"]
@@ -13,23 +14,51 @@ JudgedOn = Literal["validation", "test"]  # whose images give the accuracies
 Size = Annotated[int, Field(ge=4, le=4096)]  # of a square image
 
 
-class Data(Frozen):
-    """Images and their fixed split. `embedded` is the 10,000-image part of Fashion-MNIST that evonas ships."""
+def source(written: Any) -> str:
+    """The tag of a source's type."""
+    return "own" if isinstance(written, str) and ":" in written else "known"
 
-    source: Literal["embedded", "folder", "CIFAR10", "CIFAR100", "SVHN", "FashionMNIST"] = "embedded"
+
+Known = Literal["embedded", "folder", "CIFAR10", "CIFAR100", "SVHN", "FashionMNIST"]
+Source = Annotated[Annotated[Known, Tag("known")] | Annotated[Reference, Tag("own")], Discriminator(source)]
+
+
+class Data(Frozen):
+    """Images and their fixed split. `embedded` is the 10,000-image part of Fashion-MNIST that evonas ships;
+    `module:name` is a function of a user's own: docs/bring-your-own.md."""
+
+    source: Source = "embedded"
     path: Text | None = Field(None, description="an image folder, or where torchvision keeps its data sets")
     train: Count = 8000
     validation: Count = 1000
     test: Annotated[int, Field(ge=0, le=10**9)] = 1000
     image_size: Size | None = Field(None, description="images are resized to this square, once")
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    options: Options = Field(
+        default_factory=Given,
+        exclude_if=lambda options: not options,  # dumps of runs from before it stay as they were
+        description="of the function that is the source",
+    )
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a function of a user's own gives the images."""
+        return source(self.source) == "own"
 
     @model_validator(mode="after")
     def _folder_has_a_path(self) -> "Data":
         if self.source == "folder" and self.path is None:
             raise ValueError("path: missing; an image folder needs one")
-        if self.source == "embedded" and self.path is not None:
-            raise ValueError(f"path: '{self.path}' is never read; only the sources other than embedded have one")
+        if (self.source == "embedded" or self.is_own) and self.path is not None:
+            raise ValueError(f"path: '{self.path}' is never read; {self.source} has none")
+        if self.options and not self.is_own:
+            raise ValueError(f"options: {self.source} has none; expected a source such as my_data:images")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_called(self, info: ValidationInfo) -> "Data":
+        if self.is_own and may_load(info):
+            check_call(self.source, "source", ("part",), (), self.options)
         return self
 
 
@@ -116,7 +145,34 @@ class EfficientNet(Frozen):
     groups: Groups = 4
 
 
-Proxy = Annotated[PreactResNet | VGG | MobileNetV2 | EfficientNet, Field(discriminator="architecture")]
+class OwnArchitecture(Frozen):
+    """A network of a user's own, which a function of `norm_act` makes: docs/bring-your-own.md."""
+
+    architecture: Reference
+    options: Options = Field(default_factory=Given, description="of the function")
+    groups: Groups = 4
+
+    @model_validator(mode="after")
+    def _can_be_called(self, info: ValidationInfo) -> "OwnArchitecture":
+        if may_load(info):
+            check_call(self.architecture, "architecture", ("norm_act",), ("num_classes", "in_channels"), self.options)
+        return self
+
+
+def architecture(proxy: Any) -> str | None:
+    """The tag of a proxy's type."""
+    name = proxy.get("architecture") if isinstance(proxy, dict) else getattr(proxy, "architecture", None)
+    return "own" if isinstance(name, str) and ":" in name else name if name is None else str(name)
+
+
+Proxy = Annotated[
+    Annotated[PreactResNet, Tag("preact_resnet")]
+    | Annotated[VGG, Tag("vgg")]
+    | Annotated[MobileNetV2, Tag("mobilenet_v2")]
+    | Annotated[EfficientNet, Tag("efficientnet")]
+    | Annotated[OwnArchitecture, Tag("own")],
+    Discriminator(architecture),
+]
 
 
 def _some_proxy(proxies: dict[str, Any]) -> dict[str, Any]:
@@ -146,6 +202,10 @@ class Execution(Frozen):
     )
 
 
+def _is_empty(plugins: Any) -> bool:
+    return not plugins
+
+
 class Protocol(Frozen):
     """Everything but the layer and the seed."""
 
@@ -154,6 +214,7 @@ class Protocol(Frozen):
     proxies: Proxies
     gates: tuple[AnyGate, ...]
     execution: Execution
+    plugins: Plugins = Field(default_factory=dict, exclude_if=_is_empty)
 
     def ungated(self, **recipe: int) -> "Protocol":
         """This protocol without gates: a layer is trained whatever they say. `recipe` replaces fields of the recipe."""

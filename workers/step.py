@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from evonas.search_space.errors import InputError
-from evonas.workers.data import Images
+from evonas.workers.data import Batch, Images
+from evonas.workers.gradients import CONVOLUTIONS
 from evonas.workers.protocol import Execution, Recipe
 
 WARM_UP = 3  # steps before a capture, in which libraries load and allocate; torch's documentation takes as many
@@ -28,7 +29,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 def sgd(model: nn.Module, recipe: Recipe, *, fused: bool = False) -> torch.optim.SGD:
     """SGD with Nesterov momentum; weight decay on the weights of convolutions and linear layers alone."""
-    decayed = [m.weight for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    decayed = [m.weight for m in model.modules() if isinstance(m, (*CONVOLUTIONS, nn.Linear))]
     decayed_ids = {id(p) for p in decayed}
     others = [p for p in model.parameters() if id(p) not in decayed_ids]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -44,7 +45,7 @@ class Network:
     images: Images
     execution: Execution
 
-    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+    def __call__(self, images: Batch) -> Float[Tensor, "n classes"]:
         last = self.execution.channels_last
         x = self.images.normalise(images)
         x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)  # a crop is neither
@@ -62,9 +63,7 @@ class Step:
         self.network = network
         self.optimizer = sgd(network.model, recipe)
 
-    def __call__(
-        self, images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"], rate: float
-    ) -> Float32[Tensor, ""]:
+    def __call__(self, images: Batch, labels: Int64[Tensor, " n"], rate: float) -> Float32[Tensor, ""]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return self._update(images, labels)
@@ -72,7 +71,7 @@ class Step:
     def restart(self) -> None:
         """The network runs other code from now on, such as compiled layers."""
 
-    def _update(self, images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"]) -> Float32[Tensor, ""]:
+    def _update(self, images: Batch, labels: Int64[Tensor, " n"]) -> Float32[Tensor, ""]:
         self.optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(self.network(images).float(), labels)
         loss.backward()
@@ -95,9 +94,7 @@ class StaticStep(Step):
             group["lr"] = self.rate
         self.images, self.labels = torch.empty(0), torch.empty(0)
 
-    def __call__(
-        self, images: UInt8[Tensor, "n c h w"], labels: Int64[Tensor, " n"], rate: float
-    ) -> Float32[Tensor, ""]:
+    def __call__(self, images: Batch, labels: Int64[Tensor, " n"], rate: float) -> Float32[Tensor, ""]:
         if self.images.shape != images.shape:
             self.images, self.labels = torch.empty_like(images), torch.empty_like(labels)
             self.restart()

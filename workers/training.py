@@ -6,10 +6,11 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from evonas.search_space.errors import InputError
@@ -17,7 +18,7 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from evonas.search_space.wording import counted
 from evonas.workers.architectures import build
-from evonas.workers.data import Images
+from evonas.workers.data import Batch, Images
 from evonas.workers.outcome import Point
 from evonas.workers.protocol import Protocol, Recipe
 from evonas.workers.step import Network, check_graphs, learning_rate, new_step
@@ -53,8 +54,11 @@ def build_model(graph: Graph, protocol: Protocol, proxy: str, images: Images, se
     """The proxy with the graph's layer at every site, in the protocol's memory format, on the images' device."""
     spec = protocol.proxies[proxy]
 
-    def norm_act(num_features: int, channel_dim: int = 1) -> nn.Module:
-        return NormAct(graph, num_features, channel_dim=channel_dim, groups=spec.groups)
+    def norm_act(
+        num_features: int, apply_act: bool = True, *, channel_dim: int = 1, device: Any = None, dtype: Any = None
+    ) -> nn.Module:
+        placed = {"channel_dim": channel_dim, "device": device, "dtype": dtype}
+        return NormAct(graph, num_features, apply_act=apply_act, groups=spec.groups, **placed)
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(proxy_seed(seed, proxy))  # torch.manual_seed would seed GPUs, too
@@ -222,7 +226,7 @@ class Training:
     def _recompute_moments(self) -> None:
         """Running moments as plain averages over the first training images."""
         layers = [module for module in self.model.modules() if isinstance(module, NormAct)]
-        if not any(name.startswith("running_") for name, _ in layers[0].named_buffers()):
+        if not any(name.startswith("running_") for layer in layers for name, _ in layer.named_buffers()):
             return
         self.model.train()
         size, images = self.recipe.batch_size, self.images.train.images
@@ -235,9 +239,7 @@ class Training:
             layer.momentum = momentum
 
 
-def _batches(
-    images: Images, recipe: Recipe, generator: torch.Generator
-) -> Iterator[tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
+def _batches(images: Images, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Batch, Int64[Tensor, " n"]]]:
     """Endless training batches, the same on every device.
 
     An epoch's order, crops and mirrorings are drawn at once and lie on the device. An incomplete last batch is dropped.
@@ -265,8 +267,8 @@ def _batches(
 
 
 def crop(
-    images: UInt8[Tensor, "n c h w"], rows: Int64[Tensor, "n 1"], columns: Int64[Tensor, "n 1"], size: int
-) -> UInt8[Tensor, "n c {size} {size}"]:
+    images: Batch, rows: Int64[Tensor, "n 1"], columns: Int64[Tensor, "n 1"], size: int
+) -> UInt8[Tensor, "n c {size} {size}"] | Float32[Tensor, "n c {size} {size}"]:
     """A square of each image, from its own row and column on."""
     along = torch.arange(size, device=images.device)
     numbers = torch.arange(len(images), device=images.device)[:, None, None]

@@ -60,25 +60,25 @@ def _expect_options(options: dict[str, Any], layer_class: type[Layer]) -> None:
             raise InputError(f"unknown option '{name}'{hint}")
 
 
-def norm_layer(kind: "Graph | str | Record | type[nn.Module]", **options: Any) -> Callable[..., nn.Module]:
+def norm_layer(kind: "Graph | str | Record | Callable[..., nn.Module]", **options: Any) -> Callable[..., nn.Module]:
     """Make a `norm_layer=` for timm and torchvision: a function from a number of features to a layer.
 
-    `kind` is anything that `layer` takes, or the class of an exported file; `options` are the layer's. timm adds
-    `apply_act`, `device` and `dtype`. Its `inplace` and `act_kwargs` are ignored: they concern a separate activation.
-    This function is needed because timm drops the positional arguments of `functools.partial`, and many of its networks
-    reject classes that they do not know.
+    `kind` is anything that `layer` takes, the class of an exported file, or a function that makes a layer; `options`
+    are the layer's. timm adds `apply_act`, `device` and `dtype`. Its `inplace` and `act_kwargs` are ignored: they
+    concern a separate activation. This function is needed because timm drops the positional arguments of
+    `functools.partial`, and many of its networks reject classes that they do not know.
     Raises InputError for a malformed text, an unknown option, and a row that is no layer.
 
     >>> timm.create_model("resnetv2_50", norm_layer=norm_layer("EvoNorm-S0", groups=8))
     >>> torchvision.models.resnet18(norm_layer=norm_layer("EvoNorm-B0"))
     """
-    if not isinstance(kind, type):
+    if not callable(kind):
         layer(kind, 1, **options)
 
     def norm_act(
         num_features: int, apply_act: bool = True, *, inplace: bool = False, act_kwargs: object = None, **added: Any
     ) -> nn.Module:
         settings = {"apply_act": apply_act, **options, **added}
-        return kind(num_features, **settings) if isinstance(kind, type) else layer(kind, num_features, **settings)
+        return kind(num_features, **settings) if callable(kind) else layer(kind, num_features, **settings)
 
     return norm_act

@@ -1,6 +1,7 @@
 """Put a layer in the place of a model's norms and activations."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, get_args
@@ -31,7 +32,7 @@ _WIDTH = 100  # columns of a printed table
 
 def replace(
     model: nn.Module,
-    layer: "Graph | str | Record | type[nn.Module]",
+    layer: "Graph | str | Record | Callable[..., nn.Module]",
     *,
     without_activation: Part | None = None,
     **options: Any,
@@ -53,7 +54,8 @@ def replace(
 
     Args:
         model: changed; `copy.deepcopy(model)` keeps it.
-        layer: anything that `evonas.layer` takes, or the class of an exported file.
+        layer: anything that `evonas.layer` takes, the class of an exported file, or a function that makes a layer, such
+            as the `norm_act` that a network of a search is built with.
         without_activation: what a norm without activation becomes. "norm": the norm of a catalog layer that has one,
             else an affine, as with `apply_act=False`; "affine": weight * x + bias; "layer": the whole layer; "keep": it
             stays. None is "norm", but refused where that would leave a model without any norm, as a transformer.
@@ -105,7 +107,7 @@ class Replacements:
 
 def replacements(
     model: nn.Module,
-    layer: "Graph | str | Record | type[nn.Module]",
+    layer: "Graph | str | Record | Callable[..., nn.Module]",
     *,
     without_activation: Part | None = None,
     **options: Any,
@@ -141,7 +143,7 @@ def _changes(
     for name in _OF_SITES:
         if name in options:
             raise InputError(f"{name}: every site has its own")
-    if not isinstance(kind, type) and kind not in LAYERS:
+    if not callable(kind) and kind not in LAYERS:
         kind = named_layer(kind).graph  # a run is opened once
     made = norm_layer(kind, **options)(1)  # raises for what is no layer, and for an unknown option
     if isinstance(made, NormAct) and made.genotype.takes_y:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
 from evonas.config_input import load_config
+from evonas.driver import check_networks
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.wording import counted
@@ -21,8 +22,9 @@ from evonas.session import Session, Stopped, Ticket
 from evonas.store.address import Address, new_path
 from evonas.store.database import Database
 from evonas.store.writer import StoreError
-from evonas.workers import data
+from evonas.workers import data, plugins
 from evonas.workers.outcome import Crash, Fitness
+from evonas.workers.plugins import Plugins
 from evonas.workers.pool import Pool
 from evonas.workers.protocol import Data, Job
 from evonas.workers.training import compiles
@@ -79,6 +81,7 @@ def examine(config: Config, folder: Path) -> Iterator[Finding]:
     except InputError as error:
         yield Finding("data", "failed", str(error))
         return
+    yield from _plugins(config)
     where = _existing(folder if config.store.url is None else Path())
     yield from _store(config, where)
     with suppress(InputError):  # already a finding of the store
@@ -97,6 +100,18 @@ def examine(config: Config, folder: Path) -> Iterator[Finding]:
             yield from _smoke(config, pool)
     except InputError as error:
         yield Finding("workers", "failed", str(error))
+
+
+def _plugins(config: Config) -> Iterator[Finding]:
+    """The source of each module that the config names, and a trial of its networks."""
+    for module, plugin in config.plugins.items():
+        version_of = f", version {plugin.version}" if plugin.version else ""
+        yield Finding("plugin", "ok", f"{module}: source {plugin.digest} in {plugin.folder}{version_of}")
+    try:
+        for proxy in check_networks(config):
+            yield Finding("network", "ok", f"{proxy}: built twice alike, and trained on a few images")
+    except InputError as error:
+        yield Finding("network", "failed", str(error))
 
 
 def _existing(folder: Path) -> Path:
@@ -148,9 +163,10 @@ def _disk(config: Config, folder: Path) -> Finding:
     return Finding("disk", result, f"{free / 2**10:.1f} GB free in {folder}; the records may take {needed:.0f} MB")
 
 
-def look_around(configured: Data) -> dict[str, str]:
+def look_around(configured: Data, modules: Plugins) -> dict[str, str]:
     """Host name, versions and images of the node that runs this."""
     try:
+        plugins.check(modules)
         images = data.split_digest(configured)
     except InputError as error:
         images = str(error)
@@ -169,7 +185,7 @@ def _versions() -> dict[str, str]:
 
 def _nodes(config: Config, pool: Pool, images: str) -> Iterator[Finding]:
     mine = _versions()
-    for node in pool.on_every_node(look_around, config.data):
+    for node in pool.on_every_node(look_around, config.data, config.plugins):
         if isinstance(node, str):
             yield Finding("node", "failed", node)
             continue

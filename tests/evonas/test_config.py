@@ -69,7 +69,7 @@ def test_finds_are_validated_at_ten_times_the_budget_where_the_search_did_not_lo
 def test_shipped_configs_are_complete(path: Path) -> None:
     """A config is the whole run: every section stands in the file."""
     written = yaml.safe_load(path.read_text())
-    assert set(Config.model_fields) - set(written) <= {"objectives"}
+    assert set(Config.model_fields) - set(written) <= {"objectives", "plugins"}  # evonas writes the last
 
 
 def test_the_table_is_read_as_it_stands() -> None:
@@ -210,7 +210,7 @@ def test_everything_that_a_config_may_ask_has_a_limit() -> None:
         elif kind in (str, tuple, dict):
             assert "max_length" in limits, (kind, metadata)
         else:
-            assert kind in (bool, NoneType), kind
+            assert kind in (bool, NoneType, Any), kind  # Any: options of a user's own function
         seen[kind] += 1
     assert min(seen[kind] for kind in (int, float, str, tuple, dict)) > 0
 

@@ -134,8 +134,14 @@ def test_the_search_for_circles_can_find_one() -> None:
 
 
 def test_nothing_imports_by_a_computed_name() -> None:
-    """But the commands and the public names, each when it is first used, and the gates, one file each."""
-    assert importers("<computed>") == {"evonas/__init__.py", "evonas/cli/main.py", "workers/gates/__init__.py"}
+    """But the commands and the public names, each when it is first used, the gates, one file each, and a user's own
+    modules."""
+    assert importers("<computed>") == {
+        "evonas/__init__.py",
+        "evonas/cli/main.py",
+        "workers/gates/__init__.py",
+        "workers/plugins.py",
+    }
 
 
 def test_the_lower_packages_are_known_by_one_name_alone() -> None:

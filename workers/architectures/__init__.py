@@ -9,11 +9,13 @@ from torch import nn
 
 from evonas.workers.architectures.efficientnet import efficientnet
 from evonas.workers.architectures.mobilenet import InvertedBottleneck, mobilenet_v2
+from evonas.workers.architectures.own import own
 from evonas.workers.architectures.preact_resnet import Block, preact_resnet
 from evonas.workers.architectures.vgg import ConvNormAct, vgg
-from evonas.workers.protocol import VGG, EfficientNet, MobileNetV2, PreactResNet
+from evonas.workers.protocol import VGG, EfficientNet, MobileNetV2, OwnArchitecture, PreactResNet
 
-Architecture = PreactResNet | VGG | MobileNetV2 | EfficientNet
+Known = PreactResNet | VGG | MobileNetV2 | EfficientNet
+Architecture = Known | OwnArchitecture
 NormActFactory = Callable[..., nn.Module]
 
 
@@ -28,6 +30,8 @@ def build(proxy: Architecture, norm_act: NormActFactory, channels: int, classes:
             return mobilenet_v2(norm_act, channels, classes, proxy)
         case EfficientNet():
             return efficientnet(norm_act, channels, classes, proxy)
+        case OwnArchitecture():
+            return own(norm_act, channels, classes, proxy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class _Site(nn.Module):
         self.num_features = num_features
 
 
-def size(proxy: Architecture, side: int) -> Size:
+def size(proxy: Known, side: int) -> Size:
     """The size of the network for images of `side` x `side`.
 
     Costs neither memory nor random numbers. Deep networks cost no more: the blocks of a stage are alike from the second
@@ -74,7 +78,7 @@ def size(proxy: Architecture, side: int) -> Size:
     return Size(tuple(sorted(channels)), layers, parameters, values)
 
 
-def _repeats(proxy: Architecture) -> Iterator[int]:
+def _repeats(proxy: Known) -> Iterator[int]:
     """The number of blocks of the network that each block of the shallow one stands for."""
     match proxy:
         case PreactResNet() | VGG():
@@ -90,7 +94,7 @@ def _repeats(proxy: Architecture) -> Iterator[int]:
             yield blocks - 1
 
 
-def _shallow(proxy: Architecture) -> Architecture:
+def _shallow(proxy: Known) -> Known:
     match proxy:
         case PreactResNet() | VGG():
             return proxy.model_copy(update={"blocks": tuple(min(each, 2) for each in proxy.blocks)})

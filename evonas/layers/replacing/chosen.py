@@ -22,9 +22,10 @@ Part = Literal["norm", "affine", "layer", "keep"]  # of a layer, for a norm with
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A layer for the place of a norm, as `evonas.layer` takes it, or a class; its graph, if it has one.
+    """A layer for the place of a norm, as `evonas.layer` takes it, or a class or function that makes one; its graph, if
+    it has one.
 
-    is_norm: whether it has no activation. That of a class is not known.
+    is_norm: whether it has no activation. That of a class or function is not known.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Chosen:
     def of(cls, kind: Any, part: Part) -> "Chosen":
         """A part of a layer: the whole layer, its norm, or its affine."""
         row = LAYERS[kind] if isinstance(kind, str) and kind in LAYERS else None
-        if isinstance(kind, type):
+        if callable(kind):
             return cls(kind.__name__ if part == "layer" else "affine", kind, part == "layer", None, False)
         if isinstance(row, ModuleLayer):
             return cls(row.name, kind, True, None, True)
@@ -62,7 +63,7 @@ def options_for(
     """The options of a new layer: those given, else the norm's own, as far as it has them; and where it stands."""
     row = LAYERS[chosen.kind] if isinstance(chosen.kind, str) and chosen.kind in LAYERS else None
     layer_class: Any = row.module_class if isinstance(row, ModuleLayer) else Layer
-    accepted = signature(chosen.kind if isinstance(chosen.kind, type) else layer_class).parameters
+    accepted = signature(chosen.kind if callable(chosen.kind) else layer_class).parameters
     of_site = {name: value for name, value in options_of(norm).items() if name in accepted}
     value = next((each for module in (norm, model) for each in _values(module)), torch.empty(0))
     placed = {"channel_dim": place.channel_dim, "device": value.device, "dtype": value.dtype}
@@ -80,7 +81,7 @@ def maker(chosen: Chosen, place: Place, options: dict[str, Any]) -> Make:
         settings = options | others
         if graph is not None:
             return layer(graph, place.features, **settings)
-        if isinstance(chosen.kind, type):
+        if callable(chosen.kind):
             made: nn.Module = chosen.kind(place.features, apply_act=chosen.apply_act, **settings)
             return made
         return layer(chosen.kind, place.features, apply_act=chosen.apply_act, **settings)

@@ -101,7 +101,7 @@ def test_what_a_library_raises_is_one_short_line(monkeypatch: pytest.MonkeyPatch
     def broken(*_: Any, **__: Any) -> data.Source:
         raise raised
 
-    monkeypatch.setattr(data, "_embedded", broken)
+    monkeypatch.setattr(data, "embedded", broken)
     for ask in (load, split_digest):
         with pytest.raises(InputError) as caught:
             ask(Data(train=10, validation=10, test=0))
@@ -116,6 +116,6 @@ def test_memory_that_runs_out_is_the_machines_doing(monkeypatch: pytest.MonkeyPa
     def broken() -> None:
         raise MemoryError
 
-    monkeypatch.setattr(data, "_embedded", broken)
+    monkeypatch.setattr(data, "embedded", broken)
     with pytest.raises(MemoryError):
         load(Data(train=10, validation=10, test=0))

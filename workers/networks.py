@@ -1,0 +1,62 @@
+"""A trial of the networks of a user's own, before a search depends on them."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.search_space.lowering import NormAct
+from evonas.search_space.wording import counted
+from evonas.workers import data
+from evonas.workers.plugins import called
+from evonas.workers.protocol import OwnArchitecture, Protocol
+from evonas.workers.training import build_model
+
+SAMPLE = 4  # images: batch statistics of 1x1 need more than one
+LAYER = Graph.parse("max(x / std_bhw(x), zero)")
+
+
+def try_networks(protocol: Protocol) -> dict[str, tuple[int, ...]]:
+    """Build each network of a user's own twice, and train it on a few images. Returns the channels of its layers.
+
+    Raises InputError where it fails, has no layer that `norm_act` made, gives no logits, or differs between two builds
+    with one seed.
+    """
+    own = {name: each for name, each in protocol.proxies.items() if isinstance(each, OwnArchitecture)}
+    images = data.first_images(protocol.data, SAMPLE) if own else None
+    return {name: _try(name, each.architecture, protocol, images) for name, each in own.items() if images}
+
+
+def _try(proxy: str, reference: str, protocol: Protocol, images: data.Images) -> tuple[int, ...]:
+    where = f"proxies.{proxy}: {reference}"
+    model, again = (build_model(LAYER, protocol, proxy, images, seed=0) for _ in range(2))
+    mine, other = model.state_dict(), again.state_dict()
+    if mine.keys() != other.keys() or not all(torch.equal(mine[name], other[name]) for name in mine):
+        raise InputError(f"{where}: two networks of one seed differ; expected torch's generator alone to draw weights")
+    layers = [module for module in model.modules() if isinstance(module, NormAct)]
+    used = set[int]()
+    for layer in layers:
+        layer.register_forward_hook(_noting(used))
+    crop = protocol.recipe.crop
+    x = images.normalise(images.train.images)[..., :crop, :crop].requires_grad_()
+    logits = called(where, model.train(), x)
+    if not layers or len(used) < len(layers):
+        raise InputError(f"{where}: {len(used)} of {counted(len(layers), 'layer')} made by norm_act are used")
+    expected = (len(x), images.classes)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"{where}: expected logits of shape {expected}, got {got}")
+    called(where, F.cross_entropy(logits.float(), images.train.labels).backward)
+    if not logits.isfinite().all() or x.grad is None:
+        raise InputError(f"{where}: its logits are not finite, or do not depend on the images")
+    return tuple(sorted({layer.num_features for layer in layers}))
+
+
+def _noting(used: set[int]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        used.add(id(layer))
+
+    return note
