@@ -1,8 +1,12 @@
 """A model that ranks children before any of them is trained, fitted on a run's own outcomes.
 
-A random forest (scikit-learn's) predicts the fitness of a graph from its behaviour on the probe, the counts of its ops,
-how it amplifies degenerate input, and its parent's fitness. As a function of the examples alone, in their order, it is
-the same after a resume and in a replay.
+A forest (scikit-learn's extremely randomized trees) predicts the fitness of a graph from its behaviour on the probe, the
+counts of its ops, how it amplifies degenerate input, and its parent's fitness. As a function of the examples alone, in
+their order, it is the same after a resume and in a replay.
+
+Random edits of the catalog on CIFAR-10 (448 candidates, 97 survivors), each predicted by those before it: the rank
+correlation is 0.66 over all and 0.69 over the survivors; with a random forest, to which all that was stopped is equal,
+0.53 and 0.57. Of pools of 32 its first is above the median survivor in 86 % (78 %).
 """
 
 import math
@@ -23,11 +27,13 @@ from evonas.workers.gates import needs_layer
 from evonas.workers.outcome import Fitness, JudgedBy, Outcome, Rejection
 
 if TYPE_CHECKING:
-    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.ensemble import ExtraTreesRegressor
 
 TREES = 64
-LEAF = 3  # examples in a leaf of a tree, at least
+LEAF = 2  # examples in a leaf of a tree, at least
+GRADE = 0.25  # standard deviations of the survivors' fitness between what one gate stopped and what the next one did
 LARGEST = 1e6  # of a feature
+NO_PARENT = -1.0  # in place of its fitness
 _OPS = {op: place for place, op in enumerate(PRIMITIVES)}
 
 Features = Float64[np.ndarray, " features"]
@@ -37,12 +43,14 @@ Features = Float64[np.ndarray, " features"]
 class Example:
     """A graph that was trained, or stopped on its way there.
 
-    parent: the parent's fitness, None without one. fitness: its own, None where a gate stopped it.
+    parent: the parent's fitness, None without one. fitness: its own, None where a gate stopped it. stopped: how it
+    ranks there, below 0 (`stopped_at`).
     """
 
     graph: str
     parent: float | None
     fitness: float | None
+    stopped: float = 0.0
 
 
 @dataclass
@@ -58,7 +66,7 @@ class Surrogate:
     began: int = 0  # examples at which it was ready
     unranked: list[tuple[float, float]] = field(default_factory=list)  # predicted and measured, where it did not choose
     _fitted: int = field(default=0, compare=False)
-    _forest: "RandomForestRegressor | None" = field(default=None, compare=False, repr=False)
+    _forest: "ExtraTreesRegressor | None" = field(default=None, compare=False, repr=False)
     _honesty: tuple[int, RankCorrelation | None] | None = field(default=None, compare=False, repr=False)
 
     def add(self, example: Example) -> None:
@@ -77,9 +85,10 @@ class Surrogate:
                 if predicted is not None:
                     self.unranked.append((predicted, fitness))
             case Rejection() if not needs_layer(outcome.gate):
-                self.add(Example(graph, parent, None))
+                stopped = stopped_at(outcome.gate, outcome.value, self.gates)
+                self.add(Example(graph, parent, None, stopped))
                 if predicted is not None:
-                    self.unranked.append((predicted, stopped_at(outcome.gate, outcome.value, self.gates)))
+                    self.unranked.append((predicted, stopped))
 
     @property
     def honesty(self) -> RankCorrelation | None:
@@ -101,20 +110,21 @@ class Surrogate:
         return [float(value) for value in self._forest.predict(np.stack(rows))]
 
 
-def _fit(examples: list[Example]) -> "RandomForestRegressor":
-    """The forest over all examples. What a gate stopped counts as a little worse than the worst survivor."""
-    from sklearn.ensemble import RandomForestRegressor  # takes a second to import
+def _fit(examples: list[Example]) -> "ExtraTreesRegressor":
+    """The forest over all examples. What a gate stopped counts as worse than the worst survivor: the earlier, the
+    worse."""
+    from sklearn.ensemble import ExtraTreesRegressor  # takes a second to import
 
     fitnesses = [each.fitness for each in examples if each.fitness is not None]
-    stopped = min(fitnesses) - float(np.std(fitnesses))
+    worst, step = min(fitnesses), GRADE * float(np.std(fitnesses))
     rows = np.stack([_row(each.graph, each.parent) for each in examples])
-    targets = [stopped if each.fitness is None else each.fitness for each in examples]
-    forest = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_features=1 / 3, random_state=0, n_jobs=1)
+    targets = [worst + step * each.stopped if each.fitness is None else each.fitness for each in examples]
+    forest = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, max_features=1 / 3, random_state=0, n_jobs=1)
     return forest.fit(rows, targets)
 
 
 def _row(graph: str, parent: float | None) -> Features:
-    return np.append(features(graph), math.nan if parent is None else parent)
+    return np.append(features(graph), NO_PARENT if parent is None else parent)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -52,13 +52,15 @@ def test_the_surrogate_ranks_what_its_features_tell() -> None:
     assert surrogate.predict(new, [None] * len(new)) == expected
 
 
-def test_what_was_stopped_is_expected_below_the_worst() -> None:
+def test_what_was_stopped_is_expected_below_the_worst_and_the_earlier_the_lower() -> None:
     surrogate = Surrogate(after=2, refit=1)
     for number in range(12):
         surrogate.add(Example(f"tanh(x) + {number + 1}", None, 0.5 + number / 100))
-        surrogate.add(Example(f"exp(x) * {number + 2}", None, None))
-    good, bad = surrogate.predict([Graph.parse("tanh(x) + 20"), Graph.parse("exp(x) * 20")], [None, None])
-    assert good > 0.5 > bad
+        surrogate.add(Example(f"exp(x) * {number + 2}", None, None, -1.0))
+        surrogate.add(Example(f"sigmoid(x) / {number + 2}", None, None, -3.0))
+    children = [Graph.parse(each) for each in ("tanh(x) + 20", "exp(x) * 20", "sigmoid(x) / 20")]
+    good, bad, worse = surrogate.predict(children, [None] * 3)
+    assert good > 0.5 > bad > worse
 
 
 def test_unranked_candidates_rank_below_the_trained_by_the_gate_that_stopped_them(
