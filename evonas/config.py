@@ -1,118 +1,40 @@
 """The YAML of a run: composed of the protocol's types, validated, with errors that point at the line."""
 
 import re
-from functools import cached_property
-from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from evonas.evolution_config import CATALOG, LAYERS_MAX, Evolution, is_none
-from evonas.search_space.analysis import batch_dependent
-from evonas.search_space.catalog import LAYERS
-from evonas.search_space.catalog.named import named_graph
+from evonas.evolution_config import CATALOG, LAYERS_MAX, Evolution
 from evonas.search_space.errors import InputError, did_you_mean
-from evonas.search_space.graph import Graph
 from evonas.search_space.moments import lowered_groups
-from evonas.search_space.sampling import pad, random_dependent_graph, random_graph
-from evonas.search_space.screening import Screening
-from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
 from evonas.search_space.wording import counted
+from evonas.space_config import SpaceConfig
 from evonas.workers.architectures import Size, size
+from evonas.workers.calls import check_call
 from evonas.workers.data import NATIVE_SIZES
-from evonas.workers.frozen import Count, Frozen, Name, Positive, SmallCount, Text
+from evonas.workers.frozen import Frozen, SmallCount, Text
 from evonas.workers.gates import AnyGate, check_order, from_text
 from evonas.workers.gates.base import TrainingGate
 from evonas.workers.outcome import JudgedBy
-from evonas.workers.plugins import Plugins
+from evonas.workers.plugins import LOADS, Own, Plugins, check, is_own, kind_of, may_load
 from evonas.workers.protocol import Data, Device, Execution, OwnArchitecture, Protocol, Proxies, Recipe
 
-Names = Annotated[tuple[Name, ...], Field(max_length=100)]
-
-
-DRAWS_TO_FIND_ONE = 2000  # random graphs that meet the constraints of a space
 DEPTH_MAX = 1000  # layers of a network; the deepest of arXiv:1603.05027, ResNet-1001, has as many
 PARAMETERS_MAX = 10**9  # SGD with momentum keeps 12 GB for them
 VALUES_MAX = 10**10  # 40 GB, of which training keeps several copies
+Measure = Literal["accuracy", "loss", "step_time", "memory", "nodes"]
+Objective = Annotated[Annotated[Measure, Tag("known")] | Own, Discriminator(kind_of)]
 BASELINE = "BN-ReLU"  # what every layer is compared with
-
-
-class SpaceConfig(Frozen):
-    """Which graphs may be drawn: see evonas.search_space.space.Space."""
-
-    nodes: Count = 10
-    primitives: Literal["paper"] | Names = Field(
-        "paper", description="elementwise ones by name, or paper for its twelve"
-    )
-    aggregations: Names = ("mean", "rms", "std")
-    index_sets: Names = PAPER_INDEX_SETS
-    leaves: Names = Field(
-        PAPER_LEAVES, description="x, zero, v0, v1; beyond the paper numbers, scalar(0.5), vector(0.9)"
-    )
-    sampler: Literal["uniform", "depends_on_x"] = Field(
-        "uniform", description="how random graphs are drawn: uniformly, or redrawn until the output depends on x"
-    )
-
-    batch_dependent: bool = Field(True, description="false: no layer that depends on the other images of its batch")
-    live_nodes_max: Count | None = Field(None, description="most nodes that the output depends on")
-    amplification_max: Positive | None = Field(
-        None,
-        exclude_if=is_none,  # dumps of runs from before it stay as they were
-        description="by how much a layer may multiply input of one position a channel: x / std_hw(x) has 316",
-    )
-
-    @field_validator("leaves", mode="before")
-    @classmethod
-    def _numbers_are_text(cls, leaves: Any) -> Any:
-        """`[x, 0.5]` is how a person writes a number."""
-        if not isinstance(leaves, (list, tuple)):
-            return leaves
-        number = (int, float)
-        return tuple(repr(e) if isinstance(e, number) and not isinstance(e, bool) else e for e in leaves)
-
-    @model_validator(mode="after")
-    def _valid(self) -> "SpaceConfig":
-        _ = self.unconstrained.ops  # building it raises InputError, a ValueError
-        rng = Random(0)
-        if not any(self.allows(Screening(self.draw(rng))) for _ in range(DRAWS_TO_FIND_ONE)):
-            names = "batch_dependent, live_nodes_max, amplification_max"
-            raise ValueError(f"{names}: none of {DRAWS_TO_FIND_ONE} random graphs meets them")
-        if "y" in self.leaves:
-            raise ValueError("leaves: y: the proxies give a layer one input, x; graphs with y are written by hand")
-        return self
-
-    def draw(self, rng: Random) -> Graph:
-        """A fresh random graph."""
-        return (random_dependent_graph if self.sampler == "depends_on_x" else random_graph)(self.unconstrained, rng)
-
-    def allows(self, screening: Screening) -> bool:
-        """Whether a graph meets the constraints; one that does not is drawn anew."""
-        graph = screening.graph
-        if self.live_nodes_max is not None and graph.live_nodes > self.live_nodes_max:
-            return False
-        if not self.batch_dependent and batch_dependent(graph):
-            return False
-        return self.amplification_max is None or screening.amplifications["position"] <= self.amplification_max
-
-    def refusal(self, layer: str) -> str | None:
-        """Why a layer cannot be a birth; None where it can."""
-        try:
-            graph = pad(named_graph(layer).graph, self.unconstrained, Random(0))
-        except InputError as error:
-            return str(error)
-        return None if self.allows(Screening(graph)) else "the constraints of space do not allow it"
-
-    def of_catalog(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The catalog's graphs of one input that can be births, and those that cannot."""
-        names = [name for name, graph in LAYERS.graphs.items() if not graph.takes_y]
-        refused = {name for name in names if self.refusal(name)}
-        return tuple(name for name in names if name not in refused), tuple(name for name in names if name in refused)
-
-    @cached_property
-    def unconstrained(self) -> Space:
-        """The space of graphs that these options span, before the constraints."""
-        primitives = PAPER_PRIMITIVES if self.primitives == "paper" else self.primitives
-        return Space(self.nodes, primitives, self.aggregations, self.index_sets, self.leaves)
 
 
 class Workers(Frozen):
@@ -164,10 +86,11 @@ class Config(Frozen):
     recipe: Recipe = Recipe()
     proxies: Proxies
     gates: Annotated[tuple[Annotated[AnyGate, BeforeValidator(from_text)], ...], Field(max_length=100)] = ()
-    objectives: tuple[Literal["accuracy", "loss", "step_time", "memory", "nodes"], ...] = Field(
+    objectives: tuple[Objective, ...] = Field(
         ("accuracy",),
-        max_length=4,
-        description="accuracy on each proxy is maximised, the others minimised; loss, in place of accuracy, is the "
+        max_length=20,
+        description="accuracy on each proxy is maximised, the others minimised, and what a function gives, as in "
+        "my_goals:worst, maximised; loss, in place of accuracy, is the "
         "mean training loss of the last quarter of the steps (TSE-E: arXiv:2006.04492). A run with step_time cannot be "
         "re-run exactly",
     )
@@ -208,12 +131,22 @@ class Config(Frozen):
             plugins=self.plugins,
         )
 
+    def loaded(self) -> "Config":
+        """This config, the modules that it names run. Raises InputError where their source is another than the
+        run's."""
+        if not self.plugins:
+            return self
+        check(self.plugins)
+        return Config.model_validate_json(self.model_dump_json(), context={LOADS: True})
+
     @property
     def references(self) -> tuple[str, ...]:
         """Each `module:name` of the config."""
         sources = [self.data.source] if self.data.is_own else []
+        gates = [each.gate for each in self.gates if is_own(each.gate)]
+        goals = [each for each in self.objectives if is_own(each)]
         networks = [each.architecture for each in self.proxies.values() if isinstance(each, OwnArchitecture)]
-        return (*sources, *networks)
+        return (*sources, *networks, *gates, *goals)
 
     @property
     def judged_by(self) -> JudgedBy:
@@ -221,7 +154,7 @@ class Config(Frozen):
         return "loss" if "loss" in self.objectives else "accuracy"
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Config":
+    def _consistent(self, info: ValidationInfo) -> "Config":
         if ("accuracy" in self.objectives) == ("loss" in self.objectives):
             got = ", ".join(self.objectives) or "none"
             raise ValueError(f"objectives: expected either accuracy or loss among them, got {got}")
@@ -231,6 +164,8 @@ class Config(Frozen):
             raise ValueError(f"evolution.selection: average cannot weigh {others} against {of}; expected pareto")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError(f"objectives: one stands twice: {', '.join(self.objectives)}")
+        for own in filter(is_own, self.objectives if may_load(info) else ()):
+            check_call(own, "objectives", ("fitness", "graph"), (), ())
         check_order(self.gates, self.recipe.steps)
         for only in (gate.only for gate in self.gates if isinstance(gate, TrainingGate)):
             if only is not None and only not in self.proxies:

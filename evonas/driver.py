@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from evonas.cluster import open_pool
-from evonas.config import Config
+from evonas.config import BASELINE, Config
 from evonas.config_file import resolve_config
 from evonas.evolution import Search
 from evonas.final import conclude, contenders
@@ -23,16 +23,20 @@ from evonas.retelling import rebuild
 from evonas.retraining import fresh_seeds, missing, train_baseline
 from evonas.run import Run
 from evonas.search_space import fingerprint
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import LANGUAGE_VERSION
 from evonas.search_space.wording import counted
+from evonas.selection import own_objective
 from evonas.session import Session, recording, stop_signals
 from evonas.store.address import new_path
 from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose
-from evonas.workers import data, plugins
-from evonas.workers.networks import try_networks
+from evonas.workers import data
+from evonas.workers.outcome import Fitness
+from evonas.workers.plugins import is_own
+from evonas.workers.trial import try_gates, try_networks
 
 BEST_LAYER = "best_layer.py"
 
@@ -62,7 +66,7 @@ def search(
     watcher = watcher or _bar(progress)
     config, text = resolve_config(config, settings, resolve)
     split = data.split_digest(config.data)
-    check_networks(config)
+    try_plugins(config)
     watcher.starting()
     with open_pool(config) as pool, stop_signals() as should_stop:
         reader, writer = Database.begin(config, text, folder, {**versions(), "split": split})
@@ -107,18 +111,23 @@ def _bar(progress: bool) -> Watcher:
 
 def check_images(reader: Reader) -> None:
     """Raise InputError if the plugins or the images are not those of the run's start."""
-    plugins.check(reader.config.plugins)
+    reader.load_plugins()
     images = data.split_digest(reader.config.data)
     if reader.versions.get("split", images) != images:
         raise InputError("data: the images, or their order, are not those that the run was begun with")
 
 
-def check_networks(config: Config) -> list[str]:
-    """Try the networks of a user's own, and return their proxies. Raises InputError where one fails."""
+def try_plugins(config: Config) -> list[str]:
+    """Try the networks, gates and objectives of a user's own, and return their names. Raises InputError where one
+    fails."""
+    goals = [each for each in config.objectives if is_own(each)]
+    for each in goals:
+        halves = dict.fromkeys(config.proxies, 0.5)
+        own_objective(each, Fitness(halves, halves, halves, halves), LAYERS[BASELINE].text)
     sites = try_networks(config.protocol)
     for proxy, channels in sites.items():
         config.check_groups(proxy, channels)
-    return list(sites)
+    return [*sites, *try_gates(config.protocol), *goals]
 
 
 def versions() -> dict[str, str]:

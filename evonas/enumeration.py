@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
-from evonas.config import Config, SpaceConfig
+from evonas.config import Config
 from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.graph import Graph
 from evonas.search_space.neighbourhood import neighbours
 from evonas.search_space.screening import Screening
+from evonas.space_config import SpaceConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ class History:
             birth=birth,
             graph=pending.graph,
             fingerprint=pending.fingerprint,
-            objectives=objectives(self.config.objectives, fitness, pending.live_nodes),
+            objectives=objectives(self.config.objectives, fitness, pending.graph, pending.live_nodes),
             family=pending.family,
             function=pending.equal_to or birth,
             measured=measured,

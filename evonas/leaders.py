@@ -69,7 +69,7 @@ class Leaders:
         for function, values in comparable(several, single, theirs, config.seed).items():
             member = known.get(function)
             if member and member.outcome:
-                mine = objectives(config.objectives, member.outcome, member.live_nodes, values)
+                mine = objectives(config.objectives, member.outcome, member.graph, member.live_nodes, values)
                 changed[function] = replace(member, birth=function, objectives=mine, fitness=fmean(values))
         self.update(changed[each.function] for each in self.members if each.function in changed)
         return changed

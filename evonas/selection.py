@@ -3,11 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from operator import ge, itemgetter
 from random import Random
 from statistics import fmean
 
+from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
+from evonas.workers.calls import called
 from evonas.workers.outcome import Fitness
+from evonas.workers.plugins import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,10 @@ class Population:
 
 
 def objectives(
-    names: Sequence[str], fitness: Fitness, live_nodes: int, scores: Sequence[float] | None = None
+    names: Sequence[str], fitness: Fitness, graph: str, live_nodes: int, scores: Sequence[float] | None = None
 ) -> tuple[float, ...]:
-    """The score on each proxy, or `scores` instead, and what else is asked, negated: mean seconds of a training step,
-    MiB kept for the backward, live nodes."""
+    """The score on each proxy, or `scores` instead, and what else is asked: negated, mean seconds of a training step,
+    MiB kept for the backward, live nodes; and functions of a user's own. Raises InputError where one of these fails."""
     values: list[float] = []
     for name in names:
         match name:
@@ -74,7 +79,18 @@ def objectives(
                 values.append(-fmean(fitness.saved_mb.values()))
             case "nodes":
                 values.append(-float(live_nodes))
+            case own:
+                values.append(own_objective(own, fitness, graph))
     return tuple(values)
+
+
+def own_objective(reference: str, fitness: Fitness, graph: str) -> float:
+    """What a function of a user's own makes of an outcome, which is maximised. Raises InputError unless it is a finite
+    number."""
+    value = called(reference, load(reference), fitness, Graph.parse(graph))
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise InputError(f"objectives: {reference}: expected a finite number, got {value!r:.60}")
+    return float(value)
 
 
 def tournament(

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from evonas.search_space.graph import Graph
-from evonas.workers import data, machine, plugins
+from evonas.workers import data, machine
 from evonas.workers.gates import timed
 from evonas.workers.gates.base import Gate, LayerGate, NetworkGate, RankedGate, TrainingGate
 from evonas.workers.gradients import InitialPass
@@ -38,7 +38,7 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
     `conditions` on one type of machine have the same outcome, points and measurements, bit for bit. Raises InputError
     where the data are absent.
     """
-    plugins.check(job.protocol.plugins)
+    job = job.model_copy(update={"protocol": job.protocol.loaded()})
     images = data.load(job.protocol.data, device, job.judged_on)
     machine.make_deterministic(device)
     started = time.perf_counter()

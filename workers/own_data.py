@@ -11,7 +11,8 @@ from torch import Tensor
 
 from evonas.search_space.errors import InputError
 from evonas.search_space.wording import counted
-from evonas.workers.plugins import called, load
+from evonas.workers.calls import called
+from evonas.workers.plugins import load
 from evonas.workers.protocol import Data
 
 Part = Literal["train", "validation", "test"]

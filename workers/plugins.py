@@ -10,18 +10,17 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module, invalidate_caches
 from importlib.metadata import packages_distributions, version
-from inspect import Parameter, signature
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, Tag, ValidationInfo
 
 from evonas.search_space.errors import InputError, did_you_mean, short
 from evonas.workers.frozen import Frozen, Name, Text
@@ -39,6 +38,17 @@ def _is_reference(text: str) -> str:
 
 
 Reference = Annotated[str, Field(max_length=200), AfterValidator(_is_reference)]
+Own = Annotated[Reference, Tag("own")]
+
+
+def kind_of(written: Any) -> str:
+    """The tag of what a config names: `own` is a reference, `known` one of a list."""
+    return "own" if isinstance(written, str) and ":" in written else "known"
+
+
+def is_own(written: str) -> bool:
+    """Whether a name of a config is a reference."""
+    return kind_of(written) == "own"
 
 
 class Plugin(Frozen):
@@ -50,6 +60,11 @@ class Plugin(Frozen):
 
 
 Plugins = Annotated[dict[Name, Plugin], Field(max_length=100)]  # by module
+
+
+def is_loaded(reference: str) -> bool:
+    """Whether this process has run the module of a reference."""
+    return reference.partition(":")[0] in _imported
 
 
 def may_load(info: ValidationInfo) -> bool:
@@ -240,56 +255,3 @@ def _version(module: str) -> str | None:
     """The version of the installed package that a module is part of."""
     names = packages_distributions().get(module.partition(".")[0])
     return version(names[0]) if names else None
-
-
-# --------------------------------------------------------------------------- calls
-
-
-def check_call(reference: str, key: str, given: Sequence[str], named: Sequence[str], options: Iterable[str]) -> None:
-    """Raises InputError unless the object can be called with so many positional arguments, the `named` keywords and the
-    options. The message begins with the key that is wrong: that of the reference, or of an option."""
-    try:
-        target = load(reference)
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from None
-    if not callable(target):
-        raise InputError(f"{key}: {reference}: expected a function, found {type(target).__name__}")
-    try:
-        accepted = signature(target).parameters
-    except (TypeError, ValueError):  # it is built in, and says nothing of what it takes
-        return
-    expected = f"{key}: {reference}{signature(target)}: expected a function of ({', '.join((*given, *named, '...'))})"
-    kinds = [each.kind for each in accepted.values()]
-    places = [each for each in accepted.values() if each.kind in (Parameter.POSITIONAL_ONLY, _EITHER)]
-    if len(places) < len(given) and Parameter.VAR_POSITIONAL not in kinds:
-        raise InputError(expected)
-    keywords = [each for each in accepted.values() if each.kind in (_EITHER, Parameter.KEYWORD_ONLY)]
-    names = [each.name for each in keywords if each not in places[: len(given)]]
-    if Parameter.VAR_KEYWORD not in kinds:
-        for name in named:
-            if name not in names:
-                raise InputError(expected)
-        for name in options:
-            if name not in names or name in named:
-                hint = did_you_mean(name, [each for each in names if each not in named])
-                raise InputError(f"options.{name}: {reference} takes no '{name}'{hint}")
-    for each in accepted.values():
-        needed = each.default is Parameter.empty and each.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
-        if needed and each not in places[: len(given)] and each.name not in (*named, *options):
-            raise InputError(f"options: {reference} needs '{each.name}'")
-
-
-_EITHER = Parameter.POSITIONAL_OR_KEYWORD
-
-
-def called(reference: str, target: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    """Call a user's function. Raises InputError with the line of its module that failed; exhausted memory and faults of
-    the machine are raised as they are."""
-    try:
-        return target(*given, **named)
-    except (MemoryError, OSError):
-        raise
-    except Exception as error:  # it may raise anything
-        if "out of memory" in str(error) or "allocate memory" in str(error):
-            raise
-        raise InputError(f"{reference}: failed at {place(error)}") from error

@@ -1,12 +1,15 @@
 """The protocol: everything but the layer and the seed that decides an outcome. Frozen, validated, JSON both ways."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
+from evonas.workers.calls import check_call
 from evonas.workers.frozen import Count, Frozen, Given, Name, Options, Positive, Share, SmallCount, Text
 from evonas.workers.gates import AnyGate
-from evonas.workers.plugins import Plugins, Reference, check_call, may_load
+from evonas.workers.plugins import LOADS, Own, Plugins, Reference, check, is_own, kind_of, may_load
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["float32", "bfloat16"]
@@ -14,13 +17,8 @@ JudgedOn = Literal["validation", "test"]  # whose images give the accuracies
 Size = Annotated[int, Field(ge=4, le=4096)]  # of a square image
 
 
-def source(written: Any) -> str:
-    """The tag of a source's type."""
-    return "own" if isinstance(written, str) and ":" in written else "known"
-
-
 Known = Literal["embedded", "folder", "CIFAR10", "CIFAR100", "SVHN", "FashionMNIST"]
-Source = Annotated[Annotated[Known, Tag("known")] | Annotated[Reference, Tag("own")], Discriminator(source)]
+Source = Annotated[Annotated[Known, Tag("known")] | Own, Discriminator(kind_of)]
 
 
 class Data(Frozen):
@@ -43,14 +41,14 @@ class Data(Frozen):
     @property
     def is_own(self) -> bool:
         """Whether a function of a user's own gives the images."""
-        return source(self.source) == "own"
+        return is_own(self.source)
 
     @model_validator(mode="after")
     def _folder_has_a_path(self) -> "Data":
         if self.source == "folder" and self.path is None:
             raise ValueError("path: missing; an image folder needs one")
         if (self.source == "embedded" or self.is_own) and self.path is not None:
-            raise ValueError(f"path: '{self.path}' is never read; {self.source} has none")
+            raise ValueError(f"path: '{self.path}' is never read; only the sources other than {self.source} have one")
         if self.options and not self.is_own:
             raise ValueError(f"options: {self.source} has none; expected a source such as my_data:images")
         return self
@@ -216,9 +214,25 @@ class Protocol(Frozen):
     execution: Execution
     plugins: Plugins = Field(default_factory=dict, exclude_if=_is_empty)
 
+    def __reduce__(self) -> tuple[Callable[[str], "Protocol"], tuple[str]]:
+        """As JSON: whoever unpickles it may not have run the modules of its gates yet."""
+        return Protocol.model_validate_json, (self.model_dump_json(),)
+
+    def loaded(self) -> "Protocol":
+        """This protocol, its modules run. Raises InputError where their source is another than the run's."""
+        if not self.plugins:
+            return self
+        check(self.plugins)
+        return _loaded(self.model_dump_json())
+
     def ungated(self, **recipe: int) -> "Protocol":
         """This protocol without gates: a layer is trained whatever they say. `recipe` replaces fields of the recipe."""
         return self.model_copy(update={"gates": (), "recipe": self.recipe.model_copy(update=recipe)})
+
+
+@lru_cache(maxsize=8)
+def _loaded(protocol: str) -> Protocol:
+    return Protocol.model_validate_json(protocol, context={LOADS: True})
 
 
 class BaselinePoint(Frozen):

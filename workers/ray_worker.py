@@ -11,7 +11,6 @@ import torch
 from evonas.search_space.errors import InputError
 from evonas.workers.data import load
 from evonas.workers.outcome import Evaluation
-from evonas.workers.plugins import check
 from evonas.workers.pool import evaluate_safely
 from evonas.workers.protocol import Job, Protocol
 from evonas.workers.training import check_execution
@@ -25,7 +24,7 @@ class Worker:
         self._device = device
         self._bad_input: InputError | None = None
         try:
-            check(protocol.plugins)
+            protocol = protocol.loaded()
             load(protocol.data, device)
             check_execution(protocol, device)
         except InputError as error:  # `ready` raises it: an actor whose constructor fails only dies

@@ -81,4 +81,4 @@ def run_config(layer: object) -> "Config | None":
         return None
     from evonas.run import open_run  # slow to import; names and texts do not need it
 
-    return open_run(reference[0]).config
+    return open_run(reference[0]).config.loaded()

@@ -41,6 +41,11 @@ class Contents:
         """Raises InputError where another version of evonas wrote what this one cannot read."""
         return self._door.parse_config(self._stored)
 
+    def load_plugins(self) -> None:
+        """Run the modules that the config names, for what judges or proposes. Raises InputError where one is absent, or
+        its source is another than the run's."""
+        self.config = self.config.loaded()
+
     @cached_property
     def _load(self) -> Loader:
         return Loader(self.run, replace(self._door, config=self.config))

@@ -30,6 +30,7 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
     A run that this version of evonas wrote has none, however often it was killed and resumed, and on however many
     workers. A run of another version of the fingerprint or of the sampler differs. Nothing is trained.
     """
+    reader.load_plugins()
     history, differences = History(reader.config), list[Difference]()
     restore_baseline(reader, history)
 

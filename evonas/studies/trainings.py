@@ -80,6 +80,8 @@ def digest(job: Job) -> str:
     }
     if job.judged_on != "validation":  # files from before it stay as they were
         decisive["judged_on"] = job.judged_on
+    if protocol.plugins:
+        decisive["plugins"] = {module: each.digest for module, each in protocol.plugins.items()}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -7,7 +7,6 @@ from random import Random
 import torch
 from torch.nn import functional
 
-from evonas.config import SpaceConfig
 from evonas.layers.source import layer_source
 from evonas.report.documents import primitives_page
 from evonas.report.picture import draw
@@ -18,6 +17,7 @@ from evonas.search_space.lowering import NormAct
 from evonas.search_space.mutation import redraw
 from evonas.search_space.sampling import random_graph
 from evonas.search_space.space import PAPER_PRIMITIVES, Space
+from evonas.space_config import SpaceConfig
 
 folder = Path(sys.argv[1])
 graph = Graph.parse("softplus(v1 * x) / std_hw(x)")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evonas.search_space.errors import InputError
-from evonas.workers import plugins
+from evonas.workers import calls, plugins
 
 HOSTS = """\
 import helper
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def complaint(reference: str) -> str:
     with pytest.raises(InputError) as caught:
-        plugins.check_call(reference, "architecture", ("norm_act",), ("num_classes", "in_channels"), {"width": 3})
+        calls.check_call(reference, "architecture", ("norm_act",), ("num_classes", "in_channels"), {"width": 3})
     assert "\n" not in str(caught.value)
     return str(caught.value).removeprefix("architecture: ")
 
@@ -57,7 +57,7 @@ def complaint(reference: str) -> str:
 def test_a_reference_is_a_name_in_a_module(folder: Path) -> None:
     assert plugins.load("my_hosts:number") == 3
     assert plugins.load("my_hosts:small")("layer", 10, 3) == ("layer", 8)
-    plugins.check_call("my_hosts:small", "architecture", ("norm_act",), ("num_classes", "in_channels"), {"width": 3})
+    calls.check_call("my_hosts:small", "architecture", ("norm_act",), ("num_classes", "in_channels"), {"width": 3})
 
 
 def test_the_source_is_the_file_and_what_it_imports_from_its_folder(folder: Path) -> None:
@@ -166,12 +166,12 @@ def test_errors_are_one_line(folder: Path, reference: str, message: str) -> None
 
 def test_an_option_that_is_missing_is_named() -> None:
     with pytest.raises(InputError, match="options: my_hosts:needs needs 'depth'"):
-        plugins.check_call("my_hosts:needs", "architecture", ("norm_act",), ("num_classes", "in_channels"), {})
+        calls.check_call("my_hosts:needs", "architecture", ("norm_act",), ("num_classes", "in_channels"), {})
 
 
 def test_a_call_that_fails_names_the_line_of_the_users_module(folder: Path) -> None:
     (folder / "my_hosts.py").write_text("def fails(a):\n    return int('x' * a)\n")
     with pytest.raises(InputError) as caught:
-        plugins.called("my_hosts:fails", plugins.load("my_hosts:fails"), 2)
+        calls.called("my_hosts:fails", plugins.load("my_hosts:fails"), 2)
     literal = "ValueError: invalid literal for int() with base 10: 'xx'"
     assert str(caught.value) == f"my_hosts:fails: failed at {folder}/my_hosts.py:2: {literal}"

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from torch import nn
 
 from evonas.search_space.errors import InputError
-from evonas.workers.plugins import called, load
+from evonas.workers.calls import called
+from evonas.workers.plugins import load
 from evonas.workers.protocol import OwnArchitecture
 
 

@@ -14,12 +14,14 @@ from itertools import pairwise
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field
+from pydantic import Discriminator, PlainSerializer, PlainValidator, Tag
 
 from evonas.search_space.screening import Screening
 from evonas.search_space.wording import counted
 from evonas.workers.gates.base import Gate, LayerGate, NetworkGate, RankedGate, TrainingGate
+from evonas.workers.gates.own import own_gate, own_kind, own_need, written
 from evonas.workers.outcome import Measurement
+from evonas.workers.plugins import is_loaded
 
 # The needs of a class of gates, least first. The driver asks the first, an evaluation the others.
 NEEDS: dict[type[Gate], str] = {LayerGate: "layer", NetworkGate: "network", TrainingGate: "training"}
@@ -56,11 +58,19 @@ def check_kind(kind: type[Gate]) -> None:
         raise TypeError(f"{kind.__name__}: expected a class that derives from one of {names} and defines `measure`")
 
 
+def gate(written: Any) -> str | None:
+    """The tag of a gate's type."""
+    name = written.get("gate") if isinstance(written, dict) else getattr(written, "gate", None)
+    return "own" if isinstance(name, str) and ":" in name else name if name is None else str(name)
+
+
 GATES = _table()
 if TYPE_CHECKING:
     AnyGate = Gate
 else:
-    AnyGate = Annotated[Union[tuple(GATES.values())], Field(discriminator="gate")]  # noqa: UP007
+    _own = Annotated[Gate, PlainValidator(own_gate), PlainSerializer(written), Tag("own")]
+    _kinds = (*(Annotated[kind, Tag(name)] for name, kind in GATES.items()), _own)
+    AnyGate = Annotated[Union[_kinds], Discriminator(gate)]  # noqa: UP007
 
 
 def from_text(value: Any) -> Any:
@@ -114,15 +124,19 @@ def timed(measure: Callable[[], Measurement]) -> Measurement:
 
 def needs_layer(gate: str) -> bool:
     """Whether the driver asks the gate of this name; False for a training that diverged."""
-    return gate in GATES and issubclass(GATES[gate], LayerGate)
+    return own_need(gate) == "layer" or (gate in GATES and issubclass(GATES[gate], LayerGate))
 
 
 def needs_training(measurement: Measurement) -> bool:
     """Whether its gate looked at a training."""
-    return issubclass(GATES[measurement.gate], TrainingGate)
+    need = own_need(measurement.gate)
+    return need in ("training", "comparison") if need else issubclass(GATES[measurement.gate], TrainingGate)
 
 
 def ranked_gate(gate: str) -> type[RankedGate] | None:
     """The gate of this name, if it compares candidates with earlier ones."""
-    kind = GATES.get(gate)
+    if own_need(gate) == "comparison":
+        kind: type[Gate] | None = own_kind(gate) if is_loaded(gate) else RankedGate
+    else:
+        kind = GATES.get(gate)
     return kind if kind and issubclass(kind, RankedGate) else None

@@ -1,11 +1,13 @@
 """The classes of gates. A gate derives from one of the four, which says what the gate needs, and has its options and
 its measurement."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, SupportsFloat, runtime_checkable
 
 from jaxtyping import Float32, Int64
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -19,7 +21,7 @@ class Gate(Frozen):
     """One test of the rejection protocol, with its options. `gate` is its name in configs and in the store."""
 
     work: ClassVar[str | None] = None  # neighbours of equal work share it, and are asked proxy by proxy
-    gate: str
+    gate: Annotated[str, Field(max_length=200)]
 
     @property
     def label(self) -> str:
@@ -27,9 +29,14 @@ class Gate(Frozen):
         steps = getattr(self, "steps", None)
         return self.gate if steps is None else f"{self.gate} {steps}"
 
-    def measured(self, value: float, threshold: float, *, passed: bool, proxy: str = "", step: int = 0) -> Measurement:
-        """A measurement under this gate's name; whoever asked adds the seconds."""
-        return Measurement(self.gate, proxy, value, threshold, step, passed)
+    def measured(
+        self, value: SupportsFloat, threshold: SupportsFloat, *, passed: bool, proxy: str = "", step: int = 0
+    ) -> Measurement:
+        """A measurement under this gate's name; whoever asked adds the seconds. NaN counts as infinite."""
+        number = float(value)
+        return Measurement(
+            self.gate, proxy, math.inf if math.isnan(number) else number, float(threshold), step, bool(passed)
+        )
 
 
 class LayerGate(Gate):

@@ -1,4 +1,4 @@
-"""A trial of the networks of a user's own, before a search depends on them."""
+"""A trial of the networks and gates of a user's own, before a search depends on them."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,15 @@ from torch import Tensor, nn
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
+from evonas.search_space.screening import Screening
 from evonas.search_space.wording import counted
 from evonas.workers import data
-from evonas.workers.plugins import called
-from evonas.workers.protocol import OwnArchitecture, Protocol
+from evonas.workers.calls import called
+from evonas.workers.evaluation import Judged
+from evonas.workers.gates.base import LayerGate, NetworkGate
+from evonas.workers.outcome import Measurement
+from evonas.workers.plugins import is_own
+from evonas.workers.protocol import Job, OwnArchitecture, Protocol
 from evonas.workers.training import build_model
 
 SAMPLE = 4  # images: batch statistics of 1x1 need more than one
@@ -28,6 +33,25 @@ def try_networks(protocol: Protocol) -> dict[str, tuple[int, ...]]:
     own = {name: each for name, each in protocol.proxies.items() if isinstance(each, OwnArchitecture)}
     images = data.first_images(protocol.data, SAMPLE) if own else None
     return {name: _try(name, each.architecture, protocol, images) for name, each in own.items() if images}
+
+
+def try_gates(protocol: Protocol) -> list[str]:
+    """Ask the gates of a user's own that need no training about a known layer, on a few images. Returns their labels;
+    raises InputError where one fails."""
+    gates = [gate for gate in protocol.gates if is_own(gate.gate)]
+    for gate in gates:
+        if isinstance(gate, LayerGate):
+            measured = [called(gate.gate, gate.measure, Screening(LAYER))]
+        elif isinstance(gate, NetworkGate):
+            job = Job(graph=str(LAYER), protocol=protocol, seed=0)
+            networks = Judged(job, LAYER, data.first_images(protocol.data, SAMPLE))
+            measured = [called(gate.gate, gate.measure, networks, proxy) for proxy in protocol.proxies]
+        else:
+            continue
+        for each in measured:
+            if not isinstance(each, Measurement):
+                raise InputError(f"{gate.gate}: expected self.measured(...) of `measure`, got {type(each).__name__}")
+    return [gate.label for gate in gates]
 
 
 def _try(proxy: str, reference: str, protocol: Protocol, images: data.Images) -> tuple[int, ...]:
