@@ -13,7 +13,9 @@ evonas.fidelity(config, reference)   measure how well its proxies predict long t
 evonas.bench(config)              time dtypes, memory formats and torch.compile on this machine
 evonas.doctor(config)             check everything before a launch
 evonas.submit(config, address)    send a search to a Ray cluster
-evonas.export(layer, path)        write a layer as a file that needs torch alone
+evonas.export(layer, path)        write a layer as a Python file, an ONNX model or a program
+evonas.export_package(layers, folder)   write several as one package with a `norm_layer=`
+evonas.parity(layer)              compare a layer's formats with a float64 reference
 evonas.Graph.parse(text)          read a graph
 evonas.layer(graph, features)     a layer as a torch module: a graph, its text, a catalog name, or RUN#BIRTH
 evonas.norm_layer(graph)          the same for `norm_layer=` of timm and torchvision
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from evonas.driver import resume, search
     from evonas.layers import layer, norm_layer
     from evonas.layers.export import export
+    from evonas.layers.package import export_package
+    from evonas.layers.parity import parity
     from evonas.layers.replace import replace, replacements
     from evonas.layers.whole_models import freeze, synchronize, update_moments
     from evonas.run import Run, open_run
@@ -73,6 +77,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "export_package",
     "fidelity",
     "freeze",
     "layer",
@@ -81,6 +86,7 @@ __all__ = [
     "noise",
     "norm_layer",
     "open_run",
+    "parity",
     "replace",
     "replacements",
     "resume",
@@ -107,6 +113,8 @@ _MODULES = {
     "doctor": "evonas.studies.doctor",
     "evaluate": "evonas.studies.evaluate",
     "export": "evonas.layers.export",
+    "export_package": "evonas.layers.package",
+    "parity": "evonas.layers.parity",
     "fidelity": "evonas.studies.fidelity",
     "freeze": "evonas.layers.whole_models",
     "layer": "evonas.layers",

@@ -1,5 +1,6 @@
 """Files that a person asked for. Each fault is one line."""
 
+import os
 from errno import EDQUOT, EFBIG, EIO, ENOSPC
 from pathlib import Path
 
@@ -7,7 +8,9 @@ from evonas.search_space.errors import InputError, short
 
 
 class DeviceError(InputError):
-    """A device that takes no more. The path is not at fault, so that a command ends with 1, not with 2."""
+    """A device that takes no more. The path is not at fault."""
+
+    exit_code = 1
 
 
 def write(path: str | Path, content: str | bytes, mode: str = "w") -> None:
@@ -23,3 +26,11 @@ def write(path: str | Path, content: str | bytes, mode: str = "w") -> None:
         raise kind(f"{short(str(path))}: cannot be written ({error.strerror})") from None
     except (ValueError, TypeError):
         raise InputError(f"{short(str(path))!r}: no name of a file") from None
+
+
+def expect_writable(path: str | Path) -> None:
+    """Raises InputError where a file cannot be written, before its content is computed. Leaves no file behind."""
+    existed = isinstance(path, str | Path) and os.path.lexists(path)
+    write(path, b"", "a")
+    if not existed:
+        Path(path).unlink()

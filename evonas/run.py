@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evonas.files import write
+import evonas
 from evonas.final import FinalRow, final_table
 from evonas.known_layers import named
 from evonas.layers.candidate import candidate_source
@@ -28,6 +28,8 @@ from evonas.workers.outcome import Evaluation
 if TYPE_CHECKING:
     import pandas
 
+    from evonas.layers.export import Format
+    from evonas.layers.parity import Parity
     from evonas.studies.funnel import Funnel
     from evonas.studies.operators import OperatorRow
     from evonas.studies.replay import Difference
@@ -201,12 +203,12 @@ class Run:
         """All records; `logical` leaves out times, hosts and events. Runs with equal logical dumps are the same."""
         return dump(self._reader, logical_only=logical)
 
-    def export(self, birth: int, path: str | Path) -> None:
-        """Write a candidate as a file that imports torch alone. Raises InputError if it cannot be written."""
-        write(path, self.source(birth))
+    def export(self, birth: int, path: str | Path, format: "Format" = "python", **options: Any) -> "Parity":
+        """Write a candidate as a Python file, an ONNX model or a program, as `evonas.export` does."""
+        return evonas.export(f"{self.reference}#{self.candidate(birth).birth}", path, format, **options)
 
     def source(self, birth: int) -> str:
-        """The file that `export` writes."""
+        """A candidate as a Python file, unchecked."""
         return candidate_source(self.candidate(birth), self.graph(birth), self.name, self.config)
 
     def _listed(

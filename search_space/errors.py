@@ -10,6 +10,8 @@ from typing import Any
 class InputError(ValueError):
     """Bad input from a person; the message is the one line that they see."""
 
+    exit_code = 2  # of a command that it ends
+
 
 def did_you_mean(name: object, valid: Iterable[str]) -> str:
     """`; did you mean 'tournament'?`, or the valid names where none is near."""

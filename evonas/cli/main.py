@@ -9,7 +9,6 @@ from click.shell_completion import CompletionItem
 
 import evonas
 from evonas.cli.output import OutputError, standard_streams
-from evonas.files import DeviceError
 from evonas.search_space.errors import InputError, did_you_mean
 
 KEPT = "what was recorded is kept, and `evonas resume` goes on"
@@ -23,7 +22,7 @@ COMMANDS = {  # name -> file of this folder, short help
     "show": ("query", "Show one candidate: formula, outcome, measurements, costs."),
     "find": ("explore", "List the best layers that use, or lack, some operations."),
     "lineage": ("explore", "List a candidate's ancestors and children."),
-    "export": ("export", "Write a layer as a Python file."),
+    "export": ("export", "Write a layer as a Python file, an ONNX model or a program of torch.export."),
     "dump": ("export", "Print all records as JSON lines."),
     "replay": ("explore", "Derive every proposal again from the records before it."),
     "funnel": ("study", "Show what each gate stopped, and what each operator proposed."),
@@ -96,7 +95,7 @@ def _run() -> int:
     except click.ClickException as error:
         return _say(f"{error.format_message()} (see evonas --help)", 2)
     except InputError as error:
-        return _say(str(error), 1 if isinstance(error, DeviceError) else 2)
+        return _say(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return 130
     except OutputError:

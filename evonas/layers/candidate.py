@@ -11,13 +11,19 @@ from evonas.store.records import Record
 
 def candidate_source(record: Record, graph: Graph, run: str, config: Config) -> str:
     """The source of a candidate's layer, with the `groups` that it was judged with."""
+    title, about = described(record, run)
+    return layer_source(graph, title=title, about=about, groups=judged_groups(config))
+
+
+def described(record: Record, run: str) -> tuple[str, str]:
+    """The title and the origin of a candidate, for an exported file."""
     title = "A normalization-activation layer found by evonas."
     if record.same_as:
         title = f"{record.same_as}, a known layer: what a search of evonas came to is the same function."
     about = provenance(run, record)
     if record.affine_of:
         about += f"\nUp to a scale and a shift of each channel it is {record.affine_of}, a known layer."
-    return layer_source(graph, title=title, about=about, groups=judged_groups(config))
+    return title, about
 
 
 def provenance(run: str, record: Record) -> str:

@@ -57,7 +57,7 @@ def strict(text: str) -> Any:
 
 def arguments(name: str, run: Path, birth: int | str = 1) -> list[str]:
     """A reader's arguments after its own name."""
-    more = {"show": [str(birth)], "export": [str(birth), "-o", str(run.parent / "never.py")]}
+    more = {"show": [str(birth)], "export": [str(birth), "--no-compile", "-o", str(run.parent / "never.py")]}
     return [name, str(run), *more.get(name, [])]
 
 

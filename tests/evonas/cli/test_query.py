@@ -204,7 +204,7 @@ def test_dump_is_one_strict_json_record_a_line(command: Command, run: Path) -> N
 
 def test_export_writes_a_module_that_computes_the_layer(command: Command, run: Path, tmp_path: Path) -> None:
     best, path = evonas.open_run(run).top(1)[0], tmp_path / "layer.py"
-    answer = command("export", run, str(best.birth), "-o", path)
+    answer = command("export", run, str(best.birth), "--no-compile", "-o", path)
     assert (answer.code, answer.err) == (0, "")
     assert str(path) in answer.out
     source = path.read_text()
@@ -230,8 +230,8 @@ def test_an_unknown_proxy_is_refused_and_the_nearest_named(command: Command, run
 
 def test_an_export_that_cannot_be_written_is_refused(command: Command, run: Path, tmp_path: Path) -> None:
     birth = str(evonas.open_run(run).top(1)[0].birth)
-    refused(command("export", run, birth, "-o", tmp_path / "none" / "layer.py"), "cannot be written")
-    refused(command("export", run, birth, "-o", tmp_path), "cannot be written")
+    refused(command("export", run, birth, "--no-compile", "-o", tmp_path / "none" / "layer.py"), "cannot be written")
+    refused(command("export", run, birth, "--no-compile", "-o", tmp_path), "cannot be written")
 
 
 # --------------------------------------------------------------------------- infinities, crashes, brackets

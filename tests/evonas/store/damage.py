@@ -159,7 +159,12 @@ def _flip(seed: int) -> Callable[[Path], None]:
 COMMANDS = (
     *(("status", "RUN"), ("top", "RUN"), ("top", "RUN", "--by", "resnet"), ("top", "RUN", "--front")),
     *(("show", "RUN", "BIRTH"), ("find", "RUN", "--uses", USED), ("lineage", "RUN", "BIRTH"), ("funnel", "RUN")),
-    *(("dump", "RUN"), ("dump", "RUN", "--logical"), ("replay", "RUN"), ("export", "RUN", "BIRTH", "-o", "OUT")),
+    *(
+        ("dump", "RUN"),
+        ("dump", "RUN", "--logical"),
+        ("replay", "RUN"),
+        ("export", "RUN", "BIRTH", "--no-compile", "-o", "OUT"),
+    ),
     ("resume", "RUN"),
 )
 
