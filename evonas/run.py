@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from evonas.layers.parity import Parity
     from evonas.studies.funnel import Funnel
     from evonas.studies.operators import OperatorRow
+    from evonas.studies.recorded import RecordedValidation
     from evonas.studies.replay import Difference
 
 LISTED_MAX = 10**9  # layers of one answer
@@ -196,8 +197,18 @@ class Run:
         return replay(self._reader)
 
     def validated(self) -> set[int]:
-        """The births that the test images have judged."""
-        return {each.birth for each in self._reader.evaluations(Purpose.VALIDATE) if each.birth}
+        """The births that the test images of the run have judged."""
+        mine = self.config.data.model_dump(mode="json", exclude={"path"})
+        elsewhere = [each for each in self._reader.trainings() if each.judged_on == "test"]
+        births = {each.birth for each in elsewhere if each.protocol["data"] == mine}
+        return {each for each in births | {e.birth for e in self._reader.evaluations(Purpose.VALIDATE)} if each}
+
+    def validations(self, birth: int) -> "list[RecordedValidation]":
+        """The test accuracy of a candidate under settings that the search did not use, as `evonas.validate` recorded
+        them: a row for each network and batch size. Raises InputError if there is no such birth."""
+        from evonas.studies.recorded import recorded_validations
+
+        return recorded_validations(self._reader, self.candidate(birth).formula)
 
     def dump(self, *, logical: bool = True) -> Iterator[dict[str, Any]]:
         """All records; `logical` leaves out times, hosts and events. Runs with equal logical dumps are the same."""

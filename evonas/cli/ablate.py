@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @SET
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path),
-    help="Keep each training; a later call trains what is missing.",
+    help="Keep the trainings in FILE; the run is only read.",
 )  # fmt: skip
 @JSON
 def ablate(
@@ -34,7 +34,8 @@ def ablate(
 
     A node gives way to each of its inputs. A statistic gives way to a constant, and to itself over each other index
     set. A learned parameter stays as it starts. CONFIG says what is trained on which images; without it the config of
-    the run of RUN#BIRTH does. Gates are not asked; validation images judge.
+    the run of RUN#BIRTH does. Gates are not asked; validation images judge. The run of RUN#BIRTH records each training,
+    and the same command goes on where it was stopped; for any other layer, and a run that is read-only, --out does.
 
     \b
     Example: evonas ablate results/quickstart-000#138

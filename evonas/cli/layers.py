@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from evonas.cli.tables import Column, TextTable, accuracy_text, one_line
+from evonas.cli.tables import Column, TextTable, accuracy_text, one_line, points_text
 from evonas.search_space.wording import counted
 
 if TYPE_CHECKING:
     from evonas.studies.operators import OperatorRow
+    from evonas.studies.recorded import RecordedValidation
     from evonas.views import LayerRow
     from evonas.workers.outcome import Measurement
 
@@ -80,6 +81,22 @@ def gate_table(measurements: "Sequence[Measurement]") -> TextTable:
     for m in measurements:
         values = (f"{m.value:.4g}", f"{m.threshold:.4g}", str(m.step))
         table.add(m.gate, m.proxy or "-", *values, "yes" if m.passed else "no", f"{m.seconds:.3f}")
+    return table
+
+
+def validation_table(rows: "Sequence[RecordedValidation]") -> TextTable:
+    """A layer under each setting that it was validated under, one a line."""
+    names = list(dict.fromkeys(name for row in rows for name in row.differences))
+    table = TextTable(
+        *(Column(title, is_key=True) for title in ("data", "network")),
+        *(Column(title, is_number=True, is_key=True) for title in ("steps", "batch", "rate")),
+        *(Column(title, is_number=True) for title in ("seeds", "accuracy", *(f"to {name}" for name in names))),
+    )
+    for row in rows:
+        seeds = f"{row.seeds} ({row.failed} diverged)" if row.failed else str(row.seeds)
+        shown = [points_text(row.differences[name]) if name in row.differences else "-" for name in names]
+        numbers = (str(row.steps), str(row.batch_size), f"{row.learning_rate:g}", seeds, accuracy_text(row.accuracy))
+        table.add(row.data, row.proxy, *numbers, *shown)
     return table
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -45,7 +45,27 @@ class MinimumType(click.ParamType[tuple[str, float]]):
             self.fail(f"'{value}': expected PROXY=ACCURACY, such as resnet=0.55", param, ctx)
 
 
+class ListType(click.ParamType[tuple[Any, ...]]):
+    """Values with commas between them."""
+
+    def __init__(self, name: str, kind: Callable[[str], Any]) -> None:
+        self.name = name
+        self.kind = kind
+
+    def convert(
+        self, value: str | tuple[Any, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(self.kind(part.strip()) for part in value.split(","))
+        except ValueError:
+            self.fail(f"'{value}': expected {self.name} with commas between them", param, ctx)
+
+
 LAYER = LayerType()
+NAMES = ListType("names", str)
+COUNTS = ListType("whole numbers", int)
 MINIMUM = MinimumType()
 RUN = click.argument("run")
 BIRTH = click.argument("birth", type=int)

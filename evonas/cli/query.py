@@ -10,7 +10,7 @@ import click
 
 import evonas
 from evonas.cli.formats import candidate_json, formats, print_form, print_json
-from evonas.cli.layers import gate_table, layer_table, points, seeds_text, spread_text
+from evonas.cli.layers import gate_table, layer_table, points, seeds_text, spread_text, validation_table
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
 from evonas.cli.tables import accuracy_text, duration, say, terminal
 from evonas.search_space.errors import InputError
@@ -194,8 +194,10 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
     graph = opened.graph(birth)
     if picture:
         draw(graph, picture)
+    validations = opened.validations(birth)
     if form:
         fields = candidate_json(record) | {"latex": latex(graph)}
+        fields["validations"] = [columns(each) for each in validations]
         if evaluation is not None:
             fields["measurements"] = [columns(each) for each in evaluation.measurements]
             fields["points"] = [columns(each) for each in evaluation.points]
@@ -243,6 +245,9 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
     if evaluation and evaluation.measurements:
         console.print()
         console.print(gate_table(evaluation.measurements))
+    if validations:
+        say(console, "\nTest accuracy where it was not searched, and differences with the same seeds\n")
+        console.print(validation_table(validations))
     if picture:
         console.print(f"\nWrote {picture}.", soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Tables and prose that fit the terminal; in a pipe a row is one line. Texts of cells."""
+"""Tables and prose that fit the terminal; in a pipe a row is one line."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,6 +8,10 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from evonas.cli.output import readable
+from evonas.report.texts import accuracy_text as accuracy_text
+from evonas.report.texts import duration as duration
+from evonas.report.texts import one_line as one_line
+from evonas.report.texts import points_text as points_text
 
 PIPED_WIDTH = 120  # width of prose without a terminal
 GAP = 2  # columns between two cells
@@ -148,31 +152,3 @@ def _tallest(cells: Iterable[Sequence[str]]) -> int:
 
 def _total(sizes: Sequence[int]) -> int:
     return sum(sizes) + GAP * (len(sizes) - 1)
-
-
-def one_line(formula: str) -> str:
-    return "; ".join(formula.splitlines())
-
-
-def duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def accuracy_text(value: tuple[float, float | None] | None) -> str:
-    if value is None:
-        return "-"
-    mean, spread = value
-    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ±{spread:.3f}"
-
-
-def points_text(difference: tuple[float, tuple[float, float] | None]) -> str:
-    """A difference of accuracies in points, with its interval."""
-    mean, interval = difference
-    if interval is None:
-        return f"{100 * mean:+.1f}"
-    return f"{100 * mean:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"

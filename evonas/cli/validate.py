@@ -8,7 +8,7 @@ import click
 import evonas
 from evonas.cli.formats import print_json
 from evonas.cli.layers import headline, layer_table
-from evonas.cli.options import JSON, LAYER, RUN, SET
+from evonas.cli.options import COUNTS, JSON, LAYER, NAMES, RUN, SET
 from evonas.cli.progress import progress_of
 from evonas.cli.tables import Column, TextTable, accuracy_text, one_line, points_text, say, terminal
 from evonas.search_space.wording import counted
@@ -26,59 +26,81 @@ if TYPE_CHECKING:
 @click.option("--top", type=int, metavar="N", help="Judge the N best of the final table.")
 @click.option("--seeds", type=int, default=3, show_default=True, help="Fresh seeds.")
 @click.option(
+    "--data", metavar="SOURCE",
+    help="Other images: CIFAR10, CIFAR100, SVHN, FashionMNIST, embedded, a folder of images, or MODULE:NAME.",
+)  # fmt: skip
+@click.option(
+    "--architectures", metavar="NAME,...", type=NAMES, default=(),
+    help="Other networks: proxies of the config, kinds of networks such as vgg and efficientnet, or MODULE:NAME.",
+)  # fmt: skip
+@click.option("--steps", type=int, metavar="N", help="Steps of each training.")
+@click.option(
+    "--batch-sizes",
+    metavar="N,...",
+    type=COUNTS,
+    default=(),
+    help="Repeat everything at each batch size; the rate stays.",
+)
+@click.option(
     "--on", metavar="CONFIG", type=click.Path(path_type=Path),
-    help="Train under this config's data, recipe and proxies, without its gates.",
+    help="Train under this config's data, recipe and proxies [those of RUN].",
 )  # fmt: skip
 @SET
-@click.option(
-    "--batch-size", "batch_sizes", metavar="N", type=int, multiple=True,
-    help="Instead of the batch size of CONFIG; repeatable. Its rate stays.",
-)  # fmt: skip
 @click.option(
     "--baseline", "baselines", metavar="LAYER", type=LAYER, multiple=True,
     help="Train this layer beside the baselines of RUN, too; repeatable.",
 )  # fmt: skip
 @click.option(
     "--out", metavar="FILE", type=click.Path(path_type=Path),
-    help="Keep each training on CONFIG; a later call trains what is missing.",
+    help="Keep the trainings in FILE; RUN is only read.",
+)  # fmt: skip
+@click.option(
+    "--from", "from_files", metavar="FILE", type=click.Path(path_type=Path), multiple=True,
+    help="Record trainings of an earlier --out, such as a GPU's; repeatable.",
 )  # fmt: skip
 @JSON
 def validate(
-    run: str, births: tuple[int, ...], top: int | None, seeds: int, on: Path | None, settings: tuple[str, ...],
-    batch_sizes: tuple[int, ...], baselines: "tuple[NamedGraph, ...]", out: Path | None, as_json: bool,
+    run: str, births: tuple[int, ...], top: int | None, seeds: int, data: str | None, architectures: tuple[str, ...],
+    steps: int | None, batch_sizes: tuple[int, ...], on: Path | None, settings: tuple[str, ...],
+    baselines: "tuple[NamedGraph, ...]", out: Path | None, from_files: tuple[Path, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Measure the test accuracy of the candidates BIRTHS of RUN, a finished search, beside BN-ReLU and its baselines.
 
     They are trained on the training images with fresh seeds. Nothing else opens the test images. By default only the
     best candidate of the final table is judged: choosing among several by their test accuracy would spoil the test.
 
-    With --on they are trained under another config: other networks, other data, more steps. Differences to each
-    baseline are paired by seed. With --out it can be stopped, and the same command goes on; a file that a GPU filled
-    serves here, too.
+    With --data, --architectures, --steps, --batch-sizes, --set, --baseline or --on they are trained where they were not
+    searched, without gates: on other data and networks, for more steps. Differences to each baseline are paired by
+    seed. --set changes what the other options leave, such as data.train=45000 or proxies.vgg.width=16.
+
+    RUN records each training. The same command goes on where it was stopped; evonas show and evonas card show what is
+    there. For a run that is read-only, --out keeps them in a file.
 
     \b
     Example: evonas validate results/quickstart-000
-             evonas validate results/cifar10-000 --top 5 --on fashion-validation.yaml --out validation.jsonl
+             evonas validate results/quickstart-000 --data CIFAR10 --architectures vgg,efficientnet --steps 500
+             evonas validate results/cifar10-000 --top 10 --on fashion-validation.yaml --seeds 5 --batch-sizes 128,8
     """
-    if on is None:
-        for option, given in (
-            ("--set", settings),
-            ("--batch-size", batch_sizes),
-            ("--baseline", baselines),
-            ("--out", out),
-        ):
+    if not any((on, data, architectures, steps is not None, batch_sizes, settings, baselines)):
+        for option, given in (("--out", out), ("--from", from_files)):
             if given:
-                raise evonas.InputError(f"{option}: given without --on, the config that it is for")
+                raise evonas.InputError(
+                    f"{option}: trainings under the search's own protocol are recorded in RUN alone"
+                )
         with progress_of("trainings") as progress:
             rows = evonas.validate(run, births, top=top, seeds=seeds, on_progress=progress)
         _print_rows(run, rows, as_json)
         return
-    config = evonas.load_config(on, settings)
+    from evonas.run import open_run
+    from evonas.studies.validation_config import validation_config
+
+    searched = open_run(run).config
+    config = validation_config(searched, on, data=data, architectures=architectures, steps=steps, settings=settings)
     names = [each.name for each in baselines]
     with progress_of("trainings") as progress:
         measured = evonas.validate(
             run, births, on=config, top=top, baselines=names, batch_sizes=batch_sizes, seeds=seeds, out=out,
-            on_progress=progress,
+            from_files=from_files, on_progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(measured.as_json())
@@ -117,7 +139,7 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int) -> N
     spread = ", mean ± standard deviation over seeds" if seeds > 1 else ""
     say(
         console,
-        f"{config.name}: test accuracy after {counted(config.recipe.steps, 'step')} with "
+        f"{config.name}: test accuracy on {_images(config)} after {counted(config.recipe.steps, 'step')} with "
         f"{counted(seeds, 'fresh seed')}{spread}; mean: over the proxies\n",
     )
     layers = TextTable(
@@ -176,3 +198,10 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int) -> N
             say(console, f"  {counted(count, 'training')}: {conditions}", hang=4)
     for name, why in measured.crashed.items():
         say(console, f"Not compared, since a training crashed: {one_line(name)}: {why}", hang=2)
+
+
+def _images(config: "Config") -> str:
+    """The data set, the size of its images, and how many of them train."""
+    data = config.data
+    side = f" at {data.image_size}x{data.image_size}" if data.image_size else ""
+    return f"{data.source}{side} ({counted(data.train, 'training image')})"

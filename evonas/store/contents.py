@@ -19,6 +19,7 @@ from evonas.store.loading import Loader
 from evonas.store.ownership import driver
 from evonas.store.records import Candidate, Event, Purpose, Record, Recorded, Trained
 from evonas.store.stored import Door, StoredRun
+from evonas.store.trainings import StoredTraining, read_trainings
 from evonas.workers.outcome import Evaluation, Outcome
 
 
@@ -198,6 +199,11 @@ class Contents:
         """All evaluations of a purpose, in the order of their recording."""
         with self.engine.connect() as connection:
             return self._load.trained(connection, tables.evaluation.c.purpose == purpose)
+
+    def trainings(self) -> list[StoredTraining]:
+        """All trainings under settings of their own, in the order of their recording."""
+        with self.engine.connect() as connection:
+            return read_trainings(connection, self.run, self._door)
 
     def evaluation_of(self, birth: int) -> Evaluation | None:
         """Everything that the search measured of a candidate."""

@@ -25,7 +25,7 @@ from evonas.store.ownership import Lock, own, this_driver
 from evonas.store.reader import Reader
 from evonas.store.records import Event
 from evonas.store.rows import event_row
-from evonas.store.schema import check_schema, prepare
+from evonas.store.schema import checked, prepare
 from evonas.store.stored import Door, StoredRun
 from evonas.store.writer import Writer
 
@@ -80,9 +80,7 @@ class Database:
     @cached_property
     def engine(self) -> Engine:
         """The readers' engine, after one look at the schema. Raises InputError where it cannot be read."""
-        engine = open_reader(self.address)
-        check_schema(self.address, engine, upgrades=self._upgrades)
-        return engine
+        return checked(self.address, open_reader(self.address), upgrades=self._upgrades)
 
     def runs(self) -> list[StoredRun]:
         """All runs, in the order in which they were created."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose, Trained, columns, verdict_of
+from evonas.store.trainings import OF_MACHINE
 from evonas.workers.outcome import Crash, Fitness, Rejection
 
 LOGICAL = (
@@ -29,6 +30,10 @@ def dump(reader: Reader, logical_only: bool = True) -> Iterator[dict[str, Any]]:
             for t in reader.evaluations(purpose)
         ]
         yield from sorted(rows, key=lambda row: (row["birth"] or 0, row["name"] or "", row["seed"]))
+    trainings = sorted(reader.trainings(), key=lambda each: (each.purpose, each.layer, each.setting, each.seed))
+    for training in trainings:
+        fields = columns(training)
+        yield {name: value for name, value in fields.items() if not (logical_only and name in OF_MACHINE)}
     if not logical_only:
         for each in reader.events():
             yield {"event": each.kind, "message": each.message, "epoch": each.epoch, "at": each.at}

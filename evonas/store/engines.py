@@ -56,6 +56,12 @@ def copy_file(path: Path, copy: Path) -> None:
         source.backup(target)
 
 
+def copy_unwritable(path: Path, copy: Path) -> None:
+    """Copy a whole SQLite file of a read-only folder."""
+    with closing(_connect_reader(path.resolve())) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
 def _connect_reader(path: Path) -> sqlite3.Connection:
     """A read-only connection. A driver that was killed while it opened or closed the file leaves a rollback journal,
     which no read-only connection may play back: a writable one does it first.

@@ -45,6 +45,8 @@ class Purpose(StrEnum):
     AUDIT = "audit"  # a rejected candidate, trained all the same
     RERANK = "rerank"  # the final table
     VALIDATE = "validate"  # on the test images
+    ABLATE = "ablate"  # without one of its parts
+    CARD = "card"  # at other batch sizes and learning rates
     SUPERSEDED = "superseded"  # delivered by a driver that had lost the run
 
 
@@ -57,13 +59,14 @@ class Event(StrEnum):
     STARTED = "started"
     RESUMED = "resumed"
     VALIDATING = "validating"
+    STUDYING = "studying"  # ablates, or trains for a card
     STOPPED = "stopped"
     EVOLVED = "evolved"  # all candidates are proposed and judged
     FINISHED = "finished"
     CRASH = "crash"
 
 
-OPENING = (Event.STARTED, Event.RESUMED, Event.VALIDATING)  # their messages name the driver
+OPENING = (Event.STARTED, Event.RESUMED, Event.VALIDATING, Event.STUDYING)  # their messages name the driver
 
 
 def state_after(outcome: Outcome) -> State:

@@ -3,9 +3,11 @@
 import logging
 import os
 import sqlite3
+import weakref
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -16,7 +18,7 @@ from sqlalchemy.exc import DatabaseError
 from evonas.search_space.errors import InputError
 from evonas.store import tables
 from evonas.store.address import Address
-from evonas.store.engines import copy_file, open_own_file, open_reader, open_writer
+from evonas.store.engines import copy_file, copy_unwritable, open_own_file, open_reader, open_writer
 from evonas.store.ownership import own
 
 _log = logging.getLogger("evonas")
@@ -54,18 +56,25 @@ class OlderSchema(InputError):
     """The database is of an older version, and was not to be upgraded."""
 
 
-def check_schema(address: Address, reader: Engine, *, upgrades: bool = True) -> None:
-    """Upgrades a database of an older version, after saying so; without `upgrades`, raises OlderSchema. Raises
-    InputError for a newer one, for what is no database of evonas, and where one of its runs is driven."""
+def checked(address: Address, reader: Engine, *, upgrades: bool = True) -> Engine:
+    """The readers' engine of a database of this version. One of an older version is upgraded, after saying so; in a
+    read-only folder a copy is, which is read in its place. Without `upgrades`, raises OlderSchema. Raises InputError
+    for a newer one, for what is no database of evonas, and where one of its runs is driven."""
     version = schema_of(reader, address.where)
     if version == schemas()[0]:
-        return
+        return reader
     if version is None:
         raise InputError(f"{address.where}: no run of evonas in it")
     if not upgrades:
         raise OlderSchema(f"{address.where}: schema {version}; evonas status upgrades it to {schemas()[0]}")
     if address.is_file and not os.access(address.path.resolve().parent, os.W_OK):
-        raise InputError(f"{address.where}: schema {version} has to be upgraded, and its folder is read-only; copy it")
+        return _upgraded_copy(address, version)
+    _upgrade(address, reader, version)
+    return reader
+
+
+def _upgrade(address: Address, reader: Engine, version: str) -> None:
+    """Upgrades a database in its place, as the driver of all its runs."""
     with reader.connect() as connection:
         runs = [str(name) for name in connection.execute(text("SELECT name FROM run")).scalars()]
     with ExitStack() as locks:
@@ -89,13 +98,13 @@ def check_schema(address: Address, reader: Engine, *, upgrades: bool = True) -> 
 
 
 def prepare(address: Address, writer: Engine) -> None:
-    """Build the schema of a database that is new, and check that of an older one, as `check_schema` does."""
+    """Build the schema of a database that is new, and check that of an older one, as `checked` does."""
     if address.is_file and not address.path.exists():
         _build_file(address.path)
     elif not address.is_file and not inspect(writer).has_table(tables.VERSION_TABLE):
         build_schema(writer)
     else:
-        check_schema(address, open_reader(address))
+        checked(address, open_reader(address))
 
 
 def build_schema(engine: Engine) -> None:
@@ -144,6 +153,24 @@ def _upgrade_file(address: Address, old: str) -> None:
     except (OSError, sqlite3.Error, DatabaseError, ValueError, RecursionError) as error:
         _remove(copy)
         raise InputError(_failed(address, old, error)) from None
+
+
+def _upgraded_copy(address: Address, old: str) -> Engine:
+    """The readers' engine of a temporary copy, which goes with it."""
+    _log.warning("%s: schema %s in a read-only folder; reading an upgraded copy", address.path, old)
+    folder = TemporaryDirectory(prefix="evonas-")
+    copy = Path(folder.name) / address.path.name
+    try:
+        copy_unwritable(address.path, copy)
+        engine = open_own_file(copy)
+        build_schema(engine)
+        engine.dispose()
+    except (OSError, sqlite3.Error, DatabaseError, ValueError, RecursionError) as error:
+        folder.cleanup()
+        raise InputError(_failed(address, old, error)) from None
+    engine = open_reader(Address.of_file(copy, address.run, address.folder))
+    weakref.finalize(engine, folder.cleanup)
+    return engine
 
 
 def _remove(path: Path) -> None:

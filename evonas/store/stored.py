@@ -94,7 +94,7 @@ class Door:
         here = f"run {row.id}"
         if not 0 < len(row.name) < 256 or "/" in row.name or "\0" in row.name:
             self.refuse(here, f"its name is {row.name!r:.40}, which no folder has")
-        versions = self._mapping(row.versions, here, "versions")
+        versions = self.mapping(row.versions, here, "versions")
         return StoredRun(
             id=row.id,
             name=row.name,
@@ -107,7 +107,7 @@ class Door:
 
     def parse_config(self, run: StoredRun) -> Config:
         """Raises InputError, too, where another version of evonas wrote what this one cannot read."""
-        raw = self._mapping(run.config, f"run {run.id}", "config")
+        raw = self.mapping(run.config, f"run {run.id}", "config")
         try:
             return Config.model_validate_json(run.config)
         except ValidationError as error:
@@ -122,10 +122,10 @@ class Door:
 
     def is_shared(self, run: StoredRun) -> bool:
         """Whether the config keeps its records in a database of its own choice, not in the run's folder."""
-        store = self._mapping(run.config, f"run {run.id}", "config").get("store", {})
+        store = self.mapping(run.config, f"run {run.id}", "config").get("store", {})
         return isinstance(store, dict) and store.get("url") is not None
 
-    def _mapping(self, text: str, row: str, column: str) -> dict[str, Any]:
+    def mapping(self, text: str, row: str, column: str) -> dict[str, Any]:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):

@@ -209,6 +209,39 @@ measurement = Table(
     sqlite_with_rowid=False,
 )
 
+training = Table(  # one of a layer on a network, data and a recipe of their own: a validation, an ablation, a card
+    "training",
+    metadata,
+    Column("run", ForeignKey("run.id"), primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False, info=_ORDINAL),  # counted by the run's driver
+    Column("purpose", String, nullable=False),  # one of Purpose: what it was first trained for
+    Column("digest", String, nullable=False),  # of all that decides it
+    Column("setting", String, nullable=False),  # digest of the same without layer and seed
+    Column("layer", Text, nullable=False),  # formula
+    Column("birth", Integer, info=_ORDINAL),  # of the candidate, or of that of which `layer` lacks a part
+    Column("name", String),  # of a layer that is no candidate: the catalog's, or its formula
+    Column("config", String, nullable=False),  # its name
+    Column("proxy", String, nullable=False),  # the config's name of the network
+    Column("data", String, nullable=False),  # source
+    Column("split", String),  # digest, as in the run's versions; NULL where another machine trained
+    Column("judged_on", String, nullable=False),  # one of JudgedOn
+    Column("architecture", String, nullable=False),
+    Column("steps", Integer, nullable=False, info=_ORDINAL),
+    Column("batch_size", Integer, nullable=False, info=_ORDINAL),
+    Column("learning_rate", Float, nullable=False, info=_FACTOR),
+    Column("seed", BigInteger, nullable=False, info=_SEED),
+    Column("protocol", Text, nullable=False),  # data, recipe and network, JSON
+    Column("accuracy", Float, info=_SHARE),  # NULL: it diverged
+    Column("loss", Float),  # mean training loss
+    Column("classes", Integer, nullable=False, info=_ORDINAL),
+    Column("seconds", Float, nullable=False, info=_SECONDS),  # of a core
+    Column("conditions", String, nullable=False),
+    Column("epoch", Integer, nullable=False, info=_ORDINAL),
+    Column("at", Float, nullable=False, info=_UNIX_SECONDS),  # Unix seconds
+    ForeignKeyConstraint(["run", "birth"], ["candidate.run", "candidate.birth"]),
+    UniqueConstraint("run", "digest"),
+)
+
 event = Table(
     "event",
     metadata,

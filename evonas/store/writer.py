@@ -1,5 +1,6 @@
 """The store owns the state of a run: the transitions that its one driver makes."""
 
+import json
 import logging
 import time
 from collections import defaultdict
@@ -16,6 +17,7 @@ from evonas.store import tables
 from evonas.store.ownership import Lock, this_driver
 from evonas.store.records import RETRAINING, Candidate, Event, Purpose, State, columns, state_after
 from evonas.store.rows import event_row, rows_of
+from evonas.store.trainings import StoredTraining
 from evonas.workers.outcome import Evaluation
 
 FLUSH_SECONDS = 0.05  # what a driver's death may cost; it is done again, and comes out the same
@@ -56,6 +58,8 @@ class Writer:
             e, f = tables.evaluation.c, tables.front.c
             last = select(func.max(e.id)).where(e.run == run)
             self._evaluations: int = connection.execute(last).scalar() or 0
+            last = select(func.max(tables.training.c.id)).where(tables.training.c.run == run)
+            self._trainings: int = connection.execute(last).scalar() or 0
             front = connection.execute(select(f.birth).where(f.run == run)).scalars()
             self._front = self._written_front = frozenset(front)
             state = select(tables.run.c.writes, tables.run.c.finished).where(tables.run.c.id == run)
@@ -114,6 +118,15 @@ class Writer:
         """An evaluation beside the search. The advantage of a retraining is that over BN-ReLU's of the same purpose and
         seed, whichever is recorded first."""
         self._add(evaluation, layer=formula, purpose=purpose, seed=seed, birth=birth, name=name, advantage=advantage)
+        self.flush()
+
+    def record_training(self, training: StoredTraining) -> None:
+        """A training under settings of its own."""
+        self._trainings += 1
+        about = {"run": self.run, "id": self._trainings, "epoch": self.epoch, "at": time.time()}
+        self._rows[tables.training].append(
+            columns(training) | {"protocol": json.dumps(training.protocol, sort_keys=True)} | about
+        )
         self.flush()
 
     def set_front(self, births: Iterable[int]) -> None:

@@ -1,5 +1,6 @@
 """A layer without each of its parts, trained beside it: which parts matter, and how much."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +11,21 @@ from evonas.cluster import open_pool
 from evonas.config import Config
 from evonas.config_input import load_config
 from evonas.intervals import Estimate
-from evonas.layers.resolve import run_config, trainable
+from evonas.layers.resolve import candidate_reference, run_config, trainable
 from evonas.retraining import SEEDS_MAX, Progress, fresh_seeds, quiet
+from evonas.search_space.ablations import Ablation as ChangedLayer
 from evonas.search_space.ablations import ablations
 from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted
-from evonas.store.records import columns
-from evonas.studies.results import ResultFile
-from evonas.studies.trainings import asked, complete, lost
-from evonas.studies.validation import Spread, difference, spreads
+from evonas.store.reader import Reader
+from evonas.store.records import Purpose, columns
+from evonas.store.trainings import StoredTraining
+from evonas.studies.in_run import InRun, row_of_stored
+from evonas.studies.results import ResultFile, Row
+from evonas.studies.trainings import Kept, asked, complete, lost
+from evonas.studies.validation import Spread, Trained, difference, spreads
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +82,15 @@ def ablate(
 ) -> Ablation:
     """Remove or replace each live node and each learned parameter of a layer, and train what is left.
 
-    Gates are not asked; validation images judge. Which layers are trained, `evonas.search_space.ablations` says.
+    Gates are not asked; validation images judge. Which layers are trained, `evonas.search_space.ablations` says. Those
+    of RUN#BIRTH are recorded in the run, and not repeated.
 
     Args:
         layer: a graph, a text, a name of the catalog, or RUN#BIRTH.
         config: whose data, recipe, proxies and workers train; by default those of the run of RUN#BIRTH.
         seeds: trainings of each layer on each proxy: those after the config's own, as in `validate`.
         settings: overrides of the config, such as "recipe.steps=1500".
-        out: a file that keeps each training; a later call trains what is missing.
+        out: a file that keeps the trainings in place of the run.
         on_progress: called with the trainings done and their total.
 
     Raises InputError for bad input, and Stopped on Ctrl-C or SIGTERM.
@@ -99,14 +105,17 @@ def ablate(
     loaded, seeds = load_config(source, settings), whole("seeds", seeds, 1, SEEDS_MAX)
     changed = ablations(named.graph)
     graphs = [named.graph, *(each.graph for each in changed)]
-    file = ResultFile(Path(out), study="ablate") if out is not None else None
+    kept: Kept | None = ResultFile(Path(out), study="ablate") if out is not None else None
+    if out is None and (reference := candidate_reference(layer) if isinstance(layer, str) else None):
+        run, birth = reference
+        kept = InRun.of(run, Purpose.ABLATE, {graph.formula: birth for graph in graphs})
     wanted = {
         (seed, number): list(asked(loaded, NamedGraph(graph.formula, graph), seed))
         for seed in fresh_seeds(loaded, seeds)
         for number, graph in enumerate(graphs)
     }
     trainings = [each for several in wanted.values() for each in several]
-    rows, crashed = complete(trainings, file, loaded, open_pool, on_progress)
+    rows, crashed = complete(trainings, kept, loaded, open_pool, on_progress)
     gone = lost(trainings, crashed)
     if (whole_layer := named.graph.formula) in gone:
         raise InputError(f"{named.name} could not be trained: {gone[whole_layer]}")
@@ -116,6 +125,40 @@ def ablate(
         else {}
         for number, graph in enumerate(graphs)
     ]
+    return _compared(graphs, changed, trained, seeds, gone)
+
+
+def recorded_ablation(reader: Reader, graph: Graph) -> Ablation | None:
+    """The newest ablation of a layer that its run has recorded, as far as it goes; None without any."""
+    changed = ablations(graph)
+    graphs = [graph, *(each.graph for each in changed)]
+    formulas = {each.formula for each in graphs}
+    newest: dict[str, list[StoredTraining]] = {}  # by data and recipe
+    for each in reader.trainings():
+        if each.purpose == Purpose.ABLATE and each.layer in formulas:
+            key = json.dumps([each.protocol["data"], each.protocol.get("recipe")], sort_keys=True)
+            newest[key] = [*newest.pop(key, []), each]
+    while newest:
+        _, several = newest.popitem()
+        by_layer: dict[str, dict[tuple[int, str], Row]] = {}
+        for each in several:
+            by_layer.setdefault(each.layer, {})[each.seed, each.proxy] = row_of_stored(each)
+        whole = by_layer.get(graph.formula, {})
+        trained = [by_layer.get(each.formula, {}) for each in graphs]
+        trained = [rows if rows.keys() == whole.keys() else {} for rows in trained]  # stopped before its end
+        if any(trained[1:]):
+            return _compared(graphs, changed, trained, len({seed for seed, _ in whole}), {})
+    return None
+
+
+def _compared(
+    graphs: Sequence[Graph],
+    changed: Sequence[ChangedLayer],
+    trained: Sequence[Trained],
+    seeds: int,
+    gone: Mapping[str, str],
+) -> Ablation:
+    """The tables over trainings of the layer itself and of those without a part; without rows one is left out."""
     judged = []
     for graph, mine, what in zip(graphs, trained, (None, *changed), strict=True):
         if mine:

@@ -1,4 +1,4 @@
-"""Trainings of layers on single networks, kept in a file: each is found again by what decides it.
+"""Trainings of layers on single networks, kept in a file or a run: each is found again by what decides it.
 
 Data, recipe, network, seed, graph and the images that judge decide a training. Where the images are, what a config
 calls its network, and `execution` do not: what a GPU computed serves a config that computes on CPUs.
@@ -7,9 +7,10 @@ calls its network, and `execution` do not: what a GPU computed serves a config t
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from evonas.config import Config
 from evonas.retraining import Progress, train
@@ -17,7 +18,7 @@ from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Ticket, stop_signals
 from evonas.studies.results import ResultFile, Row
-from evonas.workers.data import count_classes
+from evonas.workers.data import count_classes, split_digest
 from evonas.workers.gates.quality import Quality
 from evonas.workers.outcome import Crash, Evaluation, Fitness
 from evonas.workers.pool import Pool
@@ -63,6 +64,15 @@ def on_test_images(config: Config, layer: NamedGraph, seed: int) -> Iterator[Ask
     return asked(config, layer, seed, judged_on="test")
 
 
+class Kept(Protocol):
+    """A place that keeps trainings: a file of results, or a run."""
+
+    rows: list[Row]
+
+    def writing(self) -> AbstractContextManager[Callable[[Asked, Row], None]]:
+        """The function that keeps one. Raises InputError where nothing can be written."""
+
+
 def validation_file(path: str | Path) -> ResultFile:
     """The file that keeps them."""
     return ResultFile(Path(path), study="validate")
@@ -70,18 +80,32 @@ def validation_file(path: str | Path) -> ResultFile:
 
 def digest(job: Job) -> str:
     """Identifies what decides a training: 16 hexadecimal digits."""
+    decisive = {**decided_by(job), "seed": job.seed, "graph": Graph.parse(job.graph).formula}
+    return _digest(job, decisive)
+
+
+def setting(job: Job) -> str:
+    """Identifies what decides a training beside its layer and seed: 16 hexadecimal digits."""
+    return _digest(job, decided_by(job))
+
+
+def decided_by(job: Job) -> dict[str, Any]:
+    """Data, recipe and network of a training, with the sources of a user's own modules that they name."""
     protocol = job.protocol
     decisive = {
         "data": protocol.data.model_dump(mode="json", exclude={"path"}),
         "recipe": protocol.recipe.model_dump(mode="json"),
         "network": protocol.proxies[NAME].model_dump(mode="json"),
-        "seed": job.seed,
-        "graph": Graph.parse(job.graph).formula,
     }
+    modules = {each.partition(":")[0] for each in (protocol.data.source, protocol.proxies[NAME].architecture)}
+    if own := {name: each.digest for name, each in protocol.plugins.items() if name in modules}:
+        decisive["plugins"] = own
+    return decisive
+
+
+def _digest(job: Job, decisive: dict[str, Any]) -> str:
     if job.judged_on != "validation":  # files from before it stay as they were
         decisive["judged_on"] = job.judged_on
-    if protocol.plugins:
-        decisive["plugins"] = {module: each.digest for module, each in protocol.plugins.items()}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -100,26 +124,53 @@ def served(rows: Iterable[Row], wanted: Iterable[Asked]) -> dict[Asked, Row]:
 
 def complete(
     wanted: Iterable[Asked],
-    file: ResultFile | None,
+    kept: Kept | None,
     workers: Config,
     opened: Callable[[Config], AbstractContextManager[Pool]],
     on_progress: Progress,
+    elsewhere: Sequence[Row] = (),
 ) -> tuple[dict[Asked, Row], dict[Asked, Crash]]:
-    """The rows of all trainings: those of the file, and the others, trained in order and kept there. Second come the
+    """The rows of all trainings: those that are kept, and the others, trained in order and kept, too. Second come the
     trainings that crashed, which say nothing of their layers and are not kept. Raises InputError where data are absent,
     and Stopped.
 
     Args:
         workers: the config whose workers train.
         opened: opens their pool, if anything is missing.
+        elsewhere: rows of another place; those that are wanted are kept in this one, too.
     """
     trainings = dict.fromkeys(wanted)
-    rows, crashed = served(file.rows if file else (), trainings), dict[Asked, Crash]()
+    mine = served(kept.rows if kept else (), trainings)
+    others = served(elsewhere, [each for each in trainings if each not in mine])
+    rows, crashed = {**mine, **others}, dict[Asked, Crash]()
     missing = [each for each in trainings if each not in rows]
     on_progress(len(rows), len(trainings))
-    if not missing:
+    if not missing and not (kept and others):
         return rows, crashed
+    with kept.writing() if kept else nullcontext(_forget) as keep:
+        for training, row in others.items():
+            keep(training, row)
+        if missing:
+            _train(missing, rows, crashed, keep, workers, opened, lambda: on_progress(len(rows), len(trainings)))
+    return rows, crashed
+
+
+def _forget(training: Asked, row: Row) -> None:
+    pass
+
+
+def _train(
+    missing: Sequence[Asked],
+    rows: dict[Asked, Row],
+    crashed: dict[Asked, Crash],
+    keep: Callable[[Asked, Row], None],
+    workers: Config,
+    opened: Callable[[Config], AbstractContextManager[Pool]],
+    on_row: Callable[[], None],
+) -> None:
+    """Train what is missing into `rows` or `crashed`."""
     classes, threads = count_of_classes(missing), core_threads(workers)
+    splits = {data: split_digest(data) for data in dict.fromkeys(each.config.data for each in missing)}
     tickets = {Ticket(each.job): each for each in missing}
     with opened(workers) as pool, stop_signals() as should_stop:
         for ticket, evaluation in train(Session(pool, should_stop=should_stop), tickets):
@@ -128,11 +179,10 @@ def complete(
                 crashed[training] = evaluation.outcome
                 continue
             crashed.pop(training, None)
-            rows[training] = row_of(training, evaluation, classes[training], threads)
-            if file:
-                file.keep(rows[training])
-            on_progress(len(rows), len(trainings))
-    return rows, crashed
+            row = row_of(training, evaluation, classes[training], threads)
+            rows[training] = row | {"split": splits[training.config.data]}
+            keep(training, rows[training])
+            on_row()
 
 
 def count_of_classes(wanted: Iterable[Asked]) -> dict[Asked, int]:

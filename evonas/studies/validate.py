@@ -1,9 +1,9 @@
 """Test accuracy of the chosen candidates of a finished search, under its own protocol or another one's. Nothing else
 opens the test images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
@@ -15,19 +15,19 @@ from evonas.layers.resolve import Layers, trainable
 from evonas.retraining import SEEDS_MAX, Contender, Progress, fresh_seeds, quiet, retrain
 from evonas.retraining import baselines as baselines_of
 from evonas.search_space.catalog.named import NamedGraph
-from evonas.search_space.errors import InputError, texts, whole
+from evonas.search_space.errors import InputError, short, whole
 from evonas.session import Session, recording, stop_signals
 from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import Event, Purpose
+from evonas.studies.in_run import InRun
 from evonas.studies.results import Row
-from evonas.studies.trainings import complete, lost, on_test_images, validation_file
+from evonas.studies.trainings import Kept, complete, lost, on_test_images, validation_file
 from evonas.studies.validation import Validation, compare_layers
+from evonas.studies.validation_config import Source, validation_config
 from evonas.workers.data import has_test_images_of
 
 COUNT_MAX = 10**9  # of a batch, and of the final table's best
-
-Source = Config | Mapping[str, Any] | str | Path
 
 
 @overload
@@ -46,13 +46,17 @@ def validate(
     run: str | Path,
     births: int | Sequence[int] = (),
     *,
-    on: Source,
-    top: int | None = None,
+    on: Source | None = None,
+    data: str | None = None,
+    architectures: str | Sequence[str] = (),
+    steps: int | None = None,
+    batch_sizes: int | Sequence[int] = (),
     settings: Sequence[str] = (),
     baselines: Layers = (),
-    batch_sizes: int | Sequence[int] = (),
+    top: int | None = None,
     seeds: int = 3,
     out: str | Path | None = None,
+    from_files: str | Path | Sequence[str | Path] = (),
     on_progress: Progress = quiet,
 ) -> Validation: ...
 
@@ -62,40 +66,52 @@ def validate(
     births: int | Sequence[int] = (),
     *,
     on: Source | None = None,
-    top: int | None = None,
+    data: str | None = None,
+    architectures: str | Sequence[str] = (),
+    steps: int | None = None,
+    batch_sizes: int | Sequence[int] = (),
     settings: Sequence[str] = (),
     baselines: Layers = (),
-    batch_sizes: int | Sequence[int] = (),
+    top: int | None = None,
     seeds: int = 3,
     out: str | Path | None = None,
+    from_files: str | Path | Sequence[str | Path] = (),
     on_progress: Progress = quiet,
 ) -> list[FinalRow] | Validation:
     """Train candidates of a finished search on training images, and judge them on the test images.
 
     BN-ReLU and the baselines of the search are trained, too. By default the best candidate of the final table is judged
-    alone: choosing among several by their test accuracy would spoil the test. Earlier trainings are not repeated.
+    alone: choosing among several by their test accuracy would spoil the test. Trainings are recorded in the run, and
+    not repeated.
 
-    Without `on` the search's own protocol trains, with seeds that are new to the search and to its final table, and the
-    run records them. With `on` another config's data, recipe and proxies do, without its gates, and accuracies are
-    paired with each baseline's. Its seeds are those after the config's own; weights and batches are new with any seed,
-    since the proxies' names, which a search draws them by, are not used (as in `fidelity`). The run is only read.
+    Without any of the options from `on` to `baselines`, the search's own protocol trains, with seeds that are new to
+    the search and to its final table. With one, the data, recipe and proxies that they name do, without gates, and
+    accuracies are paired with each baseline's. The seeds are those after the config's own; weights and batches are new
+    with any seed, since the proxies' names, which a search draws them by, are not used (as in `fidelity`).
 
     Args:
         births: the candidates.
-        on: a config: other networks, other data, more steps. Its workers train. Its test images must be none that the
-            search trained or validated with.
-        top: judge so many of the final table's best, instead of `births`.
-        settings: overrides of `on`, such as "recipe.steps=1500".
-        baselines: further ones: graphs, texts, names of the catalog, records, or RUN#BIRTH.
+        on: a config: other networks, other data, more steps; by default that of the search. Its workers train. Its test
+            images must be none that the search trained or validated with.
+        data: other images: CIFAR10, CIFAR100, SVHN, FashionMNIST, embedded, a folder of images, or MODULE:NAME. Their
+            numbers and their size stay as in the config.
+        architectures: other networks: proxies of the config by their names, kinds of networks such as vgg and
+            efficientnet with their default sizes, or MODULE:NAME.
+        steps: of each training.
         batch_sizes: repeat everything at each of these; by default at the config's. The rate stays as it is.
+        settings: overrides of the config that results, such as "data.train=45000" or "proxies.vgg.width=16".
+        baselines: further ones: graphs, texts, names of the catalog, records, or RUN#BIRTH.
+        top: judge so many of the final table's best, instead of `births`.
         seeds: trainings of a layer on each proxy.
-        out: a file that keeps each training with `on`; a later call trains what is missing.
+        out: a file that keeps the trainings in place of the run, which is only read.
+        from_files: files that earlier calls made with `out`: what they hold of it is recorded, not trained.
         on_progress: called with the trainings done and their total.
 
     Raises InputError for bad input, and while the search is not finished; Stopped as `search` does.
 
     >>> evonas.validate("results/quickstart-000")
-    >>> evonas.validate("results/cifar10-000", top=5, on="fashion-validation.yaml", seeds=5, out="validation.jsonl")
+    >>> evonas.validate("results/quickstart-000", data="CIFAR10", architectures=["vgg", "efficientnet"], steps=500)
+    >>> evonas.validate("results/cifar10-000", top=5, on="fashion-validation.yaml", seeds=5)
     """
     seeds = whole("seeds", seeds, 1, SEEDS_MAX)
     database = Database.open(run)
@@ -103,20 +119,37 @@ def validate(
     if not reader.finished:
         raise InputError(f"{reader.name}: the search has not ended; its test images stay closed until then")
     candidates = _chosen(reader, births, top)
-    if on is None:
-        for name, given in (
-            ("settings", settings),
-            ("baselines", baselines),
-            ("batch_sizes", batch_sizes),
-            ("out", out),
-        ):
-            if given not in ((), [], None):
-                raise InputError(f"{name}: given without `on`, the config that they are for")
+    if not any(_given(each) for each in (on, data, architectures, steps, batch_sizes, settings, baselines)):
+        for name, value in (("out", out), ("from_files", from_files)):
+            if _given(value):
+                raise InputError(f"{name}: trainings under the search's own protocol are recorded in the run alone")
         return _under_its_protocol(database, reader, candidates, seeds, on_progress)
+    config = validation_config(
+        reader.config, on, data=data, architectures=architectures, steps=steps, settings=settings
+    )
     sizes = batch_sizes if isinstance(batch_sizes, Sequence) else [batch_sizes]
-    configs = _configs(on, settings, sizes)
+    configs = _at_batch_sizes(config, sizes)
     further = [Contender(None, each.name, each.graph) for each in trainable(baselines)]
-    return _elsewhere(reader, candidates, further, configs, seeds, out, on_progress)
+    births_of = {each.graph.formula: each.birth for each in candidates if each.birth}
+    in_run = InRun(database, reader, Purpose.VALIDATE, births_of)
+    rows = _rows_of(from_files)
+    if out is None:
+        return _elsewhere(reader, candidates, further, configs, seeds, in_run, rows, on_progress)
+    return _elsewhere(
+        reader, candidates, further, configs, seeds, validation_file(out), [*in_run.rows, *rows], on_progress
+    )
+
+
+def _given(value: object) -> bool:
+    return value not in ((), [], "", None)
+
+
+def _rows_of(files: str | Path | Sequence[str | Path]) -> list[Row]:
+    paths = [files] if isinstance(files, str | Path) else files
+    for path in paths:
+        if not Path(path).is_file():
+            raise InputError(f"{short(str(path))}: no such file")
+    return [row for path in paths for row in validation_file(path).rows]
 
 
 def _chosen(reader: Reader, births: int | Sequence[int], top: int | None) -> list[Contender]:
@@ -151,7 +184,8 @@ def _elsewhere(
     further: list[Contender],
     configs: list[Config],
     seeds: int,
-    out: str | Path | None,
+    kept: Kept,
+    elsewhere: Sequence[Row],
     on_progress: Progress,
 ) -> Validation:
     first = configs[0]
@@ -171,8 +205,7 @@ def _elsewhere(
         for contender, layer in contenders.items()
     }
     trainings = [each for several in wanted.values() for each in several]
-    file = validation_file(out) if out is not None else None
-    rows, crashed = complete(trainings, file, first, open_pool, on_progress)
+    rows, crashed = complete(trainings, kept, first, open_pool, on_progress, elsewhere)
     gone = lost(trainings, crashed)
     judged = [each for each, layer in contenders.items() if layer.name not in gone]
     if BASELINE in gone or not any(each.birth for each in judged):
@@ -186,8 +219,7 @@ def _elsewhere(
     return compare_layers(trained, repeated, gone)
 
 
-def _configs(on: Source, settings: Sequence[str], batch_sizes: Sequence[int]) -> list[Config]:
+def _at_batch_sizes(config: Config, batch_sizes: Sequence[int]) -> list[Config]:
     """The config at each batch size."""
-    given = texts("settings", settings)
     sizes = dict.fromkeys(whole("batch_sizes", each, 1, COUNT_MAX) for each in batch_sizes)
-    return [load_config(on, [*given, f"recipe.batch_size={size}"]) for size in sizes] or [load_config(on, given)]
+    return [load_config(config, [f"recipe.batch_size={size}"]) for size in sizes] or [config]

@@ -129,7 +129,7 @@ def _layer(contender: Contender, rows: Trained, known: Known | None, batch_size:
 
 def spreads(rows: Trained) -> tuple[Spread, dict[str, Spread]]:
     """Of a layer's accuracies over seeds: of the means over proxies, and by proxy."""
-    mean, *by_proxy = [_spread(values) for values in _by_seed(rows).values()]
+    mean, *by_proxy = [spread(values) for values in _by_seed(rows).values()]
     return mean, dict(zip(_proxies(rows), by_proxy, strict=True))
 
 
@@ -152,5 +152,6 @@ def _by_seed(rows: Trained) -> dict[str | None, list[float]]:
     return dict[str | None, list[float]]({None: means}) | by_proxy
 
 
-def _spread(values: Sequence[float]) -> Spread:
+def spread(values: Sequence[float]) -> Spread:
+    """The mean of a sample, and its standard deviation; None for a single value."""
     return fmean(values), stdev(values) if len(values) > 1 else None

@@ -5,7 +5,7 @@
         --config configs/fashion-validation.yaml --set execution.cuda_graphs=true --batch-size 128 --batch-size 8 \
         --seeds 5 --device cuda --processes 13 --seconds 500 --out validation.jsonl
     evonas validate RUN --top 5 --baseline EvoNorm-B0 --baseline BN-SiLU --on configs/cifar10-validation.yaml \
-        --batch-size 128 --batch-size 8 --seeds 5 --out validation.jsonl
+        --batch-sizes 128,8 --seeds 5 --out validation.jsonl
 
 The first writes the best candidates of RUN's final table, BN-ReLU, RUN's baselines and those named as {name: text}; the
 second trains them; the third, where RUN is, prints the tables. `--set` and `--batch-size` are for every config. All

@@ -1,5 +1,6 @@
 """Candidates, outcomes and moves that the tests of the store share."""
 
+import hashlib
 import math
 from functools import cache
 from pathlib import Path
@@ -15,8 +16,9 @@ from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.dump import dump
 from evonas.store.engines import open_own_file
-from evonas.store.records import Candidate
+from evonas.store.records import Candidate, Purpose
 from evonas.store.schema import build_schema
+from evonas.store.trainings import StoredTraining
 from evonas.store.writer import Writer
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Point, Rejection
 
@@ -39,6 +41,36 @@ def candidate(birth: int, text: str = S0, *, seen: int = 0, parent: int | None =
 
 def fit(resnet: float, mobilenet: float) -> Evaluation:
     return Evaluation(Fitness({"resnet": resnet, "mobilenet": mobilenet}))
+
+
+def training(layer: str, seed: int = 1, **others: Any) -> StoredTraining:
+    """On the test images of another config."""
+    setting = hashlib.sha256(f"{others.get('batch_size')}".encode()).hexdigest()[:16]
+    fields: dict[str, Any] = {
+        "purpose": Purpose.VALIDATE,
+        "birth": None,
+        "name": None,
+        "config": "other",
+        "proxy": "wide",
+        "digest": hashlib.sha256(f"{layer} {seed} {setting}".encode()).hexdigest()[:16],
+        "setting": setting,
+        "data": "embedded",
+        "split": "0123456789abcdef",
+        "judged_on": "test",
+        "architecture": "vgg",
+        "steps": 4,
+        "batch_size": 16,
+        "learning_rate": 0.05,
+        "seed": seed,
+        "layer": layer,
+        "protocol": {"data": {"source": "embedded", "image_size": 10}, "recipe": {}, "network": {}},
+        "accuracy": 0.5,
+        "loss": 1.25,
+        "classes": 10,
+        "seconds": 2.5,
+        "conditions": "cpu, 1 thread",
+    }
+    return StoredTraining(**fields | others)
 
 
 def propose(store: Writer, *births: int, text: str = S0) -> None:

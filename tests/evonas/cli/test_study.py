@@ -57,7 +57,8 @@ def test_validate_prints_test_accuracies(command: Command, tmp_path: Path) -> No
     told = strict(command("validate", tmp_path / "run", "--seeds", "2", "--json").out)
     assert {row["birth"] for row in told} == {best.birth, None}
     refused(command("validate", tmp_path / "run", "999"), "no birth 999")
-    refused(command("validate", tmp_path / "run", "--batch-size", "8"), "--batch-size: given without --on")
+    refused(command("validate", tmp_path / "run", "--out", "FILE"), "--out: trainings under the search's own protocol")
+    refused(command("validate", tmp_path / "run", "--batch-sizes", "8,a"), "'8,a': expected whole numbers with commas")
 
 
 def test_validate_on_another_config_prints_paired_differences(command: Command, run: Path, tmp_path: Path) -> None:
@@ -71,15 +72,15 @@ def test_validate_on_another_config_prints_paired_differences(command: Command, 
         path,
         "--set",
         "name=other",
-        "--batch-size",
-        "16",
-        "--batch-size",
-        "4",
+        "--batch-sizes",
+        "16,4",
     )
     given = (*given, "--baseline", "GN-ReLU", "--seeds", "2", "--out", tmp_path / "out")
     answer = command(*given)
     assert (answer.code, answer.err) == (0, "")
-    assert answer.lines[0].startswith("other: test accuracy after 3 steps with 2 fresh seeds, mean ± ")
+    assert answer.lines[0].startswith(
+        "other: test accuracy on embedded at 8x8 (256 training images) after 3 steps with 2 fresh seeds, mean ± "
+    )
     births = [str(row.birth) for row in evonas.open_run(run).final_table() if row.birth][:2]
     pairs = [line.split()[:3] for line in answer.lines if " [" in line]
     expected = [(each, base) for each in births for base in ("BN-ReLU", "GN-ReLU")] + [("GN-ReLU", "BN-ReLU")]

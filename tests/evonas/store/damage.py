@@ -31,7 +31,8 @@ from evonas.search_space.errors import InputError
 from evonas.store import tables
 from evonas.store.database import Database
 from evonas.store.reader import Reader
-from evonas.store.records import Purpose
+from evonas.store.records import Event, Purpose
+from tests.evonas.store_cases import training
 
 WHOLE = Path(__file__).parents[1] / "databases" / "0003.db"
 SECONDS_MAX = 10.0
@@ -170,9 +171,18 @@ COMMANDS = (
 
 
 def prepared(folder: Path) -> Path:
-    """The committed database, of the newest schema."""
+    """The committed database, of the newest schema, with a validation of its candidate."""
     path = Path(shutil.copy(WHOLE, folder / "run.db"))
-    Database.open(path).close()
+    database = Database.open(path)
+    reader = database.reader()
+    store = database.own(Event.VALIDATING)
+    for name, birth in (("BN-ReLU", None), (None, BIRTH)):
+        store.record_training(training(name or reader.candidate(BIRTH).formula, name=name, birth=birth))
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:  # as the version that wrote it left it
+        connection.execute("DELETE FROM event WHERE kind = 'validating' AND id = (SELECT max(id) FROM event)")
+        connection.commit()
+    database.close()
     return path
 
 

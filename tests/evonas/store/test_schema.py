@@ -162,10 +162,24 @@ def test_an_upgrade_that_fails_loses_nothing_of_a_killed_drivers_log(
     assert Database.open(killed).reader().name == "in-the-log"
 
 
-def test_an_older_database_in_a_read_only_folder_says_what_to_do(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_database_in_a_read_only_folder_is_read_through_an_upgraded_copy(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = Path(shutil.copy(old, tmp_path / "other.db"))
+    expected = [list(dump(Database.open(other).reader())) for _ in range(2)][1]
+    other.unlink()
+    before = old.read_bytes()
+    caplog.clear()
     monkeypatch.setattr(os, "access", lambda path, mode, **rest: not mode & os.W_OK)
-    with pytest.raises(InputError, match=r"schema 000. has to be upgraded, and its folder is read-only; copy it"):
-        Database.open(old).reader()
+    database = Database.open(old)
+    assert f"schema {_schema(old)} in a read-only folder; reading an upgraded copy" in caplog.text
+    reader = database.reader()
+    assert list(dump(reader)) == expected
+    assert reader.trainings() == []
+    with pytest.raises(InputError, match=r"run\.db: the run is read-only; copy its folder"):
+        database.own()
+    assert old.read_bytes() == before
+    assert [path.name for path in old.parent.iterdir()] == ["run.db"]
 
 
 def test_a_database_whose_run_is_driven_is_upgraded_later(old: Path) -> None:

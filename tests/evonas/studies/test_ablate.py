@@ -15,6 +15,7 @@ from evonas.config import Config
 from evonas.run import Run
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
+from evonas.store.database import Database
 from evonas.studies.trainings import NAME
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness, Rejection
@@ -114,6 +115,12 @@ def test_a_candidate_is_trained_under_the_config_of_its_run(pool: AnsweringPool,
     told = evonas.ablate(f"{folder}#{birth}", seeds=1)
     assert told.layers[0].formula == calm.graph(birth).formula
     assert {job.protocol.recipe.steps for job in pool.asked} == {calm.config.recipe.steps}
+    trained = Database.open(folder).reader().trainings()
+    assert {(each.purpose, each.birth, each.judged_on) for each in trained} == {("ablate", birth, "validation")}
+    assert {each.layer for each in trained} == {each.formula for each in told.layers}
+    pool.asked.clear()
+    assert evonas.ablate(f"{folder}#{birth}", seeds=1) == told
+    assert pool.asked == []
 
 
 def test_a_training_is_what_a_worker_answers() -> None:

@@ -1,6 +1,7 @@
 """Finds on the test images of other data and networks: means, spreads, paired differences."""
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -24,8 +25,11 @@ from evonas.search_space.graph import Graph
 from evonas.session import Stopped
 from evonas.store.database import Database
 from evonas.store.dump import dump
+from evonas.store.trainings import StoredTraining
+from evonas.studies.replay import replay
 from evonas.studies.trainings import NAME, row_of, validation_file
 from evonas.studies.validation import compare_layers
+from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
@@ -134,9 +138,10 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> AnsweringPool:
     return answering
 
 
-@pytest.fixture(scope="module")
-def folder(calm: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(shutil.copytree(calm.folder, tmp_path_factory.mktemp("validation") / "run"))
+@pytest.fixture
+def folder(calm: Run, tmp_path: Path) -> Path:
+    """A finished run, which each test may write."""
+    return Path(shutil.copytree(calm.folder, tmp_path / "run"))
 
 
 def best(folder: Path) -> list[int]:
@@ -144,13 +149,11 @@ def best(folder: Path) -> list[int]:
 
 
 def test_the_best_is_trained_beside_the_baselines_on_the_other_config(pool: AnsweringPool, folder: Path) -> None:
-    before = list(dump(Database.open(folder).reader(), logical_only=False))
     counted: list[tuple[int, int]] = []
     told = evonas.validate(
         folder, on=ON, settings=["recipe.steps=5"], baselines=["GN-ReLU", "x"], seeds=2,
         on_progress=lambda *count: counted.append(count),
     )  # fmt: skip
-    assert list(dump(Database.open(folder).reader(), logical_only=False)) == before  # the run is only read
     run = evonas.open_run(folder)
     graphs = {run.graph(best(folder)[0]).digest, Graph.parse("x").digest}
     graphs |= {LAYERS[name].graph.digest for name in ("BN-ReLU", "GN-ReLU")}
@@ -178,7 +181,7 @@ def test_a_second_call_trains_nothing_and_it_goes_on_where_it_was_stopped(
     pool: AnsweringPool, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "validation.jsonl"
-    whole = evonas.validate(folder, on=ON, seeds=2)
+    whole = evonas.validate(folder, on=ON, seeds=2, out=tmp_path / "whole.jsonl")
     pool.asked.clear()
 
     def interrupt(done: int, total: int) -> None:
@@ -254,16 +257,91 @@ def test_a_divergence_counts_as_guessing_and_a_crash_as_no_answer(pool: Answerin
     assert {each.name for each in told.layers} == {None, "BN-ReLU"}
     pool.answer = lambda job: Evaluation(Crash(CrashKind.TIME_LIMIT, "no answer"))
     with pytest.raises(InputError, match=r"^BN-ReLU could not be trained: time_limit: no answer$"):
-        evonas.validate(folder, on=ON, seeds=2)
+        evonas.validate(folder, on=ON, steps=3, seeds=2)
+
+
+def records(folder: Path) -> list[StoredTraining]:
+    return Database.open(folder).reader().trainings()
+
+
+def test_the_run_records_them_once_and_goes_on(pool: AnsweringPool, folder: Path) -> None:
+    before = list(dump(Database.open(folder).reader()))
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        evonas.validate(folder, on=ON, seeds=2, on_progress=interrupt)
+    assert len(records(folder)) == 3
+    told = evonas.validate(folder, on=ON, seeds=2)
+    assert len(pool.asked) == len(records(folder)) == 8
+    assert evonas.validate(folder, on=ON, seeds=2) == told
+    assert len(pool.asked) == 8
+    reader = Database.open(folder).reader()
+    assert [row for row in dump(reader) if "setting" not in row] == before
+    assert replay(reader) == []
+    assert reader.finished
+    find, split = best(folder)[0], data.split_digest(evonas.load_config(ON).data)
+    for each in reader.trainings():
+        assert (each.purpose, each.judged_on, each.data, each.split) == ("validate", "test", "embedded", split)
+        assert (each.config, each.architecture, each.steps, each.batch_size) == ("other", "preact_resnet", 4, 16)
+        assert (each.learning_rate, each.seconds, each.conditions) == (0.05, 2.0, "a CPU")
+        assert each.protocol["data"]["image_size"] == 10
+        assert (each.birth, each.name) == ((None, "BN-ReLU") if each.name else (find, None))
+        assert each.layer == (LAYERS["BN-ReLU"].graph if each.name else reader.graph(find)).formula
+    assert {(each.proxy, each.seed, each.name) for each in reader.trainings()} == {
+        (proxy, seed, name) for proxy in ("wide", "resnet") for seed in (1, 2) for name in (None, "BN-ReLU")
+    }
+    wide, narrow = evonas.open_run(folder).validations(find)
+    assert (wide.proxy, wide.data, wide.steps, wide.batch_size, wide.seeds) == ("wide", "embedded at 10x10", 4, 16, 2)
+    assert wide.accuracy == pytest.approx((0.615, 0.005 * sqrt(2)))  # 0.61 and 0.62
+    assert narrow.differences == {"BN-ReLU": (pytest.approx(0.2), pytest.approx((0.2, 0.2)))}
+    assert evonas.open_run(folder).validations(find + 1) == []
+
+
+def test_a_run_that_is_read_only_takes_a_file(
+    pool: AnsweringPool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["recipe.learning_rate=0.01"]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode, **rest: not mode & os.W_OK)
+        with pytest.raises(
+            InputError, match=r"read-only; copy its folder .*; or keep the trainings in a file, with out"
+        ):
+            evonas.validate(folder, on=ON, settings=settings, seeds=1)
+        told = evonas.validate(folder, on=ON, settings=settings, seeds=1, out=tmp_path / "out")
+    assert records(folder) == []
+    pool.asked.clear()
+    assert evonas.validate(folder, on=ON, settings=settings, seeds=1, from_files=tmp_path / "out") == told
+    assert pool.asked == []
+    assert [each.learning_rate for each in records(folder)] == [0.01] * 4
+    assert evonas.validate(folder, on=ON, settings=settings, seeds=1) == told
+    assert evonas.validate(folder, on=ON, settings=settings, seeds=1, out=tmp_path / "copy") == told  # from the run
+    assert pool.asked == []
+    assert (tmp_path / "copy").read_text().count("\n") == 1 + 4
+
+
+def test_its_own_config_on_other_networks(pool: AnsweringPool, folder: Path, calm: Run) -> None:
+    pool.answer = lambda job: Evaluation(Fitness({NAME: 0.5}))
+    told = evonas.validate(folder, architectures=["resnet", "vgg"], steps=3, seeds=1)
+    assert {proxy for each in told.layers for proxy in each.accuracy} == {"resnet", "vgg"}
+    widths = {job.protocol.proxies[NAME].architecture: job.protocol.proxies[NAME].width for job in pool.asked}
+    assert widths == {"preact_resnet": 8, "vgg": 8}
+    assert {(job.protocol.recipe.steps, job.protocol.data) for job in pool.asked} == {(3, calm.config.data)}
+    assert evonas.open_run(folder).validated() == {best(folder)[0]}
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"settings": ["recipe.steps=5"]}, "settings: given without `on`"),
-        ({"batch_sizes": [8]}, "batch_sizes: given without `on`"),
-        ({"baselines": "GN-ReLU"}, "baselines: given without `on`"),
-        ({"out": "file"}, "out: given without `on`"),
+        ({"out": "file"}, "out: trainings under the search's own protocol are recorded in the run alone"),
+        ({"from_files": "file"}, "from_files: trainings under the search's own protocol are recorded in the run alone"),
+        ({"on": ON, "from_files": "nowhere"}, "nowhere: no such file"),
+        ({"data": "CIFAR11"}, "data: no source and no folder 'CIFAR11'; did you mean 'CIFAR10'"),
+        ({"data": "FashionMNIST"}, "tiny: its test images are among those that run trained"),
+        ({"architectures": ["vg"]}, "proxies.vg: unknown architecture 'vg'; did you mean 'vgg'"),
+        ({"steps": 0}, "steps: expected 1 to 1000000000, got 0"),
         ({"births": 1, "top": 2}, "births: expected none beside top"),
         ({"on": ON, "top": 0}, "top: expected 1 to 1000000000, got 0"),
         ({"on": ON, "batch_sizes": [0]}, "batch_sizes: expected 1 to 1000000000, got 0"),

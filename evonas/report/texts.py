@@ -1,0 +1,29 @@
+"""Texts of cells: the same in the terminal, in a notebook and on a page."""
+
+
+def one_line(formula: str) -> str:
+    return "; ".join(formula.splitlines())
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def accuracy_text(value: tuple[float, float | None] | None) -> str:
+    if value is None:
+        return "-"
+    mean, spread = value
+    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ±{spread:.3f}"
+
+
+def points_text(difference: tuple[float, tuple[float, float] | None]) -> str:
+    """A difference of accuracies in points, with its interval."""
+    mean, interval = difference
+    if interval is None:
+        return f"{100 * mean:+.1f}"
+    return f"{100 * mean:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
