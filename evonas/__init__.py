@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from evonas.layers import layer, norm_layer
     from evonas.layers.export import export
     from evonas.layers.package import export_package
-    from evonas.layers.parity import parity
+    from evonas.layers.parity import Refused, parity
     from evonas.layers.replace import replace, replacements
     from evonas.layers.whole_models import freeze, synchronize, update_moments
     from evonas.run import Run, open_run
@@ -68,6 +68,7 @@ __all__ = [
     "Config",
     "Graph",
     "InputError",
+    "Refused",
     "Run",
     "Stopped",
     "ablate",
@@ -103,6 +104,7 @@ _MODULES = {
     "Config": "evonas.config",
     "Graph": "evonas.search_space.graph",
     "InputError": "evonas.search_space.errors",
+    "Refused": "evonas.layers.parity",
     "Run": "evonas.run",
     "Stopped": "evonas.session",
     "ablate": "evonas.studies.ablate",

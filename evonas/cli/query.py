@@ -183,6 +183,7 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
     Example: evonas show results/quickstart-000 17 --picture layer.svg
     """
     from evonas.known_layers import remark
+    from evonas.layers.fragility import fragility
     from evonas.report.picture import draw
     from evonas.run import open_run
     from evonas.search_space.latex import latex
@@ -196,7 +197,7 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
         draw(graph, picture)
     validations = opened.validations(birth)
     if form:
-        fields = candidate_json(record) | {"latex": latex(graph)}
+        fields = candidate_json(record) | {"latex": latex(graph), "fragility": fragility(graph)}
         fields["validations"] = [columns(each) for each in validations]
         if evaluation is not None:
             fields["measurements"] = [columns(each) for each in evaluation.measurements]
@@ -223,6 +224,7 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
     live = counted(record.live_nodes, "live node")
     say(console, f"{live}, {batch}; {record.seconds:.2f} s on {record.host or 'no worker yet'}")
     say(console, f"amplification: {amplification_text(record, graph)}")
+    say(console, f"fragility: {fragility(graph):.3g}, the roundings of the output where each step is rounded once")
     if evaluation and evaluation.conditions:
         tries = f", attempt {evaluation.attempts}" * (evaluation.attempts > 1)
         say(console, f"{evaluation.conditions}; at most {evaluation.memory_mb:.0f} MB{tries}")

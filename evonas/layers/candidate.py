@@ -3,6 +3,7 @@
 from collections import Counter
 
 from evonas.config import BASELINE, Config
+from evonas.layers.fragility import fragility
 from evonas.layers.source import layer_source
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted
@@ -10,9 +11,10 @@ from evonas.store.records import Record
 
 
 def candidate_source(record: Record, graph: Graph, run: str, config: Config) -> str:
-    """The source of a candidate's layer, with the `groups` that it was judged with."""
+    """The source of a candidate's layer, with the `groups` that it was judged with; its parity is not checked."""
     title, about = described(record, run)
-    return layer_source(graph, title=title, about=about, groups=judged_groups(config))
+    checks = f"Fragility: {fragility(graph):.3g}. `evonas export` checks the parity of its formats as well."
+    return layer_source(graph, title=title, about=about, groups=judged_groups(config), checks=checks)
 
 
 def described(record: Record, run: str) -> tuple[str, str]:

@@ -41,8 +41,12 @@ def inputs_of(layer: nn.Module) -> tuple[str, ...]:
 
 
 def copy_of(layer: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A copy on the CPU."""
-    return copy.deepcopy(layer).to("cpu", dtype)
+    """A copy on the CPU, whose batch statistics are those of this process: others do not take part."""
+    group = getattr(layer, "process_group", None)
+    copied = copy.deepcopy(layer, {} if group is None else {id(group): None})  # which cannot be copied
+    if isinstance(copied, Layer):
+        copied.synchronized, copied.process_group = False, None
+    return copied.to("cpu", dtype)
 
 
 # --------------------------------------------------------------------------- torch.export
@@ -174,4 +178,4 @@ def told(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # its exporters raise anything
-        raise InputError(f"{what} cannot export the layer ({type(error).__name__}: {error})".splitlines()[0]) from error
+        raise InputError(f"{what} fails on the layer ({type(error).__name__}: {error})".splitlines()[0]) from error

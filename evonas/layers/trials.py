@@ -16,6 +16,7 @@ Format = Literal["compiled", "program", "onnx"]  # beside eager
 FORMATS: tuple[Format, ...] = get_args(Format)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LAYOUTS = ("NCHW", "channels last")  # of the memory
+_COMPILE = "torch.compile, which compiled=False (--no-compile) leaves out,"
 BATCH, HEIGHT, WIDTH = 4, 8, 8
 Tensors = dict[str, Tensor]  # "output", and gradients by the name of the input or parameter
 
@@ -89,7 +90,7 @@ def in_compiled(layer: nn.Module) -> Runner:
             return None
         module.load_state_dict(state)
         module.train(trial.is_training)
-        with undisturbed(), told("torch.compile"), torch._dynamo.config.patch(recompile_limit=64):
+        with undisturbed(), told(_COMPILE), torch._dynamo.config.patch(recompile_limit=64):
             return _tried(compiled, module, inputs, trial)
 
     return run

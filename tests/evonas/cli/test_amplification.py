@@ -7,6 +7,7 @@ from pathlib import Path
 
 import evonas
 from evonas.cli.query import amplification_text
+from evonas.layers.fragility import fragility
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import amplifications
 from tests.conftest import ROOT
@@ -25,6 +26,7 @@ def test_an_older_candidate_is_measured_when_it_is_shown(command: Command, tmp_p
         assert measured == (of["position"], of["constant"], of["sample"])
     shown = command("show", tmp_path / "run.db", 1)
     assert f"amplification: {amplification_text(run.candidate(1), run.graph(1))}" in shown.lines
+    assert any(line.startswith(f"fragility: {fragility(run.graph(1)):.3g}, ") for line in shown.lines)
 
 
 def test_a_layer_that_ignores_x_amplifies_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from torch import nn
 
 import evonas
-from evonas.layers.parity import Refused
 from evonas.search_space.errors import InputError
 from tests.evonas.layers.exported_class import exported_class
 from tests.search_space.tensors import normal
@@ -83,6 +83,14 @@ def test_a_layer_stays_as_it_is(tmp_path: Path) -> None:
     assert before["gradient of weight"] is not None
 
 
+def test_a_synchronized_layer_is_exported_by_one_process_alone(tmp_path: Path) -> None:
+    layer: Any = evonas.layer("x / std_bhw(x)", CHANNELS, synchronized=True).eval()
+    layer.process_group = threading.Lock()  # which cannot be copied, like a group
+    evonas.export(layer, tmp_path / "layer.pt2", "program")
+    assert layer.synchronized
+    assert layer.process_group is not None
+
+
 @pytest.mark.parametrize("form", ["program", "onnx"])
 def test_training_mode_is_refused_with_its_reason(form: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^the layer is in training mode: its program .* call eval\(\) first$"):
@@ -121,7 +129,7 @@ def test_a_format_that_computes_something_else_is_refused(tmp_path: Path) -> Non
     """onnxruntime's sigmoid has an absolute error of 1e-8, so that x / sigmoid(x) is wrong where sigmoid is small."""
     path = tmp_path / "layer.onnx"
     with pytest.raises(
-        Refused, match=r"^onnx: \d+.* ulp forward in float32 on .*; refused in \d+ of 21 comp"
+        evonas.Refused, match=r"^onnx: \d+.* ulp forward in float32 on .*; refused in \d+ of 21 comp"
     ) as refused:
         evonas.export("x / sigmoid(x)", path, "onnx", num_features=CHANNELS)
     assert not path.exists()

@@ -2,6 +2,7 @@
 
 import importlib
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,15 @@ def test_torchvision_takes_its_factory(package: Any) -> None:
     assert len(layers_in(model)) == 20
     model.train()(X).sum().backward()
     assert model.eval()(X).isfinite().all()
+
+
+def test_the_example_of_the_page_runs(package: Any) -> None:
+    page = (ROOT / "docs" / "export.md").read_text().partition("## A package")[2]
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    with torch.device("meta"):
+        exec(example.replace("birth_17", "layer_2"), names)
+    assert len(layers_in(names["model"])) == 20
 
 
 def test_a_factory_gives_what_evonas_gives(package: Any) -> None:
