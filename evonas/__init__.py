@@ -8,6 +8,7 @@ evonas.compare(runs)              the best layers of several runs, and what diff
 evonas.validate(run)              judge its best on the test images, once it has ended
 evonas.evaluate(layer, config)    train a layer of your own on a config's proxies
 evonas.ablate(layer, config)      remove or replace each of its parts, and train what is left
+evonas.card(layer)                show all that is known of a layer: speed, memory, validations, ablation
 evonas.noise(config, layer)       measure how far accuracies spread over seeds
 evonas.fidelity(config, reference)   measure how well its proxies predict long trainings
 evonas.bench(config)              time dtypes, memory formats and torch.compile on this machine
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from evonas.session import Stopped
     from evonas.studies.ablate import ablate
     from evonas.studies.bench import bench
+    from evonas.studies.card import card
     from evonas.studies.doctor import doctor
     from evonas.studies.evaluate import evaluate
     from evonas.studies.fidelity import fidelity
@@ -73,6 +75,7 @@ __all__ = [
     "Stopped",
     "ablate",
     "bench",
+    "card",
     "catalog",
     "compare",
     "doctor",
@@ -109,6 +112,7 @@ _MODULES = {
     "Stopped": "evonas.session",
     "ablate": "evonas.studies.ablate",
     "bench": "evonas.studies.bench",
+    "card": "evonas.studies.card",
     "neighbours": "evonas.studies.neighbours",
     "catalog": "evonas.search_space.catalog:LAYERS",
     "compare": "evonas.comparison",

@@ -47,6 +47,7 @@ COMMANDS = {
     "catalog listed": ("catalog", "show", "SPADE"),
     "evaluate": ("evaluate", "x", "tiny.yaml"),
     "ablate": ("ablate", "x", "tiny.yaml"),
+    "card": ("card", "run", "22", "--no-speed"),
     "noise": ("noise", "tiny.yaml"),
     "fidelity": ("fidelity", "tiny.yaml", "tiny.yaml"),
     "bench": ("bench", "tiny.yaml"),
