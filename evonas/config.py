@@ -129,6 +129,7 @@ class Config(Frozen):
             gates=self.gates,
             execution=self.execution,
             plugins=self.plugins,
+            primitives=self.space.own,
         )
 
     def loaded(self) -> "Config":
@@ -142,11 +143,12 @@ class Config(Frozen):
     @property
     def references(self) -> tuple[str, ...]:
         """Each `module:name` of the config."""
+        primitives = [each.primitive for each in self.space.own]
         sources = [self.data.source] if self.data.is_own else []
         gates = [each.gate for each in self.gates if is_own(each.gate)]
         goals = [each for each in self.objectives if is_own(each)]
         networks = [each.architecture for each in self.proxies.values() if isinstance(each, OwnArchitecture)]
-        return (*sources, *networks, *gates, *goals)
+        return (*primitives, *sources, *networks, *gates, *goals)
 
     @property
     def judged_by(self) -> JudgedBy:

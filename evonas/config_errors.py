@@ -15,6 +15,8 @@ _QUOTES = "'()"  # around the name of a key, or of a function
 def place_and_reason(error: ValidationError, raw: Mapping[str, Any]) -> tuple[list[str | int], str]:
     """The keys that lead to the first error in the raw config, and what is wrong there."""
     details = error.errors()
+    if details[0]["type"] == "literal_error" and isinstance(details[0]["input"], list) and len(details) > 1:
+        details.pop(0)  # a list was written, and an item of it is wrong
     first = details[0]
     reason, path = _reason(first), _yaml_path(raw, first["loc"], is_missing=first["type"] == "missing")
     if first["type"] == "missing" and path[-1:] != [first["loc"][-1]]:  # of a gate that is written as a name

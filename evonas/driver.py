@@ -18,6 +18,7 @@ from evonas.evolution import Search
 from evonas.final import conclude, contenders
 from evonas.history import History
 from evonas.layers.resolve import resolve
+from evonas.layers.verbatim import expect_torch_alone
 from evonas.progress import ProgressBar, Watcher
 from evonas.retelling import rebuild
 from evonas.retraining import fresh_seeds, missing, train_baseline
@@ -26,6 +27,7 @@ from evonas.search_space import fingerprint
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import LANGUAGE_VERSION
+from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.wording import counted
 from evonas.selection import own_objective
 from evonas.session import Session, recording, stop_signals
@@ -118,8 +120,9 @@ def check_images(reader: Reader) -> None:
 
 
 def try_plugins(config: Config) -> list[str]:
-    """Try the networks, gates and objectives of a user's own, and return their names. Raises InputError where one
-    fails."""
+    """Try the plugins of a config but its data, and return their names. Raises InputError where one fails."""
+    for primitive in config.space.own:
+        expect_torch_alone(primitive.name, PRIMITIVES[primitive.name].fn)
     goals = [each for each in config.objectives if is_own(each)]
     for each in goals:
         halves = dict.fromkeys(config.proxies, 0.5)
@@ -127,7 +130,7 @@ def try_plugins(config: Config) -> list[str]:
     sites = try_networks(config.protocol)
     for proxy, channels in sites.items():
         config.check_groups(proxy, channels)
-    return [*sites, *try_gates(config.protocol), *goals]
+    return [*(each.name for each in config.space.own), *sites, *try_gates(config.protocol), *goals]
 
 
 def versions() -> dict[str, str]:

@@ -126,6 +126,14 @@ class Run:
         """The graph of a candidate. Raises InputError if there is no such birth."""
         return self._reader.graph(birth)
 
+    def runnable(self, birth: int) -> Graph:
+        """The graph of a candidate, after the modules of its primitives were run where it has some of a user's own.
+        Raises InputError where one is absent, or its source is another than the run's."""
+        graph = self.graph(birth)
+        if {node.op for node in graph.nodes} & {each.name for each in self.config.space.own}:
+            self.config.loaded()
+        return graph
+
     def evaluation(self, birth: int) -> Evaluation | None:
         """The search's measurements of a candidate: gates, learning curves, costs; None while it has none of its own.
         Raises InputError if there is no such birth."""
@@ -220,7 +228,7 @@ class Run:
 
     def source(self, birth: int) -> str:
         """A candidate as a Python file, unchecked."""
-        return candidate_source(self.candidate(birth), self.graph(birth), self.name, self.config)
+        return candidate_source(self.candidate(birth), self.runnable(birth), self.name, self.config)
 
     def _listed(
         self,

@@ -16,6 +16,7 @@ from evonas.search_space.sampling import pad, random_dependent_graph, random_gra
 from evonas.search_space.screening import Screening
 from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
 from evonas.workers.frozen import Count, Frozen, Name, Positive
+from evonas.workers.own_primitives import Named, OwnPrimitive
 
 Names = Annotated[tuple[Name, ...], Field(max_length=100)]
 DRAWS_TO_FIND_ONE = 2000  # random graphs that meet the constraints of a space
@@ -25,8 +26,9 @@ class SpaceConfig(Frozen):
     """Which graphs may be drawn: see evonas.search_space.space.Space."""
 
     nodes: Count = 10
-    primitives: Literal["paper"] | Names = Field(
-        "paper", description="elementwise ones by name, or paper for its twelve"
+    primitives: Literal["paper"] | Annotated[tuple[Named, ...], Field(max_length=100)] = Field(
+        "paper",
+        description="elementwise ones by name, a user's own as my_ops:softsign; or paper for its twelve",
     )
     aggregations: Names = ("mean", "rms", "std")
     index_sets: Names = PAPER_INDEX_SETS
@@ -92,8 +94,14 @@ class SpaceConfig(Frozen):
         refused = {name for name in names if self.refusal(name)}
         return tuple(name for name in names if name not in refused), tuple(name for name in names if name in refused)
 
+    @property
+    def own(self) -> tuple[OwnPrimitive, ...]:
+        """The primitives of a user's own."""
+        return tuple(each for each in self.primitives if isinstance(each, OwnPrimitive))
+
     @cached_property
     def unconstrained(self) -> Space:
         """The space of graphs that these options span, before the constraints."""
-        primitives = PAPER_PRIMITIVES if self.primitives == "paper" else self.primitives
-        return Space(self.nodes, primitives, self.aggregations, self.index_sets, self.leaves)
+        chosen = PAPER_PRIMITIVES if self.primitives == "paper" else self.primitives
+        names = tuple(each.name if isinstance(each, OwnPrimitive) else each for each in chosen)
+        return Space(self.nodes, names, self.aggregations, self.index_sets, self.leaves)

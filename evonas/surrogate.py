@@ -21,7 +21,7 @@ from evonas.rank_correlation import RankCorrelation, stopped_at
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import behaviour
 from evonas.search_space.graph import Graph
-from evonas.search_space.primitives import PRIMITIVES
+from evonas.search_space.primitives import BUILT_IN
 from evonas.search_space.screening import DEGENERATE, amplifications
 from evonas.workers.gates import needs_layer
 from evonas.workers.outcome import Fitness, JudgedBy, Outcome, Rejection
@@ -34,7 +34,7 @@ LEAF = 2  # examples in a leaf of a tree, at least
 GRADE = 0.25  # standard deviations of the survivors' fitness between what one gate stopped and what the next one did
 LARGEST = 1e6  # of a feature
 NO_PARENT = -1.0  # in place of its fitness
-_OPS = {op: place for place, op in enumerate(PRIMITIVES)}
+_OPS = {op: place for place, op in enumerate(BUILT_IN)}
 
 Features = Float64[np.ndarray, " features"]
 
@@ -133,7 +133,8 @@ def features(graph: str) -> Features:
     parsed = Graph.parse(graph)
     counts = np.zeros(len(_OPS) + 2)
     for node in parsed.canonical().nodes:
-        counts[_OPS[node.op]] += 1
+        if node.op in _OPS:  # a user's own show in the behaviour
+            counts[_OPS[node.op]] += 1
     counts[-2:] = parsed.live_nodes, batch_dependent(parsed)
     of = amplifications(parsed)
     amplified = [math.log10(min(max(of[each], 1 / LARGEST), LARGEST)) for each in DEGENERATE]

@@ -138,4 +138,5 @@ _AGGREGATIONS = tuple(
 )
 
 PRIMITIVES: dict[str, Primitive] = {row.name: row for row in _ELEMENTWISE + _AGGREGATIONS}
+BUILT_IN = tuple(PRIMITIVES)  # those of a user's own come after them: own_rows
 ELEMENTWISE = tuple(row.name for row in _ELEMENTWISE)

@@ -6,7 +6,7 @@ from itertools import count
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph, Leaf
 from evonas.search_space.moments import INDEX_SETS
-from evonas.search_space.primitives import ELEMENTWISE, PRIMITIVES
+from evonas.search_space.primitives import BUILT_IN, ELEMENTWISE, PRIMITIVES
 
 # arXiv:2004.02967, table 1 (remembered, and confirmed by an independent reimplementation); a new primitive is not there
 PAPER_PRIMITIVES = ("add", "mul", "div", "max", "neg", "sigmoid", "tanh", "exp", "log", "abs", "square", "sqrt")
@@ -38,7 +38,7 @@ class Space:
         if not 1 <= self.nodes <= NODES_MAX:
             raise InputError(f"nodes: expected 1 to {NODES_MAX}, got {self.nodes}")
         for key, names, valid in (
-            ("primitives", self.primitives, ELEMENTWISE),
+            ("primitives", self.primitives, (*ELEMENTWISE, *(name for name in PRIMITIVES if name not in BUILT_IN))),
             ("aggregations", self.aggregations, ("mean", "rms", "std")),
             ("index_sets", self.index_sets, INDEX_SETS),
         ):
@@ -50,7 +50,8 @@ class Space:
         if "x" not in self.leaves:
             raise InputError(f"leaves: expected x among them, got {', '.join(self.leaves) or 'none'}")
         aggregations = [f"{name}_{axes}" for name in self.aggregations for axes in self.index_sets]
-        ops = tuple(name for name in PRIMITIVES if name in self.primitives or name in aggregations)
+        ops = tuple(name for name in BUILT_IN if name in self.primitives or name in aggregations)
+        ops += tuple(name for name in self.primitives if name not in BUILT_IN)
         if not ops:
             raise InputError("primitives: expected at least one primitive or aggregation, got none")
         object.__setattr__(self, "ops", ops)

@@ -108,9 +108,21 @@ def look_in(folders: Iterable[str | Path]) -> None:
 
 def identify(module: str) -> Plugin:
     """Identify the source of a module that has been imported."""
-    source = _imported[module]
+    return _plugin(module, _imported[module])
+
+
+def _plugin(module: str, source: _Source) -> Plugin:
     installed = source.folder.name in INSTALLED
     return Plugin(digest=source.digest, folder=str(source.folder), version=_version(module) if installed else None)
+
+
+def _find(module: str) -> Plugin | None:
+    """Identify the source that an import would run; None where it is found in another way than in a folder."""
+    top = module.partition(".")[0]
+    folders = [Path(each).absolute() for each in (*(each for each in sys.path if each not in _added), *_folders)]
+    first = next((each for each in folders if _file(each, (top,))), None)
+    folder = first or next((each for each in folders if (each / top).is_dir()), None)
+    return _plugin(module, _source(folder, module)) if folder else None
 
 
 def files(module: str) -> dict[str, Path]:
@@ -127,14 +139,17 @@ def check(plugins: Mapping[str, Plugin]) -> None:
     for name, expected in plugins.items():
         if name not in _imported or _imported[name].digest != expected.digest:
             look_in([expected.folder, *_folders, Path.cwd()])
-        _import(name)
-        found = identify(name)
+        found = identify(name) if name in _imported else _find(name)  # nothing else than what the run knows is run
+        if found is None:
+            _import(name)
+            found = identify(name)
         if found.digest != expected.digest:
             versions = f" (versions {expected.version} and {found.version})" if expected.version else ""
             raise InputError(
                 f"plugins.{name}: the source in '{found.folder}' is {found.digest}, that of the run {expected.digest}"
                 f"{versions}; restore it, or begin a new run without plugins.{name}"
             )
+        _import(name)
 
 
 def load(reference: str) -> Any:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, 
 from evonas.workers.calls import check_call
 from evonas.workers.frozen import Count, Frozen, Given, Name, Options, Positive, Share, SmallCount, Text
 from evonas.workers.gates import AnyGate
+from evonas.workers.own_primitives import OwnPrimitive
 from evonas.workers.plugins import LOADS, Own, Plugins, Reference, check, is_own, kind_of, may_load
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -200,8 +201,8 @@ class Execution(Frozen):
     )
 
 
-def _is_empty(plugins: Any) -> bool:
-    return not plugins
+def _is_empty(values: Any) -> bool:
+    return not values
 
 
 class Protocol(Frozen):
@@ -213,6 +214,7 @@ class Protocol(Frozen):
     gates: tuple[AnyGate, ...]
     execution: Execution
     plugins: Plugins = Field(default_factory=dict, exclude_if=_is_empty)
+    primitives: tuple[OwnPrimitive, ...] = Field((), max_length=100, exclude_if=_is_empty)
 
     def __reduce__(self) -> tuple[Callable[[str], "Protocol"], tuple[str]]:
         """As JSON: whoever unpickles it may not have run the modules of its gates yet."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
+from evonas.search_space.primitives import BUILT_IN
 
 if TYPE_CHECKING:
     from evonas.config import Config
@@ -31,7 +32,7 @@ def resolve(text: str) -> NamedGraph:
     from evonas.run import open_run  # slow to import; names and texts do not need it
 
     run, birth = reference
-    return NamedGraph.of_text(open_run(run).graph(birth))
+    return NamedGraph.of_text(open_run(run).runnable(birth))
 
 
 Layers: TypeAlias = "Graph | str | Record | Sequence[Graph | str | Record]"
@@ -53,7 +54,10 @@ def named_layer(layer: object) -> NamedGraph:
     from evonas.store.records import Record  # slow to import; graphs, names and texts do not need it
 
     if isinstance(layer, Record):
-        return NamedGraph.of_text(Graph.parse(layer.graph))
+        graph = Graph.parse(layer.graph)
+        if any(node.op not in BUILT_IN for node in graph.nodes):
+            return resolve(f"{layer.run}#{layer.birth}")
+        return NamedGraph.of_text(graph)
     raise InputError(f"expected a graph, a text, a name of the catalog, a record or RUN#BIRTH, got {layer!r:.80}")
 
 

@@ -5,16 +5,24 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
+import evonas
 from evonas.config_file import load_config
 from evonas.driver import resume, search, try_plugins
+from evonas.layers.verbatim import expect_torch_alone
 from evonas.run import open_run
 from evonas.search_space.errors import InputError
-from evonas.workers import plugins
+from evonas.search_space.latex import latex
+from evonas.search_space.primitives import BUILT_IN, PRIMITIVES
+from evonas.search_space.space import Space
+from evonas.workers import own_primitives, plugins, protocol
+from evonas.workers.evaluation import evaluate
+from evonas.workers.protocol import Job
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "bring-your-own.md").read_text(encoding="utf-8")
@@ -38,11 +46,24 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     yield tmp_path
-    plugins.look_in([])
-    plugins._imported.clear()
+    forget()
     for name in set(sys.modules) - before:
         if name.startswith("my_"):
             del sys.modules[name]
+
+
+def forget() -> None:
+    """Leave the process as a new one is, that knows no module and no primitive of theirs."""
+    plugins.look_in([])
+    for source in plugins._imported.values():
+        for name, module in list(sys.modules.items()):
+            if Path(getattr(module, "__file__", None) or "") in source.files:
+                del sys.modules[name]
+    plugins._imported.clear()
+    own_primitives._functions.clear()
+    protocol._loaded.cache_clear()
+    for name in set(PRIMITIVES) - set(BUILT_IN):
+        del PRIMITIVES[name]
 
 
 def complaint(folder: Path, *settings: str) -> str:
@@ -53,14 +74,14 @@ def complaint(folder: Path, *settings: str) -> str:
 
 
 def test_the_page_has_the_files_of_a_search() -> None:
-    assert list(FILES) == ["own.yaml", "my_data.py", "my_networks.py", "my_gates.py", "my_goals.py"]
+    assert list(FILES) == ["own.yaml", "my_data.py", "my_networks.py", "my_gates.py", "my_goals.py", "my_ops.py"]
     assert yaml.safe_load(FILES["own.yaml"])["name"] == "own"
 
 
 def test_its_networks_are_what_it_says(folder: Path) -> None:
     config = load_config(folder / "own.yaml")
-    assert try_plugins(config) == ["small", "resnet18", "my_gates:Calm", "my_goals:worst"]
-    assert list(config.plugins) == ["my_data", "my_networks", "my_gates", "my_goals"]
+    assert try_plugins(config) == ["softsign", "small", "resnet18", "my_gates:Calm", "my_goals:worst"]
+    assert list(config.plugins) == ["my_ops", "my_data", "my_networks", "my_gates", "my_goals"]
 
 
 def test_a_search_goes_on_with_the_same_source_alone(folder: Path) -> None:
@@ -250,11 +271,11 @@ def test_gates_are_asked_recorded_compared_and_read_without_their_module(folder:
 
 
 def test_a_protocol_travels_without_the_module_and_finds_it(folder: Path) -> None:
-    protocol = load_config(gated(folder, {"my_gates:FewNodes": {"most": 2}})).protocol
-    travelled = pickle.loads(pickle.dumps(protocol))
+    asked = load_config(gated(folder, {"my_gates:FewNodes": {"most": 2}})).protocol
+    travelled = pickle.loads(pickle.dumps(asked))
     assert type(travelled.gates[0]).__name__ == "AbsentGate"
-    assert travelled.model_dump() == protocol.model_dump()
-    assert travelled.loaded() == protocol
+    assert travelled.model_dump() == asked.model_dump()
+    assert travelled.loaded() == asked
     (folder / "my_gates.py").write_text(GATES.replace("most: Count = 5", "most: Count = 6"))
     plugins.look_in([folder])
     with pytest.raises(InputError, match=r"my_gates: the source in .* restore it, or begin a new run"):
@@ -302,10 +323,155 @@ def test_what_is_wrong_in_an_objective_is_one_line(folder: Path, body: str, mess
     assert message.format(folder=folder) in complaint(folder, "proxies.resnet18.architecture=my_networks:small")
 
 
-def test_dropout_is_the_jobs(folder: Path) -> None:
-    from evonas.workers.evaluation import evaluate
-    from evonas.workers.protocol import Job
+OPS = """\
+import torch
+from evonas.search_space.primitives import Primitive
 
+SCALE = 2.0
+
+
+def half(a):
+    return a / SCALE
+
+
+def twist(a, b):
+    return half(a) * torch.cos(b)
+
+
+TWIST = Primitive("twist", 2, twist, r"{0} \\circlearrowleft {1}")
+"""
+
+
+def with_ops(folder: Path, *primitives: str) -> Path:
+    """The page's search of the small network, with other primitives."""
+    (folder / "my_ops.py").write_text(OPS)
+    text = yaml.safe_load(FILES["own.yaml"])
+    text["proxies"] = {"small": text["proxies"]["small"]}
+    text["space"]["primitives"] = ["neg", "tanh", *primitives]
+    text["objectives"] = ["accuracy"]
+    (folder / "own.yaml").write_text(yaml.safe_dump(text, sort_keys=False))
+    return folder / "own.yaml"
+
+
+def test_a_primitive_is_searched_with_read_without_its_module_and_exported(folder: Path) -> None:
+    path = with_ops(folder, "my_ops:TWIST")
+    warm = ["evolution.warm_start=['twist(x, v1)', 'tanh(twist(v1, x))']", "evolution.random_share=0.0"]
+    run = search(path, folder / "run", settings=[*TINY, *warm], progress=False)
+    assert run.replay() == []
+    assert run.candidate(1).formula == "twist(x, v1)"
+
+    forget()
+    with pytest.raises(InputError, match="unknown primitive 'twist'"):
+        evonas.Graph.parse("twist(x, v1)")
+    again = open_run(folder / "run")
+    assert again.graph(2).formula == "tanh(twist(v1, x))"
+    assert latex(again.graph(2)) == r"\tanh\left(v_1 \circlearrowleft x\right)"
+    assert (
+        {each.birth for each in again.find(uses="twist")} == {each.birth for each in run.find(uses="twist")} >= {1, 2}
+    )
+    assert [each.birth for each in again.lineage(1)] == [1]
+    assert again.candidate(1) == run.candidate(1)
+    assert "my_ops" not in sys.modules
+    with pytest.raises(InputError, match="primitive twist is my_ops:TWIST, whose module was not run"):
+        evonas.layer("twist(x, v1)", 4)(torch.ones(2, 4))
+
+    x = torch.linspace(-3, 3, 24).view(2, 4, 3)
+    expected = x / 2 * torch.cos(torch.ones(()))
+    torch.testing.assert_close(evonas.layer(again.candidate(1), 4)(x), expected)  # which runs the module
+    assert "my_ops" in sys.modules
+    source = again.source(1)
+    for line in ("SCALE = 2.0", "def half(a):", "def twist(a, b):", "    return half(a) * torch.cos(b)"):
+        assert line in source.splitlines()
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)
+    torch.testing.assert_close(namespace["EvolvedLayer"](4)(x), expected)
+
+    forget()
+    (folder / "my_ops.py").write_text(OPS.replace("2.0", "3.0"))
+    with pytest.raises(InputError, match=r"plugins\.my_ops: the source in .* restore it, or begin a new run"):
+        open_run(folder / "run").source(1)
+    assert "my_ops" not in sys.modules  # the other source was not run
+    (folder / "my_ops.py").unlink()
+    with pytest.raises(InputError, match="no module 'my_ops' is installed or in"):
+        open_run(folder / "run").source(1)
+
+
+def test_a_job_with_a_primitive_travels(folder: Path) -> None:
+    config = load_config(with_ops(folder, "my_ops:TWIST"), TINY)
+    job = Job(graph="twist(x, v1)", protocol=config.protocol, seed=0)
+    sent = pickle.dumps(job)
+    here = evaluate(job).outcome
+    forget()
+    assert evaluate(pickle.loads(sent)).outcome == here
+
+
+def test_a_space_does_not_depend_on_what_else_the_process_knows(folder: Path) -> None:
+    text = OPS + "\n\ndef other(a):\n    return a * a\n"
+    path = with_ops(folder, "my_ops:other", "my_ops:TWIST")
+    (folder / "my_ops.py").write_text(text)
+    ops = load_config(path).space.unconstrained.ops
+    assert ops[-2:] == ("other", "twist")
+    with_ops(folder, "my_ops:TWIST", "my_ops:other")
+    (folder / "my_ops.py").write_text(text)
+    assert load_config(path).space.unconstrained.ops == (*ops[:-2], "twist", "other")
+    assert "twist" not in Space().ops
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("def f(a): return torch.abs(a)", None),
+        ("f = Primitive('f', 1, torch.erf, '{0}', sign='out')", None),
+        ("def f(a, b=2.0): return a * b", None),
+        ("def f(a, b, c): return a", "expected an elementwise function of 1 or 2 tensors, got 3"),
+        ("f = 3", "my_ops:f: expected a function or a Primitive, found int"),
+        ("def tanh(a): return a\nf = tanh", "evonas has a primitive 'tanh'; choose another name"),
+        ("def x(a): return a\nf = x", "'x' cannot be the name of a primitive; choose another"),
+        ("def f(a): return a.mean()", "of (4, 8, 3, 5) it makes ()"),
+        ("def f(a): return a - a.mean()", "a value depends on others than its own; aggregations are evonas' own"),
+        ("def f(a): return a.double()", "of torch.float32 it makes torch.float64"),
+        ("def f(a): return a.mul_(2)", "it changes its input"),
+        ("def f(a): return a + torch.rand_like(a)", "two calls differ"),
+        ("def f(a): return a.detach()", "it has no gradient"),
+        ("def f(a): return 3", "expected a tensor, got int"),
+        ("def f(a): return a.missing", "failed at {folder}/my_ops.py:4: AttributeError"),
+        ("def g(a): return torch.exp(a)\nf = Primitive('f', 1, g, '{0}', sign='out')", "my_ops:f: sign does not hold"),
+        ("def g(a): return a\nf = Primitive('f', 1, g, '{0}', nonnegative=True)", "nonnegative does not hold"),
+        ("f = Primitive('f', 2, torch.sub, '{0}', commutative=True)", "commutative does not hold"),
+        ("f = Primitive('f', 2, torch.add, '{0}', unit=1.0)", "unit does not hold"),
+        ("f = Primitive('f', 2, torch.add, '{0}', idempotent=True)", "idempotent does not hold"),
+        ("f = Primitive('f', 1, torch.erf, '{2}')", "latex '{2}' cannot be written"),
+        ("f = lambda a: a", "my_ops:f: '<lambda>' cannot be the name of a primitive"),
+        (
+            "f = Primitive('f', 1, lambda a: a, '{0}')",
+            "primitive f: expected a function that its module defines with def",
+        ),
+        ("import math\ndef f(a): return a * math.pi", "primitive f: 'f' uses 'math'; expected torch, Tensor, nn"),
+        ("def mean(a): return a\ndef f(a): return mean(a)", "primitive f: 'mean' is the name of a function of evonas"),
+    ],
+)
+def test_what_is_wrong_in_a_primitive_is_one_line(folder: Path, row: str, message: str | None) -> None:
+    path = with_ops(folder, "my_ops:f")
+    text = "import torch\nfrom evonas.search_space.primitives import Primitive\n\n"
+    (folder / "my_ops.py").write_text(text + row)
+    if message is None:
+        config = load_config(path)
+        expect_torch_alone("f", PRIMITIVES["f"].fn)
+        assert config.space.unconstrained.ops[-1] == "f"
+    else:
+        assert message.replace("{folder}", str(folder)) in complaint(folder)
+
+
+def test_one_process_has_one_primitive_of_a_name(folder: Path) -> None:
+    path = with_ops(folder, "my_ops:TWIST")
+    load_config(path)
+    load_config(path)
+    (folder / "my_ops.py").write_text(OPS.replace("2.0", "3.0"))
+    with pytest.raises(InputError, match="this process has another 'twist', of my_ops:TWIST; start a new process"):
+        load_config(path)
+
+
+def test_dropout_is_the_jobs(folder: Path) -> None:
     text = (
         "from torch import nn\n\n\ndef small(norm_act, num_classes, in_channels, width=8):\n"
         "    return nn.Sequential(norm_act(in_channels), nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, num_classes))\n"

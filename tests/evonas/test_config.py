@@ -84,7 +84,8 @@ def test_the_table_is_read_as_it_stands() -> None:
 def test_the_protocol_is_the_configs_part_that_decides_an_outcome() -> None:
     config = parse_config(TEXT)
     protocol = config.protocol
-    for name in Protocol.model_fields:
+    assert protocol.primitives == config.space.own  # what formulas are read with
+    for name in Protocol.model_fields.keys() - {"primitives"}:
         assert getattr(protocol, name) == getattr(config, name)
     assert parse_config(TEXT, settings=["seed=9", "evolution.births=3", "workers.count=1"]).protocol == protocol
     assert parse_config(TEXT, settings=["recipe.steps=21"]).protocol != protocol
