@@ -146,7 +146,7 @@ def _origin(layer: object) -> _Origin:
 
         run, birth = open_run(reference[0]), reference[1]
         title, about = described(run.candidate(birth), run.name)
-        return _Origin(layer, run.graph(birth), title, about, judged_groups(run.config))
+        return _Origin(layer, run.runnable(birth), title, about, judged_groups(run.config))
     if layer in LAYERS:
         row = LAYERS[layer]
         about = f"{row.paper}, {row.year}; {row.label}: {row.source}."
