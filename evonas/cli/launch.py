@@ -24,8 +24,8 @@ STYLES = {"ok": "", "warning": "yellow", "failed": "bold red"}
 def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
     """Check everything that a search with CONFIG needs, and estimate its cost.
 
-    Checked are the data, the database and its lock, the disk, versions and data on every node, and a short evaluation
-    of BN-ReLU. Exit code 1 if a check fails.
+    Checked are the data, your own modules that the config names (they are run), the database and its lock, the disk,
+    versions, data and modules on every node, and a short evaluation of BN-ReLU. Exit code 1 if a check fails.
 
     \b
     Example: evonas doctor quickstart.yaml --set cluster.address=auto
@@ -54,8 +54,8 @@ def doctor(config: Path, settings: tuple[str, ...], as_json: bool) -> None:
 def submit(config: Path, address: str, run: str | None, follows: bool, settings: tuple[str, ...]) -> None:
     """Send a search with CONFIG to a Ray cluster, where its driver runs as a Ray job.
 
-    evonas must be installed on the cluster's machines. Keep the records where they outlive the job: in an absolute
-    --run on the head, or in store.url.
+    evonas must be installed on the cluster's machines; your own modules that the config names are sent along. Keep the
+    records where they outlive the job: in an absolute --run on the head, or in store.url.
 
     \b
     Example: evonas submit cifar10.yaml --address http://head:8265 --run /shared/runs/first

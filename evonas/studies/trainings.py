@@ -80,7 +80,12 @@ def validation_file(path: str | Path) -> ResultFile:
 
 def digest(job: Job) -> str:
     """Identifies what decides a training: 16 hexadecimal digits."""
-    decisive = {**decided_by(job), "seed": job.seed, "graph": Graph.parse(job.graph).formula}
+    graph = Graph.parse(job.graph)
+    decisive = {**decided_by(job), "seed": job.seed, "graph": graph.formula}
+    used = {node.op for node in graph.canonical().nodes}
+    modules = {each.primitive.partition(":")[0] for each in job.protocol.primitives if each.name in used}
+    if modules:
+        decisive["primitives"] = {name: each.digest for name, each in job.protocol.plugins.items() if name in modules}
     return _digest(job, decisive)
 
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import evonas
+from evonas.search_space.space import PAPER_PRIMITIVES
 from evonas.store.database import Database
 from evonas.studies.replay import replay
 from tests.conftest import ROOT
@@ -105,6 +106,23 @@ def test_the_slurm_script_starts_a_node_everywhere_and_the_driver(
     assert driven in told
 
 
+NETWORKS = """\
+from torch import nn
+
+def small(norm_act, num_classes, in_channels):
+    layers = nn.Conv2d(in_channels, 8, 3, 2), norm_act(8), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(8, num_classes))
+"""
+OPS = "def half(a):\n    return a / 2\n"
+GATES = """\
+from evonas.workers.gates.base import NetworkGate
+
+class Half(NetworkGate):
+    def measure(self, networks, proxy):
+        return self.measured(networks.initial_pass(proxy, 4).logits_std, 1e9, passed=True, proxy=proxy)
+"""
+
+
 @pytest.mark.long
 @pytest.mark.alone
 def test_a_search_is_sent_to_a_cluster_and_followed_to_its_end(
@@ -116,6 +134,11 @@ def test_a_search_is_sent_to_a_cluster_and_followed_to_its_end(
     monkeypatch.setenv("PATH", f"{Path(EVONAS).parent}:{os.environ['PATH']}")  # of the cluster's machines
     port = nodes_process.free_port()
     node, _ = nodes_process.head("--include-dashboard=true", f"--dashboard-port={port}", "--dashboard-host=127.0.0.1")
+    for name, text in {"my_networks": NETWORKS, "my_ops": OPS, "my_gates": GATES}.items():  # sent along
+        (tmp_path / f"{name}.py").write_text(text)
+    tiny["proxies"] = {"own": {"architecture": "my_networks:small", "groups": 2}}
+    tiny["space"] = {"primitives": [*PAPER_PRIMITIVES, "my_ops:half"]}
+    tiny["gates"].insert(2, {"my_gates:Half": {}})
     folder, config = tmp_path / "run", written(tmp_path, tiny | {"cluster": {"address": "local"}})
     command = [EVONAS, "submit", config, "--address", f"http://127.0.0.1:{port}", "--run", str(folder), "--follow"]
     try:
@@ -130,7 +153,9 @@ def test_a_search_is_sent_to_a_cluster_and_followed_to_its_end(
     assert done.returncode == 0, done.stderr
     assert f"Run: {folder}" in done.stdout
     assert evonas.open_run(folder).finished
+    monkeypatch.chdir(tmp_path)  # the job's own folder is gone
     assert replay(Database.open(folder).reader()) == []
+    assert list(evonas.open_run(folder).config.plugins) == ["my_ops", "my_networks", "my_gates"]
     assert failed.returncode == 1
     assert f"--run {folder}: exists" in failed.stdout
     assert "FAILED" in failed.stderr.splitlines()[-1]
