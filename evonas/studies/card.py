@@ -155,9 +155,11 @@ def card(
     from evonas.run import open_run  # with the queries of a run
 
     seeds, rounds = whole("seeds", seeds, 1, SEEDS_MAX), whole("rounds", rounds, 1, 10**6)
-    named = named_layer(layer).of_one_input()
-    place = machine.chosen(device)
     reference = _reference(layer)
+    named = named_layer(f"{reference[0]}#{reference[1]}" if reference else layer).of_one_input()
+    place = machine.chosen(device)
+    if settings and not trained:
+        raise InputError("settings: expected none, since nothing is trained")
     if reference is None:
         if trained:
             raise InputError(f"trained: expected a candidate of a run, since {named.name} is of none")

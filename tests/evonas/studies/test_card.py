@@ -255,6 +255,7 @@ def test_a_page_has_its_picture_beside_it(tmp_path: Path) -> None:
         ("BN-RelU", {}, "did you mean 'BN-ReLU'"),
         ("x + y", {}, "takes two inputs"),
         ("x", {"trained": True}, "trained: expected a candidate of a run, since x is of none"),
+        ("x", {"settings": ["workers.count=1"]}, "settings: expected none, since nothing is trained"),
         ("x", {"seeds": 0}, "seeds: expected 1 to 1000, got 0"),
         ("x", {"device": "tpu"}, "device: expected auto, cpu, cuda, got 'tpu'"),
     ],
