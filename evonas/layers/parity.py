@@ -136,8 +136,8 @@ def parity(
 
     The error of a value is its distance to the reference in ulp: eps max(|value|, rms of its tensor), with eps of its
     type, plus what an input rounded by one ulp of float32 changes in the reference (rms). So a cancellation counts as
-    far as the layer computes it worse than its input is known. A format is refused where its largest error exceeds
-    max(4 times eager's, 8 ulp).
+    far as the layer computes it worse than its input is known; docs/export.md has the details for sums. A format is
+    refused where its largest error exceeds max(4 times eager's, 8 ulp).
 
     Args:
         layer: a module, with its state, or anything that `evonas.layer` takes, whose parameters are then moved from
@@ -171,11 +171,12 @@ def parity(
             moved = reference(trial, [_rounded(each.double()) for each in values])
             assert exact is not None
             assert moved is not None
+            summed = _of_sums(exact, moved, [each.double() for each in values], axis)
             for layout in LAYOUTS:
                 trial = Trial(dtype, layout, name, is_training)
                 given = [in_layout(each, axis, layout) for each in values]
                 results = {"eager": eager(trial, given)} | {each: runners[each](trial, given) for each in own}
-                comparisons += _comparisons(trial, results, exact, moved)
+                comparisons += _comparisons(trial, results, exact, moved, summed)
     figure = fragility(layer.genotype) if isinstance(layer, NormAct) else None
     return Parity(tuple(comparisons), formats, figure)
 
@@ -190,17 +191,33 @@ def _moved(layer: nn.Module) -> nn.Module:
 
 
 def _rounded(x: Tensor) -> Tensor:
-    """x with each value moved by one ulp of float32, up or down."""
+    """x with each value moved by one ulp of float32, up or down; by sqrt(n) ulp where all n values of a channel have
+    one size, for then the roundings of their sum do not average out."""
+    sizes = x.abs()
+    ulps = 1.0 if sizes.min() < sizes.max() else (x.numel() / max(x.shape[1], x.shape[-1])) ** 0.5
     signs = torch.randint(0, 2, x.shape, generator=torch.Generator().manual_seed(2)).double() * 2 - 1
-    return x * (1 + _ULP * signs)
+    return x * (1 + ulps * _ULP * signs)
 
 
-def _comparisons(trial: Trial, results: dict[Any, Tensors | None], exact: Tensors, moved: Tensors) -> list[Comparison]:
+def _of_sums(exact: Tensors, moved: Tensors, inputs: list[Tensor], axis: int) -> dict[str, Tensor]:
+    """The sum over the batch of |x| times the ulp of its gradient: the ulp that a parameter's gradient adds up."""
+    total = torch.zeros(())
+    for number, x in enumerate(inputs):
+        gradient = exact[f"input {number}"]
+        ulp = (x.abs() * _ulp(gradient, moved[f"input {number}"], torch.finfo(torch.float32))).nan_to_num(0.0, 0.0, 0.0)
+        total = total + ulp.movedim(axis, 0).flatten(1).sum(1)
+    sizes = {name: value.numel() for name, value in exact.items() if name != "output" and not name.startswith("input ")}
+    return {name: total if size == total.numel() else total.sum() for name, size in sizes.items()}
+
+
+def _comparisons(
+    trial: Trial, results: dict[Any, Tensors | None], exact: Tensors, moved: Tensors, summed: dict[str, Tensor]
+) -> list[Comparison]:
     made = []
     for direction in _DIRECTIONS:
         names = [name for name in exact if (name == "output") == (direction == "forward")]
         errors = {
-            each: max(error(result[name], exact[name], moved[name]) for name in names)
+            each: max(error(result[name], exact[name], moved[name], summed.get(name)) for name in names)
             for each, result in results.items()
             if result is not None and names[0] in result
         }
@@ -208,16 +225,25 @@ def _comparisons(trial: Trial, results: dict[Any, Tensors | None], exact: Tensor
     return made
 
 
-def error(result: Tensor, exact: Tensor, moved: Tensor) -> float:
+def error(result: Tensor, exact: Tensor, moved: Tensor, summed: Tensor | None = None) -> float:
     """The largest error of a tensor in ulp, as `parity` defines it. What overflows the type is infinite, so that the
     largest number stands for it; NaN where the reference has none, or none where it has, is an infinite error."""
     info = torch.finfo(result.dtype)
     if not bool((result.isnan() == exact.isnan()).all()):
         return float("inf")
-    wide, exact, moved = (each.double().nan_to_num(0.0).clamp(-info.max, info.max) for each in (result, exact, moved))
+    ulp = _ulp(exact, moved, info)
+    wide, exact = (_finite(each, info) for each in (result, exact))
+    return float(((wide - exact).abs() / (ulp if summed is None else ulp + summed.view(-1))).max())
+
+
+def _ulp(exact: Tensor, moved: Tensor, info: torch.finfo) -> Tensor:
+    exact, moved = _finite(exact, info), _finite(moved, info)
     size, conditioning = (each.square().mean().sqrt() for each in (exact, moved - exact))
-    ulp = info.eps * exact.abs().clamp(min=max(float(size), info.tiny)) + conditioning
-    return float(((wide - exact).abs() / ulp).max())
+    return info.eps * exact.abs().clamp(min=max(float(size), info.tiny)) + conditioning
+
+
+def _finite(value: Tensor, info: torch.finfo) -> Tensor:
+    return value.double().nan_to_num(0.0).clamp(-info.max, info.max)
 
 
 def _number(value: float) -> float | None:

@@ -112,6 +112,12 @@ def test_a_program_is_compared_forward_and_backward(channel_dim: int) -> None:
     assert all(len(line) <= 80 for line in repr(measured).splitlines())
 
 
+def test_a_gradient_whose_terms_cancel_whatever_the_input_is_no_fault() -> None:
+    """BatchNorm does not depend on v1: rounding alone is left of its gradient, a sum over the batch."""
+    measured = evonas.parity("n0 = x / v1\n(n0 - mean_bhw(n0)) / std_bhw(n0)", [])
+    assert max(each.eager for each in measured.comparisons) < 16
+
+
 def test_upcast_false_shows_what_half_precision_costs() -> None:
     """Squares of 512 overflow float16; the layer that upcasts rounds once."""
     narrow = evonas.layer("square(x) / rms_hw(square(x))", 8, upcast=False)
