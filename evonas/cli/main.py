@@ -22,7 +22,7 @@ COMMANDS = {  # name -> file of this folder, short help
     "show": ("query", "Show one candidate: formula, outcome, measurements, costs."),
     "find": ("explore", "List the best layers that use, or lack, some operations."),
     "lineage": ("explore", "List a candidate's ancestors and children."),
-    "export": ("export", "Write a layer as a Python file, an ONNX model or a program of torch.export."),
+    "export": ("export", "Write a layer as a Python file, an ONNX model or a program."),
     "dump": ("export", "Print all records as JSON lines."),
     "replay": ("explore", "Derive every proposal again from the records before it."),
     "funnel": ("study", "Show what each gate stopped, and what each operator proposed."),

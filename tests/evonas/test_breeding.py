@@ -289,16 +289,15 @@ def test_a_leader_that_a_further_seed_stops_falls(tmp_path: Path, everything: Co
 
 def test_the_final_table_takes_the_best_means(tmp_path: Path, everything: Config) -> None:
     def respond(job: Job) -> Evaluation:
-        """Further seeds do not confirm what one seed crowns."""
+        """The better a layer is with one seed, the worse it is with others."""
         found = answer(job)
         is_baseline = Graph.parse(job.graph).digest == LAYERS["BN-ReLU"].graph.digest
         if isinstance(found.outcome, Fitness) and job.seed > REMEASURE_SEEDS and not is_baseline:
-            return Evaluation(Fitness(dict.fromkeys(found.outcome.accuracy, 0.1)))
+            return Evaluation(Fitness({name: (1 - each) / 2 for name, each in found.outcome.accuracy.items()}))
         return found
 
     _, reader = searched(tmp_path, everything, FakePool(1, respond))
     again = reader.measured_again()
-    assert all(each.advantage is not None and each.advantage <= 0 for _, *more in again.values() for each in more)
     best_by_one_seed = reader.families(1)[0].birth
     assert best_by_one_seed in again
     chosen = [each.birth for each in contenders(reader) if each.birth]

@@ -149,9 +149,9 @@ def test_a_parent_of_one_live_node_has_children_that_are_new(tiny: dict[str, Any
 def test_objectives_other_than_accuracy_are_better_when_less(tiny: dict[str, Any]) -> None:
     fitness = Fitness({"a": 0.5, "b": 0.25}, {"a": 0.01, "b": 0.03}, {"a": 10.0, "b": 30.0})
     config = configured({**tiny, "objectives": ["accuracy", "step_time", "memory", "nodes"]})
-    assert objectives(config.objectives, fitness, 7) == (0.5, 0.25, pytest.approx(-0.02), pytest.approx(-20.0), -7)
+    assert objectives(config.objectives, fitness, "x", 7) == (0.5, 0.25, pytest.approx(-0.02), pytest.approx(-20.0), -7)
     config = configured({**tiny, "objectives": ["nodes", "accuracy"]})
-    assert objectives(config.objectives, fitness, 7) == (-7, 0.5, 0.25)
+    assert objectives(config.objectives, fitness, "x", 7) == (-7, 0.5, 0.25)
 
 
 # --------------------------------------------------------------------------- warm start, constraints, patience

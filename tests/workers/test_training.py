@@ -133,6 +133,6 @@ def test_shapes_in_types_are_checked_while_tests_run() -> None:
     with pytest.raises(TypeCheckError, match="'rows'"):
         crop(images, torch.zeros(3, 1, dtype=torch.long), torch.zeros(4, 1, dtype=torch.long), 2)
     with pytest.raises(TypeCheckError, match="'images'"):
-        crop(images.float(), torch.zeros(4, 1, dtype=torch.long), torch.zeros(4, 1, dtype=torch.long), 2)
+        crop(images.to(torch.int32), torch.zeros(4, 1, dtype=torch.long), torch.zeros(4, 1, dtype=torch.long), 2)
     with pytest.raises(TypeCheckError, match="'labels'"):
         Split(images, torch.arange(3))

@@ -44,6 +44,7 @@ HELP_ALONE = {
     "validate",
     "evaluate",
     "ablate",
+    "card",
     "noise",
     "fidelity",
     "bench",

@@ -178,6 +178,7 @@ def test_a_change_trains_anew_what_it_decides_and_nothing_else(
     trained: set[str],
 ) -> None:
     monkeypatch.setattr("evonas.studies.trainings.count_classes", lambda data: 10)
+    monkeypatch.setattr("evonas.studies.trainings.split_digest", lambda data: "of no image")
     on_folder = ["data.source=folder", "data.path=here"] if "data.source=folder" in settings else []
     out = tmp_path / "fidelity.jsonl"
     pools(answered)
