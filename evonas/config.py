@@ -185,9 +185,7 @@ class Config(Frozen):
                 if reason := self.space.refusal(name):
                     raise ValueError(f"evolution.{key}: {name}: {reason}")
         for name, proxy in self.proxies.items():
-            if not isinstance(
-                proxy, OwnArchitecture
-            ):  # of those of a user's own `own_parts` asks when images are there
+            if not isinstance(proxy, OwnArchitecture):  # of which only a trial on images tells the sites
                 network = size(proxy, self._side)
                 self._check_size(name, network)
                 self.check_groups(name, network.channels)

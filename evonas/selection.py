@@ -85,8 +85,7 @@ def objectives(
 
 
 def own_objective(reference: str, fitness: Fitness, graph: str) -> float:
-    """What a function of a user's own makes of an outcome, which is maximised. Raises InputError unless it is a finite
-    number."""
+    """The value of an objective of a user's own, which is maximised. Raises InputError unless it is a finite number."""
     value = called(reference, load(reference), fitness, Graph.parse(graph))
     if not isinstance(value, Real) or not math.isfinite(value):
         raise InputError(f"objectives: {reference}: expected a finite number, got {value!r:.60}")

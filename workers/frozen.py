@@ -34,5 +34,5 @@ class Given(dict[str, Any]):
         return hash(json.dumps(self, sort_keys=True))
 
 
-# What a config gives to a function of a user's own
+# The keyword arguments that a config gives to a function of a user's own
 Options = Annotated[dict[Name, Any], Field(max_length=100), AfterValidator(Given)]

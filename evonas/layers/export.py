@@ -113,7 +113,7 @@ def _docstring(measured: Parity) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """What a file says of its layer. graph: None of a reference module."""
+    """A layer's name, graph and provenance, as its file states them. A reference module has no graph."""
 
     name: str
     graph: Graph | None

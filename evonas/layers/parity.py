@@ -68,7 +68,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Parity:
-    """What the gate measured. `print` shows its table.
+    """The errors that the gate measured. `print` shows their table.
 
     fragility: of the graph; None for a module without one.
     """
@@ -168,7 +168,7 @@ def parity(
             values = [each.to(of_type) for each in inputs]
             trial = Trial(dtype, LAYOUTS[0], name, is_training)
             exact = reference(trial, [each.double() for each in values])
-            moved = reference(trial, [_rounded(each.double()) for each in values])
+            moved = reference(trial, [_rounded(each.double(), axis) for each in values])
             assert exact is not None
             assert moved is not None
             summed = _of_sums(exact, moved, [each.double() for each in values], axis)
@@ -190,11 +190,11 @@ def _moved(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def _rounded(x: Tensor) -> Tensor:
+def _rounded(x: Tensor, axis: int) -> Tensor:
     """x with each value moved by one ulp of float32, up or down; by sqrt(n) ulp where all n values of a channel have
     one size, for then the roundings of their sum do not average out."""
     sizes = x.abs()
-    ulps = 1.0 if sizes.min() < sizes.max() else (x.numel() / max(x.shape[1], x.shape[-1])) ** 0.5
+    ulps = 1.0 if sizes.min() < sizes.max() else (x.numel() / x.shape[axis]) ** 0.5
     signs = torch.randint(0, 2, x.shape, generator=torch.Generator().manual_seed(2)).double() * 2 - 1
     return x * (1 + ulps * _ULP * signs)
 

@@ -5,6 +5,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from inspect import Parameter, signature
 from typing import Any
 
@@ -153,12 +154,9 @@ def onnx_bytes(model: Any, notes: Mapping[str, str]) -> bytes:
 
 def expect_onnx() -> None:
     """Raises InputError where the extra is missing."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"{_EXTRA} ({error.name} is missing)") from None
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        if find_spec(name) is None:
+            raise InputError(f"{_EXTRA} ({name} is missing)")
 
 
 # --------------------------------------------------------------------------- quiet

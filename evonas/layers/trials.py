@@ -1,4 +1,4 @@
-"""What the formats of a layer are tried on, and how each is run."""
+"""The inputs on which the formats of a layer are compared, and how each format is run."""
 
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -15,6 +15,7 @@ from evonas.known_layers import remark
 from evonas.report.picture import draw, svg
 from evonas.report.texts import accuracy_text, duration, one_line, points_text
 from evonas.search_space.errors import InputError, short
+from evonas.search_space.screening import Degenerate
 from evonas.search_space.wording import counted
 from evonas.studies.layer_speed import TORCHS
 
@@ -133,8 +134,12 @@ def _about(card: "Card") -> Iterator[str]:
     learned = f"{', '.join(each)} (one a channel each)" + (f"; {', '.join(one)} (one number each)" if one else "")
     moments = f" Running moments, one a channel each: {', '.join(card.moments)}." if card.moments else ""
     yield f"Learned: {learned}.{moments}"
-    factors = {"position": "at one position a channel", "constant": "of constant input", "sample": "of one sample"}
-    amplified = ", ".join(f"{card.amplification[name]:.3g} {text}" for name, text in factors.items())  # type: ignore[index]
+    factors: dict[Degenerate, str] = {
+        "position": "at one position a channel",
+        "constant": "of constant input",
+        "sample": "of one sample",
+    }
+    amplified = ", ".join(f"{card.amplification[name]:.3g} {text}" for name, text in factors.items())
     yield f"Amplification: {amplified}."
     if card.figures is not None:
         yield f"Search: {_figures(card.figures, card.is_fresh)}."

@@ -191,7 +191,7 @@ def _reference(layer: "Graph | str | Record") -> tuple[str, int] | None:
 
 
 def _from_graph(layer: NamedGraph, repeats: Known) -> Card:
-    """What follows from the graph alone."""
+    """The card of a graph, without a run."""
     module = NormAct(layer.graph, CHANNELS)
     parameters = {
         name: "one a channel" if each.numel() == CHANNELS else "one" for name, each in module.named_parameters()
@@ -224,7 +224,7 @@ def _from_graph(layer: NamedGraph, repeats: Known) -> Card:
 
 
 def _of_candidate(layer: NamedGraph, run: "Run", birth: int) -> Card:
-    """With what the search has measured."""
+    """The card of a candidate, with the figures of the search."""
     record = run.candidate(birth)
     return replace(
         _from_graph(layer, Known(same_as=record.same_as, affine_of=record.affine_of)),

@@ -1,4 +1,4 @@
-"""What a run has recorded of a layer on test images, under settings that its search did not use."""
+"""The validations of a layer that a run has recorded: on test images, under settings that its search did not use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

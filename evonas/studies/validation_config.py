@@ -57,5 +57,5 @@ def _source(data: str, base: Config) -> dict[str, Any]:
 
 
 def _proxies(names: Sequence[str], proxies: Mapping[str, Any]) -> dict[str, Any]:
-    """By name: a proxy of the config as it is, anything else a kind of network."""
+    """The networks by name. A name of the config's proxies is that proxy; any other is a kind of network."""
     return {name.rpartition(":")[2]: proxies.get(name, {"architecture": name}) for name in names}

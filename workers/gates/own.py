@@ -68,12 +68,12 @@ def own_kind(reference: str) -> type[Gate]:
 
 
 def own_need(gate: str) -> Need | None:
-    """What a gate of this name needs; None for one that is not a user's own."""
+    """The need of a gate of this name; None for one that is not a user's own."""
     return _needs.get(gate) if is_own(gate) else None
 
 
 def need_of(kind: type[Gate]) -> Need | None:
-    """What the gates of a class need; None for one that nobody would ask."""
+    """The need of the gates of a class; None for a class whose gates nobody would ask."""
     return next((need for need, base in BASES.items() if issubclass(kind, base)), None)
 
 

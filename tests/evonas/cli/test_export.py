@@ -8,7 +8,7 @@ import torch
 import evonas
 from evonas.layers import export as exporting
 from evonas.layers.parity import Comparison, Parity
-from evonas.layers.trials import Trial
+from evonas.layers.trials import Format, Trial
 from tests.evonas.cli.cases import Command, refused
 
 
@@ -29,8 +29,8 @@ def test_a_refused_format_is_a_table_and_one_line(
     words: list[str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`tests/evonas/layers/test_export.py` has a layer that is refused of itself."""
-    form = "program" if "program" in words else "compiled"
-    row = Comparison(Trial("float32", "NCHW", "3e4", False), "forward", 0.5, {form: 1234.0})  # type: ignore[dict-item]
+    form: Format = "program" if "program" in words else "compiled"
+    row = Comparison(Trial("float32", "NCHW", "3e4", False), "forward", 0.5, {form: 1234.0})
     monkeypatch.setattr(exporting, "parity", lambda layer, formats: Parity((row,), formats, 7.0))
     answer = command("export", *words, "-o", path := tmp_path / "layer")
     assert (answer.code, path.exists()) == (1, False)

@@ -48,7 +48,7 @@ def test_the_ulp_is_that_of_the_results_type() -> None:
 
 
 def test_what_a_rounded_input_changes_is_no_error() -> None:
-    """Of a constant, x - mean is 0: whatever is left of it is as small as the last place of x."""
+    """A constant less its mean is 0. Whatever rounding leaves of it is as small as the last place of x."""
     assert error(tensor(3 * ULP, 0.0).float(), tensor(0.0, 0.0), tensor(ULP, -ULP)) == pytest.approx(3.0)
 
 

@@ -1,7 +1,11 @@
 """A pool that answers from a function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import pytest
+
+from evonas.config import Config
 from evonas.workers.outcome import Evaluation
 from evonas.workers.pool import InProcessPool
 from evonas.workers.protocol import Job, Protocol
@@ -21,3 +25,16 @@ class AnsweringPool(InProcessPool):
         key, job = self._waiting.popleft()
         self.asked.append(job)
         return key, self.answer(job)
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, config: Config, answer: Answer, *studies: str) -> AnsweringPool:
+    """The pool that these modules of evonas.studies open from now on."""
+    pool = AnsweringPool(config.protocol, answer)
+
+    @contextmanager
+    def opened(config: Config) -> Iterator[AnsweringPool]:
+        yield pool
+
+    for study in studies:
+        monkeypatch.setattr(f"evonas.studies.{study}.open_pool", opened)
+    return pool

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import inf, sqrt
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import pytest
 
 import evonas
-from evonas.config import Config
 from evonas.run import Run
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
@@ -21,7 +18,7 @@ from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
 from tests.conftest import TINY
-from tests.evonas.studies.answering import AnsweringPool
+from tests.evonas.studies.answering import AnsweringPool, answering
 
 LAYER = "tanh(x) / std_bhw(x)"
 ACCURACY = {
@@ -45,14 +42,7 @@ def answered(job: Job) -> Evaluation:
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> AnsweringPool:
-    answering = AnsweringPool(evonas.load_config(TINY).protocol, answered)
-
-    @contextmanager
-    def opened(config: Config) -> Iterator[AnsweringPool]:
-        yield answering
-
-    monkeypatch.setattr("evonas.studies.ablate.open_pool", opened)
-    return answering
+    return answering(monkeypatch, evonas.load_config(TINY), answered, "ablate")
 
 
 def test_the_figures_by_hand(pool: AnsweringPool) -> None:

@@ -4,8 +4,6 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import exp, sqrt
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from click.testing import CliRunner
 
 import evonas
 from evonas.cli.main import app
-from evonas.config import Config
 from evonas.run import Run
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.catalog.named import named_graph
@@ -31,7 +28,7 @@ from evonas.studies.trainings import NAME
 from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness
 from evonas.workers.protocol import Job
 from tests.conftest import TINY
-from tests.evonas.studies.answering import AnsweringPool
+from tests.evonas.studies.answering import AnsweringPool, answering
 
 # --------------------------------------------------------------------------- the graph alone
 
@@ -74,7 +71,7 @@ def test_a_layer_that_rounds_nothing_has_no_error() -> None:
 
 
 def test_one_rounding_is_that_of_its_type() -> None:
-    """Of a value x (1 + d) with |d| <= u: u is 2^-9 in bfloat16, 2^-12 in float16."""
+    """Rounding makes x (1 + d) of x, with |d| at most 2^-9 in bfloat16 and 2^-12 in float16."""
     for dtype, unit in (("bfloat16", 2.0**-9), ("float16", 2.0**-12)):
         for error in errors("x * x")[dtype]:
             assert unit / 4 < error < unit * 1.01
@@ -133,15 +130,7 @@ def answered(job: Job) -> Evaluation:
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> AnsweringPool:
-    answering = AnsweringPool(evonas.load_config(TINY).protocol, answered)
-
-    @contextmanager
-    def opened(config: Config) -> Iterator[AnsweringPool]:
-        yield answering
-
-    for study in ("card", "ablate", "validate"):
-        monkeypatch.setattr(f"evonas.studies.{study}.open_pool", opened)
-    return answering
+    return answering(monkeypatch, evonas.load_config(TINY), answered, "card", "ablate", "validate")
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import inf, sqrt
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from typing import Any
 import pytest
 
 import evonas
-from evonas.config import Config
 from evonas.intervals import estimate
 from evonas.retraining import Contender
 from evonas.run import Run
@@ -35,7 +32,7 @@ from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness, Reject
 from evonas.workers.protocol import Job
 from tests.benchmarks import holds
 from tests.conftest import TINY
-from tests.evonas.studies.answering import AnsweringPool
+from tests.evonas.studies.answering import AnsweringPool, answering
 
 # --------------------------------------------------------------------------- figures
 
@@ -128,14 +125,7 @@ def answered(job: Job) -> Evaluation:
 
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> AnsweringPool:
-    answering = AnsweringPool(evonas.load_config(ON).protocol, answered)
-
-    @contextmanager
-    def opened(config: Config) -> Iterator[AnsweringPool]:
-        yield answering
-
-    monkeypatch.setattr("evonas.studies.validate.open_pool", opened)
-    return answering
+    return answering(monkeypatch, evonas.load_config(ON), answered, "validate")
 
 
 @pytest.fixture
