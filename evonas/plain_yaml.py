@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, first_line
 
 CHARACTERS_MAX = 100_000  # the shipped configs have 4,000
 VALUES_MAX = 10_000  # with aliases expanded
@@ -86,7 +86,7 @@ def read(text: str, where: str) -> tuple[yaml.Node | None, Any]:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{where}: not YAML that evonas reads: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{where}: not YAML that evonas reads: {first_line(error)}") from None
 
 
 def _refuse_what_is_too_much(root: yaml.Node, where: str) -> None:

@@ -23,6 +23,11 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
     return f"; expected one of {', '.join(options)}" if options else ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters; its type, where it has no message."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+
+
 def short(text: str) -> str:
     """A text that a person gave, as a message shows it: in one line, and shortened."""
     text = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text[:201])

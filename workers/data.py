@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, first_line
 from evonas.workers import own_data, plugins
 from evonas.workers.protocol import Data, JudgedOn
 from evonas.workers.sources import (
     Indices,
     Source,
     embedded,
-    first_line,
     folder_of,
     image_folder,
     own_set,

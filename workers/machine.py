@@ -10,7 +10,7 @@ from typing import get_args
 
 import torch
 
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, first_line
 from evonas.search_space.wording import counted
 from evonas.workers.outcome import Crash, CrashKind
 from evonas.workers.protocol import Device
@@ -108,9 +108,9 @@ def crash(error: BaseException) -> Crash:
     """
     for each in _chain(error):
         if isinstance(each, (MemoryError, torch.OutOfMemoryError)) or _line_with(MEMORY, each):
-            return Crash(CrashKind.OUT_OF_MEMORY, _first_line(each))
+            return Crash(CrashKind.OUT_OF_MEMORY, first_line(each))
         if isinstance(each, OSError) or _line_with(FILES, each):
-            return Crash(CrashKind.MACHINE, f"{type(each).__name__}: {_line_with(FILES, each) or _first_line(each)}")
+            return Crash(CrashKind.MACHINE, f"{type(each).__name__}: {_line_with(FILES, each) or first_line(each)}")
     return Crash(CrashKind.ERROR, f"{type(error).__name__}: {error}")
 
 
@@ -131,7 +131,3 @@ def _line_with(phrases: tuple[str, ...], error: BaseException) -> str:
     """The first line of the message that has one of the phrases, or ""."""
     lines = str(error).splitlines()
     return next((line.strip()[:300] for line in lines if any(each in line for each in phrases)), "")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, first_line
 from evonas.search_space.wording import counted
 from evonas.workers.machine import crash, peak_mb
 from evonas.workers.outcome import Crash, CrashKind, Evaluation
@@ -80,8 +80,8 @@ class RayPool:
             try:
                 options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise InputError(f"cluster.address: '{address}': {str(error).splitlines()[0]}") from None
+            except Exception as error:  # a node that starts too slowly is a plain one
+                raise InputError(f"cluster.address: '{address}': {first_line(error)}") from None
         uses_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
         self._needs = {"CPU": float(cpus)} | ({"GPU": gpus} if uses_gpu else {})
         if memory_gb is not None:

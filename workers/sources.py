@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from evonas.search_space.errors import InputError
+from evonas.search_space.errors import InputError, first_line
 from evonas.workers.own_data import OwnPart, Part, check_alike, own_part
 from evonas.workers.protocol import Data
 
@@ -31,10 +31,6 @@ class Source:
     names: tuple[str, ...] = ()  # file names, if each image is a file
     names_of_classes: tuple[str, ...] = ()
     validation: "Source | None" = None  # images that a source sets aside itself
-
-
-def first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200] or type(error).__name__
 
 
 def folder_of(data: Data) -> Path:
@@ -67,7 +63,7 @@ def image_folder(path: Path, image_size: int | None, test: bool) -> Source:
     try:
         folder = datasets.ImageFolder(str(path / ("test" if test else "train") if has_parts else path))
     except FileNotFoundError as error:
-        raise InputError(f"data.path: '{path}': {str(error).splitlines()[0]}") from None
+        raise InputError(f"data.path: '{path}': {first_line(error)}") from None
     if len(folder.classes) < 2:
         raise InputError(f"data.path: '{path}': expected at least 2 folders of classes, found {len(folder.classes)}")
 

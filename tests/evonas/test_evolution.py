@@ -39,7 +39,15 @@ from tests.evonas.search_cases import (
 # --------------------------------------------------------------------------- the loop
 
 
-@pytest.mark.parametrize(("duplicates", "births"), [("evaluate", 2000), ("inherit", 300), ("mutate_again", 300)])
+@pytest.mark.parametrize(
+    ("duplicates", "births"),
+    [
+        ("evaluate", 300),
+        ("inherit", 300),
+        ("mutate_again", 300),
+        pytest.param("evaluate", 2000, marks=pytest.mark.long),
+    ],
+)
 def test_no_birth_is_lost_or_twice_and_the_store_knows_all_that_the_loop_knows(
     tmp_path: Path, tiny: dict[str, Any], duplicates: str, births: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +124,7 @@ def test_a_run_goes_on_with_more_or_fewer_workers(tmp_path: Path, tiny: dict[str
 
 @pytest.mark.parametrize(
     ("committed", "stride"),
-    [(False, 6), (True, 6), *(pytest.param(committed, 1, marks=pytest.mark.long) for committed in (False, True))],
+    [(False, 12), (True, 12), *(pytest.param(committed, 1, marks=pytest.mark.long) for committed in (False, True))],
 )
 def test_a_death_at_any_commit_leaves_the_uninterrupted_run(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, committed: bool, stride: int

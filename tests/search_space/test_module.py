@@ -25,6 +25,7 @@ from tests.search_space.tensors import normal as double_normal
 CHANNELS, GROUPS = 8, 4
 ONE_INPUT = [name for name in LAYERS.graphs if LAYERS[name].inputs == 1]
 SOME = ["BN-ReLU", "EvoNorm-B0", "EvoNorm-S0", "LayerNorm"]  # batch, batch and instance, group, position
+SOME_OR_ALL = [name if name in SOME else pytest.param(name, marks=pytest.mark.long) for name in ONE_INPUT]
 
 layer_of = partial(double_layer_of, dtype=torch.float32)
 normal = partial(double_normal, dtype=torch.float32)
@@ -113,7 +114,7 @@ def test_a_strided_view_is_as_good_as_its_copy(name: str) -> None:
 # --------------------------------------------------------------------------- compiled and exported
 
 
-@pytest.mark.parametrize("name", ONE_INPUT)
+@pytest.mark.parametrize("name", SOME_OR_ALL)
 def test_a_layer_compiles_without_a_graph_break(name: str) -> None:
     torch.compiler.reset()
     one, other = twins(name)
@@ -153,7 +154,7 @@ def test_the_layer_that_inductor_compiles_is_the_layer() -> None:
     assert_equal_training(one, compiled, [normal(4, CHANNELS, 5, 3, seed=seed) for seed in range(2)])
 
 
-@pytest.mark.parametrize("name", ONE_INPUT)
+@pytest.mark.parametrize("name", SOME_OR_ALL)
 def test_a_layer_exports_with_free_batch_and_size(name: str) -> None:
     layer, _ = twins(name)
     layer(normal(4, CHANNELS, 6, 5))

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import ray
@@ -45,6 +46,27 @@ def test_an_address_without_a_cluster_is_bad_input(alone: None, address: str) ->
     assert f"'{address}'" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (Exception("The node timed out.\n  raylet.out: ..."), "cluster.address: 'local': The node timed out."),
+        (TimeoutError(), "cluster.address: 'local': TimeoutError"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_one_line(
+    alone: None, error: Exception, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine under load Ray gives up on its own node, with a plain Exception."""
+
+    def slow(**options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", slow)
+    with pytest.raises(InputError) as caught:
+        RayPool(PROTOCOL, count=1)
+    assert str(caught.value) == line
 
 
 def test_a_pool_stops_the_ray_that_it_started(alone: None) -> None:

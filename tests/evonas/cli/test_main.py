@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evonas.cli.main import COMMANDS
-from tests.evonas.cli.cases import READERS, Answer, Command, arguments, piped, refused, strict
+from tests.evonas.cli.cases import READERS, Answer, Command, arguments, piped, refused
 from tests.evonas.driver_process import EVONAS
 
 # --------------------------------------------------------------------------- help
@@ -92,15 +92,12 @@ def test_the_installed_command_refuses_in_one_line(run: Path) -> None:
 
 
 def test_a_reader_that_closes_the_pipe_early_ends_the_command_as_any_unix_tool(run: Path) -> None:
-    """`true` is gone before the first line; `head` may get all of a short dump before it closes."""
-    for reader, codes in (("true", {141}), ("head -n 1", {0, 141})):
-        script = f'set -o pipefail; "$0" dump "$1" | {reader}'
-        answer = subprocess.run(
-            ["bash", "-c", script, EVONAS, str(run)], capture_output=True, text=True, timeout=120, check=False
-        )
-        assert answer.stderr == ""
-        assert answer.returncode in codes
-    assert strict(answer.stdout)["run"] == "tiny"
+    """`true` is gone before the first line."""
+    script = 'set -o pipefail; "$0" dump "$1" | true'
+    answer = subprocess.run(
+        ["bash", "-c", script, EVONAS, str(run)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (answer.returncode, answer.stdout, answer.stderr) == (141, "", "")
 
 
 def test_reading_a_run_loads_nothing_that_takes_seconds_and_is_not_needed(run: Path) -> None:

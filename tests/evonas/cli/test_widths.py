@@ -55,19 +55,26 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with a run, a run that cannot be read, and a config; studies have their results already."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, one of wider networks, one that cannot be read, and a config. No command changes them."""
+    folder = tmp_path_factory.mktemp("widths")
     for name in ("run", "unreadable"):
-        (tmp_path / name).mkdir()
-        shutil.copy(OLD, tmp_path / name / "run.db")
-    shutil.copytree(tmp_path / "run", tmp_path / "wider")
-    with closing(sqlite3.connect(tmp_path / "wider" / "run.db")) as connection, connection:
+        (folder / name).mkdir()
+        shutil.copy(OLD, folder / name / "run.db")
+    shutil.copytree(folder / "run", folder / "wider")
+    with closing(sqlite3.connect(folder / "wider" / "run.db")) as connection, connection:
         connection.execute("UPDATE run SET config = json_set(config, '$.proxies.resnet.width', 16)")
-    (tmp_path / "unreadable" / "run.db").write_bytes(b"SQLite format 3" + bytes(5000))
-    config_file(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    evonas.compare(["run", "wider"])  # upgraded: no test sees the words of the upgrade
+    (folder / "unreadable" / "run.db").write_bytes(b"SQLite format 3" + bytes(5000))
+    config_file(folder)
+    evonas.compare([folder / "run", folder / "wider"])  # upgraded: no test sees the words of the upgrade
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies have their results already."""
+    monkeypatch.chdir(folder)
     figures = Figures(3, 0, dict.fromkeys(PROXIES, (0.7123, 0.0456)), -0.1234, 0.0456)
     gates = (Measurement("quality", "mobilenet", 0.123456, 0.234567, 40, False, 12.345),)
     judged = Judgement(

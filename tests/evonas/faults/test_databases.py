@@ -39,6 +39,7 @@ FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 # --------------------------------------------------------------------------- the database in a file
 
 
+@pytest.mark.long
 def test_a_locked_database_is_waited_for(calm: Run, tmp_path: Path, tiny: dict[str, Any]) -> None:
     folder = tmp_path / "run"
     driver = started("search", written(tmp_path, tiny), "--run", str(folder))
@@ -65,6 +66,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_the_search_in_one_line_and_it_is_resumed(
     calm: Run, small_disk: Path, tmp_path: Path, tiny: dict[str, Any]
 ) -> None:

@@ -1,6 +1,9 @@
 """Writers: what is recorded comes back whole, and a failure leaves nothing half."""
 
 import math
+import sqlite3
+from contextlib import closing
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -191,6 +194,17 @@ def test_a_failure_in_the_middle_of_a_write_leaves_nothing_half(store: Writer, a
     event.remove(store.engine, "before_cursor_execute", fail)
     assert told(address) == before
     record(store, 1, FIT, 1, 0.1)
+    assert Database(address).reader().candidate(1).seq == 1
+
+
+@IN_A_FILE
+def test_a_database_that_another_program_locks_is_waited_for(store: Writer, address: Address) -> None:
+    propose(store, 1)
+    with closing(sqlite3.connect(address.path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        Timer(0.2, other.execute, ["COMMIT"]).start()
+        record(store, 1, FIT, 1, 0.1)
+        assert not other.in_transaction, "the write did not wait"
     assert Database(address).reader().candidate(1).seq == 1
 
 

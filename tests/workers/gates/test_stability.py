@@ -37,8 +37,8 @@ def test_layers_that_explode_are_stopped(text: str, proxy: str) -> None:
     assert climb(text, proxy) == math.inf
 
 
-@pytest.mark.parametrize("proxy", PROXIES)
 @pytest.mark.parametrize("name", STABLE)
+@pytest.mark.parametrize("proxy", [PROXIES[0], *(pytest.param(proxy, marks=pytest.mark.long) for proxy in PROXIES[1:])])
 def test_known_layers_pass_by_far(name: str, proxy: str) -> None:
     assert 0 < climb(name, proxy) < 1e-6 * SHIPPED.gradient_norm_max
 
