@@ -39,7 +39,7 @@ def config(tiny: dict[str, Any]) -> Config:
 @pytest.fixture
 def everything(tiny: dict[str, Any]) -> Config:
     """A search with every option of evolution that the paper does not have."""
-    return configured(tiny, births=90, **EVERYTHING)
+    return configured(tiny, births=60, **EVERYTHING)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

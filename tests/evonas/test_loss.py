@@ -34,7 +34,7 @@ def lossy(job: Job) -> Evaluation:
 
 @pytest.fixture
 def by_loss(tiny: dict[str, Any]) -> Config:
-    return configured({**tiny, "objectives": ["loss"]}, births=90, **EVERYTHING)
+    return configured({**tiny, "objectives": ["loss"]}, births=60, **EVERYTHING)
 
 
 def likelihood(outcome: Fitness) -> float:
