@@ -86,9 +86,10 @@ def search(
     return Run(reader, folder)
 
 
-def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = None) -> Run:
+def resume(run: str | Path, *, end: bool = False, progress: bool = True, watcher: Watcher | None = None) -> Run:
     """Go on with a stopped or killed run, first with the candidates that were in flight. Of a finished run only crashed
-    retrainings are tried again. Raises as `search` does."""
+    retrainings are tried again. With `end` no further candidate is proposed: the best are retrained, as after the last
+    birth. Raises as `search` does."""
     database = Database.open(run)
     reader = database.reader()
     retrainings = missing(reader, Purpose.RERANK, contenders(reader), fresh_seeds(reader.config))
@@ -102,7 +103,8 @@ def resume(run: str | Path, *, progress: bool = True, watcher: Watcher | None = 
             session, history = Session(pool, writer, should_stop), rebuild(reader)
             with watcher.watching(history, run, pool.capacity):
                 train_baseline(session, reader, history)
-                Search(config, session, history, reader.outcome, watcher.progress, evolved=reader.evolved).run()
+                evolved, on_progress = reader.evolved, watcher.progress
+                Search(config, session, history, reader.outcome, on_progress, evolved=evolved, ending=end).run()
                 conclude(session, reader, reader.address.folder / BEST_LAYER, watcher.reranked)
     return Run(reader, run)
 

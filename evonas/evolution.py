@@ -32,6 +32,7 @@ class Search:
     outcome_of: Callable[[int], Outcome]  # of a birth that is recorded
     on_progress: Callable[[History], None] = lambda history: None
     evolved: bool = False  # True where a resumed run had already proposed and judged all candidates
+    ending: bool = False  # nothing more is proposed
     began: float = field(default_factory=time.monotonic)
     _screened: dict[int, tuple[Graph, tuple[Measurement, ...]]] = field(default_factory=dict)  # of the pending
     _crashes_in_a_row: int = 0  # of evaluations; what needs no worker says nothing of the workers
@@ -69,7 +70,7 @@ class Search:
 
     def _may_propose(self) -> bool:
         history, evolution = self.history, self.config.evolution
-        if self.evolved or history.births >= evolution.births:
+        if self.evolved or self.ending or history.births >= evolution.births:
             return False
         best = history.best.seq if history.best else 0
         if evolution.patience is not None and history.outcomes - best >= evolution.patience:

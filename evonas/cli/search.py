@@ -79,15 +79,17 @@ def search(config: Path, settings: tuple[str, ...], run: Path | None) -> None:
 
 @click.command()
 @RUN
-def resume(run: str) -> None:
+@click.option("--end", is_flag=True, help="Propose no further candidate: retrain the best now, and end.")
+def resume(run: str, end: bool) -> None:
     """Go on with a stopped or killed RUN: its folder, its .db file, or URL#run.
 
     Candidates that were in flight are evaluated again. Recorded outcomes are kept.
 
     \b
     Example: evonas resume results/quickstart-000
+             evonas resume results/quickstart-000 --end
     """
-    _watch(lambda display: evonas.resume(run, watcher=display))
+    _watch(lambda display: evonas.resume(run, end=end, watcher=display))
 
 
 def _watch(search_to_end: Callable[[Any], "evonas.Run"]) -> None:

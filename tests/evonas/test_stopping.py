@@ -91,6 +91,21 @@ def test_half_a_rerank_is_no_final_table(tmp_path: Path, tiny: dict[str, Any]) -
     assert evonas.open_run(tmp_path / "run").final_table() == []
 
 
+def test_a_stopped_run_is_ended_when_asked_to(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    tiny["evolution"] |= {"rerank": {"top": 1, "seeds": 1}}
+    with pytest.raises(evonas.Stopped):
+        evonas.search(tiny, tmp_path / "run", watcher=Interrupts(outcomes=15))
+    proposed = evonas.open_run(tmp_path / "run").status().births
+    ended = evonas.resume(tmp_path / "run", end=True)
+    assert (ended.finished, ended.status().births) == (True, proposed)
+    assert ended.status().by_state.get("pending") is None
+    assert [row.birth is None for row in ended.final_table()].count(False) == 1
+    assert replay(Database.open(tmp_path / "run").reader()) == []
+    before = logical(tmp_path / "run")
+    evonas.resume(tmp_path / "run")
+    assert logical(tmp_path / "run") == before
+
+
 @pytest.mark.parametrize(
     ("database", "committed", "stride"),
     [
