@@ -21,7 +21,7 @@ from evonas.layers.resolve import resolve
 from evonas.layers.verbatim import expect_torch_alone
 from evonas.progress import ProgressBar, Watcher
 from evonas.retelling import rebuild
-from evonas.retraining import fresh_seeds, missing, train_baseline
+from evonas.retraining import fresh_seeds, missing, train_baseline, try_own_networks
 from evonas.run import Run
 from evonas.search_space import fingerprint
 from evonas.search_space.catalog import LAYERS
@@ -38,7 +38,7 @@ from evonas.store.records import Purpose
 from evonas.workers import data
 from evonas.workers.outcome import Fitness
 from evonas.workers.plugins import is_own
-from evonas.workers.trial import try_gates, try_networks
+from evonas.workers.trial import try_gates
 
 BEST_LAYER = "best_layer.py"
 
@@ -129,10 +129,8 @@ def try_plugins(config: Config) -> list[str]:
     for each in goals:
         halves = dict.fromkeys(config.proxies, 0.5)
         own_objective(each, Fitness(halves, halves, halves, halves), LAYERS[BASELINE].text)
-    sites = try_networks(config.protocol)
-    for proxy, channels in sites.items():
-        config.check_groups(proxy, channels)
-    return [*(each.name for each in config.space.own), *sites, *try_gates(config.protocol), *goals]
+    networks = try_own_networks(config)
+    return [*(each.name for each in config.space.own), *networks, *try_gates(config.protocol), *goals]
 
 
 def versions() -> dict[str, str]:

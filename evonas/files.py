@@ -34,3 +34,23 @@ def expect_writable(path: str | Path) -> None:
     write(path, b"", "a")
     if not existed:
         Path(path).unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it. Raises InputError where it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{short(str(path))}: cannot be made ({error.strerror})") from None
+
+
+def expect_folder(path: Path) -> None:
+    """Raises InputError where a folder cannot be made or written, before its files are computed. Leaves none behind."""
+    absent = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        make_folder(path)
+        expect_writable(path / "file")
+    finally:
+        for each in absent:
+            if each.is_dir():
+                each.rmdir()

@@ -50,7 +50,7 @@ def flat(record: Record, proxies: Collection[str]) -> Row:
     return {name: values[name] if name in values else getattr(record, name) for name in columns_of(proxies)}
 
 
-_FIGURES = ("seeds", "failed", "difference", "difference_spread")
+_FIGURES = ("seeds", "paired", "failed", "difference", "difference_spread")
 _ORIGIN = ("known_as", "operator", "parent", "second_parent", "equal_to")
 _PROPERTIES = ("live_nodes", "batch_dependent", "amplification", "stopped_by", "seconds", "family", "formula", "graph")
 
@@ -71,7 +71,7 @@ def to_frame(records: Iterable[Record], proxies: Collection[str]) -> "pandas.Dat
     return pandas.DataFrame.from_records(rows, columns=names)
 
 
-_LEFT_OUT = ("run", "seq", "failed", "advantage", "second_parent", "equal_to", "seconds", "family", "graph")
+_LEFT_OUT = ("run", "seq", "paired", "failed", "advantage", "second_parent", "equal_to", "seconds", "family", "graph")
 
 
 def _shown(row: Row) -> Row:

@@ -73,14 +73,15 @@ def _with_figures(record: Record, by_seed: BySeed | None, baseline: BySeed, read
         return record
     proxies = reader.config.proxies
     mine = figures(by_seed or {record.seed: record.accuracy}, baseline, proxies)
-    mine = replace(mine, seeds=max(mine.seeds, reader.config.recipe.seeds))  # without curves a mean counts them all
+    if mine.seeds < reader.config.recipe.seeds:  # without curves a mean counts them all
+        seeds = reader.config.recipe.seeds
+        mine = replace(mine, seeds=seeds, paired=seeds if mine.paired else 0)
     if mine.difference is None and not mine.failed:  # no BN-ReLU of its seed: an inherited or an older outcome
         if reader.config.judged_by == "accuracy":
-            mine = replace(mine, difference=record.advantage)
+            mine = replace(mine, difference=record.advantage, paired=mine.seeds)
         elif reader.config.seed in baseline:
-            mine = replace(
-                mine, difference=figures({reader.config.seed: record.accuracy}, baseline, proxies).difference
-            )
+            single = figures({reader.config.seed: record.accuracy}, baseline, proxies)
+            mine = replace(mine, difference=single.difference, paired=mine.seeds if single.paired else 0)
     return replace(record, in_search=mine)
 
 

@@ -19,6 +19,7 @@ from evonas.store.reader import Reader
 from evonas.store.records import Figures, Purpose
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Outcome, Rejection
 from evonas.workers.protocol import Job, JudgedOn, Protocol
+from evonas.workers.trial import try_networks
 
 Progress = Callable[[int, int], None]  # (trainings done, their total)
 SEEDS_MAX = 1000  # of a study
@@ -28,6 +29,15 @@ TRIES = 2  # attempts at an evaluation that crashes
 
 def quiet(done: int, total: int) -> None:
     pass
+
+
+def try_own_networks(config: Config) -> list[str]:
+    """Try the networks of a user's own before anything is trained, and return their names. Raises InputError where one
+    fails, and where its channels do not fit `groups`."""
+    sites = try_networks(config.protocol)
+    for proxy, channels in sites.items():
+        config.check_groups(proxy, channels)
+    return list(sites)
 
 
 def train_baseline(session: Session, reader: Reader, history: History) -> None:
@@ -181,6 +191,7 @@ def figures(by_seed: BySeed, baseline: BySeed, proxies: Iterable[str]) -> Figure
         accuracy={p: _mean_and_spread([each[p] for each in scores]) for p in proxies},
         difference=fmean(differences) if complete else None,
         difference_spread=stdev(differences) if complete and len(differences) > 1 else None,
+        paired=len(differences) if complete else 0,
     )
 
 

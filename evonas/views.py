@@ -132,6 +132,7 @@ class LayerRow:
     origin: str  # the parents' births, or the operator
     known_as: str = ""  # the known layer that the candidate repeats, or "affine of" it
     is_repeated: bool = False  # with further seeds of the search
+    paired: int = 0  # seeds of the difference
     run: str = ""  # where rows of several runs stand together
 
     @property
@@ -162,8 +163,9 @@ def _origin(of: FinalRow | Record) -> str:
 def layer_row(what: str, f: Figures, birth: int | None = None, origin: str = "", known_as: str = "") -> LayerRow:
     """The line of a layer trained with fresh seeds."""
     return LayerRow(
-        birth, what, f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed, True, origin, known_as
-    )
+        birth, what, f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed, True, origin, known_as,
+        paired=f.paired,
+    )  # fmt: skip
 
 
 def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalRow]) -> list[LayerRow]:

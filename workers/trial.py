@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
@@ -57,6 +58,8 @@ def try_gates(protocol: Protocol) -> list[str]:
 def _try(proxy: str, reference: str, protocol: Protocol, images: data.Images) -> tuple[int, ...]:
     where = f"proxies.{proxy}: {reference}"
     model, again = (build_model(LAYER, protocol, proxy, images, seed=0) for _ in range(2))
+    if any(is_lazy(each) for each in (*model.parameters(), *model.buffers())):
+        raise InputError(f"{where}: a parameter has no size yet; expected a network that was called once")
     mine, other = model.state_dict(), again.state_dict()
     if mine.keys() != other.keys() or not all(torch.equal(mine[name], other[name]) for name in mine):
         raise InputError(f"{where}: two networks of one seed differ; expected torch's generator alone to draw weights")

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def ablate(
     layer: str, config: Path | None, seeds: int, settings: tuple[str, ...], out: Path | None, as_json: bool
 ) -> None:
-    """Remove or replace each part of LAYER, a name of evonas catalog, a text, or RUN#BIRTH, train what is left, and
-    compare it with the whole.
+    """Remove or replace each part of LAYER, a name of evonas catalog, a text, RUN#BIRTH, or RUN BIRTH, train what is
+    left, and compare it with the whole.
 
     A node gives way to each of its inputs. A statistic gives way to a constant, and to itself over each other index
     set. A learned parameter stays as it starts. CONFIG says what is trained on which images; without it the config of
@@ -38,9 +38,11 @@ def ablate(
     and the same command goes on where it was stopped; for any other layer, and a run that is read-only, --out does.
 
     \b
-    Example: evonas ablate results/quickstart-000#138
+    Example: evonas ablate results/quickstart-000 138
              evonas ablate EvoNorm-B0 cifar10.yaml --seeds 5 --out ablation.jsonl
     """
+    if config is not None and config.name.isdecimal() and not config.exists():  # RUN BIRTH, as evonas card takes it
+        layer, config = f"{layer}#{config}", None
     with progress_of("trainings") as progress:
         measured = evonas.ablate(layer, config, seeds=seeds, settings=settings, out=out, on_progress=progress)
     if as_json:

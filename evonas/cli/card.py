@@ -7,14 +7,14 @@ import click
 
 import evonas
 from evonas.cli.formats import print_json
+from evonas.cli.layers import section_table
 from evonas.cli.options import JSON, SET
 from evonas.cli.output import STANDARD_OUTPUT
 from evonas.cli.progress import progress_of
 from evonas.cli.query import indent
-from evonas.cli.tables import Column, TextTable, say, terminal
+from evonas.cli.tables import say, terminal
 
 if TYPE_CHECKING:
-    from evonas.report.card_page import Section
     from evonas.studies.card import Card
     from evonas.workers.protocol import Device
 
@@ -56,8 +56,12 @@ def card(
              evonas card results/quickstart-000 138 --compile --train -o card.md
              evonas card EvoNorm-B0 --json
     """
+    from evonas.report.card_page import picture_beside
+
     if as_json and (as_markdown or output):
         raise evonas.InputError("--json: takes neither --markdown nor -o")
+    if output is not None and output != STANDARD_OUTPUT:
+        picture_beside(output)
     reference = layer if birth is None else f"{layer}#{birth}"
     with progress_of("trainings and timings" if trained else "timings") as progress:
         made = evonas.card(
@@ -92,21 +96,4 @@ def _print(made: "Card") -> None:
                 say(console, line, hang=2)
         if section.rows:
             console.print()
-            console.print(_table(section))
-
-
-def _table(section: "Section") -> TextTable:
-    table = TextTable(
-        *(
-            Column(
-                title,
-                is_key=place < section.keys,
-                is_number=not section.is_text(place),
-                folds=section.last_is_text and place == len(section.columns) - 1,
-            )
-            for place, title in enumerate(section.columns)
-        )
-    )
-    for row in section.rows:
-        table.add(*row)
-    return table
+            console.print(section_table(section))

@@ -91,6 +91,8 @@ def export(
             raise InputError("--front: expected a run alone; a package has Python files of all its layers")
         export_front(layer, output, compiled=not no_compile, force=force)
         return
+    if no_compile and form != "python":
+        raise InputError(f"--no-compile: expected the format python; {form} is not checked with torch.compile")
     printed = output == STANDARD_OUTPUT
     if printed and form != "python":
         raise InputError(f"-o -: expected a file for the format {form}")

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from evonas.cli.tables import Column, TextTable, accuracy_text, one_line, points_text
-from evonas.search_space.wording import counted
+from evonas.cli.tables import Column, TextTable, accuracy_text, one_line
+from evonas.search_space.wording import counted, pairs
 
 if TYPE_CHECKING:
+    from evonas.report.card_page import Section
     from evonas.studies.operators import OperatorRow
-    from evonas.studies.recorded import RecordedValidation
     from evonas.views import LayerRow
     from evonas.workers.outcome import Measurement
 
@@ -43,7 +43,7 @@ def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable
         cells = [accuracy_text(row.accuracy.get(proxy)) for proxy in proxies]
         difference = points(row)
         if row.seeds is not None and not row.failed:
-            difference += f" ({row.seeds})"
+            difference += f" ({pairs(row.paired, row.seeds)})"
         cells.append(difference)
         cells = [str(row.birth or ""), *cells, row.origin] if candidates else [str(number + 1), *cells]
         cells = [row.run] * several_runs + cells + [row.known_as] * some_known
@@ -84,19 +84,21 @@ def gate_table(measurements: "Sequence[Measurement]") -> TextTable:
     return table
 
 
-def validation_table(rows: "Sequence[RecordedValidation]") -> TextTable:
-    """A layer under each setting that it was validated under, one a line."""
-    names = list(dict.fromkeys(name for row in rows for name in row.differences))
+def section_table(section: "Section") -> TextTable:
+    """The table of a card's section."""
     table = TextTable(
-        *(Column(title, is_key=True) for title in ("data", "network")),
-        *(Column(title, is_number=True, is_key=True) for title in ("steps", "batch", "rate")),
-        *(Column(title, is_number=True) for title in ("seeds", "accuracy", *(f"to {name}" for name in names))),
+        *(
+            Column(
+                title,
+                is_key=place < section.keys,
+                is_number=not section.is_text(place),
+                folds=section.last_is_text and place == len(section.columns) - 1,
+            )
+            for place, title in enumerate(section.columns)
+        )
     )
-    for row in rows:
-        seeds = f"{row.seeds} ({row.failed} diverged)" if row.failed else str(row.seeds)
-        shown = [points_text(row.differences[name]) if name in row.differences else "-" for name in names]
-        numbers = (str(row.steps), str(row.batch_size), f"{row.learning_rate:g}", seeds, accuracy_text(row.accuracy))
-        table.add(row.data, row.proxy, *numbers, *shown)
+    for row in section.rows:
+        table.add(*row)
     return table
 
 

@@ -10,11 +10,11 @@ import click
 
 import evonas
 from evonas.cli.formats import candidate_json, formats, print_form, print_json
-from evonas.cli.layers import gate_table, layer_table, points, seeds_text, spread_text, validation_table
+from evonas.cli.layers import gate_table, layer_table, points, section_table, seeds_text, spread_text
 from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
 from evonas.cli.tables import accuracy_text, duration, say, terminal
 from evonas.search_space.errors import InputError
-from evonas.search_space.wording import counted
+from evonas.search_space.wording import counted, counted_pairs
 from evonas.workers.outcome import DIVERGED, Crash, CrashKind, Fitness, Outcome, Rejection
 
 if TYPE_CHECKING:
@@ -184,6 +184,7 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
     """
     from evonas.known_layers import remark
     from evonas.layers.fragility import fragility
+    from evonas.report.card_page import validations as validation_section
     from evonas.report.picture import draw
     from evonas.run import open_run
     from evonas.search_space.latex import latex
@@ -235,7 +236,7 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
         )
         say(console, f"a training step, with what it saves for its backward pass: {costs}")
     for row in opened.candidate_rows([replace(record, retrained=None)] if record.in_search else []):
-        say(console, f"accuracy {_figures(row)}, {counted(row.seeds or 0, 'seed')}")
+        say(console, f"accuracy {_figures(row)}, {counted_pairs(row.paired, row.seeds or 0, 'seed')}")
     for row in opened.candidate_rows([record] if record.retrained else []):
         say(console, f"retrained with {_seeds(row)}: {_figures(row)}")
     console.print("\nformula", style="bold")
@@ -249,7 +250,7 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
         console.print(gate_table(evaluation.measurements))
     if validations:
         say(console, "\nTest accuracy where it was not searched, and differences with the same seeds\n")
-        console.print(validation_table(validations))
+        console.print(section_table(validation_section(validations)))
     if picture:
         console.print(f"\nWrote {picture}.", soft_wrap=True)
 
@@ -262,7 +263,8 @@ def _figures(row: "LayerRow") -> str:
 
 
 def _seeds(row: "LayerRow") -> str:
-    return counted(row.seeds or 0, "fresh seed") if row.is_fresh else f"{counted(row.seeds or 0, 'seed')} in the search"
+    count = counted_pairs(row.paired, row.seeds or 0, "fresh seed" if row.is_fresh else "seed")
+    return count if row.is_fresh else f"{count} in the search"
 
 
 def amplification_text(record: "Record", graph: "Graph") -> str:

@@ -1,6 +1,7 @@
 """Layers as modules of this process, and as source that needs torch alone."""
 
 from collections.abc import Callable
+from functools import partial
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def layer(
     this process), `upcast` (True: half precision is computed in float32 and rounded once), `device` and `dtype` (of
     parameters and buffers). A reference module of the catalog has its own options. `apply_act=False` leaves out the
     activation: a layer of the catalog with a norm keeps that norm, any other layer keeps only its affine.
-    Raises InputError (a ValueError) for a malformed text, an unknown option and a row that is no layer.
+    Raises InputError (a ValueError) for a malformed text, an unknown or impossible option, and a row that is no layer.
 
     >>> layer("x * sigmoid(v1 * x) / std_ghw(x)", 64, groups=8)
     >>> layer("EvoNorm-B0", 64)
@@ -44,12 +45,20 @@ def layer(
         row = LAYERS[layer]
         if isinstance(row, ModuleLayer):
             _expect_options(options, row.module_class)
-            return row.module_class(num_features, **options)
+            return _made(row.module_class, num_features, options)
         if isinstance(row, GraphLayer) and row.norm and not apply_act:
             layer, apply_act = Graph.parse(row.norm), True
     graph = named_layer(layer).graph
     _expect_options(options, Layer)
-    return NormAct(graph, num_features, apply_act=apply_act, **options)
+    return _made(partial(NormAct, graph), num_features, {"apply_act": apply_act, **options})
+
+
+def _made(make: Callable[..., Layer], num_features: int, options: dict[str, Any]) -> Layer:
+    """A layer. Its class raises ValueError, as its exported source does; a person gets an InputError."""
+    try:
+        return make(num_features, **options)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _expect_options(options: dict[str, Any], layer_class: type[Layer]) -> None:
@@ -67,13 +76,17 @@ def norm_layer(kind: "Graph | str | Record | Callable[..., nn.Module]", **option
     are the layer's. timm adds `apply_act`, `device` and `dtype`. Its `inplace` and `act_kwargs` are ignored: they
     concern a separate activation. This function is needed because timm drops the positional arguments of
     `functools.partial`, and many of its networks reject classes that they do not know.
-    Raises InputError for a malformed text, an unknown option, and a row that is no layer.
+    Raises InputError for a malformed text, an unknown option, a row that is no layer, and a layer of two inputs.
 
     >>> timm.create_model("resnetv2_50", norm_layer=norm_layer("EvoNorm-S0", groups=8))
     >>> torchvision.models.resnet18(norm_layer=norm_layer("EvoNorm-B0"))
     """
+    if isinstance(kind, nn.Module):
+        raise InputError("expected what makes a layer: a name, a text, a class or a function; got a module")
     if not callable(kind):
-        layer(kind, 1, **options)
+        made = layer(kind, 1, **options)
+        if isinstance(made, NormAct) and made.genotype.takes_y:
+            raise InputError("a layer of two inputs, x and y, cannot take the place of a norm")
 
     def norm_act(
         num_features: int, apply_act: bool = True, *, inplace: bool = False, act_kwargs: object = None, **added: Any

@@ -6,7 +6,7 @@ from evonas.config import BASELINE, Config
 from evonas.layers.fragility import fragility
 from evonas.layers.source import layer_source
 from evonas.search_space.graph import Graph
-from evonas.search_space.wording import counted
+from evonas.search_space.wording import counted, counted_pairs
 from evonas.store.records import Record
 
 
@@ -34,7 +34,8 @@ def provenance(run: str, record: Record) -> str:
     about, row = f"Birth {record.birth} of {run}", record.figures
     if row is None:
         return f"{about}; it was not trained to the full budget."
-    seeds = counted(row.seeds, "fresh seed") if record.retrained else f"{counted(row.seeds, 'seed')} in the search"
+    count = counted_pairs(row.paired, row.seeds, "fresh seed" if record.retrained else "seed")
+    seeds = count if record.retrained else f"{count} in the search"
     if row.difference is None:
         return f"{about}; it failed with {row.failed} of {seeds}."
     spread = "" if row.difference_spread is None else f" +- {row.difference_spread * 100:.2f}"

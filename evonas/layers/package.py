@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from textwrap import indent
 
-from evonas.files import write
+from evonas.files import expect_folder, make_folder, write
 from evonas.layers.export import file_of
 from evonas.layers.parity import Parity
 from evonas.layers.resolve import candidate_reference, named_layer
@@ -97,6 +97,7 @@ def export_package(
         raise InputError(f"{place}: expected a folder whose name Python can import, such as my_layers")
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise InputError(f"{place}: exists already")
+    expect_folder(place)
     named = _named(layers)
     if not named:
         raise InputError("expected at least one layer")
@@ -108,10 +109,7 @@ def export_package(
         "py.typed": "",
     }
     texts |= {f"{name}.py": str(source) for name, source in sources.items()}
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{place}: cannot be made ({error.strerror})") from None
+    make_folder(place)
     for file, text in texts.items():
         write(place / file, text)
     return measured

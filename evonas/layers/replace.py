@@ -16,10 +16,9 @@ from evonas.layers.replacing.chosen import Chosen, Part, maker, options_for
 from evonas.layers.replacing.rewriting import skip_activations
 from evonas.layers.replacing.sites import Bystander, Kind, Site, find_norms, find_sites
 from evonas.layers.resolve import named_layer
-from evonas.layers.whole_models import batch_moments, exchanged
+from evonas.layers.whole_models import batch_moments, exchanged, expect_module
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError, did_you_mean
-from evonas.search_space.lowering import NormAct
 from evonas.search_space.wording import counted
 
 if TYPE_CHECKING:
@@ -67,11 +66,11 @@ def replace(
     >>> model = evonas.replace(torchvision.models.resnet50(weights="DEFAULT"), "EvoNorm-S0", groups=8)
     >>> model = evonas.replace(timm.create_model("vit_small_patch16_224"), "DyT")
     """
-    changes = _changes(model, layer, without_activation, options)[0]
+    plan = _plan(model, layer, without_activation, options)
+    if plan.refusal:
+        raise InputError(plan.refusal)
+    changes = plan.changes
     made = {each.site.norm: each.layer for each in changes if each.layer is not None}
-    if not made:
-        left = Counter(each.site.why for each in changes).most_common(1)
-        raise InputError(f"{type(model).__name__} has no norm to replace{f': {left[0][0]}' if left else ''}")
     for module, ordinals in {m: n for each in changes if each.layer for m, n in each.site.skipped.items()}.items():
         skip_activations(module, set(ordinals))
     unused = {module for each in changes if each.layer for module in each.site.unused}
@@ -112,13 +111,16 @@ def replacements(
     without_activation: Part | None = None,
     **options: Any,
 ) -> Replacements:
-    """The plan of `evonas.replace` with the same arguments, as a table; the model stays as it is."""
-    changes, bystanders = _changes(model, layer, without_activation, options)
-    rows = [Replacement(each.site.name, each.norm, each.site.activation, each.becomes) for each in changes]
-    rows += [Replacement(each.name, "", each.what, f"stays: {each.why}") for each in bystanders]
-    kinds = Counter(each.site.kind if each.layer is not None else Kind.LEFT for each in changes)
+    """The plan of `evonas.replace` with the same arguments, as a table; the model stays as it is. Where `replace` would
+    refuse the model, the last line says why."""
+    plan = _plan(model, layer, without_activation, options)
+    rows = [Replacement(each.site.name, each.norm, each.site.activation, each.becomes) for each in plan.changes]
+    rows += [Replacement(each.name, "", each.what, f"stays: {each.why}") for each in plan.bystanders]
+    if plan.refusal:
+        return Replacements(tuple(rows), f"Refused: {plan.refusal}")
+    kinds = Counter(each.site.kind if each.layer is not None else Kind.LEFT for each in plan.changes)
     pairs, alone, left = (counted(kinds[kind], word) for kind, word in zip(Kind, ("pair", "norm", "norm"), strict=True))
-    rest = "" if bystanders else "; everything else stays"
+    rest = "" if plan.bystanders else "; everything else stays"
     return Replacements(tuple(rows), f"{pairs} and {alone} replaced, {left} left{rest}")
 
 
@@ -133,9 +135,16 @@ class _Change:
     becomes: str
 
 
-def _changes(
-    model: nn.Module, kind: Any, without_activation: Part | None, options: dict[str, Any]
-) -> tuple[list[_Change], list[Bystander]]:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What becomes of each norm, and what stays; `refusal`: why a model is not replaced at all, or empty."""
+
+    changes: list[_Change]
+    bystanders: list[Bystander]
+    refusal: str
+
+
+def _plan(model: nn.Module, kind: Any, without_activation: Part | None, options: dict[str, Any]) -> _Plan:
     _expect_replaceable(model)
     if without_activation not in (None, *get_args(Part)):
         hint = did_you_mean(without_activation, get_args(Part))
@@ -145,10 +154,8 @@ def _changes(
             raise InputError(f"{name}: every site has its own")
     if not callable(kind) and kind not in LAYERS:
         kind = named_layer(kind).graph  # a run is opened once
-    made = norm_layer(kind, **options)(1)  # raises for what is no layer, and for an unknown option
-    if isinstance(made, NormAct) and made.genotype.takes_y:
-        raise InputError("a layer of two inputs, x and y, cannot take the place of a norm")
-    part, bystanders = without_activation or "norm", list[Bystander]()
+    norm_layer(kind, **options)(1)  # raises for what is no layer, and for an unknown option
+    part, bystanders, refusal = without_activation or "norm", list[Bystander](), ""
     if Chosen.of(kind, "layer").is_norm:
         if part in ("affine", "keep"):
             raise InputError(f"without_activation: {part!r} is for layers with an activation alone")
@@ -157,15 +164,26 @@ def _changes(
         sites, bystanders = find_sites(model)
         only_alone = {site.kind for site in sites} - {Kind.LEFT} == {Kind.ALONE}
         if only_alone and without_activation is None and Chosen.of(kind, part).is_no_norm:
-            raise InputError(
-                f"no norm of {type(model).__name__} has an activation; without_activation='layer' puts the whole layer "
-                "in their place, 'affine' an affine"
-            )
-    return [_change(model, site, kind, part, options) for site in sites], bystanders
+            refusal = _without_pairs(model, [site for site in sites if site.kind is Kind.ALONE])
+    changes = [_change(model, site, kind, part, options) for site in sites]
+    if not any(each.layer for each in changes):
+        left = Counter(each.site.why for each in changes).most_common(1)
+        refusal = f"{type(model).__name__} has no norm to replace{f': {left[0][0]}' if left else ''}"
+    return _Plan(changes, bystanders, refusal)
+
+
+def _without_pairs(model: nn.Module, alone: list[Site]) -> str:
+    """Why a model whose norms have no activations needs to be told what becomes of them."""
+    why = Counter(f" ({site.why})" if site.why else "" for site in alone).most_common(1)[0][0]
+    return (
+        f"no norm of {type(model).__name__} has an activation{why}; without_activation='layer' puts the whole layer in "
+        "their place, 'affine' an affine"
+    )
 
 
 def _expect_replaceable(model: nn.Module) -> None:
     """Raises InputError for a module whose layers cannot be exchanged, or are not there yet."""
+    expect_module(model)
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise InputError(f"{name or 'the model'}: expected a module before torch.jit.script")

@@ -78,9 +78,18 @@ def candidate_reference(text: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
+def reference_of(layer: object) -> tuple[str, int] | None:
+    """Run and birth of a record or of RUN#BIRTH; None for any other layer."""
+    if isinstance(layer, str):
+        return candidate_reference(layer)
+    from evonas.store.records import Record  # slow to import; graphs, names and texts do not need it
+
+    return (layer.run, layer.birth) if isinstance(layer, Record) and layer.run else None
+
+
 def run_config(layer: object) -> "Config | None":
-    """The config of the run of RUN#BIRTH; None for any other layer."""
-    reference = candidate_reference(layer) if isinstance(layer, str) else None
+    """The config of the run of a record or of RUN#BIRTH; None for any other layer."""
+    reference = reference_of(layer)
     if reference is None:
         return None
     from evonas.run import open_run  # slow to import; names and texts do not need it

@@ -20,6 +20,14 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.layer import Layer
 from evonas.search_space.lowering import NormAct
 
+
+def expect_module(model: object) -> None:
+    """Raises InputError for what is no module, such as a class, or a loader in the model's place."""
+    if not isinstance(model, nn.Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else f"a value of type {type(model).__name__}"
+        raise InputError(f"expected a model, a torch.nn.Module, got {got}")
+
+
 # --------------------------------------------------------------------------- running moments
 
 
@@ -36,6 +44,7 @@ def update_moments(loader: Iterable[Any], model: nn.Module, device: torch.device
 
     Raises InputError for an empty loader, and for a reference module of the catalog whose state is no plain average.
     """
+    expect_module(model)
     averaged = {module: names for module in model.modules() if (names := batch_moments(module))}
     _refuse(model, averaged, "has a state that is no plain average over batches")
     if not averaged:
@@ -120,6 +129,7 @@ def synchronize(model: nn.Module, process_group: Any = None) -> nn.Module:
     Raises InputError, before anything is changed, for a layer whose statistics are those of one process: an exported
     one, a reference module of the catalog, and a BatchNorm with a `forward` of its own that is not timm's.
     """
+    expect_module(model)
     own = [module for module in model.modules() if isinstance(module, NormAct)]
     torchs = [module for module in model.modules() if isinstance(module, _BatchNorm) and not isinstance(module, Frozen)]
     convertible = [module for module in torchs if _converter(module)]
@@ -187,6 +197,7 @@ def freeze(model: nn.Module) -> nn.Module:
 
     Returns the model.
     """
+    expect_module(model)
     for module in model.modules():
         if isinstance(module, _BatchNorm | Layer) or is_exported(module):
             if not isinstance(module, Frozen):

@@ -3,25 +3,26 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from evonas.config import BASELINE
-from evonas.files import write
+from evonas.files import expect_writable, write
 from evonas.known_layers import remark
 from evonas.report.picture import draw, svg
 from evonas.report.texts import accuracy_text, duration, one_line, points_text
 from evonas.search_space.errors import InputError, short
 from evonas.search_space.screening import Degenerate
-from evonas.search_space.wording import counted
+from evonas.search_space.wording import counted, counted_pairs
 from evonas.studies.layer_speed import TORCHS
 
 if TYPE_CHECKING:
     from evonas.store.records import Figures
     from evonas.studies.card import Card
+    from evonas.studies.recorded import RecordedValidation
     from evonas.studies.sweep import SweepRow
 
 THIS = "this layer"
@@ -85,11 +86,18 @@ def html(card: "Card") -> str:
 
 def save(card: "Card", path: Path) -> Path:
     """Write the page and the picture beside it; return the picture's path."""
-    picture = path.with_suffix(".svg")
-    if picture == path:
-        raise InputError(f"{short(str(path))}: the page of a card is Markdown; expected a name such as card.md")
+    picture = picture_beside(path)
     draw(card.graph, picture)
     write(path, card.markdown(picture.name))
+    return picture
+
+
+def picture_beside(path: Path) -> Path:
+    """The path of the picture. Raises InputError where the page cannot be written, before anything is measured."""
+    picture = path.with_suffix(".svg") if path.name else path
+    if picture == path:
+        raise InputError(f"{short(str(path))}: the page of a card is Markdown; expected a name such as card.md")
+    expect_writable(path)
     return picture
 
 
@@ -147,7 +155,8 @@ def _about(card: "Card") -> Iterator[str]:
 
 
 def _figures(figures: "Figures", is_fresh: bool) -> str:
-    seeds = counted(figures.seeds, "fresh seed" if is_fresh else "seed") + ("" if is_fresh else " of the search")
+    count = counted_pairs(figures.paired, figures.seeds, "fresh seed" if is_fresh else "seed")
+    seeds = count + ("" if is_fresh else " of the search")
     if figures.difference is None:
         return f"failed with {figures.failed} of {seeds}"
     spread = "" if figures.difference_spread is None else f" ±{100 * figures.difference_spread:.1f}"
@@ -234,7 +243,12 @@ def _validation(card: "Card") -> Section:
         lines.append(f"Not measured: `{asked} --data DATA --architectures NAMES`")
         return Section(title, tuple(lines))
     lines.append("Test images, where it was not searched; differences in points with the same seeds.")
-    names = list(dict.fromkeys(name for row in card.validations for name in row.differences))
+    return replace(validations(card.validations), title=title, lines=tuple(lines))
+
+
+def validations(of: "Sequence[RecordedValidation]") -> Section:
+    """A layer under each setting that it was validated under, one a line."""
+    names = list(dict.fromkeys(name for row in of for name in row.differences))
     columns = ("data", "network", "steps", "batch", "rate", "seeds", "accuracy", *(f"to {name}" for name in names))
     rows = tuple(
         (
@@ -243,9 +257,9 @@ def _validation(card: "Card") -> Section:
             accuracy_text(row.accuracy),
             *(points_text(row.differences[name]) if name in row.differences else "-" for name in names),
         )
-        for row in card.validations
+        for row in of
     )
-    return Section(title, tuple(lines), columns, rows, keys=5, texts=2)
+    return Section("", (), columns, rows, keys=5, texts=2)
 
 
 def _ablation(card: "Card") -> Section:

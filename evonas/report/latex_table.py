@@ -1,6 +1,5 @@
 r"""A table of layers for a paper: LaTeX with amsmath and booktabs."""
 
-import re
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -8,6 +7,7 @@ from evonas.config import BASELINE
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
+from evonas.search_space.wording import pairs
 from evonas.views import LayerRow
 
 _SPECIAL = {
@@ -15,6 +15,11 @@ _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",  # these three are other signs in LaTeX's default encoding
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # after the end of a line an option of it
+    "*": "{*}",
 }
 
 
@@ -41,14 +46,15 @@ def latex_table(rows: Sequence[LayerRow], proxies: Sequence[str]) -> str:
         for row in some:
             cells = [escaped(row.run)] * several_runs + [str(row.birth or "")]
             cells += [_accuracy(row.accuracy.get(proxy)) for proxy in proxies]
-            cells += [_difference(row), str(row.seeds or ""), *[escaped(row.known_as)] * some_known, _layer(row)]
+            cells += [_difference(row), pairs(row.paired, row.seeds) if row.seeds else ""]
+            cells += [*[escaped(row.known_as)] * some_known, _layer(row)]
             lines.append(_line(cells))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
 def escaped(text: str) -> str:
     """A text as LaTeX prints it, character by character."""
-    return re.sub(r"[&%$#_{}\\~^]", lambda match: _SPECIAL[match[0]], text)
+    return "".join(_SPECIAL.get(each, each) for each in text)
 
 
 def _line(cells: Sequence[str]) -> str:

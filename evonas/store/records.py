@@ -11,7 +11,7 @@ from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import Degenerate
-from evonas.search_space.wording import counted
+from evonas.search_space.wording import counted, counted_pairs
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection, Verdict
 
 RECENT = 2000  # outcomes by which a birth's cost is estimated
@@ -151,6 +151,7 @@ class Figures:
     accuracy: dict[str, tuple[float, float | None] | None]  # proxy -> mean, spread
     difference: float | None  # to BN-ReLU: mean over proxies and its seeds, paired; None where a seed failed
     difference_spread: float | None  # over seeds
+    paired: int  # seeds of the difference: those with which BN-ReLU did not fail
 
     def mean_on(self, proxy: str) -> float:
         """The mean accuracy on one proxy; 0.0 where every training failed."""
@@ -184,10 +185,10 @@ class Record(Candidate):
         figures, seeds = self.figures, "seed" if self.retrained is None else "fresh seed"
         if figures is None:
             return str(self.state)
-        count = counted(figures.seeds, seeds)
         if figures.difference is None:
-            return f"failed with {figures.failed} of {count}"
+            return f"failed with {figures.failed} of {counted(figures.seeds, seeds)}"
         spread = "" if figures.difference_spread is None else f" ±{figures.difference_spread * 100:.1f}"
+        count = counted_pairs(figures.paired, figures.seeds, seeds)
         return f"{figures.difference * 100:+.1f}{spread} points with {count}"
 
     @property

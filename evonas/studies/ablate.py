@@ -11,7 +11,7 @@ from evonas.cluster import open_pool
 from evonas.config import Config
 from evonas.config_input import load_config
 from evonas.intervals import Estimate
-from evonas.layers.resolve import candidate_reference, run_config, trainable
+from evonas.layers.resolve import reference_of, run_config, trainable
 from evonas.retraining import SEEDS_MAX, Progress, fresh_seeds, quiet
 from evonas.search_space.ablations import Ablation as ChangedLayer
 from evonas.search_space.ablations import ablations
@@ -20,7 +20,7 @@ from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
-from evonas.store.records import Purpose, columns
+from evonas.store.records import Purpose, Record, columns
 from evonas.store.trainings import StoredTraining
 from evonas.studies.in_run import InRun, row_of_stored
 from evonas.studies.results import ResultFile, Row
@@ -72,7 +72,7 @@ class Ablation:
 
 
 def ablate(
-    layer: Graph | str,
+    layer: Graph | str | Record,
     config: Config | Mapping[str, Any] | str | Path | None = None,
     *,
     seeds: int = 3,
@@ -83,11 +83,11 @@ def ablate(
     """Remove or replace each live node and each learned parameter of a layer, and train what is left.
 
     Gates are not asked; validation images judge. Which layers are trained, `evonas.search_space.ablations` says. Those
-    of RUN#BIRTH are recorded in the run, and not repeated.
+    of a run's candidate are recorded in the run, and not repeated.
 
     Args:
-        layer: a graph, a text, a name of the catalog, or RUN#BIRTH.
-        config: whose data, recipe, proxies and workers train; by default those of the run of RUN#BIRTH.
+        layer: a graph, a text, a name of the catalog, a record of a run, or RUN#BIRTH.
+        config: whose data, recipe, proxies and workers train; by default those of the candidate's run.
         seeds: trainings of each layer on each proxy: those after the config's own, as in `validate`.
         settings: overrides of the config, such as "recipe.steps=1500".
         out: a file that keeps the trainings in place of the run.
@@ -106,7 +106,7 @@ def ablate(
     changed = ablations(named.graph)
     graphs = [named.graph, *(each.graph for each in changed)]
     kept: Kept | None = ResultFile(Path(out), study="ablate") if out is not None else None
-    if out is None and (reference := candidate_reference(layer) if isinstance(layer, str) else None):
+    if out is None and (reference := reference_of(layer)):
         run, birth = reference
         kept = InRun.of(run, Purpose.ABLATE, {graph.formula: birth for graph in graphs})
     wanted = {

@@ -10,7 +10,7 @@ from evonas.config_input import load_config
 from evonas.final import FinalRow, table
 from evonas.layers.candidate import judged_groups
 from evonas.layers.fragility import fragility
-from evonas.layers.resolve import candidate_reference, named_layer
+from evonas.layers.resolve import named_layer, reference_of
 from evonas.retraining import SEEDS_MAX, Progress, quiet
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.catalog import LAYERS
@@ -155,11 +155,13 @@ def card(
     from evonas.run import open_run  # with the queries of a run
 
     seeds, rounds = whole("seeds", seeds, 1, SEEDS_MAX), whole("rounds", rounds, 1, 10**6)
-    reference = _reference(layer)
+    reference = reference_of(layer)
     named = named_layer(f"{reference[0]}#{reference[1]}" if reference else layer).of_one_input()
     place = machine.chosen(device)
     if settings and not trained:
         raise InputError("settings: expected none, since nothing is trained")
+    if compiled and not speed:
+        raise InputError("compiled: nothing is timed without speed")
     if reference is None:
         if trained:
             raise InputError(f"trained: expected a candidate of a run, since {named.name} is of none")
@@ -181,13 +183,6 @@ def card(
         speed=tuple(rows),
         half_precision=tuple(half_precision(named, groups)),
     )
-
-
-def _reference(layer: "Graph | str | Record") -> tuple[str, int] | None:
-    """Run and birth of a candidate; None of any other layer."""
-    if isinstance(layer, Record):
-        return (layer.run, layer.birth) if layer.run else None
-    return candidate_reference(layer) if isinstance(layer, str) else None
 
 
 def _from_graph(layer: NamedGraph, repeats: Known) -> Card:

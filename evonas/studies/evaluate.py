@@ -21,6 +21,7 @@ from evonas.retraining import (
     fresh_seeds,
     quiet,
     train,
+    try_own_networks,
     ungated,
 )
 from evonas.search_space.analysis import batch_dependent
@@ -28,7 +29,7 @@ from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import Screening
-from evonas.search_space.wording import counted
+from evonas.search_space.wording import counted_pairs
 from evonas.session import Session, Ticket, stop_signals
 from evonas.store.records import Figures
 from evonas.workers.gates import screen
@@ -59,7 +60,7 @@ class Judgement:
         difference, spread = self.figures.difference, self.figures.difference_spread
         points = "failed" if difference is None else f"{difference * 100:+.1f}"
         points += "" if spread is None else f" ±{spread * 100:.1f}"
-        seeds = counted(self.figures.seeds, "fresh seed")
+        seeds = counted_pairs(self.figures.paired, self.figures.seeds, "fresh seed")
         stopped = f", stopped by {self.outcome.gate}" if isinstance(self.outcome, Rejection) else ""
         return f"<{'; '.join(self.name.splitlines())}: {points} points with {seeds}{stopped}>"
 
@@ -91,6 +92,7 @@ def evaluate(
     named = trainable(layers)
     if not named:
         raise InputError("layers: expected at least one")
+    try_own_networks(loaded)
     with open_pool(loaded) as pool, stop_signals() as should_stop:
         return judge(loaded, Session(pool, should_stop=should_stop), named, seeds, on_progress)
 

@@ -11,7 +11,7 @@ from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
 from evonas.config_input import load_config
 from evonas.layers.resolve import Layers, trainable
-from evonas.retraining import SEEDS_MAX, Progress, quiet, train, ungated
+from evonas.retraining import SEEDS_MAX, Progress, quiet, train, try_own_networks, ungated
 from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.search_space.errors import whole
 from evonas.session import Session, Ticket, stop_signals
@@ -65,6 +65,7 @@ def noise(
     >>> evonas.noise("quickstart.yaml", "EvoNorm-S0", seeds=3)
     """
     loaded, seeds, chosen = load_config(config, settings), whole("seeds", seeds, 2, SEEDS_MAX), trainable(layers)
+    try_own_networks(loaded)
     with open_pool(loaded) as pool, stop_signals() as should_stop:
         return measure_noise(loaded, Session(pool, should_stop=should_stop), chosen, seeds, on_progress)
 

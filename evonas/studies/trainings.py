@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evonas.config import Config
-from evonas.retraining import Progress, train
+from evonas.retraining import Progress, train, try_own_networks
 from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.graph import Graph
 from evonas.session import Session, Ticket, stop_signals
@@ -175,6 +175,8 @@ def _train(
 ) -> None:
     """Train what is missing into `rows` or `crashed`."""
     classes, threads = count_of_classes(missing), core_threads(workers)
+    for config in {id(each.config): each.config for each in missing}.values():
+        try_own_networks(config)
     splits = {data: split_digest(data) for data in dict.fromkeys(each.config.data for each in missing)}
     tickets = {Ticket(each.job): each for each in missing}
     with opened(workers) as pool, stop_signals() as should_stop:

@@ -1,5 +1,6 @@
 """The config of a validation: another one, or that of the search with other data, networks, steps."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,5 +58,11 @@ def _source(data: str, base: Config) -> dict[str, Any]:
 
 
 def _proxies(names: Sequence[str], proxies: Mapping[str, Any]) -> dict[str, Any]:
-    """The networks by name. A name of the config's proxies is that proxy; any other is a kind of network."""
-    return {name.rpartition(":")[2]: proxies.get(name, {"architecture": name}) for name in names}
+    """The networks by name. A name of the config's proxies is that proxy; any other is a kind of network. MODULE:NAME
+    is called NAME, or MODULE_NAME where another one is."""
+    networks: dict[str, Any] = {}
+    for name in dict.fromkeys(names):
+        short = name.rpartition(":")[2]
+        label = re.sub(r"\W", "_", name) if short in networks else short
+        networks[label] = proxies.get(name, {"architecture": name})
+    return networks

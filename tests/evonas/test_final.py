@@ -144,6 +144,7 @@ def test_a_finished_run_is_resumed_without_a_worker_and_stays_finished(
 def row(birth: int | None, name: str | None, *differences: float, **more: Any) -> FinalRow:
     """A layer whose accuracies stand so far above 0.5 with the seeds from 1 on, where BN-ReLU has 0.5 each time."""
     figures = {"accuracy": {}, "difference_spread": None, "failed": 0, "seeds": len(differences)}
+    figures["paired"] = figures["seeds"]
     nobody: dict[str, Any] = dict.fromkeys(("parent", "second_parent", "operator"))
     by_seed = {seed: 0.5 + each for seed, each in enumerate(differences, 1)}
     mean = fmean(differences)

@@ -36,7 +36,8 @@ class Site:
 
     activation: what follows the norm, as a person reads it.
     function: the same as a function; None without one, and where it is the norm's own.
-    why: the reason why the norm is left, or how the activation was found without a trace.
+    why: the reason why the norm is left; what follows it instead of an activation; or how the activation was found
+        without a trace.
     calls: of the activation in the traced forward.
     unused: activation modules that nothing calls once the pair is replaced.
     skipped: modules -> which of the activations in their forward are left out then.
@@ -80,7 +81,7 @@ def find_sites(model: nn.Module) -> tuple[list[Site], list[Bystander]]:
     sites = _settled(model, sites, traced, calls)
     replaced = {call.node for site in sites for call in site.calls}
     after_none = [call for call in traced.calls if call.is_activation and call.node not in replaced]
-    others = [Bystander(call.name, call.word, f"follows {_producer(call)}, no norm") for call in after_none]
+    others = [Bystander(call.name, call.word, _why_unpaired(call)) for call in after_none]
     return sites, [*others, *_classifier(traced)]
 
 
@@ -157,7 +158,7 @@ def _followed(name: str, norm: nn.Module, call: Call) -> Site:
         words = [each.word for each in users]
         if not users or any(each.is_activation for each in users):
             return Site(name, norm, Kind.LEFT, why=f"its output goes to {' and '.join(words) or 'nothing'}")
-        return Site(name, norm, Kind.ALONE)
+        return _alone(name, norm, users)
     (user,) = users
     if user.is_activation:
         function = user.module or user.function
@@ -170,7 +171,17 @@ def _followed(name: str, norm: nn.Module, call: Call) -> Site:
         return Site(name, norm, Kind.LEFT, activation=after.activation, why=f"{user.word} stands before its activation")
     if user.node.op == "output" and user.path:
         return Site(name, norm, Kind.LEFT, why=f"what follows {user.path} cannot be traced")
-    return Site(name, norm, Kind.ALONE)
+    return _alone(name, norm, users)
+
+
+def _alone(name: str, norm: nn.Module, users: list[Call]) -> Site:
+    """A norm that no known activation follows. Functions alone, several of one value, may be one that is written out,
+    like x * sigmoid(x)."""
+    words = list(dict.fromkeys(each.word for each in users))
+    why = f"followed by {' and '.join(words)}"
+    if len(words) > 1 and all(each.module is None for each in users):
+        why += ", which is no activation of torch, even if it computes one"
+    return Site(name, norm, Kind.ALONE, why=why)
 
 
 def _by_definition(parent: nn.Module, name: str, norm: nn.Module, failure: str) -> Site:
@@ -265,11 +276,15 @@ def _without_calls(model: nn.Module, site: Site, unused: set[nn.Module], skipped
 # --------------------------------------------------------------------------- what stays
 
 
-def _producer(call: Call) -> str:
-    """The word of the call whose result a call takes, past identities."""
+def _why_unpaired(call: Call) -> str:
+    """Why an activation stays: it follows no norm, or one that is left."""
     nodes = call.node.all_input_nodes
     producer = call.of(nodes[0]) if nodes else call
-    return _producer(producer) if producer.module is not None and is_passed_through(producer.module) else producer.word
+    if producer.module is not None and is_passed_through(producer.module):  # an identity
+        return _why_unpaired(producer)
+    if producer.module is not None and is_norm(producer.module):
+        return f"{producer.name} is left"
+    return f"follows {producer.word}, no norm"
 
 
 def _classifier(traced: Traces) -> Iterator[Bystander]:

@@ -101,6 +101,10 @@ class Call:
                 return str(getattr(self.node.target, "__name__", self.node.target))
             case "call_method":
                 return str(self.node.target)
+            case "output":
+                return "the output"
+            case "get_attr":
+                return str(self.node.target)
         return "the input"
 
     @property

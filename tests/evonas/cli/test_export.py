@@ -61,6 +61,8 @@ def test_the_front_of_a_run_is_a_package(command: Command, run: Path, tmp_path: 
         (["EvoNorm-S0", "--format", "onnx", "-o", "-"], "-o -: expected a file for the format onnx"),
         (["EvoNorm-S0", "--format", "program", "-o", "{}/a"], "num_features is missing"),
         (["EvoNorm-S0", "--num-features", "4", "-o", "{}/a"], "num_features: an argument of the file's class"),
+        (["x", "--format", "program", "--num-features", "0", "-o", "{}/a"], "num_features: expected an integer of at"),
+        (["x", "--format", "program", "--num-features", "4", "--no-compile", "-o", "{}/a"], "--no-compile: expected"),
         (["EvoNorm-S0", "--format", "onxx", "-o", "{}/a"], "onxx"),
         (["run", "3", "--front", "-o", "{}/a"], "--front: expected a run alone"),
         (["run", "--front", "-o", "{}/a-b"], "no such run"),

@@ -98,6 +98,8 @@ def test_latex_has_a_line_of_as_many_cells_for_each_layer(name: str, command: Co
         ("a#b$c", r"a\#b\$c"),
         ("{x}", r"\{x\}"),
         ("a\\b~c^d", r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"),
+        ("[2pt] a<b|c>", r"{[}2pt] a\textless{}b\textbar{}c\textgreater{}"),  # else an option of the line before
+        ("*a", "{*}a"),  # else a part of its end
     ],
 )
 def test_a_name_is_escaped_character_by_character(text: str, written: str) -> None:

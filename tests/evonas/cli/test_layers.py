@@ -10,13 +10,17 @@ from click.testing import CliRunner
 
 from evonas.cli.layers import layer_table
 from evonas.cli.main import app
+from evonas.report.latex_table import latex_table
+from evonas.retraining import figures
 from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 from evonas.store.records import Figures
+from evonas.studies.evaluate import Judgement
 from evonas.views import LayerRow, layer_row
 from tests.conftest import TINY
 from tests.evonas.search_cases import FakePool, configured, searched
 
-FIGURES = Figures(3, 0, {"resnet": (0.5, 0.1), "mobilenet": (0.25, 0.05)}, 0.0125, 0.002)
+FIGURES = Figures(3, 0, {"resnet": (0.5, 0.1), "mobilenet": (0.25, 0.05)}, 0.0125, 0.002, 3)
 
 
 def test_every_part_of_a_cut_table_names_its_rows() -> None:
@@ -29,6 +33,28 @@ def test_every_part_of_a_cut_table_names_its_rows() -> None:
     whole = " ".join(line for line, _ in table.lines(None))
     for cell in ("0.500 ±0.100", "+1.2 ±0.2 (3)", "x / std_hw(x)"):
         assert cell in whole
+
+
+@pytest.mark.parametrize(
+    ("failed_with", "table", "text", "page"),
+    [
+        ((), "+20.0 ±10.0 (3)", "with 3 fresh seeds", "& 3 &"),
+        ((2,), "+15.0 ±7.1 (2 of 3)", "with 2 of 3 ", "& 2 of 3 &"),
+    ],
+)
+def test_the_seeds_beside_a_difference_are_those_that_it_has(
+    failed_with: tuple[int, ...], table: str, text: str, page: str
+) -> None:
+    """With 3 seeds a layer leads BN-ReLU by 10, 30 and 20 points; BN-ReLU failed with none of them, or with the second:
+    then the mean is that of 10 and 20, of standard deviation 50 ** 0.5."""
+    mine = {seed: {"vgg": 0.5 + lead} for seed, lead in ((1, 0.1), (2, 0.3), (3, 0.2))}
+    baseline = {seed: None if seed in failed_with else {"vgg": 0.5} for seed in mine}
+    measured = figures(mine, baseline, ["vgg"])
+    assert (measured.seeds, measured.failed, measured.paired) == (3, 0, 3 - len(failed_with))
+    row = layer_row("x", measured, 7)
+    assert table in " ".join(line for line, _ in layer_table([row], ["vgg"]).lines(None))
+    assert text in repr(Judgement("x", Graph.parse("x"), measured, 1.0))
+    assert page in latex_table([replace(row, known_as="SiLU")], ["vgg"])
 
 
 def test_evaluate_prints_what_python_answers(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies have their results already."""
     monkeypatch.chdir(folder)
-    figures = Figures(3, 0, dict.fromkeys(PROXIES, (0.7123, 0.0456)), -0.1234, 0.0456)
+    figures = Figures(3, 0, dict.fromkeys(PROXIES, (0.7123, 0.0456)), -0.1234, 0.0456, 3)
     gates = (Measurement("quality", "mobilenet", 0.123456, 0.234567, 40, False, 12.345),)
     judged = Judgement(
         LONG, Graph.parse(LONG), figures, 316.2278, gates, Rejection("quality", "mobilenet", 0.1, 0.2, 40)

@@ -86,7 +86,7 @@ def test_the_examples_of_ones_own_network_run() -> None:
     names: dict[str, Any] = {}
     with torch.device("meta"):
         exec(replacing, names)
-    assert evonas.replacements(names["model"], "DyT").summary.startswith("0 pairs and 0 norms")  # all are replaced
+    assert "has no norm to replace: it is a layer of evonas" in evonas.replacements(names["model"], "DyT").summary
     assert type(names["vit"].norm).__name__ == "NormAct"
     x = torch.randn(2, 4, 3, 3)
     model = nn.Sequential(evonas.layer("BN-ReLU", 4), nn.BatchNorm2d(4))

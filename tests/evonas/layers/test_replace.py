@@ -304,11 +304,13 @@ def test_a_layer_without_activation_leaves_a_norm_that_has_its_own() -> None:
 @pytest.mark.parametrize("layer", ["EvoNorm-S0", "tanh(x)", exported_class(evonas.catalog["DyT"].graph)])
 def test_a_network_is_not_left_without_any_norm_unasked(layer: Any) -> None:
     model: Any = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
-    for function in (evonas.replace, evonas.replacements):
-        with pytest.raises(
-            InputError, match="no norm of Sequential has an activation; without_activation='layer' puts"
-        ):
-            function(model, layer)
+    with pytest.raises(InputError, match=r"no norm of Sequential has .* \(followed by the output\); without"):
+        evonas.replace(model, layer)
+    plan = evonas.replacements(model, layer)  # shows each norm all the same
+    assert plan.summary.startswith("Refused: no norm of Sequential has an activation")
+    assert [(row.site, row.becomes) for row in plan.rows if row.norm] == [
+        ("1", "affine; followed by the output; channels last")
+    ]
     assert evonas.replace(copy.deepcopy(model), layer, without_activation="layer")[1].apply_act
     assert not evonas.replace(model, layer, without_activation="affine")[1].apply_act
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import evonas
@@ -58,6 +59,59 @@ def test_bad_arguments_are_refused_before_anything_changes(arguments: dict[str, 
 def test_a_model_without_norms_is_refused() -> None:
     with pytest.raises(InputError, match="Linear has no norm to replace"):
         evonas.replace(nn.Linear(2, 2), "BN-ReLU")
+
+
+@pytest.mark.parametrize(
+    ("written", "becomes"),
+    [
+        (lambda a: a * torch.sigmoid(a), "affine; followed by sigmoid and mul, which is no activation of torch"),
+        (lambda a: 0.5 * a * (1 + torch.erf(a)), "affine; followed by mul and erf, which is no activation of torch"),
+        (lambda a: torch.clamp(a, min=0), "affine; followed by clamp"),
+        (lambda a: a + 1, "affine; followed by add"),
+        (lambda a: a * torch.tanh(F.softplus(a)), "left: its output goes to softplus and mul"),
+    ],
+)
+def test_a_norm_whose_activation_is_not_found_says_what_follows_it(
+    written: Callable[[Tensor], Tensor], becomes: str
+) -> None:
+    model = Network(lambda self, x: self.act(self.other(written(self.norm(x)))))
+    rows = {row.site: row.becomes for row in evonas.replacements(model, LAYER).rows}
+    assert rows["norm"].startswith(becomes)
+    assert rows.get("softplus()", "stays: norm is left") == "stays: norm is left"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda model: evonas.replace(model, LAYER),
+        lambda model: evonas.replacements(model, LAYER),
+        evonas.synchronize,
+        evonas.freeze,
+        lambda model: evonas.update_moments([X], model),
+    ],
+)
+@pytest.mark.parametrize("model", [None, nn.BatchNorm2d, [X], "resnet18"])
+def test_what_is_no_model_is_one_line(function: Callable[[Any], Any], model: Any) -> None:
+    with pytest.raises(InputError, match=r"expected a model, a torch.nn.Module, got "):
+        function(model)
+
+
+@pytest.mark.parametrize(
+    ("layer", "options", "message"),
+    [
+        (evonas.layer("BN-ReLU", 4), {}, "expected what makes a layer: a name, a text, a class or a function"),
+        ("x * sigmoid(y)", {}, "a layer of two inputs, x and y"),
+        ("EvoNorm-S0", {"groups": 0}, "groups: expected an integer of at least 1, got 0"),
+        ("OnlineNorm", {"eps": -1.0}, "eps: "),
+    ],
+)
+def test_what_no_network_can_take_is_refused_when_it_is_named(
+    layer: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        evonas.norm_layer(layer, **options)
+    with pytest.raises(InputError, match=message):
+        evonas.replace(Network(residual), layer, **options)
 
 
 def test_the_table() -> None:

@@ -247,11 +247,23 @@ def test_a_page_has_its_picture_beside_it(tmp_path: Path) -> None:
         ("x", {"settings": ["workers.count=1"]}, "settings: expected none, since nothing is trained"),
         ("x", {"seeds": 0}, "seeds: expected 1 to 1000, got 0"),
         ("x", {"device": "tpu"}, "device: expected auto, cpu, cuda, got 'tpu'"),
+        ("x", {"compiled": True}, "compiled: nothing is timed without speed"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(layer: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         evonas.card(layer, speed=False, **options)
+
+
+@pytest.mark.parametrize(("path", "message"), [("none/card.md", "cannot be written"), ("card.svg", "is Markdown")])
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_timed(
+    path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evonas, "card", None)
+    answer = CliRunner().invoke(app, ["card", "EvoNorm-B0", "-o", str(tmp_path / path)])
+    assert isinstance(answer.exception, InputError)
+    assert message in str(answer.exception)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_prints_sections_json_and_markdown(folder: Path, tmp_path: Path) -> None:

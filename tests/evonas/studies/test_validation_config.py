@@ -8,7 +8,7 @@ import pytest
 import evonas
 from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.errors import InputError
-from evonas.studies.trainings import asked
+from evonas.studies.trainings import asked, complete
 from evonas.studies.validation_config import validation_config
 from tests.conftest import TINY
 
@@ -39,6 +39,18 @@ def changed(**options: Any) -> dict[str, Any]:
 )
 def test_an_option_changes_its_part_and_the_gates_go(options: dict[str, Any], expected: dict[str, Any]) -> None:
     assert changed(**options) == {"gates": []} | expected
+
+
+def test_two_networks_of_one_name_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in ("one_of_two_hosts", "other_of_two_hosts"):
+        (tmp_path / f"{module}.py").write_text(NETWORK)
+    names = ["one_of_two_hosts:host", "other_of_two_hosts:host", "one_of_two_hosts:host"]
+    proxies = validation_config(SEARCHED, architectures=names).proxies
+    assert {name: each.architecture for name, each in proxies.items()} == {
+        "host": "one_of_two_hosts:host",
+        "other_of_two_hosts_host": "other_of_two_hosts:host",
+    }
 
 
 def test_another_config_is_the_basis() -> None:
@@ -79,6 +91,57 @@ def host(norm_act, num_classes, in_channels):
         nn.Conv2d(in_channels, 8, 3), norm_act(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes)
     )
 """
+
+
+BAD = """
+import torch
+from torch import nn
+
+
+def raises(norm_act, num_classes, in_channels):
+    raise RuntimeError("no")
+
+
+def ignores(norm_act, num_classes, in_channels):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes))
+
+
+def misshapen(norm_act, num_classes, in_channels):
+    return nn.Sequential(norm_act(in_channels), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, 11))
+
+
+def lazy(norm_act, num_classes, in_channels):
+    return nn.Sequential(norm_act(in_channels), nn.Flatten(), nn.LazyLinear(num_classes))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("raises", "failed at .*: RuntimeError: no"),
+        ("ignores", "0 of 0 layers made by norm_act are used"),
+        ("misshapen", r"expected logits of shape \(4, 10\), got \(4, 11\)"),
+        ("lazy", "a parameter has no size yet; expected a network that was called once"),
+    ],
+)
+@pytest.mark.parametrize("train", ["evaluate", "noise", "complete"])
+def test_a_network_of_ones_own_is_tried_before_anything_is_trained(
+    train: str, name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad_hosts_of_validation.py").write_text(BAD)
+    config = validation_config(SEARCHED, architectures=[f"bad_hosts_of_validation:{name}"])
+
+    def opened(_: Any) -> Any:
+        raise AssertionError("a pool was opened")
+
+    for module in ("evaluate", "noise"):
+        monkeypatch.setattr(f"evonas.studies.{module}.open_pool", opened)
+    with pytest.raises(InputError, match=message):
+        if train == "complete":
+            complete(list(asked(config, named_graph("tanh"), 1)), None, config, opened, lambda done, total: None)
+        else:
+            getattr(evonas, train)("tanh" if train == "evaluate" else config, *[config] * (train == "evaluate"))
 
 
 def test_a_network_of_ones_own_is_a_host_and_its_source_decides_a_training(
