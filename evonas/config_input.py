@@ -8,6 +8,7 @@ from typing import Any
 from evonas import config_file
 from evonas.config import Config
 from evonas.layers.resolve import resolve
+from evonas.search_space.errors import texts
 
 
 def load_config(config: Config | Mapping[str, Any] | str | Path, settings: Sequence[str] = ()) -> Config:
@@ -18,3 +19,8 @@ def load_config(config: Config | Mapping[str, Any] | str | Path, settings: Seque
     if isinstance(config, str | Path):
         return config_file.load_config(config, settings, resolve)
     return config_file.parse_config(config_file.dump_config(config), "config", settings, resolve)
+
+
+def load_ungated(config: Config | Mapping[str, Any] | str | Path, settings: Sequence[str] = ()) -> Config:
+    """`load_config` for trainings that ask no gate: without gates, so that no setting need fit them."""
+    return load_config(config, ["gates=[]", *texts("settings", settings)])

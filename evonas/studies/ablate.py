@@ -9,7 +9,7 @@ from typing import Any
 
 from evonas.cluster import open_pool
 from evonas.config import Config
-from evonas.config_input import load_config
+from evonas.config_input import load_ungated
 from evonas.intervals import Estimate
 from evonas.layers.resolve import reference_of, run_config, trainable
 from evonas.retraining import SEEDS_MAX, Progress, fresh_seeds, quiet
@@ -102,7 +102,7 @@ def ablate(
     source = config if config is not None else run_config(layer)
     if source is None:
         raise InputError(f"config: expected one, since {named.name} is of no run")
-    loaded, seeds = load_config(source, settings), whole("seeds", seeds, 1, SEEDS_MAX)
+    loaded, seeds = load_ungated(source, settings), whole("seeds", seeds, 1, SEEDS_MAX)
     changed = ablations(named.graph)
     graphs = [named.graph, *(each.graph for each in changed)]
     kept: Kept | None = ResultFile(Path(out), study="ablate") if out is not None else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from evonas.cluster import open_pool
 from evonas.config import BASELINE, Config
-from evonas.config_input import load_config
+from evonas.config_input import load_ungated
 from evonas.layers.resolve import Layers, trainable
 from evonas.retraining import SEEDS_MAX, Progress, quiet, train, try_own_networks, ungated
 from evonas.search_space.catalog.named import NamedGraph, named_graph
@@ -64,7 +64,7 @@ def noise(
 
     >>> evonas.noise("quickstart.yaml", "EvoNorm-S0", seeds=3)
     """
-    loaded, seeds, chosen = load_config(config, settings), whole("seeds", seeds, 2, SEEDS_MAX), trainable(layers)
+    loaded, seeds, chosen = load_ungated(config, settings), whole("seeds", seeds, 2, SEEDS_MAX), trainable(layers)
     try_own_networks(loaded)
     with open_pool(loaded) as pool, stop_signals() as should_stop:
         return measure_noise(loaded, Session(pool, should_stop=should_stop), chosen, seeds, on_progress)

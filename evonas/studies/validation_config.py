@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evonas.config import Config
-from evonas.config_input import load_config
+from evonas.config_input import load_config, load_ungated
 from evonas.search_space.errors import InputError, did_you_mean, texts, whole
 from evonas.workers.data import NATIVE_SIZES
 
@@ -35,7 +35,7 @@ def validation_config(
     """
     given = texts("settings", settings)
     if on is not None and data is None and not architectures and steps is None:
-        return load_config(on, given)
+        return load_ungated(on, given) if given else load_config(on)
     base = searched if on is None else load_config(on)
     raw: dict[str, Any] = {**base.model_dump(mode="json"), "gates": []}
     if data is not None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import evonas
+from evonas.config_input import load_ungated
 from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.errors import InputError
 from evonas.studies.trainings import asked, complete
@@ -57,6 +58,16 @@ def test_another_config_is_the_basis() -> None:
     assert validation_config(SEARCHED, ON) == evonas.load_config(ON)
     config = validation_config(SEARCHED, ON, steps=9)
     assert (config.name, config.seed, config.recipe.steps, config.gates) == ("other", 7, 9, ())
+
+
+def test_steps_need_not_fit_gates_that_are_not_asked() -> None:
+    with pytest.raises(InputError, match="gates: quality after 3 steps, but recipe"):
+        evonas.load_config(TINY, ["recipe.steps=1"])
+    for config in (
+        load_ungated(TINY, ["recipe.steps=1"]),
+        validation_config(SEARCHED, ON, settings=["recipe.steps=1"]),
+    ):
+        assert (config.recipe.steps, config.gates) == (1, ())
 
 
 def test_a_folder_of_images_is_data(tmp_path: Path) -> None:
