@@ -5,6 +5,7 @@ evonas.resume(run)                go on with one
 evonas.open_run(run)              query one: .top(n), .candidate(birth), .final_table()
 evonas.runs(folder)               the runs of a folder or a database
 evonas.compare(runs)              the best layers of several runs, and what differs between their configs
+evonas.write_report(runs, path)   write one HTML file on runs, which works offline
 evonas.validate(run)              judge its best on the test images, once it has ended
 evonas.evaluate(layer, config)    train a layer of your own on a config's proxies
 evonas.ablate(layer, config)      remove or replace each of its parts, and train what is left
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from evonas.layers.parity import Refused, parity
     from evonas.layers.replace import replace, replacements
     from evonas.layers.whole_models import freeze, synchronize, update_moments
+    from evonas.report.page import write_report
     from evonas.run import Run, open_run
     from evonas.run_list import runs
     from evonas.search_space.catalog import LAYERS
@@ -100,6 +102,7 @@ __all__ = [
     "synchronize",
     "update_moments",
     "validate",
+    "write_report",
 ]
 __version__ = "0.1.0"
 
@@ -137,6 +140,7 @@ _MODULES = {
     "synchronize": "evonas.layers.whole_models",
     "update_moments": "evonas.layers.whole_models",
     "validate": "evonas.studies.validate",
+    "write_report": "evonas.report.page",
 }
 
 

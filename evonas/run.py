@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from evonas.layers.export import Format
     from evonas.layers.parity import Parity
+    from evonas.report.survey import Survey
     from evonas.studies.funnel import Funnel
     from evonas.studies.operators import OperatorRow
     from evonas.studies.recorded import RecordedValidation
@@ -48,6 +49,7 @@ class Run:
         self.config = reader.config
         self.versions = reader.versions  # of evonas, torch ...; "split" identifies the images
         self.folder = reader.address.folder
+        self.created = reader.created  # Unix seconds
 
     @property
     def place(self) -> tuple[str, str]:
@@ -139,6 +141,14 @@ class Run:
         Raises InputError if there is no such birth."""
         return self._reader.evaluation_of(self.candidate(birth).birth)
 
+    def candidates(self, births: Sequence[int]) -> Records:
+        """Several candidates, in this order. Raises InputError if one is not there."""
+        return self._with_figures(self._reader.named(births))
+
+    def evaluations(self, births: Sequence[int]) -> dict[int, Evaluation]:
+        """Birth -> the search's measurements, of the candidates that have their own."""
+        return {each.birth: each.evaluation for each in self._reader.trained_in_search(births) if each.birth}
+
     def lineage(self, birth: int) -> Records:
         """A candidate and its ancestors, the oldest first."""
         return self._with_figures(self._reader.lineage(birth))
@@ -192,11 +202,16 @@ class Run:
         return funnel(self._reader, within)
 
     def operators(self) -> "list[OperatorRow]":
-        """Count what each operator proposed: births, trained to the end, stopped, above their parent; and their
-        advantage and worker seconds."""
+        """Count what became of each operator's births, beside their parents; their advantage and worker seconds."""
         from evonas.studies.operators import operators
 
         return operators(self._reader)
+
+    def survey(self) -> "Survey":
+        """All candidates as columns, with funnel and operators, from one pass over the records."""
+        from evonas.report.survey import survey
+
+        return survey(self._reader)
 
     def replay(self) -> "list[Difference]":
         """The values that do not follow from the records before them: none in an intact run."""

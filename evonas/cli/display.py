@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -13,12 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from evonas.cli.layers import headline, layer_table
-from evonas.cli.tables import duration, one_line, points_text, say, terminal
+from evonas.cli.tables import duration, one_line, say, terminal
+from evonas.conclusion import conclusion, next_steps
 from evonas.config import BASELINE, Config
 from evonas.enumeration import enumerated
-from evonas.final import FinalRow
 from evonas.history import History
-from evonas.known_layers import remark
 from evonas.progress import Watcher
 from evonas.run import Run
 from evonas.search_space.graph import Graph
@@ -191,67 +190,3 @@ def print_end(run: Run, best_layer: Path) -> None:
     if best_layer.exists():
         console.print(f"Best layer: {best_layer}", soft_wrap=True)
     console.print(f"Run: {run.reference}   (evonas top {reference})", soft_wrap=True)
-
-
-def conclusion(rows: Sequence[FinalRow], reference: str) -> Iterator[str]:
-    """Sentences on the final table: the best layer that is not known against BN-ReLU and against the best known layer,
-    and next steps if none beat BN-ReLU."""
-    complete = [row for row in rows if row.difference is not None]
-    candidates = [row for row in complete if row.birth]
-    finds = [row for row in candidates if row.same_as is None]
-    known = [row for row in complete if row not in finds]
-    if all(row.birth for row in complete):
-        yield f"{BASELINE} failed with fresh seeds: no layer can be compared with it."
-        return
-    if not candidates:
-        return
-    best, find, control = candidates[0], next(iter(finds), None), known[0]
-    baseline = next(row for row in complete if not row.birth and row.name == BASELINE)
-    others = [baseline] if control is baseline else [baseline, control]
-    if _lead(best) <= 0:
-        yield f"No layer beat {BASELINE} with fresh seeds."
-    if find is None:
-        yield f"Best: birth {best.birth}, which is {best.same_as}, a known layer: {_against(best, [baseline])}."
-        yield "No other candidate was retrained: nothing new was found."
-    elif find is not best:
-        yield f"The best candidate, birth {best.birth}, is {best.same_as}, a known layer: {_against(best, [baseline])}."
-        yield f"The best that is not known is birth {find.birth}, {_against(find, others)}."
-    elif _lead(find) > 0:
-        yield f"Best: birth {find.birth}, {_against(find, others)}."
-    elif control is not baseline:
-        yield f"The best known layer is {_name(control)}, {_against(control, [baseline])}."
-    if find is not None and find.affine_of:
-        yield f"Birth {find.birth} is {remark(None, find.affine_of)}."
-    if find is None or _lead(find) <= 0:
-        yield from next_steps(reference)
-
-
-def _against(row: FinalRow, others: Sequence[FinalRow]) -> str:
-    """The differences to BN-ReLU, and to the best known layer where that is another one, with their intervals; and how
-    much they prove."""
-    (first, *rest), known = map(row.difference_to, others), others[-1]
-    text = f"{points_text(first)} points against {BASELINE}"
-    for second in rest:
-        text += f" and {points_text(second)} against {_name(known)}, the best known layer"
-    intervals = [interval for _, interval in (first, *rest) if interval]
-    if not intervals:
-        return f"{text} ({counted(row.seeds, 'seed')}: a tendency, not a proof)"
-    proves = all(low > 0 or high < 0 for low, high in intervals)
-    return f"{text} (95 % intervals over {counted(row.seeds, 'seed')}{'' if proves else ': a tendency, not a proof'})"
-
-
-def _lead(row: FinalRow) -> float:
-    assert row.difference is not None
-    return row.difference
-
-
-def _name(row: FinalRow) -> str:
-    return str(row.name or row.same_as)
-
-
-def next_steps(reference: str) -> Iterator[str]:
-    """Advice after a search that found no better layer."""
-    yield "What next:"
-    yield "  a longer search, or a larger config: evonas init --template cifar10"
-    yield f"  what each gate stopped, and how often wrongly: evonas funnel {reference}"
-    yield f"  how far seeds alone spread the accuracies: evonas noise {reference}/config.yaml"

@@ -29,6 +29,7 @@ COMMANDS = {  # name -> file of this folder, short help
     "validate": ("validate", "Measure the test accuracy of a finished search's best layers."),
     "evaluate": ("evaluate", "Train layers of your own on a config's proxies."),
     "ablate": ("ablate", "Remove or replace each part of a layer, and train the rest."),
+    "report": ("report", "Write one HTML file on runs, to look at and to hand on."),
     "card": ("card", "Show all that is known of a layer: costs, validations, ablation."),
     "noise": ("study", "Measure how far accuracies spread over seeds."),
     "fidelity": ("fidelity", "Measure how well a config's proxies predict long trainings."),

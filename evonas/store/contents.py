@@ -135,6 +135,13 @@ class Contents:
             if not records:
                 self._check_follows(after, last)  # else it has just been written
 
+    def live_ops(self) -> Iterator[tuple[int, str]]:
+        """Births and the operations of their live nodes, of all candidates that have an outcome."""
+        o = tables.candidate_op.c
+        query = select(o.birth, o.op).where(o.run == self.run).execution_options(yield_per=loading.PORTION)
+        with self.engine.connect() as connection, connection.execute(query) as rows:
+            yield from ((row.birth, row.op) for row in rows)
+
     def proposals(self) -> Iterator[Candidate]:
         """All candidates by birth, without their outcomes; read in portions. Births have no gap, and `seen` never falls
         nor exceeds the outcomes that are there."""

@@ -11,7 +11,7 @@ from typing import Any
 from evonas.search_space.errors import share
 from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
-from evonas.store.records import Operator, Purpose
+from evonas.store.records import Operator, Purpose, Record, Trained
 from evonas.workers.gates import needs_training
 from evonas.workers.outcome import DIVERGED, Crash, Fitness, Measurement, Outcome, Rejection
 
@@ -78,22 +78,38 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
     An audited candidate was stopped wrongly if its accuracy at the full budget, mean over proxies, is at most `within`
     below BN-ReLU's, mean over proxies and seeds. Audits that crashed do not count.
     """
-    within = share("within", within)
-    by_proxy = reader.baseline_accuracies().values()
-    baseline = fmean(fmean(each) for each in by_proxy) if all(by_proxy) else math.inf
-    baselines = [each.evaluation for each in reader.evaluations(Purpose.BASELINE)]
-    full = array("d", [each.seconds for each in baselines if isinstance(each.outcome, Fitness)])
-    inherited = 0
-    audits = {each.birth: each for each in reader.evaluations(Purpose.AUDIT)}
-    rows = {gate.label: FunnelRow(gate.label) for gate in reader.config.gates}
-    diverged = FunnelRow(DIVERGED)
+    count = FunnelCount(reader, within)
     for record, trained in reader.searched():
+        count.add(record, trained)
+    return count.funnel()
+
+
+class FunnelCount:
+    """The funnel, counted candidate by candidate."""
+
+    def __init__(self, reader: Reader, within: float = WITHIN) -> None:
+        within = share("within", within)
+        by_proxy = reader.baseline_accuracies().values()
+        baseline = fmean(fmean(each) for each in by_proxy) if all(by_proxy) else math.inf
+        baselines = [each.evaluation for each in reader.evaluations(Purpose.BASELINE)]
+        self._reader = reader
+        self._least = baseline - within  # accuracy of a layer that should not have been stopped
+        self._full = array("d", [each.seconds for each in baselines if isinstance(each.outcome, Fitness)])
+        self._audits = {each.birth: each for each in reader.evaluations(Purpose.AUDIT)}
+        self._rows = {gate.label: FunnelRow(gate.label) for gate in reader.config.gates}
+        self._diverged = FunnelRow(DIVERGED)
+        self._inherited = 0
+
+    def add(self, record: Record, trained: Trained | None) -> str | None:
+        """Count a candidate; return the label of the gate that stopped it."""
         inherits = record.equal_to is not None and record.operator != Operator.AGAIN
         if inherits or trained is None:
-            inherited += inherits
-            continue
+            self._inherited += inherits
+            return None
+        rows, diverged = self._rows, self._diverged
         evaluation, outcome = trained.evaluation, trained.evaluation.outcome
-        met = list(zip(_labels(reader, record.birth, evaluation.measurements), evaluation.measurements, strict=True))
+        labels = _labels(self._reader, record.birth, evaluation.measurements)
+        met = list(zip(labels, evaluation.measurements, strict=True))
         for name in {name for name, _ in met}:
             rows[name].asked += 1
         for name, measured in met:
@@ -102,24 +118,27 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
         stopped_by = diverged if isinstance(outcome, Rejection) and outcome.gate == diverged.gate else None
         diverged.asked += trains or stopped_by is diverged
         if isinstance(outcome, Fitness):
-            full.append(evaluation.seconds)
-            continue
+            self._full.append(evaluation.seconds)
+            return None
         if isinstance(outcome, Crash):
-            continue
+            return None
         if stopped_by is None and not met:
-            reader.refuse(f"birth {record.birth}", f"gate '{outcome.gate}' stopped it and measured nothing")
+            self._reader.refuse(f"birth {record.birth}", f"gate '{outcome.gate}' stopped it and measured nothing")
         row = stopped_by or rows[met[-1][0]]
         if row is diverged:
             row.spent += max(0.0, evaluation.seconds - sum(measured.seconds for _, measured in met))
         row.stopped += 1
         row.after.append(evaluation.seconds)
-        audit = audits.get(record.birth)
+        audit = self._audits.get(record.birth)
         if audit is not None and not isinstance(audit.evaluation.outcome, Crash):
-            row.audits.append(_mean_accuracy(audit.evaluation.outcome) >= baseline - within)
-    full_seconds = fmean(full) if full else 0.0
-    for row in (*rows.values(), diverged):
-        row.saved = sum(max(0.0, full_seconds - seconds) for seconds in row.after)
-    return Funnel([*rows.values(), diverged], full_seconds, inherited)
+            row.audits.append(_mean_accuracy(audit.evaluation.outcome) >= self._least)
+        return row.gate
+
+    def funnel(self) -> Funnel:
+        rows, full_seconds = [*self._rows.values(), self._diverged], fmean(self._full) if self._full else 0.0
+        for row in rows:
+            row.saved = sum(max(0.0, full_seconds - seconds) for seconds in row.after)
+        return Funnel(rows, full_seconds, self._inherited)
 
 
 def _mean_accuracy(outcome: Outcome) -> float:

@@ -83,20 +83,36 @@ class OperatorRow:
 
 def operators(reader: Reader) -> list[OperatorRow]:
     """A row for each operator in the order of the table OPERATORS, then for each other origin."""
-    rows = {name: OperatorRow(name) for name in (*OPERATORS, *map(str, Operator)) if name != Operator.MUTATION}
-    measured: dict[int, float] = {}  # function -> its advantage with the search's seed
-    functions: dict[int, int] = {}  # birth -> function, where they differ
+    count = OperatorCount()
     for record, trained in reader.searched():
+        count.add(record, trained)
+    return count.rows()
+
+
+class OperatorCount:
+    """The operators' rows, counted candidate by candidate, by birth."""
+
+    def __init__(self) -> None:
+        origins = (*OPERATORS, *map(str, Operator))
+        self._rows = {name: OperatorRow(name) for name in origins if name != Operator.MUTATION}
+        self._measured: dict[int, float] = {}  # function -> its advantage with the search's seed
+        self._functions: dict[int, int] = {}  # birth -> function, where they differ
+
+    def add(self, record: Record, trained: Trained | None) -> None:
+        """Count a candidate."""
         parent = None
         if record.parent is not None and record.operator != Operator.AGAIN:
-            parent = measured.get(functions.get(record.parent, record.parent))
+            parent = self._measured.get(self._functions.get(record.parent, record.parent))
         for name in names(record.operator):
-            rows[name].count(record, trained, parent)
+            self._rows[name].count(record, trained, parent)
         if record.equal_to:
-            functions[record.birth] = record.equal_to
+            self._functions[record.birth] = record.equal_to
         elif record.advantage is not None:
-            measured[record.birth] = record.advantage
-    return [row for row in rows.values() if row.births]
+            self._measured[record.birth] = record.advantage
+
+    def rows(self) -> list[OperatorRow]:
+        """The rows that have births."""
+        return [row for row in self._rows.values() if row.births]
 
 
 def names(operator: str) -> Iterator[str]:

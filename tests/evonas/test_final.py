@@ -14,7 +14,8 @@ import pytest
 
 import evonas
 from evonas import driver
-from evonas.cli.display import conclusion, print_end
+from evonas.cli.display import print_end
+from evonas.conclusion import conclusion
 from evonas.final import FinalRow, conclude, contenders
 from evonas.retraining import fresh_seeds
 from evonas.run import Run, open_run

@@ -22,7 +22,8 @@ from tests.conftest import ROOT, TINY
 
 OLD = ROOT / "tests" / "evonas" / "databases" / "0003.db"  # 30 births of a tiny config, with audits and a final table
 METHODS = {"status", "top", "find", "lineage", "dump", "replay", "funnel"}  # of a run, under the command's name
-OTHERS = {"show": Run.candidate, "init": None}  # writes a file from a template: nothing for Python
+# `init` writes a file from a template: nothing for Python; `evonas.report` is a package
+OTHERS = {"show": Run.candidate, "init": None, "report": evonas.write_report}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,79 @@
+"""Runs as plain values for a page: what the report embeds, and the live page will fetch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import evonas
+from evonas.comparison import compare
+from evonas.config import BASELINE
+from evonas.config_file import dump_config
+from evonas.final import FinalRow
+from evonas.report.panels import panels
+from evonas.report.summary import begun, summary
+from evonas.report.survey import Survey
+from evonas.report.texts import one_line
+from evonas.run import Run, open_run
+from evonas.search_space.errors import InputError
+from evonas.store.dump import jsonable
+
+
+def document(runs: Sequence[str | Path | Run] | str | Path | Run) -> dict[str, Any]:
+    """All that a page shows of one run, or of several. Raises InputError for a run that cannot be read."""
+    several = [runs] if isinstance(runs, str | Path | Run) else list(runs)
+    if not several:
+        raise InputError("runs: expected at least one")
+    opened = [each if isinstance(each, Run) else open_run(each) for each in several]
+    comparison = compare(opened) if len(opened) > 1 else None
+    labels = comparison.runs if comparison else (opened[0].name,)
+    views = [run_view(run, label) for run, label in zip(opened, labels, strict=True)]
+    compared = {"text": comparison.text, "lines": list(comparison.lines())} if comparison else None
+    return {"evonas": evonas.__version__, "runs": views, "comparison": compared}
+
+
+def run_view(run: Run, label: str) -> dict[str, Any]:
+    """One run under the name that tells it from the others on the page."""
+    status, survey = run.status(), run.survey()
+    noise, config = run.seed_noise(), run.config
+    values = {
+        "label": label,
+        "name": run.name,
+        "state": status.state,
+        "begun": begun(run.created),
+        "summary": list(summary(run, status, survey)),
+        "proxies": list(config.proxies),
+        "judged_by": config.judged_by,
+        "baseline": {"name": BASELINE, "accuracy": run.baseline()},
+        "noise": None if noise is None else {"deviation": noise[0], "layers": noise[1]},
+        "population": config.evolution.population,
+        "cores": config.workers.cpus,
+        "gates": [gate.label for gate in config.gates],
+        "index_sets": list(config.space.index_sets),
+        "final": [_final(row) for row in run.final_table()],
+        "funnel": [row.figures() for row in survey.funnel.rows],
+        "operators": [row.figures() for row in survey.operators],
+        "candidates": survey.candidates.as_json(),
+        "beside": survey.beside,
+        "panels": panels(run, survey.candidates.parent),
+        "facts": _facts(run, survey),
+        "config": dump_config(config),
+    }
+    plain: dict[str, Any] = jsonable(values)
+    return plain
+
+
+def _final(row: FinalRow) -> dict[str, Any]:
+    figures = ("birth", "name", "accuracy", "seeds", "failed", "difference", "difference_spread", "same_as")
+    return {name: getattr(row, name) for name in figures} | {"formula": one_line(row.formula)}
+
+
+def _facts(run: Run, survey: Survey) -> dict[str, str]:
+    """Where the run was made, and with what."""
+    return {
+        "run": run.reference,
+        "begun": begun(run.created),
+        "seed": str(run.config.seed),
+        "hosts": ", ".join(survey.hosts),
+        "machine": "; ".join(survey.conditions),
+        **{name: str(version) for name, version in run.versions.items() if name != "folder"},
+    }

@@ -1,0 +1,89 @@
+"""A run in sentences."""
+
+import time
+from collections.abc import Iterator
+
+from evonas.conclusion import verdict
+from evonas.config import BASELINE
+from evonas.report.survey import Survey
+from evonas.report.texts import duration
+from evonas.run import Run
+from evonas.run_state import RunState
+from evonas.search_space.wording import counted
+from evonas.store.records import State
+from evonas.views import Status
+
+STATES = {
+    RunState.FINISHED: "The search has ended.",
+    RunState.RUNNING: "The search is running: these are its records so far.",
+    RunState.STOPPED: "The search was stopped before its end: evonas resume goes on with it.",
+    RunState.DEAD: "The search has not ended and nothing drives it: its driver was killed, or failed. evonas resume "
+    "goes on with it.",
+}
+
+
+def summary(run: Run, status: Status, survey: Survey) -> Iterator[str]:
+    """What was searched, what it found, how long that took, and on what."""
+    yield STATES[status.state]
+    yield from _found(run, status)
+    yield from _searched(run)
+    yield from _counts(status, survey)
+    yield from _cost(survey)
+
+
+def _found(run: Run, status: Status) -> Iterator[str]:
+    rows = run.final_table()
+    if rows:
+        yield from verdict(rows)
+        return
+    best = next(iter(run.candidate_rows(run.top(1)))) if status.by_state.get(State.EVALUATED) else None
+    if best is None:
+        yield "No candidate was trained to the full budget, so nothing was found."
+    elif best.difference is not None:
+        yield (
+            f"No layer was retrained with fresh seeds yet. The best so far is birth {best.birth}: "
+            f"{100 * best.difference:+.1f} points against {BASELINE} with {counted(best.seeds or 1, 'seed')}. The best "
+            "of many short trainings is partly a lucky one."
+        )
+
+
+def _searched(run: Run) -> Iterator[str]:
+    config = run.config
+    space, recipe, data = config.space, config.recipe, config.data
+    networks = ", ".join(f"{name} ({proxy.architecture})" for name, proxy in config.proxies.items())
+    yield (
+        f"It searched graphs of up to {counted(space.nodes, 'node')}. Each was trained for "
+        f"{counted(recipe.steps, 'step')} on {counted(data.train, 'image')} of {data.source} in {networks}, and judged "
+        f"on {counted(data.validation, 'validation image')}."
+    )
+    if config.evolution.random_share == 1.0:
+        yield "Every candidate was drawn at random: a random search."
+
+
+def _counts(status: Status, survey: Survey) -> Iterator[str]:
+    wanted = "" if status.births == status.births_wanted else f" of {status.births_wanted}"
+    inherited, states = survey.funnel.inherited, status.by_state
+    parts = [
+        f"{states.get(State.EVALUATED, 0)} with a fitness",
+        f"{states.get(State.REJECTED, 0)} stopped by a gate",
+        *([f"{states[State.CRASHED]} crashed"] if states.get(State.CRASHED) else []),
+        *([f"{states[State.PENDING]} without an outcome yet"] if states.get(State.PENDING) else []),
+    ]
+    took = f" {counted(inherited, 'outcome')} came from an equal candidate." if inherited else ""
+    yield f"{counted(status.births, 'candidate')}{wanted}: {', '.join(parts)}.{took}"
+
+
+def _cost(survey: Survey) -> Iterator[str]:
+    if survey.lasted:
+        busy = survey.spent / survey.lasted
+        yield (
+            f"It took {duration(survey.lasted)} from its begin to the last outcome, and {duration(survey.spent)} of "
+            f"workers: {busy:.1f} were busy on average."
+        )
+    if survey.conditions:
+        yield f"Machine: {'; '.join(survey.conditions)}."
+
+
+def begun(created: float) -> str:
+    """The day on which a run began, in UTC."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(created))

@@ -1,0 +1,136 @@
+"""All candidates of a run as columns, with its funnel and its operators: one pass over the records.
+
+Births have no gap, so place i of every column is birth i + 1. Names that repeat stand once, in a list beside their
+column of places in it. Accuracies are shares, times are seconds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from evonas.report.texts import one_line
+from evonas.store.reader import Reader
+from evonas.store.records import Purpose, Record, State, Trained
+from evonas.studies.funnel import Funnel, FunnelCount
+from evonas.studies.operators import OperatorCount, OperatorRow, names
+from evonas.workers.outcome import Crash
+
+BESIDE = (Purpose.BASELINE, Purpose.AUDIT, Purpose.RERANK, Purpose.VALIDATE)  # evaluations of the same workers
+FIRST_LETTER = ord("A")  # of the first operation in the column `ops`
+
+
+class Places:
+    """Names, each with its place in the order of their first use."""
+
+    def __init__(self, *names: str) -> None:
+        self._places = {name: place for place, name in enumerate(names)}
+
+    def of(self, name: str) -> int:
+        return self._places.setdefault(name, len(self._places))
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._places)
+
+
+@dataclass(slots=True)
+class Candidates:
+    """The columns. `ops` holds a letter for each operation of a live node: A is the first of `op_names`."""
+
+    proxies: tuple[str, ...]
+    accuracy: dict[str, list[float | None]] = field(init=False)
+    state: list[int] = field(default_factory=list)
+    stopped: list[int] = field(default_factory=list)  # by the gate of this label, or lost by this kind of crash
+    operator: list[int] = field(default_factory=list)  # edits as they are stored: insert+op
+    parent: list[int] = field(default_factory=list)  # birth; 0: none, as in the next two
+    equal_to: list[int] = field(default_factory=list)
+    seq: list[int] = field(default_factory=list)  # order of the outcomes
+    batch: list[int] = field(default_factory=list)  # 1: depends on its batch
+    nodes: list[int] = field(default_factory=list)  # live
+    advantage: list[float | None] = field(default_factory=list)  # None where it was not trained to the end
+    seconds: list[float] = field(default_factory=list)
+    at: list[float | None] = field(default_factory=list)  # seconds from the run's begin to its outcome
+    formula: list[str] = field(default_factory=list)
+    ops: list[str] = field(default_factory=list)
+    states: Places = field(default_factory=lambda: Places(*State))
+    stops: Places = field(default_factory=lambda: Places(""))
+    operators: Places = field(default_factory=Places)
+    op_names: Places = field(default_factory=Places)
+
+    def __post_init__(self) -> None:
+        self.accuracy = {proxy: [] for proxy in self.proxies}
+
+    def add(self, record: Record, trained: Trained | None, gate: str | None, created: float) -> None:
+        crash = record.outcome.kind if isinstance(record.outcome, Crash) else ""
+        self.state.append(self.states.of(record.state))
+        self.stopped.append(self.stops.of(gate or crash))
+        self.operator.append(self.operators.of("+".join(names(record.operator))))
+        self.parent.append(record.parent or 0)
+        self.equal_to.append(record.equal_to or 0)
+        self.seq.append(record.seq or 0)
+        self.batch.append(int(record.batch_dependent))
+        self.nodes.append(record.live_nodes)
+        self.advantage.append(None if record.advantage is None else round(record.advantage, 5))
+        self.seconds.append(round(record.seconds, 2))
+        self.at.append(None if trained is None else round(trained.at - created, 1))
+        self.formula.append(one_line(record.formula))
+        self.ops.append("")
+        for proxy, values in self.accuracy.items():
+            value = record.accuracy.get(proxy)
+            values.append(None if value is None else round(value, 4))
+
+    def use(self, birth: int, op: str) -> None:
+        """Note that a live node of a candidate is this operation."""
+        self.ops[birth - 1] += chr(FIRST_LETTER + self.op_names.of(op))
+
+    def as_json(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: each.names if isinstance(each, Places) else each for name, each in values.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Everything that one pass over a run gives."""
+
+    candidates: Candidates
+    funnel: Funnel
+    operators: list[OperatorRow]
+    beside: list[tuple[str, float, float]]  # evaluations outside the search: purpose, end, seconds
+    conditions: tuple[str, ...]  # device, processor, threads and torch of its evaluations
+    hosts: tuple[str, ...]
+
+    @property
+    def lasted(self) -> float:
+        """Seconds from the run's begin to its last outcome."""
+        return max([0.0, *(each or 0.0 for each in self.candidates.at), *(at for _, at, _ in self.beside)])
+
+    @property
+    def spent(self) -> float:
+        """Seconds of workers, of all evaluations."""
+        return sum(self.candidates.seconds) + sum(seconds for _, _, seconds in self.beside)
+
+
+def survey(reader: Reader) -> Survey:
+    """Read a run once."""
+    candidates, funnel, operators = Candidates(tuple(reader.config.proxies)), FunnelCount(reader), OperatorCount()
+    conditions, hosts = dict[str, None](), dict[str, None]()
+    for record, trained in reader.searched():
+        candidates.add(record, trained, funnel.add(record, trained), reader.created)
+        operators.add(record, trained)
+        if trained is not None and trained.evaluation.host:
+            hosts[trained.evaluation.host] = None
+            conditions[trained.evaluation.conditions] = None
+    count = len(candidates.state)
+    for birth, op in reader.live_ops():
+        if not isinstance(birth, int) or not isinstance(op, str) or birth < 1:
+            reader.refuse(f"operation {op!s:.40}", f"birth {birth!s:.40} is not there")
+        if birth <= count:  # later ones were born after the pass
+            candidates.use(birth, op)
+    beside = list(_beside(reader))
+    return Survey(candidates, funnel.funnel(), operators.rows(), beside, tuple(filter(None, conditions)), tuple(hosts))
+
+
+def _beside(reader: Reader) -> Iterator[tuple[str, float, float]]:
+    for purpose in BESIDE:
+        for each in reader.evaluations(purpose):
+            yield str(purpose), round(each.at - reader.created, 1), round(each.evaluation.seconds, 2)

@@ -1,0 +1,85 @@
+"use strict";
+
+/** Where the data come from: a report holds them, gzipped; the live page will fetch the same values. */
+async function load() {
+  const bytes = Uint8Array.from(atob(document.getElementById("data").textContent), (c) => c.charCodeAt(0));
+  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(unpacked).json();
+}
+
+/** What plots and filters need of a run beside its columns. Place i of every column is birth i + 1. */
+function prepare(run) {
+  const c = run.candidates;
+  run.size = c.state.length;
+  run.panel = new Map(run.panels.map((panel) => [panel.birth, panel]));
+  run.letters = new Map(c.op_names.map((name, i) => [name, String.fromCharCode(65 + i)]));
+  run.again = c.operators.indexOf("again");
+  run.inOrder = range(run.size).filter((i) => c.seq[i] > 0).sort((a, b) => c.seq[a] - c.seq[b]);
+  return run;
+}
+
+const range = (n) => Array.from({ length: n }, (_, i) => i);
+const sum = (values) => values.reduce((total, each) => total + each, 0);
+const stateOf = (run, i) => run.candidates.states[run.candidates.state[i]];
+const operatorOf = (run, i) => run.candidates.operators[run.candidates.operator[i]];
+const uses = (run, i, op) => run.candidates.ops[i].includes(run.letters.get(op) ?? "-");
+
+/** Whether a candidate was trained itself; others inherited an outcome, or repeat a leader with another seed. */
+const isFirst = (run, i) => stateOf(run, i) === "evaluated" && !run.candidates.equal_to[i];
+
+/** What became of a candidate: the gate that stopped it, the kind of its crash, or its state. */
+function endOf(run, i) {
+  const c = run.candidates;
+  if (c.equal_to[i] && c.operator[i] !== run.again && stateOf(run, i) !== "pending") return "inherited";
+  return c.stops[c.stopped[i]] || (stateOf(run, i) === "evaluated" ? "trained" : stateOf(run, i));
+}
+
+/** The members of the front of two values, both maximised: places among `points`, by falling x. */
+function front(points) {
+  const order = range(points.length).sort((a, b) => points[b].x - points[a].x || points[b].y - points[a].y);
+  let best = -Infinity;
+  return order.filter((i, n) => {
+    const twin = n && points[order[n - 1]].x === points[i].x && points[order[n - 1]].y === points[i].y;
+    const kept = points[i].y > best || (twin && points[i].y === best);
+    best = Math.max(best, points[i].y);
+    return kept;
+  });
+}
+
+const points = (share) => (share == null ? "–" : `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(1)}`);
+const share = (value) => (value == null ? "–" : value.toFixed(3));
+
+function time(seconds) {
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${String(Math.floor(seconds % 60)).padStart(2, "0")} s`;
+  return `${Math.floor(seconds / 3600)} h ${String(Math.floor((seconds % 3600) / 60)).padStart(2, "0")} min`;
+}
+
+/** An element. Texts become text, never tags. */
+function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value == null) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((each) => each != null && each !== false));
+  return element;
+}
+
+/** A table; a cell is a text, a number or an element. Columns of numbers stand to the right. */
+function table(titles, rows, caption) {
+  const right = titles.map((_, n) => rows.length > 0 && rows.every((row) => isNumber(row[n])));
+  const cell = (tag) => (value, n) => h(tag, { scope: tag === "th" ? "col" : null, class: right[n] ? "number" : null }, value ?? "");
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, titles.map(cell("th")))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell("td")))))));
+}
+
+/** Names with their values. */
+const factsTable = (rows) => h("table", { class: "facts" }, h("tbody", {}, rows.map(([name, value]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, value)))));
+
+const isNumber = (value) => /^([+−]?\d[\d.]*[ ±]*(s|min|h|%)? ?)+$|^–$/.test(value instanceof Node ? value.textContent : value);
+
+/** A link that opens a layer's panel. */
+const layerLink = (place, birth) => h("a", { href: `#layer/${place}/${birth}` }, birth);
