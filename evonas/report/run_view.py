@@ -74,6 +74,6 @@ def _facts(run: Run, survey: Survey) -> dict[str, str]:
         "begun": begun(run.created),
         "seed": str(run.config.seed),
         "hosts": ", ".join(survey.hosts),
-        "machine": "; ".join(survey.conditions),
+        "conditions": "; ".join(survey.conditions),
         **{name: str(version) for name, version in run.versions.items() if name != "folder"},
     }

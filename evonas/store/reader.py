@@ -187,6 +187,7 @@ class Reader(Contents):
         query = select(c.birth, c.predicted, e.gate, e.value, s.proxy, s.value).order_by(c.birth)
         query = query.join(tables.evaluation, (e.run == c.run) & (e.birth == c.birth))
         of_fitness = (s.run == e.run) & (s.evaluation == e.id) & (s.objective == by)
+        of_fitness &= s.proxy.in_(list(self.config.proxies))  # the whole key: else each birth reads all scores
         query = query.outerjoin(tables.score, of_fitness)
         query = query.where(c.run == self.run, c.predicted.is_not(None), c.pool.is_(None), c.equal_to.is_(None))
         query = query.where(e.purpose == Purpose.SEARCH, e.verdict.in_((Verdict.FITNESS, Verdict.REJECTION)))

@@ -19,6 +19,7 @@ from evonas.search_space.sampling import random_dependent_graph
 from evonas.search_space.space import Space
 from evonas.surrogate import Example, Surrogate
 from evonas.workers.outcome import Fitness, Rejection
+from tests.benchmarks.queries import plans
 from tests.evonas.search_cases import EVERYTHING, FakePool, configured, known, searched, seeded
 
 
@@ -80,6 +81,7 @@ def test_unranked_candidates_rank_below_the_trained_by_the_gate_that_stopped_the
             expected.append((each.predicted, gates.index(each.outcome.gate) - len(gates)))
     assert min(measured for _, measured in expected) < 0 < max(measured for _, measured in expected)
     assert reader.unranked() == expected
+    assert any("SEARCH score USING PRIMARY KEY" in line for line in plans(reader, reader.unranked))  # not quadratic
     assert search.history.surrogate is not None
     assert search.history.surrogate.unranked == reader.unranked()
 
