@@ -1,0 +1,97 @@
+"""The report in a browser: offline, quiet, and safe from what a record says."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evonas
+from tests.evonas.report.test_survey import OLD
+
+CHROMIUM = shutil.which("chromium")
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+NAMED = "<img src=x onerror=document.title='taken'>.db"  # of a file, which has no slash
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs, one of which has a hostile file name, version, host and machine. A hostile name of the run itself is
+    refused when it is opened."""
+    folder = tmp_path_factory.mktemp("report")
+    for name in ("one.db", NAMED):
+        shutil.copy(OLD, folder / name)
+        evonas.open_run(folder / name)  # upgrades it
+    with closing(sqlite3.connect(folder / NAMED)) as database:
+        database.execute("UPDATE run SET versions = json_set(versions, '$.evonas', ?)", (HOSTILE,))
+        database.execute("UPDATE evaluation SET host = ?, conditions = ?", (HOSTILE, HOSTILE))
+        database.commit()
+    return evonas.write_report([folder / "one.db", folder / NAMED], folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, report: Path) -> Iterator[Any]:
+    context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
+    context.set_default_timeout(120_000)
+    opened = context.new_page()
+    opened.heard = []
+    opened.on("console", lambda message: opened.heard.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: opened.heard.append(str(error)))
+    opened.on("request", lambda request: opened.heard.append(request.url))
+    opened.goto(report.as_uri())
+    opened.wait_for_selector("html[data-ready]")
+    yield opened
+    context.close()
+
+
+def test_it_asks_for_nothing_but_itself_and_reports_no_error(page: Any, report: Path) -> None:
+    assert [each for each in page.heard if not each.startswith(("data:", "blob:"))] == [report.as_uri()]
+
+
+def test_a_hostile_name_is_text(page: Any) -> None:
+    assert NAMED in page.inner_text("#summary")
+    page.select_option("#filter-run", "1")
+    assert page.inner_text("#setting").count(HOSTILE) == 3
+    page.select_option("#filter-run", "0")
+    assert page.title().endswith("- evonas")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_the_front_without_filters_is_that_of_the_run(page: Any, report: Path) -> None:
+    front = {each.birth for each in evonas.open_run(report.parent / "one.db").front()}
+    drawn = page.evaluate(
+        "document.getElementById('plot-front-0').data.find((each) => each.name === 'front').customdata"
+    )
+    assert {birth for _, birth in drawn} == front
+
+
+def test_a_click_on_the_front_opens_its_layer_and_escape_closes_it(page: Any) -> None:
+    page.locator("#plot-front-0").scroll_into_view_if_needed()
+    place = page.evaluate("""() => {
+        const plot = document.getElementById("plot-front-0"), trace = plot.data.find((each) => each.name === "front");
+        const { xaxis, yaxis } = plot._fullLayout, box = plot.getBoundingClientRect();
+        const at = [box.x + xaxis._offset + xaxis.d2p(trace.x[0]), box.y + yaxis._offset + yaxis.d2p(trace.y[0])];
+        return [...at, trace.customdata[0][1]];
+    }""")
+    page.mouse.click(*place[:2])
+    page.wait_for_selector("dialog[open]")
+    assert page.inner_text("#layer-title").startswith(f"Birth {place[2]}")
+    assert page.locator("dialog math").count() == 1
+    assert page.locator("dialog img").evaluate("(each) => each.decode().then(() => each.naturalWidth)") > 100
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog[open]", state="detached")
