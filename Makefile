@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PARALLEL = --numprocesses logical --maxprocesses 8 --durations 20
 
-.PHONY: search test test-all check lint types
+.PHONY: search test test-all check lint types docs
 
 search: $(VENV)/.installed
 	$(BIN)/evonas search configs/quickstart.yaml
@@ -26,6 +26,10 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+# the documentation site, in build/site: open build/site/index.html
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m mkdocs build --strict
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -39,4 +43,8 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@

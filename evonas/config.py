@@ -42,7 +42,9 @@ class Workers(Frozen):
     join. With `cluster.address: in_process` it is one with one thread,
     without a time limit; what the machine may have caused is tried once more."""
 
-    count: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
+    count: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = Field(
+        "auto", description="processes; auto: as many as the machine or the cluster holds, also of nodes that join"
+    )
     cpus: SmallCount = Field(1, description="threads of a worker")
     device: Device = Field("auto", description="auto: a GPU where the machine, or the cluster, has one")
     gpus: Annotated[float, Field(gt=0.0, le=1000.0)] = Field(
@@ -61,13 +63,13 @@ class Workers(Frozen):
 class Cluster(Frozen):
     """The workers' place: `in_process` (one, for debugging), `local`, or the address of a Ray cluster."""
 
-    address: Text = "local"
+    address: Text = Field("local", description="in_process, local, or such as head:6379 or auto")
 
 
 class StoreConfig(Frozen):
     """`null` is SQLite in the run's folder."""
 
-    url: Text | None = None
+    url: Text | None = Field(None, description="such as sqlite:///all.db or postgresql://user@host/database")
 
 
 def _folder_name(name: str) -> str:
@@ -79,13 +81,17 @@ def _folder_name(name: str) -> str:
 class Config(Frozen):
     """The whole of a run."""
 
-    name: Annotated[str, Field(max_length=100), AfterValidator(_folder_name)]
-    seed: Annotated[int, Field(ge=0, lt=2**62)] = 0
+    name: Annotated[str, Field(max_length=100), AfterValidator(_folder_name)] = Field(
+        description="of the run, and of its folder: results/<name>-<nnn>"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = Field(0, description="decides every random choice")
     space: SpaceConfig = SpaceConfig()
     data: Data = Data()
     recipe: Recipe = Recipe()
-    proxies: Proxies
-    gates: Annotated[tuple[Annotated[AnyGate, BeforeValidator(from_text)], ...], Field(max_length=100)] = ()
+    proxies: Proxies = Field(description="the networks that a layer is trained in, by name; the cheapest first")
+    gates: Annotated[tuple[Annotated[AnyGate, BeforeValidator(from_text)], ...], Field(max_length=100)] = Field(
+        (), description="the tests that stop a candidate, in this order; a name, or a name with its options"
+    )
     objectives: tuple[Objective, ...] = Field(
         ("accuracy",),
         max_length=20,

@@ -44,8 +44,8 @@ def _resolved(layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
 class Rerank(Frozen):
     """The end of a search: the best `top` and BN-ReLU are trained again, with `seeds` fresh seeds."""
 
-    top: Annotated[int, Field(ge=0, le=1000)] = 5
-    seeds: SmallCount = 2
+    top: Annotated[int, Field(ge=0, le=1000)] = Field(5, description="candidates to retrain; 0: none")
+    seeds: SmallCount = Field(2, description="fresh seeds of each")
     baselines: Layers = Field(
         (), description="more layers for the final table: names of the catalog, texts, or RUN#BIRTH"
     )
@@ -88,7 +88,9 @@ class Evolution(Frozen):
         64, description="the newest survivors, from which parents are drawn"
     )
     initial: Count = Field(1, description="survivors to find among random graphs before the first tournament")
-    tournament_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    tournament_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.05, description="share of the population that enters a tournament, at least 2 members"
+    )
     random_share: Share = Field(0.5, description="share of births that are fresh random graphs; 1.0 is random search")
     mutations: SmallCount = Field(2, description="edits of a tournament's winner")
     operators: Operators = Field(
@@ -132,7 +134,11 @@ class Evolution(Frozen):
     patience: Count | None = Field(
         None, description="stop proposing after this many outcomes in a row without a better survivor"
     )
-    duplicates: Literal["mutate_again", "inherit", "evaluate"] = "mutate_again"
+    duplicates: Literal["mutate_again", "inherit", "evaluate"] = Field(
+        "mutate_again",
+        description="a child whose function is not new: draw again, take the outcome of the first, or train it as the "
+        "paper does",
+    )
     audit_share: Share = Field(
         0.0,
         description="share of rejected candidates trained all the same, outside the population: see evonas funnel",

@@ -25,13 +25,15 @@ DRAWS_TO_FIND_ONE = 2000  # random graphs that meet the constraints of a space
 class SpaceConfig(Frozen):
     """Which graphs may be drawn: see evonas.search_space.space.Space."""
 
-    nodes: Count = 10
+    nodes: Count = Field(10, description="of a graph, dead ones included")
     primitives: Literal["paper"] | Annotated[tuple[Named, ...], Field(max_length=100)] = Field(
         "paper",
         description="elementwise ones by name, a user's own as my_ops:softsign; or paper for its twelve",
     )
-    aggregations: Names = ("mean", "rms", "std")
-    index_sets: Names = PAPER_INDEX_SETS
+    aggregations: Names = Field(("mean", "rms", "std"), description="statistics, each over every index set")
+    index_sets: Names = Field(
+        PAPER_INDEX_SETS, description="bhw: the batch, chw: one image, hw: a channel, ghw: a group; beyond the paper c"
+    )
     leaves: Names = Field(
         PAPER_LEAVES, description="x, zero, v0, v1; beyond the paper numbers, scalar(0.5), vector(0.9)"
     )

@@ -26,13 +26,15 @@ class Data(Frozen):
     """Images and their fixed split. `embedded` is the 10,000-image part of Fashion-MNIST that evonas ships;
     `module:name` is a function of a user's own: docs/bring-your-own.md."""
 
-    source: Source = "embedded"
+    source: Source = Field("embedded", description="embedded, folder, a data set of torchvision, or module:name")
     path: Text | None = Field(None, description="an image folder, or where torchvision keeps its data sets")
-    train: Count = 8000
-    validation: Count = 1000
-    test: Annotated[int, Field(ge=0, le=10**9)] = 1000
+    train: Count = Field(8000, description="images to train with")
+    validation: Count = Field(1000, description="images that fitness is measured on")
+    test: Annotated[int, Field(ge=0, le=10**9)] = Field(
+        1000, description="images set aside, which `evonas validate` alone opens; 0: the source has its own"
+    )
     image_size: Size | None = Field(None, description="images are resized to this square, once")
-    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="draws which images are which")
     options: Options = Field(
         default_factory=Given,
         exclude_if=lambda options: not options,  # dumps of runs from before it stay as they were
@@ -65,12 +67,14 @@ class Recipe(Frozen):
     """SGD with Nesterov momentum; weight decay on convolution and linear weights only (in the paper: unknown)."""
 
     batch_size: Count = Field(128, description="images of a step; all that train where those are fewer")
-    steps: Count = 200
-    learning_rate: Positive = 0.1
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    schedule: Literal["constant", "cosine"] = "constant"
+    steps: Count = Field(200, description="the full budget of a candidate on each proxy")
+    learning_rate: Positive = Field(0.1, description="the highest rate")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="of SGD, in Nesterov's form")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine: the rate falls to 0")
     warmup: Share = Field(0.0, description="the share of the steps over which the rate rises linearly, before the rest")
-    weight_decay: Annotated[float, Field(ge=0.0, le=1e38)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0.0, le=1e38)] = Field(
+        1e-4, description="of convolution and linear weights; no layer's parameters decay"
+    )
     crop: Size | None = Field(None, description="training images are random crops of this size")
     flip: bool = Field(False, description="training images are mirrored with probability 1/2")
     seeds: SmallCount = Field(
@@ -110,11 +114,13 @@ class VGG(Frozen):
 class Stage(Frozen):
     """One row of an inverted-bottleneck network: `blocks` blocks, the first of them with the stride."""
 
-    expand: Annotated[int, Field(ge=1, le=100)]
-    channels: Channels
-    blocks: SmallCount
-    stride: Literal[1, 2]
-    kernel: Literal[3, 5] = 3
+    expand: Annotated[int, Field(ge=1, le=100)] = Field(
+        description="channels inside a block, as a multiple of its input's"
+    )
+    channels: Channels = Field(description="of the output, before the network's `width`")
+    blocks: SmallCount = Field(description="in a row")
+    stride: Literal[1, 2] = Field(description="of the first block")
+    kernel: Literal[3, 5] = Field(3, description="side of the depthwise convolution")
 
 
 def _some_stage(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
@@ -131,7 +137,7 @@ class MobileNetV2(Frozen):
 
     architecture: Literal["mobilenet_v2"]
     width: Multiplier = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
-    stages: Stages | None = None
+    stages: Stages | None = Field(None, description="one row a stage; null: the paper's table")
     groups: Groups = 4
 
 
@@ -140,14 +146,14 @@ class EfficientNet(Frozen):
 
     architecture: Literal["efficientnet"]
     width: Multiplier = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
-    stages: Stages | None = None
+    stages: Stages | None = Field(None, description="one row a stage; null: the paper's table")
     groups: Groups = 4
 
 
 class OwnArchitecture(Frozen):
     """A network of a user's own, which a function of `norm_act` makes: docs/bring-your-own.md."""
 
-    architecture: Reference
+    architecture: Reference = Field(description="a function as module:name, such as my_networks:resnet18")
     options: Options = Field(default_factory=Given, description="of the function")
     groups: Groups = 4
 
@@ -192,8 +198,8 @@ class Execution(Frozen):
         "never",
         description="compile the layer to train so many steps at a stretch: from one gate to the next, or the end",
     )
-    channels_last: bool = False
-    dtype: DType = "float32"
+    channels_last: bool = Field(False, description="keep images and weights with the channels last in memory")
+    dtype: DType = Field("float32", description="bfloat16: convolutions under autocast; statistics stay float32")
     cuda_graphs: bool = Field(
         False,
         exclude_if=lambda asked: not asked,  # dumps of runs from before it stay as they were

@@ -3,7 +3,6 @@
 python -m evonas.report.documents primitives > docs/primitives.md
 python -m evonas.report.documents catalog > docs/catalog.md
 python -m evonas.report.documents gates > docs/gates.md
-python -m evonas.report.documents gates_table     # for README.md
 """
 
 import sys
@@ -67,12 +66,6 @@ def gates_page() -> str:
     return _page("The gates", _GATES, columns, [_gate(name, kind) for name, kind in GATES.items()])
 
 
-def gates_table() -> str:
-    """The table of gates without their options, as README.md has it."""
-    rows = [(*_gate(name, kind)[:2], _claim(kind)) for name, kind in GATES.items()]
-    return _table(("gate", "needs", "a candidate passes if"), rows)
-
-
 def _page(title: str, about: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return f"# {title}\n\n{fill(about, 100)}\n\n{_table(columns, rows)}"
 
@@ -114,11 +107,6 @@ def _passes_if(kind: type[Gate]) -> str:
     return " ".join((getdoc(kind) or "").split())
 
 
-def _claim(kind: type[Gate]) -> str:
-    """The property that a candidate must have, without how it is measured."""
-    return _passes_if(kind).partition(". ")[0].partition(": ")[0].rstrip(".")
-
-
 def _option(name: str, field: FieldInfo) -> str:
     default = (
         "null"
@@ -132,5 +120,5 @@ def _option(name: str, field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    pages = {"primitives": primitives_page, "catalog": catalog_page, "gates": gates_page, "gates_table": gates_table}
+    pages = {"primitives": primitives_page, "catalog": catalog_page, "gates": gates_page}
     print(pages[sys.argv[1]](), end="")

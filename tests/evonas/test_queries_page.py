@@ -178,7 +178,7 @@ def test_the_commands_and_the_python_of_the_page_run(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [run.reference, shutil.copy(run.reference, tmp_path / "other.db")]
-    commands = [line.strip() for line in PAGE.splitlines() if line.startswith("    evonas ")]
+    commands = [line for line in PAGE.splitlines() if line.startswith("evonas ")]
     assert len(commands) == 3
     for each in commands:
         words, references = shlex.split(each, comments=True)[1:], iter(runs)

@@ -19,8 +19,9 @@ class Fit(NetworkGate):
     falls to a share of that of guessing, ln(classes). The value is the first such share, or else the least."""
 
     gate: Literal["fit"] = "fit"
-    steps: Count = 10
-    max_share: Positive = 0.9  # ours: which batch it is matters much, so a config sets it over several split seeds
+    steps: Count = Field(10, description="most steps on the one batch")
+    # ours: which batch it is matters much, so a config sets it over several split seeds
+    max_share: Positive = Field(0.9, description="of the loss of guessing")
     batch: Count = Field(32, description="training images")
 
     def measure(self, networks: Networks, proxy: str) -> Measurement:

@@ -15,8 +15,8 @@ class Gradient(NetworkGate):
 
     work = "initial pass"
     gate: Literal["gradient"] = "gradient"
-    norm_min: Positive = 1e-3  # ours: layers that train have 5e-3 to 3
-    norm_max: Positive = 1e4  # sqrt(sqrt(x)) trains, with 1e3
+    norm_min: Positive = Field(1e-3, description="least norm")  # ours: layers that train have 5e-3 to 3
+    norm_max: Positive = Field(1e4, description="largest norm")  # sqrt(sqrt(x)) trains, with 1e3
     batch: Count = Field(32, description="training images")
 
     @model_validator(mode="after")

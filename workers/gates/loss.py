@@ -3,6 +3,8 @@
 import math
 from typing import Literal
 
+from pydantic import Field
+
 from evonas.workers.frozen import Count, Positive
 from evonas.workers.gates.base import TrainingGate, Trainings
 from evonas.workers.outcome import Measurement
@@ -15,8 +17,9 @@ class Loss(TrainingGate):
     guessing, ln(classes)."""
 
     gate: Literal["loss"] = "loss"
-    steps: Count = 40
-    max_share: Positive = 1.0  # ours: slow starters such as GN-ReLU have 0.99 at step 40 of a rate of 0.1
+    steps: Count = Field(40, description="of the training, when it is asked")
+    # ours: slow starters such as GN-ReLU have 0.99 at step 40 of a rate of 0.1
+    max_share: Positive = Field(1.0, description="of the loss of guessing")
 
     def measure(self, trainings: Trainings, proxy: str) -> Measurement:
         loss = trainings.mean_loss(proxy, max(0, self.steps - AVERAGED), self.steps)

@@ -14,9 +14,9 @@ class Quality(TrainingGate):
     arXiv:2004.02967)."""
 
     gate: Literal["quality"] = "quality"
-    steps: Count = 100
+    steps: Count = Field(100, description="of the training, when it is asked")
     of_baseline: Share | None = Field(None, description="of BN-ReLU's accuracy; without that it only measures")
-    min_accuracy: Share | None = None
+    min_accuracy: Share | None = Field(None, description="in place of of_baseline: an accuracy in [0, 1]")
 
     @model_validator(mode="after")
     def _one_threshold(self) -> "Quality":

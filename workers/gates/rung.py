@@ -20,7 +20,7 @@ class Rung(RankedGate):
 
     once = True
     gate: Literal["rung"] = "rung"
-    steps: Count
+    steps: Count = Field(description="of the training, when it is asked")
     keep: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="the share of earlier candidates")
     after: Count = Field(10, description="candidates that reach the rung before it stops any")
     proxy: Name | None = Field(None, exclude_if=lambda proxy: proxy is None, description="the one proxy that it asks")

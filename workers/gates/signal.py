@@ -15,7 +15,8 @@ class Signal(NetworkGate):
 
     work = "initial pass"
     gate: Literal["signal"] = "signal"
-    logits_std_min: Positive = 1e-3  # ours: known layers that train have at least 5e-3
+    # ours: known layers that train have at least 5e-3
+    logits_std_min: Positive = Field(1e-3, description="least standard deviation")
     batch: Annotated[int, Field(ge=2, le=10**9, description="training images")] = 32
 
     def measure(self, networks: Networks, proxy: str) -> Measurement:

@@ -22,8 +22,8 @@ class Stability(NetworkGate):
     way up (arXiv:2004.02967)."""
 
     gate: Literal["stability"] = "stability"
-    steps: Count = 100  # arXiv:2004.02967 (remembered)
-    gradient_norm_max: Positive = 1e8  # arXiv:2004.02967 (remembered)
+    steps: Count = Field(100, description="of the climb")  # arXiv:2004.02967 (remembered)
+    gradient_norm_max: Positive = Field(1e8, description="largest norm")  # arXiv:2004.02967 (remembered)
     step_size: Positive = Field(0.1, description="of the weights' norm")  # ours, the paper's is unknown
     batch: Count = Field(32, description="training images")  # ours, the paper's is unknown
 

@@ -31,6 +31,11 @@ def test_a_gate_is_one_file(tmp_path: Path) -> None:
     assert result.stdout == "the added gates are everywhere\n", result.stderr
 
 
+def test_the_page_for_developers_has_one_of_these_files() -> None:
+    page = (ROOT / "docs" / "developers" / "extend.md").read_text(encoding="utf-8")
+    assert f"# workers/gates/few_nodes.py\n{(FILES / 'few_nodes.py').read_text(encoding='utf-8')}" in page
+
+
 class Homeless(Gate):
     """Validates, but says not what it needs."""
 

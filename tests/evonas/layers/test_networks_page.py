@@ -1,4 +1,4 @@
-"""The examples and the limits that the README states for layers in networks."""
+"""docs/how-to/networks.md: its examples run, and its limits hold."""
 
 import pickle
 import re
@@ -13,25 +13,25 @@ from torch import nn
 
 import evonas
 from evonas.layers.source import layer_source
+from evonas.run import Run
 from evonas.search_space.catalog import LAYERS
 from tests.conftest import ROOT
 
-README = (ROOT / "README.md").read_text()
-SECTION = README.partition("### In networks of timm")[2].partition("\n## ")[0]
+PAGE = (ROOT / "docs" / "how-to" / "networks.md").read_text(encoding="utf-8")
+MAKING, REPLACING, WHOLE_MODELS, *FACTORIES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names after the examples of the README, whose networks lie on the meta device."""
+    """The names after the examples of `norm_layer`, whose networks lie on the meta device."""
     module = ModuleType("layer")
     exec(layer_source(LAYERS["EvoNorm-S0"].graph), module.__dict__)
     monkeypatch.setitem(sys.modules, "layer", module)
     monkeypatch.setitem(sys.modules, "mine", mine := ModuleType("mine"))
     mine.__dict__["evonas"] = evonas
-    blocks = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(FACTORIES) == 2
     with torch.device("meta"):
-        for block in blocks:
+        for block in FACTORIES:
             exec(block, mine.__dict__)
     return mine.__dict__
 
@@ -81,17 +81,22 @@ def test_double_backward(name: str, works: bool) -> None:
 
 
 def test_the_examples_of_ones_own_network_run() -> None:
-    chapter = README.partition("\n## Into your own network")[2].partition("\n## ")[0]
-    replacing, whole_models = re.findall(r"```python\n(.*?)```", chapter, re.DOTALL)
     names: dict[str, Any] = {}
     with torch.device("meta"):
-        exec(replacing, names)
+        exec(REPLACING, names)
     assert "has no norm to replace: it is a layer of evonas" in evonas.replacements(names["model"], "DyT").summary
     assert type(names["vit"].norm).__name__ == "NormAct"
     x = torch.randn(2, 4, 3, 3)
     model = nn.Sequential(evonas.layer("BN-ReLU", 4), nn.BatchNorm2d(4))
     names |= {"loader": [(x, 0)], "model": model}
-    exec(whole_models, names)
+    exec(WHOLE_MODELS, names)
     torch.testing.assert_close(model[0].get_buffer("running_0"), x.mean((0, 2, 3)))
     assert isinstance(names["model"][1], nn.SyncBatchNorm)
     assert not names["model"].train()[0].training
+
+
+def test_a_layer_is_made_of_a_text_a_name_and_a_run(calm: Run) -> None:
+    names: dict[str, Any] = {}
+    exec(MAKING.replace("results/quickstart-000", str(calm.folder)), names)
+    layer = names["layer"]
+    assert layer(torch.randn(2, 3, 3, 64)).shape == (2, 3, 3, 64)
