@@ -25,10 +25,10 @@ ELSEWHERE = {  # page -> the test that runs its blocks
     "docs/queries.md": "tests/evonas/test_queries_page.py",
     "docs/how-to/networks.md": "tests/evonas/layers/test_networks_page.py",
 }
-FRAGMENTS = ("search_space/", "workers/")  # of files of evonas, by test_one_row.py and test_one_file.py
+FRAGMENTS = ("# search_space/", "# workers/")  # of files of evonas, by test_one_row.py and test_one_file.py
 NOT_RUN = 8
 RECORDED = ROOT / "tests" / "evonas" / "databases" / "0003.db"  # a finished search of 30 births
-LONG = {"docs/export.md", "docs/tutorial.md", "docs/how-to/judge.md"}  # many seconds
+LONG = {"docs/bring-your-own.md", "docs/export.md", "docs/tutorial.md", "docs/how-to/judge.md"}  # many seconds
 ALL = [block for page in PAGES for block in blocks(page)]
 
 
@@ -75,7 +75,7 @@ def pages() -> Iterator[Any]:
 @pytest.mark.parametrize("page", list(pages()))
 def test_the_blocks_of_a_page_run_as_they_stand(page: Path, reader: Path) -> None:
     names: dict[str, Any] = {"__name__": "page", "layer": evonas.layer("EvoNorm-S0", 64)}
-    mine = [each for each in blocks(page) if not each.reason and not (each.file or "").startswith(FRAGMENTS)]
+    mine = [each for each in blocks(page) if not each.reason and not each.text.startswith(FRAGMENTS)]
     for block in sorted(mine, key=lambda each: each.file is None):  # files first: commands read them
         run(block, names)
 
