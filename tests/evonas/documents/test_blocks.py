@@ -28,7 +28,10 @@ ELSEWHERE = {  # page -> the test that runs its blocks
 FRAGMENTS = ("# search_space/", "# workers/")  # of files of evonas, by test_one_row.py and test_one_file.py
 NOT_RUN = 8
 RECORDED = ROOT / "tests" / "evonas" / "databases" / "0003.db"  # a finished search of 30 births
-LONG = {"docs/bring-your-own.md", "docs/export.md", "docs/tutorial.md", "docs/how-to/judge.md"}  # many seconds
+QUICK = {  # the others run searches, trainings and exports
+    *("docs/developers/extend.md", "docs/explanation/gates.md", "docs/how-to/cluster.md", "docs/index.md"),
+    "docs/reference/language.md",
+}
 ALL = [block for page in PAGES for block in blocks(page)]
 
 
@@ -69,7 +72,7 @@ def pages() -> Iterator[Any]:
     for page in PAGES:
         name = page.relative_to(ROOT).as_posix()
         if name not in ELSEWHERE and any(each.language != "text" for each in blocks(page)):
-            yield pytest.param(page, id=name, marks=pytest.mark.long if name in LONG else ())
+            yield pytest.param(page, id=name, marks=() if name in QUICK else pytest.mark.long)
 
 
 @pytest.mark.parametrize("page", list(pages()))
