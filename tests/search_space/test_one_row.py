@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "developers" / "extend.md").read_text(encoding="utf-8")
 ADDED = re.findall(
-    r"```python\n# search_space/primitives\.py: .*\n(.*?)```", PAGE, re.DOTALL
+    r"```python\n# search_space/primitives\.py: [^\n]*\n(.*?)```", PAGE, re.DOTALL
 )  # a function, and its row
 
 

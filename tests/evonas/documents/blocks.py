@@ -106,7 +106,7 @@ def run_command(line: str) -> None:
     parameters = {each.name for each in command.params} if command else set()
     if {"config", "settings"} <= parameters and words[0] not in ("card", "ablate", "validate"):
         given += [word for setting in SMALL for word in ("--set", setting)]
-    if words[0] == "export":
+    if words[0] == "export" and "--format" not in words:
         given.append("--no-compile")
     answer = CliRunner().invoke(app, given, catch_exceptions=False)
     assert answer.exit_code == 0, f"{line}\n{answer.output}"

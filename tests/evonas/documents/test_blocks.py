@@ -25,12 +25,15 @@ ELSEWHERE = {  # page -> the test that runs its blocks
     "docs/queries.md": "tests/evonas/test_queries_page.py",
     "docs/how-to/networks.md": "tests/evonas/layers/test_networks_page.py",
 }
-FRAGMENTS = ("# search_space/", "# workers/")  # of files of evonas, by test_one_row.py and test_one_file.py
+FRAGMENTS = (  # run by test_one_row.py, test_one_file.py and test_package.py
+    *("# search_space/", "# workers/"),
+    "import timm, torchvision\nfrom my_layers ",
+)
 NOT_RUN = 8
 RECORDED = ROOT / "tests" / "evonas" / "databases" / "0003.db"  # a finished search of 30 births
 QUICK = {  # the others run searches, trainings and exports
     *("docs/developers/extend.md", "docs/explanation/gates.md", "docs/how-to/cluster.md", "docs/index.md"),
-    "docs/reference/language.md",
+    *("docs/explanation/noise.md", "docs/reference/language.md", "docs/reference/output.md", "README.md"),
 }
 ALL = [block for page in PAGES for block in blocks(page)]
 

@@ -25,7 +25,7 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path: Pa
     for page in [*pages, *(tmp_path / "site").rglob("*.css")]:
         text = page.read_text(encoding="utf-8")
         assert LOADS.search(text) is None, page
-        assert "arithmatex" not in text, page
+        assert page.suffix == ".css" or "arithmatex" not in text, page
     commands = (tmp_path / "site" / "reference" / "commands.html").read_text(encoding="utf-8")
     assert 'id="search"' in commands
     assert "<math" in (tmp_path / "site" / "primitives.html").read_text(encoding="utf-8")
