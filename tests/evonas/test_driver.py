@@ -194,9 +194,10 @@ def test_a_config_that_cannot_be_written_is_one_line_and_leaves_no_folder(
     def full(path: Path, mode: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
+    config = parse_config(json.dumps(tiny))
     with monkeypatch.context() as patched, pytest.raises(DeviceError) as refusal:
         patched.setattr(Path, "open", full)
-        Database.begin(parse_config(json.dumps(tiny)), "name: tiny", tmp_path / "run", {})
+        Database.begin(config, "name: tiny", tmp_path / "run", {})
     reason = "cannot be written (No space left on device)"
     assert str(refusal.value) == f"{tmp_path / 'run' / 'config.yaml'}: {reason}"
     assert list(tmp_path.iterdir()) == []

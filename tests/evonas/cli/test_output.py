@@ -37,6 +37,7 @@ PRINTS = {
     "replay": ["{run}"],
     "funnel": ["{run}"],
     "neighbours": ["x", "{folder}/tiny.yaml"],
+    "report": ["{run}", "-o", "{folder}/report.html"],
     "catalog": [],
 }
 HELP_ALONE = {
