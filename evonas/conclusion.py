@@ -1,4 +1,4 @@
-"""What a final table says, in sentences: the same in the terminal and in a report."""
+"""Sentences on a final table: the same in the terminal and in a report."""
 
 from collections.abc import Iterator, Sequence
 

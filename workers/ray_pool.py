@@ -80,7 +80,7 @@ class RayPool:
             try:
                 options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-            except Exception as error:  # a node that starts too slowly is a plain one
+            except Exception as error:  # Ray raises Exception itself where its node starts too slowly
                 raise InputError(f"cluster.address: '{address}': {first_line(error)}") from None
         uses_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
         self._needs = {"CPU": float(cpus)} | ({"GPU": gpus} if uses_gpu else {})

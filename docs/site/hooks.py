@@ -1,18 +1,14 @@
-"""What MkDocs asks while it builds the site: pages made from the code, files from outside docs/, formulas as MathML."""
+"""Hooks of MkDocs: pages made from the code, files from outside docs/, and formulas as MathML."""
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
+from reference import commands_page, config_page, python_page  # beside this file, where MkDocs looks for it
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
-from docs.site.reference import commands_page, config_page, python_page  # noqa: E402
-
 PAGES = {
     "reference/commands.md": commands_page,
     "reference/config.md": config_page,

@@ -126,7 +126,7 @@ def config_page() -> str:
 
 
 def meaning(field: FieldInfo) -> str:
-    """What a key means: its description, or that of the section it opens."""
+    """The description of a key, or that of the section it opens."""
     if field.description:
         return _escaped(field.description)
     described = [each.description for each in field.metadata if getattr(each, "description", None)]
@@ -173,7 +173,7 @@ def written(annotation: Any, metadata: Any = ()) -> str:
 
 
 def _plural(kind: str) -> str:
-    """Of a word; values and several words stay."""
+    """The plural of a word; values and several words stay as they are."""
     word, comma, rest = kind.partition(",")
     return f"{word}s{comma}{rest}" if word in (*WORDS.values(), "section", "value") else kind
 

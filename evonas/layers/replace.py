@@ -137,7 +137,7 @@ class _Change:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What becomes of each norm, and what stays; `refusal`: why a model is not replaced at all, or empty."""
+    """The change of each norm, and the activations that stay. Nothing is replaced where `refusal` says why."""
 
     changes: list[_Change]
     bystanders: list[Bystander]
@@ -173,7 +173,7 @@ def _plan(model: nn.Module, kind: Any, without_activation: Part | None, options:
 
 
 def _without_pairs(model: nn.Module, alone: list[Site]) -> str:
-    """Why a model whose norms have no activations needs to be told what becomes of them."""
+    """The refusal of a model whose norms have no activations: a person must say what becomes of them."""
     why = Counter(f" ({site.why})" if site.why else "" for site in alone).most_common(1)[0][0]
     return (
         f"no norm of {type(model).__name__} has an activation{why}; without_activation='layer' puts the whole layer in "

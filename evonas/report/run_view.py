@@ -68,7 +68,7 @@ def _final(row: FinalRow) -> dict[str, Any]:
 
 
 def _facts(run: Run, survey: Survey) -> dict[str, str]:
-    """Where the run was made, and with what."""
+    """The place, machine, versions and seed of a run."""
     return {
         "run": run.reference,
         "begun": begun(run.created),

@@ -23,7 +23,7 @@ STATES = {
 
 
 def summary(run: Run, status: Status, survey: Survey) -> Iterator[str]:
-    """What was searched, what it found, how long that took, and on what."""
+    """The search in sentences: its state, its finds, its space, its counts, its cost and its machine."""
     yield STATES[status.state]
     yield from _found(run, status)
     yield from _searched(run)

@@ -1,4 +1,4 @@
-"""How large a report is, and how long it takes, for a search of many births.
+"""The size of a report on many births, and the seconds that it takes.
 
     python -m tests.benchmarks.report RUN --births 100000 --out DIR
 

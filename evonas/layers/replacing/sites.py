@@ -277,7 +277,7 @@ def _without_calls(model: nn.Module, site: Site, unused: set[nn.Module], skipped
 
 
 def _why_unpaired(call: Call) -> str:
-    """Why an activation stays: it follows no norm, or one that is left."""
+    """The reason for which an activation stays: it follows no norm, or one that is left."""
     nodes = call.node.all_input_nodes
     producer = call.of(nodes[0]) if nodes else call
     if producer.module is not None and is_passed_through(producer.module):  # an identity
