@@ -1,4 +1,4 @@
-"""The report in a browser: offline, quiet, and safe from what a record says."""
+"""The report in a browser: offline, quiet, filtered, and safe from what a record says."""
 
 import shutil
 import sqlite3
@@ -95,3 +95,20 @@ def test_a_click_on_the_front_opens_its_layer_and_escape_closes_it(page: Any) ->
     assert page.locator("dialog img").evaluate("(each) => each.decode().then(() => each.naturalWidth)") > 100
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog[open]", state="detached")
+
+
+DRAWN = """() => Object.fromEntries([...document.querySelectorAll(".plot")].filter((each) => each.data).map((each) =>
+    [each.id, each.data.map((trace) => [trace.name, [...(trace.x ?? [])], [...(trace.y ?? [])], trace.z ?? null])]))"""
+
+
+def test_a_filter_holds_in_every_plot_and_its_reset_shows_all_again(page: Any) -> None:
+    before = page.evaluate(DRAWN)
+    page.select_option("#filter-operator", "random")
+    chosen, _, total = page.inner_text("#count").split()[:3]
+    assert 0 < int(chosen) < int(total)
+    after = page.evaluate(DRAWN)
+    assert set(before) == set(after)
+    assert [name for name in before if before[name] == after[name]] == []
+    page.click("#filters button[type=reset]")
+    page.wait_for_function("(all) => document.getElementById('count').textContent.startsWith(all)", arg=f"{total} of")
+    assert page.evaluate(DRAWN) == before
