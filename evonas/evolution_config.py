@@ -63,6 +63,9 @@ class Surrogate(Frozen):
     unranked: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
         0.2, description="share of births that are not chosen so; they keep the model honest"
     )
+    novelty: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
+        0.15, description="least distance of a birth's output and gradients at the start from those of earlier ones"
+    )
     after: Annotated[int, Field(ge=2, le=10**6)] = Field(20, description="survivors before it chooses")
     refit: Count = Field(16, description="trained or stopped candidates from one fit to the next")
 

@@ -83,6 +83,8 @@ class History:
             parent_fitness=parent.fitness if parent else None,
             predicted=candidate.predicted if candidate.pool is None else None,
         )
+        if self.surrogate and candidate.equal_to is None:
+            self.surrogate.starts.add(candidate.graph)
         if self.config.evolution.entrants == "fewer_children" and not again:
             self._count_child(candidate)
         self.births += 1

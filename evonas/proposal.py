@@ -13,7 +13,6 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.mutation import mutate
 from evonas.search_space.sampling import pad
 from evonas.search_space.screening import Screening
-from evonas.search_space.start import start
 from evonas.selection import Survivor, tournament
 from evonas.store.records import Candidate, Operator
 from evonas.surrogate import Surrogate
@@ -111,26 +110,17 @@ def _chosen(
     config: Config, options: SurrogateOptions, history: History, surrogate: Surrogate, rng: Random
 ) -> tuple[Drawn, int | None, float]:
     """The child of a pool that the surrogate ranks first, the pool's size and the fitness it expects; for the unranked
-    share one child and what is expected of it. Children that a screening gate stops are left out of a pool, and so are
-    those that start as a member of the population does."""
-    size = 1 if rng.random() < options.unranked else options.pool
-    drawn = [_draw(config, history, rng) for _ in range(size)]
+    share the first that was drawn. Children that a screening gate stops are left out, and so are those that start to
+    train as an earlier layer does, of which the model expects what it knows."""
+    ranked = rng.random() >= options.unranked
+    drawn = [_draw(config, history, rng) for _ in range(options.pool)]
     passed = {each.graph.digest: each for each in drawn if _passes(config, each)}
     children = list(passed.values()) or drawn[:1]
-    parents = [each.parent_fitness for each in children]
-    expected = surrogate.predict([each.graph for each in children], parents)
-    order = sorted(range(len(children)), key=expected.__getitem__, reverse=True)
-    first = next((place for place in order if starts_anew(children[place].graph, history)), order[0])
-    return children[first], len(children) if size > 1 else None, expected[first]
-
-
-def starts_anew(graph: Graph, history: History) -> bool:
-    """Whether a graph starts to train otherwise than each member of the population and each candidate in flight.
-
-    A model expects of a child with a part that has no effect what its parent has, and would rank such children first.
-    """
-    others = [each.graph for each in history.population.members] + [each.graph for each in history.pending.values()]
-    return start(str(graph)) not in map(start, others)
+    expected = surrogate.predict([each.graph for each in children], [each.parent_fitness for each in children])
+    order = sorted(range(len(children)), key=expected.__getitem__, reverse=True) if ranked else range(len(children))
+    distances = (surrogate.starts.distance(str(children[place].graph)) for place in order)
+    first = next((n for n, distance in zip(order, distances, strict=True) if distance >= options.novelty), order[0])
+    return children[first], len(children) if ranked else None, expected[first]
 
 
 def _passes(config: Config, drawn: Drawn) -> bool:

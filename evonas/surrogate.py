@@ -23,6 +23,7 @@ from evonas.search_space.fingerprint import behaviour
 from evonas.search_space.graph import Graph
 from evonas.search_space.primitives import BUILT_IN
 from evonas.search_space.screening import DEGENERATE, amplifications
+from evonas.search_space.start import Starts
 from evonas.workers.gates import needs_layer
 from evonas.workers.outcome import Fitness, JudgedBy, Outcome, Rejection
 
@@ -65,6 +66,7 @@ class Surrogate:
     survivors: int = 0
     began: int = 0  # examples at which it was ready
     unranked: list[tuple[float, float]] = field(default_factory=list)  # predicted and measured, where it did not choose
+    starts: Starts = field(default_factory=Starts, compare=False)  # of all births
     _fitted: int = field(default=0, compare=False)
     _forest: "ExtraTreesRegressor | None" = field(default=None, compare=False, repr=False)
     _honesty: tuple[int, RankCorrelation | None] | None = field(default=None, compare=False, repr=False)

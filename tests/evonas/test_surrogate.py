@@ -11,16 +11,16 @@ from scipy.stats import spearmanr
 
 from evonas.config import Config
 from evonas.evolution_config import Surrogate as SurrogateOptions
-from evonas.history import History
-from evonas.proposal import starts_anew
 from evonas.rank_correlation import stopped_at
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import random_dependent_graph
 from evonas.search_space.space import Space
+from evonas.search_space.start import Starts
 from evonas.surrogate import Example, Surrogate
 from evonas.workers.outcome import Fitness, Rejection
 from tests.benchmarks.queries import plans
-from tests.evonas.search_cases import EVERYTHING, FakePool, configured, known, searched, seeded
+from tests.evonas.search_cases import EVERYTHING, FakePool, configured, searched, seeded
 
 
 def test_children_are_chosen_from_pools_once_there_are_examples(tmp_path: Path, everything: Config) -> None:
@@ -110,17 +110,25 @@ def test_it_is_fitted_as_soon_as_it_may_choose_and_then_each_so_many_examples(re
     assert fits == [7 + (n // refit) * refit for n in range(len(fits))]
 
 
-def test_a_child_with_a_part_without_effect_is_none_to_choose(tiny: dict[str, Any]) -> None:
-    """It would train as its parent does, and a model of features cannot tell."""
-    history = History(configured(tiny, **EVERYTHING), baseline=Fitness({"resnet": 0.1, "mobilenet": 0.1}))
-    for birth, text in enumerate(("x / std_bhw(x)", "v0 + tanh(x)"), start=1):
-        history.propose(known(birth, Graph.parse(text)))
-    history.record(1, Fitness({"resnet": 0.5, "mobilenet": 0.5}), ())  # the other is in flight
-    for copy in (
-        "x / max(std_bhw(x), tanh(v0))",
-        "p = vector(0.25)\nx / (std_bhw(x) + p * zero)",
-        "tanh(x) + max(v0, v0)",
-    ):
-        assert not starts_anew(Graph.parse(copy), history)
-    for other in ("x / std_hw(x)", "tanh(x)", "v0 + x / std_bhw(x)", "x / (v1 * std_bhw(x))", "2 * x / std_bhw(x)"):
-        assert starts_anew(Graph.parse(other), history)
+def test_a_birth_starts_otherwise_than_all_before_it(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    """The model expects of a near copy what it knows of the layer, so that copies would be ranked first."""
+    novelty, starts = 0.3, Starts()
+    options = {**EVERYTHING, "surrogate": {"pool": 16, "after": 10, "refit": 8, "novelty": novelty}}
+    _, reader = searched(tmp_path, configured(tiny, births=60, **options), FakePool(1, seeded))
+    distances = []
+    for record in sorted(reader.candidates(), key=lambda each: each.birth):
+        if record.equal_to is None:
+            if record.predicted is not None:
+                distances.append(starts.distance(record.graph))
+            starts.add(record.graph)
+    assert len(distances) > 10
+    assert min(distances) >= novelty
+
+
+def test_no_layer_of_the_catalog_is_too_near_another_for_the_default() -> None:
+    starts, least = Starts(), math.inf
+    for name, graph in LAYERS.graphs.items():
+        if LAYERS[name].inputs == 1:
+            least = min(least, starts.distance(str(graph)))
+            starts.add(str(graph))
+    assert SurrogateOptions().novelty < least < 0.3

@@ -1,10 +1,19 @@
-"""The key of how a layer starts to train."""
+"""How far a layer starts to train from others."""
+
+import math
 
 import pytest
 
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
-from evonas.search_space.start import start
+from evonas.search_space.start import Starts
+
+
+def distance(one: str, *others: str) -> float:
+    starts = Starts()
+    for each in others:
+        starts.add(each)
+    return starts.distance(one)
 
 
 @pytest.mark.parametrize(
@@ -16,11 +25,13 @@ from evonas.search_space.start import start
         ("tanh(x) + v0", "a = vector(0)\ntanh(x) + a"),  # under another name
         ("tanh(x) + v0", "tanh(x) + (v0 + zero)"),
         ("max(x, zero)", "max(x, zero) + zero"),
+        ("tanh(x)", "tanh(x) + 0.5 * v0"),  # trains as the layer's bias
+        ("tanh(x)", "v1 * tanh(x)"),  # as its weight
     ],
 )
 def test_a_part_without_effect_leaves_the_start_as_it_is(text: str, copy: str) -> None:
     assert Graph.parse(text).digest != Graph.parse(copy).digest
-    assert start(text) == start(copy)
+    assert distance(text, copy) == distance(copy, text) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -32,24 +43,43 @@ def test_a_part_without_effect_leaves_the_start_as_it_is(text: str, copy: str) -
         "x / max(std_bhw(x), 0.1)",  # where x is small
         "x / max(std_bhw(x), mean_bhw(x))",  # where x is far from 0
         "x / max(std_bhw(x), -mean_bhw(x))",
-        "x / std_bhw(x) + v0",  # equal outputs, and a parameter that moves
-        "v1 * x / std_bhw(x)",
-        "x / (v1 * std_bhw(x))",  # as the one before, with other gradients
-        "x / std_bhw(x) + zero * x * v1 + v0",
+        "x / (std_bhw(x) + v0)",  # equal outputs, and a parameter that moves
+        "max(x / std_bhw(x), v0 * x)",
     ],
 )
 def test_another_layer_starts_otherwise(other: str) -> None:
-    assert start(other) != start("x / std_bhw(x)")
+    assert distance(other, "x / std_bhw(x)") >= 0.5
 
 
-def test_the_layers_of_the_catalog_start_each_in_its_own_way() -> None:
-    graphs = {name: graph for name, graph in LAYERS.graphs.items() if LAYERS[name].inputs == 1}
-    keys: dict[str, list[str]] = {}
-    for name, graph in graphs.items():
-        keys.setdefault(start(str(graph)), []).append(name)
-    assert [names for names in keys.values() if len(names) > 1] == []
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("x", "1.25 * x", 0.2),  # of outputs and of gradients alike
+        ("x", "-x", 2.0),
+        ("x", "x + 10000", 1.0),
+        ("x", "zero", 1.0),
+        ("zero", "zero", 0.0),
+        ("x", "x + abs(x) * v0", math.inf),  # nothing there learns by as many parameters
+        ("tanh(rms_chw(1) * x)", "tanh(x)", 1e-5),  # rms_chw(1) is the root of 1 + 1e-5
+    ],
+)
+def test_the_distance_is_the_largest_difference_as_a_share(one: str, other: str, expected: float) -> None:
+    assert distance(one, other) == pytest.approx(expected, rel=0.01, abs=3e-5)
+
+
+def test_the_nearest_counts_and_what_is_added_later_too() -> None:
+    starts = Starts()
+    assert starts.distance("x") == math.inf
+    for factor, expected in ((2, 0.5), (4, 0.5), (1.25, 0.2)):
+        starts.add(f"{factor} * x")
+        assert starts.distance("x") == pytest.approx(expected)
+
+
+def test_outputs_that_overflow_are_far_from_those_that_do_not() -> None:
+    assert distance("exp(exp(x + 10))", "x") == 1.0
+    assert distance("exp(exp(x + 10))", "exp(exp(x + 10))") == 0.0
 
 
 def test_the_text_and_the_formula_have_one_start() -> None:
     graph = LAYERS["EvoNorm-B0"].graph
-    assert start(str(graph)) == start(graph.formula)
+    assert distance(str(graph), graph.formula) == 0.0
