@@ -6,6 +6,7 @@ evonas.open_run(run)              query one: .top(n), .candidate(birth), .final_
 evonas.runs(folder)               the runs of a folder or a database
 evonas.compare(runs)              the best layers of several runs, and what differs between their configs
 evonas.write_report(runs, path)   write one HTML file on runs, which works offline
+evonas.tensorboard(run, folder)   write a run's scalars for TensorBoard, live too
 evonas.validate(run)              judge its best on the test images, once it has ended
 evonas.evaluate(layer, config)    train a layer of your own on a config's proxies
 evonas.ablate(layer, config)      remove or replace each of its parts, and train what is left
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from evonas.layers.replace import replace, replacements
     from evonas.layers.whole_models import freeze, synchronize, update_moments
     from evonas.report.page import write_report
+    from evonas.report.tensorboard import tensorboard
     from evonas.run import Run, open_run
     from evonas.run_list import runs
     from evonas.search_space.catalog import LAYERS
@@ -100,6 +102,7 @@ __all__ = [
     "search",
     "submit",
     "synchronize",
+    "tensorboard",
     "update_moments",
     "validate",
     "write_report",
@@ -138,6 +141,7 @@ _MODULES = {
     "search": "evonas.driver",
     "submit": "evonas.cluster",
     "synchronize": "evonas.layers.whole_models",
+    "tensorboard": "evonas.report.tensorboard",
     "update_moments": "evonas.layers.whole_models",
     "validate": "evonas.studies.validate",
     "write_report": "evonas.report.page",

@@ -73,7 +73,8 @@ def search(
     with open_pool(config) as pool, stop_signals() as should_stop:
         reader, writer = Database.begin(config, text, folder, {**versions(), "split": split})
         session, history, folder = Session(pool, writer, should_stop), History(config), reader.address.folder
-        with recording(writer), watcher.watching(history, folder, pool.capacity):
+        session.on_wait = lambda: watcher.progress(history)
+        with recording(writer), watcher.watching(Run(reader, folder), history, session):
             try:
                 train_baseline(session, reader, history)
             except InputError:
@@ -101,7 +102,8 @@ def resume(run: str | Path, *, end: bool = False, progress: bool = True, watcher
         watcher.starting()
         with open_pool(config) as pool, stop_signals() as should_stop:
             session, history = Session(pool, writer, should_stop), rebuild(reader)
-            with watcher.watching(history, run, pool.capacity):
+            session.on_wait = lambda: watcher.progress(history)
+            with watcher.watching(Run(reader, run), history, session):
                 train_baseline(session, reader, history)
                 evolved, on_progress = reader.evolved, watcher.progress
                 Search(config, session, history, reader.outcome, on_progress, evolved=evolved, ending=end).run()

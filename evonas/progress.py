@@ -4,12 +4,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from evonas.config import Config
 from evonas.history import History
+from evonas.run import Run
+from evonas.session import Session
 from evonas.store.records import Pace
 from evonas.views import difference, retrainings, seconds_left
 
@@ -24,7 +24,7 @@ class Watcher:
         self.history: History | None = None
         self.began = time.monotonic()
         self.retrained = (0, 0)  # trainings of the final table: done, total
-        self._workers = 1
+        self._session: Session | None = None
         self._had_outcomes, self._had_spent = 0, 0.0  # outcomes and their seconds before a resume
         self._first_outcome: float | None = (
             None  # when it came: what is before it starts the workers and trains BN-ReLU
@@ -34,15 +34,15 @@ class Watcher:
         """The config is read; next the workers start."""
 
     @contextmanager
-    def watching(self, history: History, reference: str | Path, workers: int) -> Iterator[None]:
+    def watching(self, run: Run, history: History, session: Session) -> Iterator[None]:
         try:
-            self.started(history.config, str(reference), history, workers)
+            self.started(run, history, session)
             yield
         finally:
             self.ended()
 
-    def started(self, config: Config, reference: str, history: History, workers: int) -> None:
-        self.history, self._workers = history, workers
+    def started(self, run: Run, history: History, session: Session) -> None:
+        self.history, self._session = history, session
         self.began, self._had_outcomes, self._had_spent = time.monotonic(), history.outcomes, history.spent
 
     def progress(self, history: History) -> None:
@@ -57,7 +57,7 @@ class Watcher:
     def seconds_left(self) -> float | None:
         """Estimated seconds until the search ends; None until BN-ReLU is trained."""
         history, (done, total) = self.history, self.retrained
-        if history is None or not history.full_seconds:
+        if history is None or self._session is None or not history.full_seconds:
             return None
         now = time.monotonic()
         if self._first_outcome is None and history.outcomes > self._had_outcomes:
@@ -77,7 +77,7 @@ class Watcher:
             births=history.outcomes if total else history.config.evolution.births,
             # The final table of a search with few candidates is shorter.
             retrained=retrainings(history.config) - total + done if total else 0,
-            workers=self._workers,
+            workers=self._session.pool.capacity,
         )
 
 
@@ -93,9 +93,9 @@ class ProgressBar(Watcher):
         self._bar: tqdm | None = None
         self._retrains = False
 
-    def started(self, config: Config, reference: str, history: History, workers: int) -> None:
-        super().started(config, reference, history, workers)
-        self._open(config.name, config.evolution.births, "birth")
+    def started(self, run: Run, history: History, session: Session) -> None:
+        super().started(run, history, session)
+        self._open(run.config.name, run.config.evolution.births, "birth")
         self.progress(history)
 
     def progress(self, history: History) -> None:

@@ -46,6 +46,7 @@ class Session:
     pool: Pool
     store: Writer | None = None
     should_stop: Callable[[], bool] = never
+    on_wait: Callable[[], None] = lambda: None  # called twice a second while it waits, unless `next` is given another
     _running: dict[int, Ticket] = field(default_factory=dict)
     _submitted: int = 0
 
@@ -88,12 +89,12 @@ class Session:
             self.store.flush()
         return due
 
-    def next(self, on_wait: Callable[[], None] = lambda: None) -> tuple[Ticket, Evaluation]:
+    def next(self, on_wait: Callable[[], None] | None = None) -> tuple[Ticket, Evaluation]:
         """Wait for the next evaluation. Raises Stopped."""
         while True:
             self.check_stop()
             answer = self.pool.next(self.flush_if_due() or POLL_SECONDS)
-            on_wait()
+            (on_wait or self.on_wait)()
             if answer is not None:
                 return self._running.pop(answer[0]), answer[1]
 

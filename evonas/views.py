@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from evonas.config import BASELINE, Config
-from evonas.final import FinalRow
+from evonas.final import FinalRow, contenders
 from evonas.known_layers import known_as
 from evonas.rank_correlation import RankCorrelation
 from evonas.ranking import baseline_by_seed
@@ -72,48 +72,60 @@ class Status:
     run: str
     state: RunState
     finished: bool  # also while it is driven again, as by `validate`
+    evolved: bool  # all candidates are proposed and judged
+    baselines: int  # trainings of BN-ReLU
     births: int
     births_wanted: int
     by_state: dict[str, int]
     by_gate: dict[str, int]  # stopped candidates by gate, crashed ones by kind of crash
     retrained: int  # trainings for the final table
+    retrainings: int  # so many of them there will be; before the candidates are judged, at most
     outcomes_per_second: float | None  # since the last start; None before its first outcome
     seconds_left: float | None  # None before the first outcome, and of a stopped or dead run
+    seconds_passed: float  # since the last start; of a run that is not driven, to its end
+    worker_seconds: float  # of all evaluations of the search
     surrogate: RankCorrelation | None  # of predicted and measured fitness, where it did not choose
+    last_crash: str | None  # the birth, and why
 
 
 def status(reader: Reader) -> Status:
     """Counts by state and gate, the pace and the time left, from the database alone."""
-    config, pace, state = reader.config, reader.pace(), run_state(reader)
+    config, pace, state, finished = reader.config, reader.pace(), run_state(reader), reader.finished
     states, gates = reader.counts()
     births = sum(states.values())
-    decided = births - states.get(State.PENDING, 0)
-    retrained = len(reader.evaluations(Purpose.RERANK))
-    left: float | None = 0.0
-    if not reader.finished:
-        left = None
-        if pace.outcomes and not state.resumable:
-            left = seconds_left(
-                config,
-                reader.costs(),
-                pace,
-                outcomes=decided,
-                births=births if reader.evolved else config.evolution.births,
-                retrained=retrained,
-                workers=max(1.0, pace.spent / pace.seconds) if pace.seconds > 0 else 1.0,
-            )
+    retrained, evolved = len(reader.evaluations(Purpose.RERANK)), reader.evolved
+    wanted = retrained if finished else retrainings(config)
+    if evolved and not finished:  # a search with few candidates has a shorter final table
+        wanted = len(contenders(reader)) * config.evolution.rerank.seeds
+    left = 0.0 if finished else None
+    if not finished and pace.outcomes and not state.resumable:
+        left = seconds_left(
+            config,
+            reader.costs(),
+            pace,
+            outcomes=births - states.get(State.PENDING, 0),
+            births=births if evolved else config.evolution.births,
+            retrained=retrainings(config) - wanted + retrained,
+            workers=max(1.0, pace.spent / pace.seconds) if pace.seconds > 0 else 1.0,
+        )
     return Status(
         run=reader.name,
         state=state,
-        finished=reader.finished,
+        finished=finished,
+        evolved=evolved,
+        baselines=len(reader.evaluations(Purpose.BASELINE)),
         births=births,
         births_wanted=config.evolution.births,
         by_state=states,
         by_gate=gates,
         retrained=retrained,
+        retrainings=wanted,
         outcomes_per_second=pace.outcomes / pace.seconds if pace.seconds > 0 else None,
         seconds_left=left,
+        seconds_passed=reader.seconds_driven(is_running=state == RunState.RUNNING),
+        worker_seconds=reader.worker_seconds(),
         surrogate=RankCorrelation.of(reader.unranked()) if config.evolution.surrogate else None,
+        last_crash=reader.last_crash(),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evonas.cli.tables import Column, TextTable, accuracy_text, one_line
-from evonas.search_space.wording import counted, pairs
+from evonas.search_space.wording import counted, counted_pairs, pairs
 
 if TYPE_CHECKING:
     from evonas.report.card_page import Section
@@ -40,11 +40,7 @@ def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable
     )
     several_kinds = len({row.kind for row in rows}) > 1
     for number, row in enumerate(rows):
-        cells = [accuracy_text(row.accuracy.get(proxy)) for proxy in proxies]
-        difference = points(row)
-        if row.seeds is not None and not row.failed:
-            difference += f" ({pairs(row.paired, row.seeds)})"
-        cells.append(difference)
+        cells = [*(accuracy_text(row.accuracy.get(proxy)) for proxy in proxies), points_and_seeds(row)]
         cells = [str(row.birth or ""), *cells, row.origin] if candidates else [str(number + 1), *cells]
         cells = [row.run] * several_runs + cells + [row.known_as] * some_known
         layer = one_line(row.what)
@@ -126,6 +122,17 @@ def spread_text(spread: Mapping[str, tuple[float, int]]) -> str:
     (_, seeds), *_ = spread.values()
     shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
     return f"{BASELINE} alone spreads over {counted(seeds, 'seed')} by {shown}"
+
+
+def points_and_seeds(row: "LayerRow") -> str:
+    """The difference to BN-ReLU with the number of seeds that it rests on."""
+    is_whole = row.seeds is not None and not row.failed
+    return f"{points(row)} ({pairs(row.paired, row.seeds or 0)})" if is_whole else points(row)
+
+
+def seeds_of(row: "LayerRow") -> str:
+    """The seeds of the difference, counted."""
+    return counted_pairs(row.paired, row.seeds or 0, "fresh seed" if row.is_fresh else "seed")
 
 
 def points(row: "LayerRow") -> str:

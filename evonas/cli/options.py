@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from evonas.search_space.catalog.named import NamedGraph
 
 
+EVERY_SECONDS, LEAST_SECONDS = 1.0, 0.1  # between two looks
+
+
 class LayerType(click.ParamType["NamedGraph"]):
     """A layer that the proxies can train: a name of the catalog, a text, or RUN#BIRTH."""
 
@@ -63,6 +66,21 @@ class ListType(click.ParamType[tuple[Any, ...]]):
             self.fail(f"'{value}': expected {self.name} with commas between them", param, ctx)
 
 
+class SecondsType(click.ParamType[float]):
+    """A time between two looks."""
+
+    name = "seconds"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"'{value}': expected seconds, such as 5; RUN stands before --watch", param, ctx)
+        if not LEAST_SECONDS <= seconds <= 1e6:
+            self.fail(f"'{value}': expected {LEAST_SECONDS} seconds at least", param, ctx)
+        return seconds
+
+
 LAYER = LayerType()
 NAMES = ListType("names", str)
 COUNTS = ListType("whole numbers", int)
@@ -84,3 +102,10 @@ def layers_option(*default: str) -> Callable[[Callable[..., None]], Callable[...
         "--layer", "layers", metavar="LAYER", type=LAYER, multiple=True, default=default, show_default=True,
         help="A name of evonas catalog, a text such as 'x / rms_hw(x)', or RUN#BIRTH; repeatable.",
     )  # fmt: skip
+
+
+def watch_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--watch, with the seconds between two looks or without."""
+    return click.option(
+        "--watch", metavar="[SECONDS]", type=SecondsType(), is_flag=False, flag_value=str(EVERY_SECONDS), help=text
+    )

@@ -1,6 +1,5 @@
-"""evonas status, top, show: queries of one run."""
+"""evonas top, show: the layers of a run."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,74 +8,19 @@ from typing import TYPE_CHECKING
 import click
 
 import evonas
-from evonas.cli.formats import candidate_json, formats, print_form, print_json
-from evonas.cli.layers import gate_table, layer_table, points, section_table, seeds_text, spread_text
-from evonas.cli.options import BIRTH, JSON, PICTURE, RUN
-from evonas.cli.tables import accuracy_text, duration, say, terminal
+from evonas.cli.formats import candidate_json, formats, print_form
+from evonas.cli.layers import gate_table, layer_table, points, section_table, seeds_of, seeds_text, spread_text
+from evonas.cli.options import BIRTH, PICTURE, RUN
+from evonas.cli.tables import accuracy_text, say, terminal
 from evonas.search_space.errors import InputError
 from evonas.search_space.wording import counted, counted_pairs
-from evonas.workers.outcome import DIVERGED, Crash, CrashKind, Fitness, Outcome, Rejection
+from evonas.workers.outcome import DIVERGED, Crash, Fitness, Outcome, Rejection
 
 if TYPE_CHECKING:
     from evonas.run import Run
     from evonas.search_space.graph import Graph
     from evonas.store.records import Record
     from evonas.views import LayerRow
-
-
-@click.command()
-@RUN
-@JSON
-def status(run: str, as_json: bool) -> None:
-    """Show how far RUN (a folder, a .db file, or URL#run) is: counts by state and gate, pace and time left.
-
-    A run that was stopped, or whose driver was killed ("dead"), says how to go on.
-
-    \b
-    Example: evonas status results/quickstart-000
-    """
-    from evonas.config import BASELINE
-    from evonas.run import open_run
-    from evonas.store.records import State, columns
-
-    opened = open_run(run)
-    progress = opened.status()
-    if as_json:
-        surrogate = progress.surrogate
-        print_json(columns(progress) | {"surrogate": surrogate.figures() if surrogate else None})
-        return
-    # All is read before the first line is printed.
-    best = opened.candidate_rows(opened.top(1)) if progress.finished else []
-    console = terminal()
-    wanted = counted(progress.births_wanted, "birth")
-    say(console, f"{progress.run}: {progress.births} of {wanted}", style="bold")
-    counts: dict[str, int] = {}
-    names = [gate.gate for gate in opened.config.gates]
-    for state, count in sorted(progress.by_state.items()):
-        counts[state] = count
-        if state in (State.REJECTED, State.CRASHED):
-            mine = [name for name in progress.by_gate if (name in list(CrashKind)) == (state == State.CRASHED)]
-            mine.sort(key=lambda name: (names.index(name) if name in names else len(names), name))
-            counts |= {f"  by {name}": progress.by_gate[name] for name in mine}
-    width, digits = max(map(len, counts), default=0), len(str(max(counts.values(), default=0)))
-    for name, count in counts.items():
-        console.print(f"{name:{width}}  {count:{digits}}")
-    if progress.surrogate:
-        say(console, progress.surrogate.text)
-    if progress.retrained:
-        say(console, f"{counted(progress.retrained, 'training')} for the final table")
-    if progress.finished:
-        say(console, "finished")
-        for row in best:
-            say(console, f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {_seeds(row)}")
-    elif progress.state.resumable:
-        console.print(f"{progress.state}; go on with: evonas resume {shlex.quote(run)}", soft_wrap=True)
-    elif progress.seconds_left is None:
-        say(console, "no outcome yet since the last start")
-    else:
-        rate = progress.outcomes_per_second  # None of a single outcome
-        pace = "" if rate is None else f"{rate:.2f} outcomes a second; "
-        say(console, f"{pace}about {duration(progress.seconds_left)} left")
 
 
 @click.command()
@@ -238,7 +182,7 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
     for row in opened.candidate_rows([replace(record, retrained=None)] if record.in_search else []):
         say(console, f"accuracy {_figures(row)}, {counted_pairs(row.paired, row.seeds or 0, 'seed')}")
     for row in opened.candidate_rows([record] if record.retrained else []):
-        say(console, f"retrained with {_seeds(row)}: {_figures(row)}")
+        say(console, f"retrained with {seeds_of(row)}: {_figures(row)}")
     console.print("\nformula", style="bold")
     console.print(indent(record.formula), soft_wrap=True)
     console.print("\nlatex", style="bold")
@@ -260,11 +204,6 @@ def _figures(row: "LayerRow") -> str:
 
     scores = ", ".join(f"{proxy} {accuracy_text(each)}" for proxy, each in row.accuracy.items())
     return f"{scores}; {points(row)} points against {BASELINE}"
-
-
-def _seeds(row: "LayerRow") -> str:
-    count = counted_pairs(row.paired, row.seeds or 0, "fresh seed" if row.is_fresh else "seed")
-    return count if row.is_fresh else f"{count} in the search"
 
 
 def amplification_text(record: "Record", graph: "Graph") -> str:

@@ -14,6 +14,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def core_time(core_seconds: float) -> str:
+    if core_seconds < 120:
+        return f"{core_seconds:.0f} core-seconds"
+    return f"{core_seconds / 60:.1f} core-minutes" if core_seconds < 7200 else f"{core_seconds / 3600:.1f} core-hours"
+
+
 def accuracy_text(value: tuple[float, float | None] | None) -> str:
     if value is None:
         return "-"

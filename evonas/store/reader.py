@@ -1,6 +1,5 @@
-"""Queries of a run: the best, the related, the counts, the pace."""
+"""Queries of a run: the best, the related, the counts."""
 
-import time
 from collections.abc import Container, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from statistics import fmean, stdev
@@ -13,21 +12,9 @@ from evonas.rank_correlation import stopped_at
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.wording import counted
 from evonas.store import loading, tables
-from evonas.store.contents import Contents
 from evonas.store.criteria import Criteria
-from evonas.store.records import (
-    FULL_RECENT,
-    RECENT,
-    Cost,
-    Event,
-    Measured,
-    Operator,
-    Pace,
-    Purpose,
-    Record,
-    State,
-    Trained,
-)
+from evonas.store.records import Measured, Operator, Purpose, Record, State, Trained
+from evonas.store.timing import Timing
 from evonas.workers.gates import needs_layer
 from evonas.workers.outcome import DIVERGED, CrashKind, Fitness, Verdict, scored
 
@@ -35,7 +22,7 @@ EVERY = Criteria()
 LOOKED_AT = 50  # survivors whose scores are compared at once
 
 
-class Reader(Contents):
+class Reader(Timing):
     """Queries on one run, over its records; `Database.reader` opens one."""
 
     def top(self, n: int = 10, by: str | None = None) -> list[Record]:
@@ -247,42 +234,6 @@ class Reader(Contents):
             if gate not in names:
                 self.refuse(counted(n, "evaluation"), f"gate '{gate!s:.40}' is none of the config's")
         return by_name, {str(gate): n for gate, n in gates}
-
-    def pace(self) -> Pace:
-        """How fast the search goes since its driver started."""
-        e, v = tables.evaluation.c, tables.event.c
-        fits = (e.purpose == Purpose.SEARCH) & (e.verdict == Verdict.FITNESS)
-        # An inherited outcome takes no time.
-        full = (e.run == self.run) & (e.seconds > 0) & ((e.purpose == Purpose.BASELINE) | fits)
-        started = v.kind.in_((Event.STARTED, Event.RESUMED))
-        number = self._number
-        with self.engine.connect() as connection:
-            latest = connection.execute(select(func.max(v.at)).where(v.run == self.run, started)).scalar()
-            start = self.created if latest is None else number(latest)
-            recent = (e.run == self.run) & (e.at >= start) & (e.purpose == Purpose.SEARCH)
-            query = select(func.min(e.at), func.max(e.at), func.count(), func.sum(e.seconds)).where(recent)
-            first, last, count, spent = connection.execute(query).one()
-            newest = select(e.seconds).where(full).order_by(e.id.desc()).limit(FULL_RECENT).subquery()
-            mean = connection.execute(select(func.avg(newest.c.seconds))).scalar()
-        since = max(0.0, time.time() - start)
-        return Pace(
-            max(0.0, number(last or start) - number(first or start)),
-            count,
-            number(spent or 0.0),
-            number(mean or 0.0),
-            since,
-        )
-
-    def costs(self) -> dict[bool, Cost]:
-        """The cost of the newest outcomes, by whether their candidate has a parent."""
-        c, e = tables.candidate.c, tables.evaluation.c
-        newest = select(func.max(e.seq)).where(e.run == self.run).scalar_subquery()
-        has_parent = c.parent.is_not(None)
-        query = select(has_parent, func.count(), func.sum(e.seconds)).where(e.run == self.run, e.seq > newest - RECENT)
-        query = query.join(tables.candidate, (c.run == e.run) & (c.birth == e.birth)).group_by(has_parent)
-        with self.engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return {bool(kind): Cost(count, self._number(seconds)) for kind, count, seconds in rows}
 
 
 def _firsts(ranked: Iterable[tuple[int, str]], kept: Container[int] = ()) -> Iterator[int]:

@@ -16,8 +16,10 @@ from evonas.report.picture import draw
 from evonas.run import Run, open_run
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
+from evonas.session import Session
 from tests.conftest import TINY
 from tests.evonas.search_cases import FakePool, configured, history_of, searched
+from tests.evonas.store_cases import new_run
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def test_a_run_is_shown_with_its_best_few(run: Run) -> None:
     assert all(repr(each)[1:-1] in shown for each in run.top(3))
 
 
-def test_a_bar_tells_the_time_left(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_tells_the_time_left(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(StringIO):
         def isatty(self) -> bool:
             return True
@@ -85,7 +87,8 @@ def test_a_bar_tells_the_time_left(tiny: dict[str, Any], monkeypatch: pytest.Mon
     history.full_seconds.clear()
     history.full_seconds.append(10.0)
     bar = ProgressBar()
-    bar.started(config, "run", history, 2)
+    new_run(tmp_path / "run", config).close()
+    bar.started(open_run(tmp_path / "run"), history, Session(FakePool(2)))
     assert (bar.seconds_left() or 0.0) >= 30.0  # the final table alone: BN-ReLU and 2 layers with 2 seeds on 2 workers
     bar.progress(history)
     bar.reranked(5, 6)

@@ -12,19 +12,22 @@ from rich.console import Console
 
 from evonas.cli.display import Display, print_end
 from evonas.cli.layers import headline
+from evonas.cli.search_table import SearchTable
 from evonas.config import Config
 from evonas.config_file import parse_config
 from evonas.history import History
+from evonas.overview import overview
 from evonas.run import Run, open_run
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.wording import counted
+from evonas.session import Session
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.records import Operator, Purpose
 from evonas.workers.outcome import Evaluation, Fitness, Point
 from tests.evonas.cli.cases import Command
-from tests.evonas.search_cases import known
-from tests.evonas.store_cases import FIT, REJECTED, propose_and_record
+from tests.evonas.search_cases import FakePool, known
+from tests.evonas.store_cases import FIT, REJECTED, fit, new_run, propose_and_record
 
 SEEDS = {1: "1 seed", 2: "2 seeds"}
 FRESH = {1: "1 fresh seed", 2: "2 fresh seeds"}
@@ -106,33 +109,24 @@ def test_every_text_of_a_run_has_its_number_of_seeds(
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_the_display_of_a_search_has_its_number_of_seeds(tiny: dict[str, Any], seeds: int) -> None:
+def test_the_display_of_a_search_has_its_number_of_seeds(tiny: dict[str, Any], tmp_path: Path, seeds: int) -> None:
     config = seeded(tiny, seeds)
-    display, history = Display(Console(file=io.StringIO(), width=200)), History(config)
-    history.baseline = Fitness({"resnet": 0.25, "mobilenet": 0.25})
-    history.propose(known(1, LAYERS["GN-ReLU"].graph))
-    history.record(1, Fitness({"resnet": 0.5, "mobilenet": 0.5}), ())
-    display.started(config, "run", history, 1)
-    display.console.print(display._panel())
-    assert isinstance(display.console.file, io.StringIO)
-    shown = display.console.file.getvalue()
-    assert "tiny: 3 births on 2 proxies, 1 worker, in run" in shown
-    assert f"birth 1, {SEEDS[seeds]}  " in shown
-    assert f"best (birth 1, {SEEDS[seeds]}) resnet 0.500" in display._line()
-
-
-def test_only_the_formula_gives_way_to_a_narrow_terminal(tiny: dict[str, Any]) -> None:
-    display, history = Display(Console(file=io.StringIO(), width=80)), History(seeded(tiny, 1))
-    history.baseline = Fitness({"resnet": 0.25, "mobilenet": 0.25})
-    history.propose(known(1, LAYERS["L1-BN-Wu"].graph))
-    history.record(1, Fitness({"resnet": 0.5, "mobilenet": 0.75}), ())
-    display.started(seeded(tiny, 1), "run", history, 1)
-    display.console.print(display._panel())
-    assert isinstance(display.console.file, io.StringIO)
-    lines = display.console.file.getvalue().splitlines()
-    (row,) = [line for line in lines if line.startswith("birth 1, 1 seed")]
-    assert row.split()[4:7] == ["0.500", "0.750", "+37.5"]
-    assert row.rstrip().endswith("…") and len(row) <= 80
+    store = new_run(tmp_path / "run", config)
+    points = tuple(Point(proxy, config.recipe.steps, 0.25, 2.0, n) for proxy in config.proxies for n in range(seeds))
+    baseline = Evaluation(Fitness(dict.fromkeys(config.proxies, 0.25)), (), points)
+    store.record_beside(Purpose.BASELINE, "x", config.seed, baseline, name="BN-ReLU")
+    run, file = open_run(tmp_path / "run"), io.StringIO()
+    display = Display(Console(file=file, width=200))
+    display.started(run, History(config), Session(FakePool(1)))
+    propose_and_record(store, 1, fit(0.5, 0.5), 1, advantage=0.25)
+    display.stop()
+    store.close()
+    display.console.print(SearchTable(overview(run)))
+    shown = file.getvalue()
+    assert "tiny: 3 births on 2 proxies, 1 worker, in " in shown
+    assert f"best +25.0 points (birth 1, {SEEDS[seeds]})" in shown
+    assert re.search(rf"leads +birth 1, EvoNorm-S0 +\+25\.0 \({seeds}\) ", shown)
+    assert not WRONG.search(shown)
 
 
 def test_the_best_of_leaders_that_were_measured_again_has_all_their_seeds(tiny: dict[str, Any]) -> None:

@@ -2,20 +2,18 @@
 
 import json
 from collections import Counter
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console, Group
 from scipy.stats import spearmanr
 
-from evonas.cli.display import Display
 from evonas.config_file import parse_config
 from evonas.history import History
+from evonas.overview import overview
 from evonas.pending import Pending
 from evonas.rank_correlation import RankCorrelation
-from evonas.retelling import rebuild, replayed, restore_baseline
+from evonas.retelling import replayed, restore_baseline
 from evonas.run import Run, open_run
 from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
@@ -143,25 +141,8 @@ def test_too_little_says_nothing(pairs: list[tuple[float, float]]) -> None:
     assert RankCorrelation.of(pairs) is None
 
 
-@pytest.mark.parametrize("width", [None, 80])
-def test_a_running_search_shows_it(everything: Run, width: int | None) -> None:
-    """In a line of a pipe, or in the panel of a terminal."""
-    history = rebuild(everything._reader)
-    assert history.surrogate is not None
-    history.surrogate.unranked = [(1, 20), (2, 10), (3, 40), (4, 30), (5, 50)]
-    console = Console(file=StringIO(), **({"force_terminal": True, "width": width} if width else {}))  # type: ignore[arg-type]
-    display = Display(console)
-    display.started(everything.config, "run", history, 1)
-    shown = display._line() if width is None else "\n".join(_text(console, display._panel()))
-    assert "surrogate 0.80 on 5 unranked" in shown
-
-
-def _text(console: Console, panel: Group) -> list[str]:
-    return ["".join(part.text for part in line) for line in console.render_lines(panel)]
-
-
 def test_what_is_shown_of_the_surrogate_is_of_the_unranked(command: Command, everything: Run) -> None:
-    """In the records, in the history that a running search shows, in `status` and in `funnel`."""
+    """In the records, in what a running search shows, in `status` and in `funnel`."""
     records = everything._reader.candidates()
     pairs = everything._reader.unranked()
     found = everything.status().surrogate
@@ -169,6 +150,7 @@ def test_what_is_shown_of_the_surrogate_is_of_the_unranked(command: Command, eve
     assert found.pairs == len(pairs) > 3
     assert found.value == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic)
     assert strict(command("status", everything.folder, "--json").out)["surrogate"] == found.figures()
+    assert overview(everything).status.surrogate == found  # which the table of a running search shows
     told = strict(command("funnel", everything.folder, "--json").out)
     assert told["surrogate"] == found.figures()
     assert told["operators"] == [row.figures() for row in everything.operators()]

@@ -1,0 +1,82 @@
+"""Queries of a run: how fast it goes, how long it went, and what it cost."""
+
+import time
+
+from sqlalchemy import func, select
+
+from evonas.store import tables
+from evonas.store.contents import Contents
+from evonas.store.records import FULL_RECENT, RECENT, Cost, Event, Pace, Purpose
+from evonas.workers.outcome import Verdict
+
+OF_A_SEARCH = (Purpose.SEARCH, Purpose.BASELINE, Purpose.AUDIT, Purpose.RERANK)
+
+
+class Timing(Contents):
+    """The times of a run."""
+
+    def pace(self) -> Pace:
+        """How fast the search goes since its driver started."""
+        e, v = tables.evaluation.c, tables.event.c
+        fits = (e.purpose == Purpose.SEARCH) & (e.verdict == Verdict.FITNESS)
+        # An inherited outcome takes no time.
+        full = (e.run == self.run) & (e.seconds > 0) & ((e.purpose == Purpose.BASELINE) | fits)
+        started = v.kind.in_((Event.STARTED, Event.RESUMED))
+        number = self._number
+        with self.engine.connect() as connection:
+            latest = connection.execute(select(func.max(v.at)).where(v.run == self.run, started)).scalar()
+            start = self.created if latest is None else number(latest)
+            recent = (e.run == self.run) & (e.at >= start) & (e.purpose == Purpose.SEARCH)
+            query = select(func.min(e.at), func.max(e.at), func.count(), func.sum(e.seconds)).where(recent)
+            first, last, count, spent = connection.execute(query).one()
+            newest = select(e.seconds).where(full).order_by(e.id.desc()).limit(FULL_RECENT).subquery()
+            mean = connection.execute(select(func.avg(newest.c.seconds))).scalar()
+        since = max(0.0, time.time() - start)
+        return Pace(
+            max(0.0, number(last or start) - number(first or start)),
+            count,
+            number(spent or 0.0),
+            number(mean or 0.0),
+            since,
+        )
+
+    def costs(self) -> dict[bool, Cost]:
+        """The cost of the newest outcomes, by whether their candidate has a parent."""
+        c, e = tables.candidate.c, tables.evaluation.c
+        newest = select(func.max(e.seq)).where(e.run == self.run).scalar_subquery()
+        has_parent = c.parent.is_not(None)
+        query = select(has_parent, func.count(), func.sum(e.seconds)).where(e.run == self.run, e.seq > newest - RECENT)
+        query = query.join(tables.candidate, (c.run == e.run) & (c.birth == e.birth)).group_by(has_parent)
+        with self.engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return {bool(kind): Cost(count, self._number(seconds)) for kind, count, seconds in rows}
+
+    def worker_seconds(self) -> float:
+        """Seconds of all evaluations of a search: of candidates, BN-ReLU, audits and the final table."""
+        e = tables.evaluation.c
+        query = select(func.sum(e.seconds)).where(e.run == self.run, e.purpose.in_(OF_A_SEARCH))
+        with self.engine.connect() as connection:
+            return self._number(connection.execute(query).scalar() or 0.0)
+
+    def seconds_driven(self, *, is_running: bool) -> float:
+        """Seconds from the last start to now, or to the end where the run is not driven any more: to its last record
+        where nothing else tells it."""
+        e, v, run = tables.evaluation.c, tables.event.c, tables.run.c
+        started = select(func.max(v.at)).where(v.run == self.run, v.kind.in_((Event.STARTED, Event.RESUMED)))
+        last = [select(func.max(each.at)).where(each.run == self.run) for each in (e, v)]
+        ended = select(run.finished).where(run.id == self.run)
+        with self.engine.connect() as connection:
+            start = self._number(connection.execute(started).scalar() or self.created)
+            end = connection.execute(ended).scalar()
+            if is_running:
+                end = time.time()
+            elif end is None or end < start:
+                end = max(connection.execute(query).scalar() or start for query in last)
+        return max(0.0, self._number(end) - start)
+
+    def last_crash(self) -> str | None:
+        """The newest message of a crash; it begins with the birth."""
+        v = tables.event.c
+        query = select(v.message).where(v.run == self.run, v.kind == Event.CRASH).order_by(v.id.desc())
+        with self.engine.connect() as connection:
+            return connection.execute(query).scalars().first()
