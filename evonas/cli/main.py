@@ -31,7 +31,7 @@ COMMANDS = {  # name -> file of this folder, short help
     "ablate": ("ablate", "Remove or replace each part of a layer, and train the rest."),
     "report": ("report", "Write one HTML file on runs, to look at and to hand on."),
     "tensorboard": ("tensorboard", "Write a run's scalars for TensorBoard."),
-    "card": ("card", "Show all that is known of a layer: costs, validations, ablation."),
+    "card": ("card", "Show what is known of a layer: costs, validations, ablation."),
     "noise": ("study", "Measure how far accuracies spread over seeds."),
     "fidelity": ("fidelity", "Measure how well a config's proxies predict long trainings."),
     "bench": ("study", "Time dtypes, memory formats and torch.compile on this machine."),

@@ -38,6 +38,7 @@ PRINTS = {
     "funnel": ["{run}"],
     "neighbours": ["x", "{folder}/tiny.yaml"],
     "report": ["{run}", "-o", "{folder}/report.html"],
+    "tensorboard": ["{run}", "-o", "{folder}/board"],
     "catalog": [],
 }
 HELP_ALONE = {
