@@ -69,12 +69,13 @@ class Monitor:
         self._shown = now, looked
         rest = max((looked - begun) / WALL_SHARE, (time.thread_time() - computed) / CPU_SHARE)
         self._due = max(self._due, looked + rest)
-        self._tell(before, now, is_due=last or before is None or looked >= self._line_due)
+        self._tell(before, now, is_due=last or not (before and now.is_running) or looked >= self._line_due)
 
     def stop(self) -> None:
         """Show the last state, and leave the terminal as it was. Raises as `look` does."""
         try:
-            self.look(last=True)
+            if self.view is None or self.view.is_running:  # else its end is shown already
+                self.look(last=True)
         finally:
             self._run = None
             self._live.stop()

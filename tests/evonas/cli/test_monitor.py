@@ -394,7 +394,8 @@ def test_a_watched_run_says_how_it_ended(
         driven.store.close()  # else without a word, as a driver that is killed
 
     assert watch_run(driven.run.reference, 0.0, steps(end)) == 1
-    lines = capfd.readouterr().out.splitlines()
+    first, *lines = capfd.readouterr().out.splitlines()
+    assert (first, len(lines)) == ("0 of 20 births, 0 trained", 2)
     assert re.fullmatch(rf"0 of 20 births, 0 trained, {state} after \d+ s", lines[-2])
     assert lines[-1] == f"{state}; go on with: evonas resume {driven.run.reference}"
 
