@@ -7,6 +7,7 @@ evonas.runs(folder)               the runs of a folder or a database
 evonas.compare(runs)              the best layers of several runs, and what differs between their configs
 evonas.write_report(runs, path)   write one HTML file on runs, which works offline
 evonas.tensorboard(run, folder)   write a run's scalars for TensorBoard, live too
+evonas.serve(places)              serve a page that follows runs while they search
 evonas.validate(run)              judge its best on the test images, once it has ended
 evonas.evaluate(layer, config)    train a layer of your own on a config's proxies
 evonas.ablate(layer, config)      remove or replace each of its parts, and train what is left
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from evonas.layers.parity import Refused, parity
     from evonas.layers.replace import replace, replacements
     from evonas.layers.whole_models import freeze, synchronize, update_moments
+    from evonas.live.serve import serve
     from evonas.report.page import write_report
     from evonas.report.tensorboard import tensorboard
     from evonas.run import Run, open_run
@@ -100,6 +102,7 @@ __all__ = [
     "resume",
     "runs",
     "search",
+    "serve",
     "submit",
     "synchronize",
     "tensorboard",
@@ -139,6 +142,7 @@ _MODULES = {
     "resume": "evonas.driver",
     "runs": "evonas.run_list",
     "search": "evonas.driver",
+    "serve": "evonas.live.serve",
     "submit": "evonas.cluster",
     "synchronize": "evonas.layers.whole_models",
     "tensorboard": "evonas.report.tensorboard",

@@ -117,7 +117,7 @@ def compare(runs: Sequence[str | Path | Run], n: int = 10, by: str | None = None
     for place, each in zip(places, opened, strict=True):
         if places.count(place) > 1:
             raise InputError(f"runs: {each.reference} is there more than once")
-    n, names = whole("n", n, 1, LISTED_MAX), _names([each.reference for each in opened])
+    n, names = whole("n", n, 1, LISTED_MAX), short_names([each.reference for each in opened])
     proxies = tuple(dict.fromkeys(chain.from_iterable(each.config.proxies for each in opened)))
     comparable = tuple(proxy for proxy in proxies if _is_alike(proxy, opened))
     best = [each.top(n, by) for each in opened]
@@ -151,7 +151,7 @@ def _ranked_together(rows: Sequence[LayerRow], by: str | None) -> list[LayerRow]
     return sorted(rows, key=key)
 
 
-def _names(references: Sequence[str]) -> list[str]:
+def short_names(references: Sequence[str]) -> list[str]:
     """The end of each reference, as much of it as tells the runs apart."""
     parts = [reference.replace("#", "/").rstrip("/").split("/") for reference in references]
     for depth in range(1, max(map(len, parts))):

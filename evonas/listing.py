@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from evonas.known_layers import known_as
 from evonas.search_space.errors import InputError
-from evonas.store.records import Record
-from evonas.workers.outcome import Crash, Rejection
+from evonas.store.records import Record, columns, verdict_of
+from evonas.workers.outcome import Crash, Fitness, Rejection
 
 if TYPE_CHECKING:
     import pandas
+
+    from evonas.run import Run
 
 Row = dict[str, Any]  # a text, number, truth value or None for each name
 
@@ -53,6 +55,36 @@ def flat(record: Record, proxies: Collection[str]) -> Row:
 _FIGURES = ("seeds", "paired", "failed", "difference", "difference_spread")
 _ORIGIN = ("known_as", "operator", "parent", "second_parent", "equal_to")
 _PROPERTIES = ("live_nodes", "batch_dependent", "amplification", "stopped_by", "seconds", "family", "formula", "graph")
+
+
+def candidate_json(record: Record) -> Row:
+    """A candidate with all its fields by name, as `--json` and the JSON API give it."""
+    fields = columns(record)
+    outcome = fields.pop("outcome")
+    fields["verdict"] = verdict_of(outcome) if outcome is not None else None
+    if isinstance(outcome, Rejection | Crash):
+        fields["stopped_by"] = columns(outcome)
+    for name in ("in_search", "retrained"):
+        fields[name] = columns(fields[name]) if fields[name] else None
+    return fields
+
+
+def whole_json(run: "Run", birth: int) -> Row:
+    """All that a run holds of one candidate. Raises NotThere if there is no such birth."""
+    from evonas.layers.fragility import fragility  # it trains; a list does not need it
+    from evonas.search_space.latex import latex
+
+    record, evaluation, graph = run.candidate(birth), run.evaluation(birth), run.graph(birth)
+    fields = candidate_json(record) | {"latex": latex(graph), "fragility": fragility(graph)}
+    fields["validations"] = [columns(each) for each in run.validations(birth)]
+    if evaluation is not None:
+        fields["measurements"] = [columns(each) for each in evaluation.measurements]
+        fields["points"] = [columns(each) for each in evaluation.points]
+        fields |= {"memory_mb": evaluation.memory_mb, "conditions": evaluation.conditions}
+        fields["attempts"] = evaluation.attempts
+        if isinstance(evaluation.outcome, Fitness):
+            fields |= {"step_seconds": evaluation.outcome.step_seconds, "saved_mb": evaluation.outcome.saved_mb}
+    return fields
 
 
 def columns_of(proxies: Collection[str]) -> list[str]:

@@ -43,7 +43,7 @@ class Run:
     """A run as its database holds it, while the search is running and after its end."""
 
     def __init__(self, reader: Reader, reference: str | Path) -> None:
-        self._reader = reader
+        self.reader = reader
         self.reference = str(reference)
         self.name = reader.name
         self.config = reader.config
@@ -54,17 +54,17 @@ class Run:
     @property
     def place(self) -> tuple[str, str]:
         """The database and the name there, the same however the run was named."""
-        address = self._reader.address
+        address = self.reader.address
         return str(address.path.resolve() if address.is_file else address.url), self.name
 
     @property
     def finished(self) -> bool:
         """Whether the search has ended, final table included."""
-        return self._reader.finished
+        return self.reader.finished
 
     def status(self) -> Status:
         """Counts by state and gate, the pace and the time left."""
-        return status(self._reader)
+        return status(self.reader)
 
     def top(self, n: int = 10, by: str | None = None, *, after: int | None = None, every: bool = False) -> Records:
         """The best `n` layers: first those of the final table, by their figures with fresh seeds, then of each other
@@ -113,7 +113,7 @@ class Run:
     def candidate(self, birth: int) -> Record:
         """One candidate. Its amplification is measured here if an older version of evonas did not. Raises InputError if
         there is no such birth."""
-        record = self._with_figures([self._reader.candidate(birth)])[0]
+        record = self._with_figures([self.reader.candidate(birth)])[0]
         if record.amplification is not None:
             return record
         factors = amplifications(self.graph(birth))
@@ -126,7 +126,7 @@ class Run:
 
     def graph(self, birth: int) -> Graph:
         """The graph of a candidate. Raises InputError if there is no such birth."""
-        return self._reader.graph(birth)
+        return self.reader.graph(birth)
 
     def runnable(self, birth: int) -> Graph:
         """The graph of a candidate, after the modules of its primitives were run where it has some of a user's own.
@@ -139,45 +139,45 @@ class Run:
     def evaluation(self, birth: int) -> Evaluation | None:
         """The search's measurements of a candidate: gates, learning curves, costs; None while it has none of its own.
         Raises InputError if there is no such birth."""
-        return self._reader.evaluation_of(self.candidate(birth).birth)
+        return self.reader.evaluation_of(self.candidate(birth).birth)
 
     def candidates(self, births: Sequence[int]) -> Records:
         """Several candidates, in this order. Raises InputError if one is not there."""
-        return self._with_figures(self._reader.named(births))
+        return self._with_figures(self.reader.named(births))
 
     def evaluations(self, births: Sequence[int]) -> dict[int, Evaluation]:
         """Birth -> the search's measurements, of the candidates that have their own."""
-        return {each.birth: each.evaluation for each in self._reader.trained_in_search(births) if each.birth}
+        return {each.birth: each.evaluation for each in self.reader.trained_in_search(births) if each.birth}
 
     def lineage(self, birth: int) -> Records:
         """A candidate and its ancestors, the oldest first."""
-        return self._with_figures(self._reader.lineage(birth))
+        return self._with_figures(self.reader.lineage(birth))
 
     def children(self, birth: int) -> list[int]:
         """The births of a candidate's children. Raises InputError if there is no such birth."""
-        return self._reader.children(self.candidate(birth).birth)
+        return self.reader.children(self.candidate(birth).birth)
 
     def baseline(self) -> dict[str, float]:
         """BN-ReLU's accuracy on each proxy with the search's seed; empty before it is trained."""
-        return baseline_accuracy(self._reader)
+        return baseline_accuracy(self.reader)
 
     def spread(self) -> dict[str, tuple[float, int]]:
         """Proxy -> standard deviation of BN-ReLU's accuracy over seeds, and their number. A real lead exceeds it."""
-        return self._reader.spread()
+        return self.reader.spread()
 
     def seed_noise(self) -> tuple[float, int] | None:
         """The standard deviation over seeds of one layer's difference to BN-ReLU, pooled over the candidates that have
         several seeds, and their number; None without any."""
-        return seed_noise(self._reader, [row for row in self.final_table() if row.birth], self._reader.measured_again())
+        return seed_noise(self.reader, [row for row in self.final_table() if row.birth], self.reader.measured_again())
 
     def final_table(self) -> list[FinalRow]:
         """The best candidates, BN-ReLU and other baselines, retrained with fresh seeds; empty until the search ends."""
-        return final_table(self._reader)
+        return final_table(self.reader)
 
     def to_frame(self, records: Sequence[Record] | None = None) -> "pandas.DataFrame":
         """Candidates as a data frame, by default all of the run. Raises InputError where pandas is not installed."""
         if records is None:
-            records = self._with_figures(self._reader.candidates())
+            records = self._with_figures(self.reader.candidates())
         return to_frame(records, list(self.config.proxies))
 
     def latex(self, records: Sequence[Record]) -> str:
@@ -188,54 +188,54 @@ class Run:
 
     def rows(self, records: Sequence[Record]) -> list[LayerRow]:
         """Candidates as lines of a table: those retrained and the others, each group below its BN-ReLU."""
-        return layer_rows(self._reader, records, self.final_table())
+        return layer_rows(self.reader, records, self.final_table())
 
     def candidate_rows(self, records: Sequence[Record]) -> list[LayerRow]:
         """Candidates as lines of a table, without BN-ReLU."""
-        return candidate_rows(self._reader, records)
+        return candidate_rows(self.reader, records)
 
     def funnel(self, within: float = 0.02) -> "Funnel":
         """Count what each gate stopped, at what cost, and how often wrongly. A rejection was wrong if the layer ends at
         most `within` of accuracy below BN-ReLU."""
         from evonas.studies.funnel import funnel
 
-        return funnel(self._reader, within)
+        return funnel(self.reader, within)
 
     def operators(self) -> "list[OperatorRow]":
         """Count what became of each operator's births, beside their parents; their advantage and worker seconds."""
         from evonas.studies.operators import operators
 
-        return operators(self._reader)
+        return operators(self.reader)
 
     def survey(self) -> "Survey":
         """All candidates as columns, with funnel and operators, from one pass over the records."""
         from evonas.report.survey import survey
 
-        return survey(self._reader)
+        return survey(self.reader)
 
     def replay(self) -> "list[Difference]":
         """The values that do not follow from the records before them: none in an intact run."""
         from evonas.studies.replay import replay
 
-        return replay(self._reader)
+        return replay(self.reader)
 
     def validated(self) -> set[int]:
         """The births that the test images of the run have judged."""
         mine = self.config.data.model_dump(mode="json", exclude={"path"})
-        elsewhere = [each for each in self._reader.trainings() if each.judged_on == "test"]
+        elsewhere = [each for each in self.reader.trainings() if each.judged_on == "test"]
         births = {each.birth for each in elsewhere if each.protocol["data"] == mine}
-        return {each for each in births | {e.birth for e in self._reader.evaluations(Purpose.VALIDATE)} if each}
+        return {each for each in births | {e.birth for e in self.reader.evaluations(Purpose.VALIDATE)} if each}
 
     def validations(self, birth: int) -> "list[RecordedValidation]":
         """The test accuracy of a candidate under settings that the search did not use, as `evonas.validate` recorded
         them: a row for each network and batch size. Raises InputError if there is no such birth."""
         from evonas.studies.recorded import recorded_validations
 
-        return recorded_validations(self._reader, self.candidate(birth).formula)
+        return recorded_validations(self.reader, self.candidate(birth).formula)
 
     def dump(self, *, logical: bool = True) -> Iterator[dict[str, Any]]:
         """All records; `logical` leaves out times, hosts and events. Runs with equal logical dumps are the same."""
-        return dump(self._reader, logical_only=logical)
+        return dump(self.reader, logical_only=logical)
 
     def export(self, birth: int, path: str | Path, format: "Format" = "python", **options: Any) -> "Parity":
         """Write a candidate as a Python file, an ONNX model or a program, as `evonas.export` does."""
@@ -256,15 +256,15 @@ class Run:
     ) -> Records:
         n = whole("n", n, 1, LISTED_MAX)
         for proxy in [*criteria.minimum, *([] if by is None else [by])]:
-            self._reader.check_proxy(proxy)
+            self.reader.check_proxy(proxy)
         after = None if after is None else self.candidate(after).birth
         retrained = {row.birth: row for row in self.final_table() if row.birth}
-        again = self._reader.measured_again()
-        order = ranked(self._reader, retrained, again, by, criteria)
-        births = self._reader.distinct(order, kept=retrained) if distinct else (birth for birth, _ in order)
+        again = self.reader.measured_again()
+        order = ranked(self.reader, retrained, again, by, criteria)
+        births = self.reader.distinct(order, kept=retrained) if distinct else (birth for birth, _ in order)
         if after is not None and after not in births:  # which goes through them until it is there
             raise InputError(f"{self.name}: birth {after} is not among the layers that are listed")
-        return self._with_figures(self._reader.named(list(islice(births, n))), retrained, again)
+        return self._with_figures(self.reader.named(list(islice(births, n))), retrained, again)
 
     def _with_figures(
         self,
@@ -274,11 +274,11 @@ class Run:
     ) -> Records:
         if retrained is None:
             retrained = {row.birth: row for row in self.final_table() if row.birth}
-        measured = with_figures(self._reader, records, self._reader.measured_again() if again is None else again)
+        measured = with_figures(self.reader, records, self.reader.measured_again() if again is None else again)
         return Records(replace(self._told(each), retrained=retrained.get(each.birth)) for each in measured)
 
     def _told(self, record: Record) -> Record:
-        return replace(named(self._reader, record), run=self.reference)
+        return replace(named(self.reader, record), run=self.reference)
 
     def __repr__(self) -> str:
         try:

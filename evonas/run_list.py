@@ -27,6 +27,7 @@ class RunLine:
     trained: int = 0  # candidates with a fitness
     best: float | None = None  # difference to BN-ReLU with fresh seeds, of the best candidate of the final table
     best_birth: int | None = None
+    in_search: float | None = None  # the largest difference to BN-ReLU that the search measured: a lucky one
     started: float | None = None  # Unix seconds
     error: str = ""  # of an unreadable one
 
@@ -121,6 +122,7 @@ def _line(reader: Reader, reference: str) -> RunLine:
             trained=states.get(State.EVALUATED, 0),
             best=best.difference if best else None,
             best_birth=best.birth if best else None,
+            in_search=leader[0].advantage if (leader := reader.top(1)) else None,
             started=reader.created,
         )
     except InputError as error:

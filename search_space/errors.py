@@ -13,6 +13,10 @@ class InputError(ValueError):
     exit_code = 2  # of a command that it ends
 
 
+class NotThere(InputError):
+    """The name or the number of something that is not there."""
+
+
 def did_you_mean(name: object, valid: Iterable[str]) -> str:
     """`; did you mean 'tournament'?`, or the valid names where none is near."""
     options = sorted(valid)

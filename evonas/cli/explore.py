@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 import evonas
-from evonas.cli.formats import candidate_json, formats, print_form, print_json
+from evonas.cli.formats import formats, print_form, print_json
 from evonas.cli.layers import layer_table
 from evonas.cli.options import BIRTH, COUNT, JSON, MINIMUM, RUN
 from evonas.cli.query import print_layers
@@ -64,6 +64,7 @@ def find(
     \b
     Example: evonas find results/quickstart-000 --uses std_ghw --lacks '*_bhw' --max-nodes 8 --min resnet=0.55
     """  # fmt: skip
+    from evonas.listing import candidate_json
     from evonas.run import open_run
 
     opened = open_run(run)
@@ -88,6 +89,7 @@ def lineage(run: str, birth: int, form: str | None) -> None:
     \b
     Example: evonas lineage results/quickstart-000 17
     """
+    from evonas.listing import candidate_json
     from evonas.run import open_run
 
     opened = open_run(run)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evonas.workers.outcome import Crash, Rejection
-
 if TYPE_CHECKING:
     from evonas.store.records import Record
     from evonas.views import LayerRow
@@ -51,19 +49,6 @@ def print_form(
             from evonas.report.latex_table import latex_table
 
             print(latex_table(rows, proxies))
-
-
-def candidate_json(record: "Record") -> dict[str, Any]:
-    from evonas.store.records import columns, verdict_of
-
-    fields = columns(record)
-    outcome = fields.pop("outcome")
-    fields["verdict"] = verdict_of(outcome) if outcome is not None else None
-    if isinstance(outcome, Rejection | Crash):
-        fields["stopped_by"] = columns(outcome)
-    for name in ("in_search", "retrained"):
-        fields[name] = columns(fields[name]) if fields[name] else None
-    return fields
 
 
 def print_json(value: Any) -> None:

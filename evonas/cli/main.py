@@ -30,6 +30,7 @@ COMMANDS = {  # name -> file of this folder, short help
     "evaluate": ("evaluate", "Train layers of your own on a config's proxies."),
     "ablate": ("ablate", "Remove or replace each part of a layer, and train the rest."),
     "report": ("report", "Write one HTML file on runs, to look at and to hand on."),
+    "serve": ("serve", "Serve a page that follows runs while they search."),
     "tensorboard": ("tensorboard", "Write a run's scalars for TensorBoard."),
     "card": ("card", "Show what is known of a layer: costs, validations, ablation."),
     "noise": ("study", "Measure how far accuracies spread over seeds."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import evonas
-from evonas.cli.formats import candidate_json, formats, print_form
+from evonas.cli.formats import formats, print_form
 from evonas.cli.layers import gate_table, layer_table, points, section_table, seeds_of, seeds_text, spread_text
 from evonas.cli.options import BIRTH, PICTURE, RUN
 from evonas.cli.tables import accuracy_text, say, terminal
@@ -46,6 +46,7 @@ def top(
     Example: evonas top results/quickstart-000 -n 5 --by resnet
              evonas top results/quickstart-000 results/quickstart-001
     """
+    from evonas.listing import candidate_json
     from evonas.run import LISTED_MAX, open_run
 
     if front and (by is not None or after is not None):
@@ -128,11 +129,11 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
     """
     from evonas.known_layers import remark
     from evonas.layers.fragility import fragility
+    from evonas.listing import whole_json
     from evonas.report.card_page import validations as validation_section
     from evonas.report.picture import draw
     from evonas.run import open_run
     from evonas.search_space.latex import latex
-    from evonas.store.records import columns
 
     opened = open_run(run)
     record = opened.candidate(birth)
@@ -142,16 +143,7 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
         draw(graph, picture)
     validations = opened.validations(birth)
     if form:
-        fields = candidate_json(record) | {"latex": latex(graph), "fragility": fragility(graph)}
-        fields["validations"] = [columns(each) for each in validations]
-        if evaluation is not None:
-            fields["measurements"] = [columns(each) for each in evaluation.measurements]
-            fields["points"] = [columns(each) for each in evaluation.points]
-            fields |= {"memory_mb": evaluation.memory_mb, "conditions": evaluation.conditions}
-            fields["attempts"] = evaluation.attempts
-            if isinstance(evaluation.outcome, Fitness):
-                fields |= {"step_seconds": evaluation.outcome.step_seconds, "saved_mb": evaluation.outcome.saved_mb}
-        print_form(form, fields, [record], opened.rows([record]), list(opened.config.proxies))
+        print_form(form, whole_json(opened, birth), [record], opened.rows([record]), list(opened.config.proxies))
         return
     console = terminal()
     say(console, f"birth {birth} of {opened.name}: {outcome_text(record.outcome)}", style="bold")

@@ -8,17 +8,26 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import evonas
 from evonas.files import expect_writable, write
 from evonas.report.run_view import document
 from evonas.run import Run
 from evonas.search_space.errors import InputError
 
-SCRIPTS = ("data.js", "filters.js", "plots.js", "panel.js", "page.js")  # in the order in which they are read
+SCRIPTS = (
+    "data.js",
+    "filters.js",
+    "plots.js",
+    "panel.js",
+    "starred.js",
+    "page.js",
+    "embedded.js",
+)  # in the order in which they are read
 NEEDED = "a report needs Plotly, Jinja2 and latex2mathml: pip install 'evonas[web]'"
 
 
@@ -35,21 +44,40 @@ def write_report(runs: Sequence[str | Path | Run] | str | Path | Run, path: str 
 
 def html(value: dict[str, Any]) -> str:
     """The page of a `document`."""
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise InputError(NEEDED) from None
-    scripts = [get_plotlyjs(), "\n".join(asset(name) for name in SCRIPTS)]
-    environment = Environment(loader=PackageLoader("evonas.report", "web"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("report.html").render(
+    scripts = [plotly(), "\n".join(asset(name) for name in SCRIPTS)]
+    return frame(
         title=", ".join(each["label"] for each in value["runs"]),
-        version=value["evonas"],
-        style=asset("page.css"),
-        scripts=scripts,
+        scripts=[{"text": script} for script in scripts],
         policy=" ".join(f"'{_digest(script)}'" for script in scripts),
         data=packed(value),
     )
+
+
+def frame(title: str, scripts: Sequence[Mapping[str, str]], policy: str = "", data: str = "") -> str:
+    """The page without its content, which the scripts add: of `data`, or of what they fetch from the live page."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise InputError(NEEDED) from None
+    environment = Environment(loader=PackageLoader("evonas.report", "web"), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("frame.html").render(
+        title=title,
+        version=evonas.__version__,
+        style=asset("page.css"),
+        scripts=[{"src": "", "text": "", **each} for each in scripts],
+        policy=policy,
+        data=data,
+    )
+
+
+def plotly() -> str:
+    """The library that draws the plots."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise InputError(NEEDED) from None
+    text: str = get_plotlyjs()
+    return text
 
 
 def asset(name: str) -> str:

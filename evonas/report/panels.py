@@ -1,17 +1,20 @@
 """The panel of a layer: picture, typeset formula, figures, curves, and what it changed of its parent."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
 from evonas.known_layers import known_as
 from evonas.report.picture import svg
+from evonas.report.survey import columns_of
 from evonas.report.texts import one_line
 from evonas.run import Run
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
+from evonas.store.dump import jsonable
 from evonas.store.records import Record, columns
+from evonas.studies.operators import names
 from evonas.workers.outcome import Evaluation
 
 LEADERS = 10
@@ -19,45 +22,59 @@ PANELS_MAX = 80  # a picture takes a tenth of a second
 _TOKEN = re.compile(r"\w+|[^\w\s]|\s+")
 
 
-def panels(run: Run, parents: Sequence[int]) -> list[dict[str, Any]]:
-    """Panels of the final table, the leaders, the Pareto front, and their ancestors, so far as PANELS_MAX goes.
-
-    Args:
-        parents: the parent of each birth in order; 0: none.
-    """
+def panels(run: Run) -> dict[str, Any]:
+    """Panels of the final table, the leaders and the Pareto front, and of their ancestors so far as PANELS_MAX goes;
+    and all their ancestors."""
     retrained = [row.birth for row in run.final_table() if row.birth]
     births = [*retrained, *(each.birth for each in run.top(LEADERS)), *(each.birth for each in run.front(PANELS_MAX))]
-    chosen = list(dict.fromkeys(births))
-    for birth in list(chosen):
-        chosen += lineage(birth, parents)
-    chosen = list(dict.fromkeys(chosen))[:PANELS_MAX]
-    records, evaluations = run.candidates(chosen), run.evaluations(chosen)
-    formulas = {each.birth: one_line(each.formula) for each in records}
-    return [_panel(each, evaluations.get(each.birth), formulas) for each in records]
+    chosen = dict.fromkeys(births[:PANELS_MAX])
+    records: dict[int, Record] = {}
+    for birth in chosen:
+        if birth not in records:
+            records |= {each.birth: each for each in run.lineage(birth)}
+    shown = list(dict.fromkeys([*chosen, *records]))[:PANELS_MAX]
+    evaluations = run.evaluations(shown)
+    return {
+        "panels": [_panel(records[birth], evaluations.get(birth)) for birth in shown],
+        "ancestors": _ancestors(records),
+    }
 
 
-def lineage(birth: int, parents: Sequence[int]) -> list[int]:
-    """A candidate and its ancestors, the youngest first."""
-    line = [birth]
-    while 0 < (parent := parents[line[-1] - 1]) < line[-1]:  # a damaged line must end, too
-        line.append(parent)
-    return line
+def panel(run: Run, birth: int) -> dict[str, Any]:
+    """The panel of one candidate, with its columns and its ancestors. Raises NotThere if there is no such birth."""
+    line = {each.birth: each for each in run.lineage(birth)}
+    columns_of_it = columns_of(run.reader, [birth]).as_json()
+    mine = _panel(line[birth], run.evaluations([birth]).get(birth))
+    plain: dict[str, Any] = jsonable(mine | {"ancestors": _ancestors(line), "candidates": columns_of_it})
+    return plain
 
 
-def _panel(record: Record, evaluation: Evaluation | None, formulas: Mapping[int, str]) -> dict[str, Any]:
+def _ancestors(records: Mapping[int, Record]) -> dict[int, dict[str, Any]]:
+    """Whole lines of candidates, each with its edit and with what its parent's formula lacks."""
+    found = {}
+    for birth, each in records.items():
+        parent, formula = records.get(each.parent or 0), one_line(each.formula)
+        found[birth] = {
+            "parent": each.parent,
+            "second_parent": each.second_parent,
+            "operator": "+".join(names(each.operator)),
+            "advantage": each.advantage,
+            "changes": [(formula, False)] if parent is None else changes(one_line(parent.formula), formula),
+        }
+    return found
+
+
+def _panel(record: Record, evaluation: Evaluation | None) -> dict[str, Any]:
     graph, figures = Graph.parse(record.graph), record.figures
     text = latex(graph)
-    parent = formulas.get(record.parent or 0)
     return {
         "birth": record.birth,
         "known_as": known_as(record.same_as, record.affine_of),
-        "second_parent": record.second_parent,
         "latex": text,
         "mathml": mathml(text),
         "picture": svg(graph).decode(),
         "figures": None if figures is None else columns(figures) | {"is_fresh": record.retrained is not None},
         "amplification": record.amplification,
-        "changes": None if parent is None else changes(parent, one_line(record.formula)),
         "points": [[p.proxy, p.repeat, p.step, p.accuracy, p.loss] for p in evaluation.points] if evaluation else [],
         "measured": [columns(each) for each in evaluation.measurements] if evaluation else [],
     }

@@ -1,4 +1,4 @@
-"""Runs as plain values for a page: what the report embeds, and the live page will fetch."""
+"""Runs as plain values for a page: what the report embeds, and the live page fetches."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,30 +11,40 @@ from evonas.config_file import dump_config
 from evonas.final import FinalRow
 from evonas.report.panels import panels
 from evonas.report.summary import begun, summary
-from evonas.report.survey import Survey
+from evonas.report.survey import Survey, sampled
 from evonas.report.texts import one_line
 from evonas.run import Run, open_run
 from evonas.search_space.errors import InputError
+from evonas.store.choice import Choice
 from evonas.store.dump import jsonable
 
+DRAWN = 4000  # candidates of a run of which the live page draws a sample
 
-def document(runs: Sequence[str | Path | Run] | str | Path | Run) -> dict[str, Any]:
-    """All that a page shows of one run, or of several. Raises InputError for a run that cannot be read."""
+
+def document(runs: Sequence[str | Path | Run] | str | Path | Run, choice: Choice | None = None) -> dict[str, Any]:
+    """All that a page shows of one run, or of several. Raises InputError for a run that cannot be read.
+
+    With a choice it is that of the live page: panels are not there, and of a run with more than DRAWN candidates it has
+    a sample of those that are chosen.
+    """
     several = [runs] if isinstance(runs, str | Path | Run) else list(runs)
     if not several:
         raise InputError("runs: expected at least one")
     opened = [each if isinstance(each, Run) else open_run(each) for each in several]
     comparison = compare(opened) if len(opened) > 1 else None
     labels = comparison.runs if comparison else (opened[0].name,)
-    views = [run_view(run, label) for run, label in zip(opened, labels, strict=True)]
+    views = [run_view(run, label, choice) for run, label in zip(opened, labels, strict=True)]
     compared = {"text": comparison.text, "lines": list(comparison.lines())} if comparison else None
     return {"evonas": evonas.__version__, "runs": views, "comparison": compared}
 
 
-def run_view(run: Run, label: str) -> dict[str, Any]:
+def run_view(run: Run, label: str, choice: Choice | None = None) -> dict[str, Any]:
     """One run under the name that tells it from the others on the page."""
-    status, survey = run.status(), run.survey()
-    noise, config = run.seed_noise(), run.config
+    status, noise, config = run.status(), run.seed_noise(), run.config
+    if choice is not None and status.births > DRAWN:
+        survey = sampled(run.reader, choice, DRAWN)
+    else:
+        survey = run.survey()
     values = {
         "label": label,
         "name": run.name,
@@ -52,9 +62,12 @@ def run_view(run: Run, label: str) -> dict[str, Any]:
         "final": [_final(row) for row in run.final_table()],
         "funnel": [row.figures() for row in survey.funnel.rows],
         "operators": [row.figures() for row in survey.operators],
+        "births": status.births,
+        "weights": survey.weights,
+        "chosen": survey.chosen,
         "candidates": survey.candidates.as_json(),
         "beside": survey.beside,
-        "panels": panels(run, survey.candidates.parent),
+        **(panels(run) if choice is None else {"panels": [], "ancestors": {}}),
         "facts": _facts(run, survey),
         "config": dump_config(config),
     }

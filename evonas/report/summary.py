@@ -28,7 +28,8 @@ def summary(run: Run, status: Status, survey: Survey) -> Iterator[str]:
     yield from _found(run, status)
     yield from _searched(run)
     yield from _counts(status, survey)
-    yield from _cost(survey)
+    if survey.weights is None:
+        yield from _cost(survey)
 
 
 def _found(run: Run, status: Status) -> Iterator[str]:

@@ -1,14 +1,16 @@
-"""All candidates of a run as columns, with its funnel and its operators: one pass over the records.
+"""Candidates of a run as columns, with its funnel and its operators: one pass over the records.
 
-Births have no gap, so place i of every column is birth i + 1. Names that repeat stand once, in a list beside their
-column of places in it. Accuracies are shares, times are seconds.
+Place i of every column is the candidate of `birth[i]`. Names that repeat stand once, in a list beside their column of
+places in it. Accuracies are shares, times are seconds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from evonas.report.texts import one_line
+from evonas.search_space.graph import Graph
+from evonas.store.choice import Choice, Chosen
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose, Record, State, Trained
 from evonas.studies.funnel import Funnel, FunnelCount
@@ -39,6 +41,7 @@ class Candidates:
 
     proxies: tuple[str, ...]
     accuracy: dict[str, list[float | None]] = field(init=False)
+    birth: list[int] = field(default_factory=list)
     state: list[int] = field(default_factory=list)
     stopped: list[int] = field(default_factory=list)  # by the gate of this label, or lost by this kind of crash
     operator: list[int] = field(default_factory=list)  # edits as they are stored: insert+op
@@ -62,6 +65,7 @@ class Candidates:
 
     def add(self, record: Record, trained: Trained | None, gate: str | None, created: float) -> None:
         crash = record.outcome.kind if isinstance(record.outcome, Crash) else ""
+        self.birth.append(record.birth)
         self.state.append(self.states.of(record.state))
         self.stopped.append(self.stops.of(gate or crash))
         self.operator.append(self.operators.of("+".join(names(record.operator))))
@@ -79,9 +83,9 @@ class Candidates:
             value = record.accuracy.get(proxy)
             values.append(None if value is None else round(value, 4))
 
-    def use(self, birth: int, op: str) -> None:
+    def use(self, place: int, op: str) -> None:
         """Note that a live node of a candidate is this operation."""
-        self.ops[birth - 1] += chr(FIRST_LETTER + self.op_names.of(op))
+        self.ops[place] += chr(FIRST_LETTER + self.op_names.of(op))
 
     def as_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
@@ -90,7 +94,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Everything that one pass over a run gives."""
+    """Everything that one pass over a run gives. Of a sample the columns alone are there, and what ran beside them."""
 
     candidates: Candidates
     funnel: Funnel
@@ -98,6 +102,8 @@ class Survey:
     beside: list[tuple[str, float, float]]  # evaluations outside the search: purpose, end, seconds
     conditions: tuple[str, ...]  # device, processor, threads and torch of its evaluations
     hosts: tuple[str, ...]
+    weights: list[int] | None = None  # of a sample: how many candidates each one stands for
+    chosen: int | None = None  # candidates of which the columns hold a sample
 
     @property
     def lasted(self) -> float:
@@ -125,12 +131,37 @@ def survey(reader: Reader) -> Survey:
         if not isinstance(birth, int) or not isinstance(op, str) or birth < 1:
             reader.refuse(f"operation {op!s:.40}", f"birth {birth!s:.40} is not there")
         if birth <= count:  # later ones were born after the pass
-            candidates.use(birth, op)
+            candidates.use(birth - 1, op)
     beside = list(_beside(reader))
     return Survey(candidates, funnel.funnel(), operators.rows(), beside, tuple(filter(None, conditions)), tuple(hosts))
 
 
-def _beside(reader: Reader) -> Iterator[tuple[str, float, float]]:
-    for purpose in BESIDE:
+def sampled(reader: Reader, choice: Choice, most: int) -> Survey:
+    """A survey of about `most` of the candidates that a choice takes, in a second whatever the number of births."""
+    chosen = Chosen(reader, choice)
+    trained = reader.evaluations(Purpose.BASELINE)
+    hosts = dict.fromkeys(each.evaluation.host for each in trained)
+    conditions = dict.fromkeys(each.evaluation.conditions for each in trained)
+    beside = list(_beside(reader, (Purpose.BASELINE, Purpose.RERANK)))
+    sample = chosen.sample(most)
+    return Survey(
+        columns_of(reader, list(sample)), Funnel([], 0.0, 0), [], beside, tuple(filter(None, conditions)), tuple(hosts),
+        list(sample.values()), chosen.count(),
+    )  # fmt: skip
+
+
+def columns_of(reader: Reader, births: Sequence[int]) -> Candidates:
+    """Some candidates as columns, in this order."""
+    candidates, funnel = Candidates(tuple(reader.config.proxies)), FunnelCount(reader, audits=())
+    for place, (record, trained) in enumerate(reader.judged(births)):
+        candidates.add(record, trained, funnel.add(record, trained), reader.created)
+        if record.state != State.PENDING:
+            for op in sorted({node.op for node in Graph.parse(record.formula).nodes}):
+                candidates.use(place, op)
+    return candidates
+
+
+def _beside(reader: Reader, purposes: Sequence[Purpose] = BESIDE) -> Iterator[tuple[str, float, float]]:
+    for purpose in purposes:
         for each in reader.evaluations(purpose):
             yield str(purpose), round(each.at - reader.created, 1), round(each.evaluation.seconds, 2)

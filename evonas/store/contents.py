@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from sqlalchemy import Engine, Row, func, select
 
 from evonas.config import Config
-from evonas.search_space.errors import InputError, integer_of
+from evonas.search_space.errors import NotThere, integer_of
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted
 from evonas.store import loading, tables
@@ -75,6 +75,16 @@ class Contents:
             query = select(e.id).where(e.run == self.run, e.kind == Event.EVOLVED)
             return connection.execute(query).first() is not None
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Two numbers that change with every transaction that writes to the run."""
+        r = tables.run.c
+        with self.engine.connect() as connection:
+            row = connection.execute(select(r.epoch, r.writes).where(r.id == self.run)).first()
+        if row is None:
+            raise NotThere(f"{self.address.where}: no run '{self.name}'")
+        return row.epoch, row.writes
+
     def last_event(self, kinds: Sequence[Event]) -> Event | None:
         """The newest event of some kinds."""
         e = tables.event.c
@@ -95,7 +105,7 @@ class Contents:
             last = connection.execute(select(func.max(c.birth)).where(c.run == self.run)).scalar() or 0
             if not isinstance(last, int) or 0 < number <= last:
                 return self._load.in_order(connection, [number])[0]
-        raise InputError(f"{self.name}: no birth {birth}; expected 1 to {last}")
+        raise NotThere(f"{self.name}: no birth {birth}; expected 1 to {last}")
 
     def named(self, births: Sequence[int]) -> list[Record]:
         """The candidates that other rows name, in this order."""
@@ -134,6 +144,17 @@ class Contents:
                 last = record.birth
             if not records:
                 self._check_follows(after, last)  # else it has just been written
+
+    def judged(self, births: Sequence[int]) -> Iterator[tuple[Record, Trained | None]]:
+        """`searched` of some candidates, in this order; read in portions."""
+        e = tables.evaluation.c
+        for start in range(0, len(births), loading.PORTION):
+            some = births[start : start + loading.PORTION]
+            with self.engine.connect() as connection:
+                of_search = e.purpose == Purpose.SEARCH, e.birth.in_(some)
+                trained = {each.birth: each for each in self._load.trained(connection, *of_search)}
+                for record in self._load.in_order(connection, some):
+                    yield record, trained.get(record.birth)
 
     def live_ops(self) -> Iterator[tuple[int, str]]:
         """Births and the operations of their live nodes, of all candidates that have an outcome."""

@@ -56,25 +56,29 @@ class Criteria:
         """Conditions on rows of `candidate`; `front` is the reader's."""
         c = tables.candidate.c
 
-        def uses_any(ops: tuple[str, ...]) -> ColumnElement[bool]:
-            o = tables.candidate_op.alias().c
-            return exists().where(o.run == run, o.op.in_(ops), o.birth == c.birth)
-
-        def reaches(proxy: str, least: float) -> ColumnElement[bool]:
-            e, s = tables.evaluation.alias().c, tables.score.alias().c
-            its = select(e.id).where(e.run == run, e.birth == c.birth, e.purpose == Purpose.SEARCH)
-            evaluation = its.correlate(tables.candidate).scalar_subquery()  # found by its key, whatever is planned
-            accuracy = select(s.value).where(s.run == run, s.evaluation == evaluation, s.proxy == proxy)
-            return accuracy.where(s.objective == "accuracy").scalar_subquery() >= least
-
-        conditions = [uses_any(ops) for ops in self.uses]
+        conditions = [uses_any(run, ops) for ops in self.uses]
         if self.lacks:
-            conditions.append(~uses_any(self.lacks))
+            conditions.append(~uses_any(run, self.lacks))
         if self.batch_dependent is not None:
             conditions.append(c.batch_dependent.is_(self.batch_dependent))
         if self.max_nodes is not None:
             conditions.append(c.live_nodes <= self.max_nodes)
-        return [*conditions, *(reaches(proxy, least) for proxy, least in self.minimum.items())]
+        return [*conditions, *(reaches(run, proxy, least) for proxy, least in self.minimum.items())]
+
+
+def uses_any(run: int, ops: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a live node of a row of `candidate` is one of these operations."""
+    o = tables.candidate_op.alias().c
+    return exists().where(o.run == run, o.op.in_(ops), o.birth == tables.candidate.c.birth)
+
+
+def reaches(run: int, proxy: str, least: float) -> ColumnElement[bool]:
+    """Whether a row of `candidate` has at least this accuracy on a proxy."""
+    e, s = tables.evaluation.alias().c, tables.score.alias().c
+    its = select(e.id).where(e.run == run, e.birth == tables.candidate.c.birth, e.purpose == Purpose.SEARCH)
+    evaluation = its.correlate(tables.candidate).scalar_subquery()  # found by its key, whatever is planned
+    accuracy = select(s.value).where(s.run == run, s.evaluation == evaluation, s.proxy == proxy)
+    return accuracy.where(s.objective == "accuracy").scalar_subquery() >= least
 
 
 def operations(pattern: str) -> tuple[str, ...]:

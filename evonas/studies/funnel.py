@@ -3,7 +3,7 @@
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -85,9 +85,9 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
 
 
 class FunnelCount:
-    """The funnel, counted candidate by candidate."""
+    """The funnel, counted candidate by candidate. Without `audits`, those of the run are read."""
 
-    def __init__(self, reader: Reader, within: float = WITHIN) -> None:
+    def __init__(self, reader: Reader, within: float = WITHIN, audits: Sequence[Trained] | None = None) -> None:
         within = share("within", within)
         by_proxy = reader.baseline_accuracies().values()
         baseline = fmean(fmean(each) for each in by_proxy) if all(by_proxy) else math.inf
@@ -95,7 +95,8 @@ class FunnelCount:
         self._reader = reader
         self._least = baseline - within  # accuracy of a layer that should not have been stopped
         self._full = array("d", [each.seconds for each in baselines if isinstance(each.outcome, Fitness)])
-        self._audits = {each.birth: each for each in reader.evaluations(Purpose.AUDIT)}
+        audits = reader.evaluations(Purpose.AUDIT) if audits is None else audits
+        self._audits = {each.birth: each for each in audits}
         self._rows = {gate.label: FunnelRow(gate.label) for gate in reader.config.gates}
         self._diverged = FunnelRow(DIVERGED)
         self._inherited = 0

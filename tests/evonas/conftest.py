@@ -16,6 +16,7 @@ from evonas.store.database import Database
 from evonas.store.writer import Writer
 from tests.conftest import TINY
 from tests.evonas import driver_process
+from tests.evonas.browser import CHROMIUM
 from tests.evonas.search_cases import EVERYTHING, configured
 
 
@@ -23,6 +24,17 @@ from tests.evonas.search_cases import EVERYTHING, configured
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished search of the tiny config that nothing disturbed. Whoever changes it, changes a copy of its folder."""
     return evonas.search(TINY, tmp_path_factory.mktemp("calm") / "run")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(autouse=True)

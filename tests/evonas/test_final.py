@@ -68,7 +68,7 @@ def test_without_a_top_only_the_baselines_are_retrained(tmp_path: Path, tiny: di
 
 
 def test_one_candidate_a_family_is_retrained_the_best_of_it(run: Run) -> None:
-    reader = run._reader
+    reader = run.reader
     records = [each for each in reader.candidates() if each.advantage is not None and each.equal_to is None]
     best: dict[str, float] = {}
     for each in records:
@@ -95,7 +95,7 @@ def test_top_lists_the_retrained_first_by_their_fresh_figures_then_the_best_of_t
 def test_every_member_of_a_family_is_listed_when_asked_for(run: Run) -> None:
     every = run.top(100, every=True)
     assert len({each.family for each in every}) < len(every)
-    survivors = [e for e in run._reader.candidates() if e.advantage is not None and e.equal_to is None]
+    survivors = [e for e in run.reader.candidates() if e.advantage is not None and e.equal_to is None]
     assert sorted(each.birth for each in every) == [each.birth for each in survivors]
 
 

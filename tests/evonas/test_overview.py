@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_all_of_it_follows_from_the_records(run: Run) -> None:
-    view, records = overview(run), run._reader.candidates()
+    view, records = overview(run), run.reader.candidates()
     outcomes = [each.outcome for each in records]
     gates = [each.gate for each in outcomes if isinstance(each, Rejection)]
     assert (view.outcomes, view.status.births) == (len(records), 60)
@@ -36,7 +36,7 @@ def test_all_of_it_follows_from_the_records(run: Run) -> None:
     assert {name: n for name, n in view.stopped.items() if n and name != CRASHED} == Counter(gates)
     assert list(view.stopped) == ["depends_on_x", "finite", "quality", "stability", "diverged", CRASHED]
     assert view.has_surrogate
-    assert view.status.surrogate == RankCorrelation.of(run._reader.unranked())
+    assert view.status.surrogate == RankCorrelation.of(run.reader.unranked())
 
 
 def test_what_leads_is_what_top_lists_first_and_the_control_is_known(run: Run) -> None:
@@ -45,13 +45,13 @@ def test_what_leads_is_what_top_lists_first_and_the_control_is_known(run: Run) -
     assert leading.leader.birth == best.birth
     assert best.figures is not None
     assert leading.leader.difference == best.figures.difference
-    trained = [each.evaluation.outcome for each in run._reader.evaluations(Purpose.BASELINE)]
+    trained = [each.evaluation.outcome for each in run.reader.evaluations(Purpose.BASELINE)]
     assert leading.leader.seeds == leading.baseline.seeds == len(trained) == 3
     resnet = fmean(each.accuracy["resnet"] for each in trained if isinstance(each, Fitness))
     assert leading.baseline.accuracy["resnet"] is not None
     assert leading.baseline.accuracy["resnet"][0] == pytest.approx(resnet)
     assert leading.noise == run.seed_noise()
-    names = [each for each in run._reader.candidates() if each.operator == Operator.CATALOG]
+    names = [each for each in run.reader.candidates() if each.operator == Operator.CATALOG]
     assert [each.birth for each in names] == [1, 2]  # BN-ReLU, which is no control, and tanh
     assert leading.control.birth == 2
 

@@ -149,7 +149,7 @@ def test_layers_of_the_final_table_come_first_and_all_of_them_are_listed(run: Ru
     assert births(finished.top()) == [4, 2, 1, 5, 3]  # 2 and 4 are a family
     assert births(finished.top(by="mobilenet")) == [2, 4, 1, 5, 3]
     assert repr(finished.top()[3]).endswith("failed with 1 of 1 fresh seed>")
-    assert layer_rows(finished._reader, [], finished.final_table())[0].is_fresh
+    assert layer_rows(finished.reader, [], finished.final_table())[0].is_fresh
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_the_wheel_has_one_top_level_package(installed: Path) -> None:
 def test_the_wheel_holds_the_page_of_a_report(installed: Path) -> None:
     place = Path("evonas", "report", "web")
     files = {each.name for each in (ROOT / place).iterdir()}
-    assert {"report.html", "page.css", "page.js"} <= files == {each.name for each in (installed / place).iterdir()}
+    assert {"frame.html", "page.css", "page.js"} <= files == {each.name for each in (installed / place).iterdir()}
 
 
 def test_a_users_own_modules_do_not_meet_it(installed: Path, tmp_path: Path) -> None:

@@ -1,16 +1,10 @@
 "use strict";
 
-/** Where the data come from: a report holds them, gzipped; the live page will fetch the same values. */
-async function load() {
-  const bytes = Uint8Array.from(atob(document.getElementById("data").textContent), (c) => c.charCodeAt(0));
-  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(unpacked).json();
-}
-
-/** What plots and filters need of a run beside its columns. Place i of every column is birth i + 1. */
+/** What plots and filters need of a run beside its columns. Place i of every column is the candidate birth[i]. */
 function prepare(run) {
   const c = run.candidates;
   run.size = c.state.length;
+  run.place = new Map(c.birth.map((birth, i) => [birth, i]));
   run.panel = new Map(run.panels.map((panel) => [panel.birth, panel]));
   run.letters = new Map(c.op_names.map((name, i) => [name, String.fromCharCode(65 + i)]));
   run.again = c.operators.indexOf("again");
@@ -22,6 +16,7 @@ const range = (n) => Array.from({ length: n }, (_, i) => i);
 const sum = (values) => values.reduce((total, each) => total + each, 0);
 const stateOf = (run, i) => run.candidates.states[run.candidates.state[i]];
 const operatorOf = (run, i) => run.candidates.operators[run.candidates.operator[i]];
+const birthOf = (run, i) => run.candidates.birth[i];
 const uses = (run, i, op) => run.candidates.ops[i].includes(run.letters.get(op) ?? "-");
 
 /** Whether a candidate was trained itself; others inherited an outcome, or repeat a leader with another seed. */
@@ -32,6 +27,23 @@ function endOf(run, i) {
   const c = run.candidates;
   if (c.equal_to[i] && c.operator[i] !== run.again && stateOf(run, i) !== "pending") return "inherited";
   return c.stops[c.stopped[i]] || (stateOf(run, i) === "evaluated" ? "trained" : stateOf(run, i));
+}
+
+/** How many candidates one stands for: of a sample, those drawn evenly stand for all, and the leaders beside them for none. */
+const weightOf = (run, i) => run.weights?.[i] ?? 1;
+
+/** Where candidates ended, by operator: of a sample, the server's count of all. */
+function tally(run, rows) {
+  if (run.weights) return run.ends ?? [];
+  const found = new Map();
+  for (const i of rows) {
+    const end = endOf(run, i), operator = operatorOf(run, i), key = `${end}\n${operator}`;
+    const mine = found.get(key) ?? { end, operator, count: 0, seconds: 0 };
+    found.set(key, mine);
+    mine.count += 1;
+    mine.seconds += run.candidates.seconds[i];
+  }
+  return [...found.values()];
 }
 
 /** The members of the front of two values, both maximised: places among `points`, by falling x. */
@@ -82,4 +94,4 @@ const factsTable = (rows) => h("table", { class: "facts" }, h("tbody", {}, rows.
 const isNumber = (value) => /^([+−]?\d[\d.]*[ ±]*(s|min|h|%)? ?)+$|^–$/.test(value instanceof Node ? value.textContent : value);
 
 /** A link that opens a layer's panel. */
-const layerLink = (place, birth) => h("a", { href: `#layer/${place}/${birth}` }, birth);
+const layerLink = (place, birth, text = birth) => h("a", { href: `#layer/${place}/${birth}` }, text);

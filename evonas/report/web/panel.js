@@ -1,18 +1,30 @@
 "use strict";
 
+/** A layer with its panel, in the columns of the run or in some of its own; null where the run has none such. */
+async function layerOf(source, run, birth) {
+  const panel = run.panel.get(birth) ?? (await source.panel(run, birth));
+  if (panel) run.panel.set(birth, panel);
+  Object.assign(run.ancestors, panel?.ancestors);
+  const of = run.place.has(birth) ? run : panel?.candidates ? prepare({ ...run, candidates: panel.candidates, weights: null }) : null;
+  return of && { run: of, i: of.place.get(birth), birth, panel };
+}
+
+const formulaOf = ({ run, i }) => run.candidates.formula[i].split("; ").join("\n");
+
 /** Fill and open the panel of a layer. A layer without a panel of its own shows its formula and its figures. */
-function openPanel(dialog, runs, place, birth) {
-  const run = runs[place], i = birth - 1;
-  if (!run || !(i >= 0 && i < run.size)) return;
-  const panel = run.panel.get(birth);
+async function openPanel(dialog, source, runs, place, birth) {
+  const layer = runs[place] && (await layerOf(source, runs[place], birth));
+  if (!layer) return;
+  const { run, panel } = layer;
   dialog.replaceChildren(h("div", {},
-    h("header", {}, h("h2", { id: "layer-title", tabindex: "-1" }, `Birth ${birth}`, runs.length > 1 ? ` of ${run.label}` : ""),
+    h("header", {}, h("h2", { id: "layer-title", tabindex: "-1" }, `Birth ${birth}`, runs.length > 1 ? ` of ${run.label}` : "", " ", starButton(run, birth)),
       h("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => dialog.close() }, "×")),
     panel?.known_as ? h("p", {}, `Known: ${panel.known_as}.`) : "",
+    source.layer ? h("p", {}, h("a", { href: source.layer(run, birth), download: "" }, "Export as a Python module")) : "",
     panel ? typeset(panel) : "",
-    h("pre", { class: "formula" }, run.candidates.formula[i].split("; ").join("\n")),
-    factsTable(figures(run, place, i, panel)),
-    panel ? [picture(run, i, panel), curves(panel), lineageOf(run, place, i), measurements(panel)] : h("p", {}, "Only the leaders, the front and their ancestors have pictures and curves here."),
+    h("pre", { class: "formula" }, formulaOf(layer)),
+    factsTable(figures(layer, place)),
+    panel ? [picture(layer), curves(panel), lineageOf(run, place, birth), measurements(panel)] : h("p", {}, "Only the leaders, the front and their ancestors have pictures and curves here."),
   ));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
@@ -24,10 +36,22 @@ function openPanel(dialog, runs, place, birth) {
 function typeset(panel) {
   const holder = h("div", { class: "typeset scroll", tabindex: "0", role: "img", "aria-label": panel.latex });
   holder.innerHTML = panel.mathml; // ours, of a formula that was parsed
-  return [holder, h("details", {}, h("summary", {}, "LaTeX"), h("pre", {}, panel.latex))];
+  const text = h("pre", {}, panel.latex);
+  return [holder, h("details", {}, h("summary", {}, "LaTeX"), text, h("button", { type: "button", onclick: (event) => copy(text, event.target) }, "Copy LaTeX"))];
 }
 
-function figures(run, place, i, panel) {
+/** Copy a text; where the browser does not let a page do that, select it. */
+async function copy(element, button) {
+  try {
+    await navigator.clipboard.writeText(element.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(element);
+    button.textContent = "Selected: copy it with the keyboard";
+  }
+}
+
+function figures({ run, i, panel }, place) {
   const c = run.candidates, f = panel?.figures;
   const spread = (value) => (value == null ? "–" : value[1] == null ? share(value[0]) : `${share(value[0])} ±${share(value[1])}`);
   const seeds = f && `${f.seeds} ${f.is_fresh ? "fresh " : ""}seed${f.seeds === 1 ? "" : "s"}${f.is_fresh ? "" : " of the search"}`;
@@ -45,7 +69,7 @@ function figures(run, place, i, panel) {
   ];
 }
 
-const picture = (run, i, panel) => h("figure", { class: "picture" },
+const picture = ({ run, i, panel }) => h("figure", { class: "picture" },
   h("img", { src: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(panel.picture)}`, alt: `Graph of ${run.candidates.formula[i]}` }));
 
 /** A plot, where the training was looked at more than once. */
@@ -66,18 +90,16 @@ function curvesPlot(panel) {
 }
 
 /** The ancestors, the youngest first, each with its edit and its change of fitness. */
-function lineageOf(run, place, i) {
-  const c = run.candidates, line = [i];
-  for (let at = i; c.parent[at] > 0 && c.parent[at] - 1 < at; at = c.parent[at] - 1) line.push(c.parent[at] - 1);
-  if (line.length === 1) return [h("h3", {}, "Lineage"), h("p", {}, `No parent: its origin is ${operatorOf(run, i)}.`)];
+function lineageOf(run, place, birth) {
+  const line = [birth], of = run.ancestors;
+  for (let at = birth; of[at]?.parent < at && of[of[at].parent]; at = of[at].parent) line.push(of[at].parent);
+  if (line.length === 1) return [h("h3", {}, "Lineage"), h("p", {}, `No parent: its origin is ${of[birth].operator}.`)];
   const noise = run.noise ? ` One layer's fitness spreads by ±${(100 * run.noise.deviation).toFixed(1)} points over seeds.` : "";
   const rows = line.map((at, n) => {
-    const parent = line[n + 1], mine = c.advantage[at], theirs = parent == null ? null : c.advantage[parent];
-    const changes = run.panel.get(at + 1)?.changes;
-    const parts = changes ? changes.map(([text, isNew]) => (isNew ? h("mark", {}, text) : text)) : c.formula[at];
-    const second = run.panel.get(at + 1)?.second_parent;
-    const edit = second ? h("span", {}, `${operatorOf(run, at)}, with `, layerLink(place, second)) : operatorOf(run, at);
-    return [layerLink(place, at + 1), edit, points(mine), mine == null || theirs == null ? "–" : points(mine - theirs), h("code", {}, parts)];
+    const mine = of[at], theirs = of[line[n + 1]]?.advantage;
+    const parts = mine.changes.map(([text, isNew]) => (isNew ? h("mark", {}, text) : text));
+    const edit = mine.second_parent ? h("span", {}, `${mine.operator}, with `, layerLink(place, mine.second_parent)) : mine.operator;
+    return [layerLink(place, at), edit, points(mine.advantage), mine.advantage == null || theirs == null ? "–" : points(mine.advantage - theirs), h("code", {}, parts)];
   });
   return [h("h3", {}, "Lineage"), h("p", {}, `The youngest first, each with what its parent lacks marked, in points with the search's seed.${noise}`),
     table(["birth", "edit", "to BN-ReLU", "to its parent", "formula"], rows, "Ancestors")];

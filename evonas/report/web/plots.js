@@ -20,13 +20,13 @@ function wrapped(text, width = 60) {
 function hover(run, i) {
   const c = run.candidates;
   const found = c.advantage[i] == null ? endOf(run, i) : `${points(c.advantage[i])} points to ${run.baseline.name}`;
-  return `birth ${i + 1}, ${plain(operatorOf(run, i))}: ${plain(found)}<br>${wrapped(c.formula[i])}`;
+  return `birth ${birthOf(run, i)}, ${plain(operatorOf(run, i))}: ${plain(found)}<br>${wrapped(c.formula[i])}`;
 }
 
 /** Markers that open a layer: their custom data name it. */
 function marks(run, place, rows, x, y, more) {
   return { type: scatter(rows.length), mode: "markers", x, y, text: rows.map((i) => hover(run, i)), hoverinfo: "text",
-    customdata: rows.map((i) => [place, i + 1]), ...more };
+    customdata: rows.map((i) => [place, birthOf(run, i)]), ...more };
 }
 
 /** Best fitness so far against a measure of effort. */
@@ -63,8 +63,7 @@ function progress({ runs, picked, place }, order, effort, title) {
       range: values.length ? [Math.min(low, -1) - 1, Math.max(values[values.length - 1], 0) + 1] : undefined } } };
 }
 
-const births = (run) => range(run.size);
-const coreSeconds = (run, rows) => { let total = 0; return rows.map((i) => (total += run.cores * run.candidates.seconds[i])); };
+const coreSeconds = (run, rows) => { let total = 0; return rows.map((i) => (total += run.cores * weightOf(run, i) * run.candidates.seconds[i])); };
 
 /** Accuracies on two proxies; of one alone, its accuracy and the size of the layer. */
 function frontPlot({ run, rows, place, dominated }, first, second) {
@@ -102,10 +101,9 @@ function bars(names, count, seconds, data = [{ name: "", hue: "blue", count }]) 
 
 function endsPlot({ run, rows }) {
   const count = new Map(), seconds = new Map();
-  for (const i of rows) {
-    const end = endOf(run, i);
-    count.set(end, (count.get(end) ?? 0) + 1);
-    seconds.set(end, (seconds.get(end) ?? 0) + run.candidates.seconds[i]);
+  for (const each of tally(run, rows)) {
+    count.set(each.end, (count.get(each.end) ?? 0) + each.count);
+    seconds.set(each.end, (seconds.get(each.end) ?? 0) + each.seconds);
   }
   const order = [...run.gates, "diverged"];
   const place = (name) => (order.includes(name) ? order.indexOf(name) : { trained: 1000, inherited: 1001, pending: 1002 }[name] ?? 999);
@@ -115,15 +113,16 @@ function endsPlot({ run, rows }) {
 
 function operatorsPlot({ run, rows }) {
   const found = new Map();
-  for (const i of rows) {
-    for (const name of operatorOf(run, i).split("+")) {
+  for (const { end, operator, count, seconds } of tally(run, rows)) {
+    for (const name of operator.split("+")) {
       const mine = found.get(name) ?? { trained: 0, other: 0, seconds: 0 };
       found.set(name, mine);
-      mine[endOf(run, i) === "trained" ? "trained" : "other"] += 1;
-      mine.seconds += run.candidates.seconds[i];
+      mine[end === "trained" ? "trained" : "other"] += count;
+      mine.seconds += seconds;
     }
   }
-  const names = run.operators.map((row) => row.operator).filter((name) => found.has(name));
+  const known = run.operators.map((row) => row.operator);
+  const names = [...known.filter((name) => found.has(name)), ...[...found.keys()].filter((name) => !known.includes(name)).sort()];
   return bars(names, null, (name) => found.get(name).seconds, [
     { name: "trained to the end", hue: "blue", count: (name) => found.get(name).trained },
     { name: "others", hue: "faint", pattern: "/", count: (name) => found.get(name).other }]);
@@ -131,11 +130,11 @@ function operatorsPlot({ run, rows }) {
 
 /** The share of the population, the newest survivors, of which something holds, at up to 60 moments. */
 function population(run, rows) {
-  const wanted = new Set(rows);
-  const survivors = run.inOrder.filter((i) => wanted.has(i) && stateOf(run, i) === "evaluated" && run.candidates.operator[i] !== run.again);
+  const wanted = new Set(rows), size = run.weights ? Math.max(20, Math.round((run.population * run.size) / run.births)) : run.population;
+  const survivors = run.inOrder.filter((i) => wanted.has(i) && weightOf(run, i) && stateOf(run, i) === "evaluated" && run.candidates.operator[i] !== run.again);
   const moments = Math.min(60, survivors.length);
   const ends = range(moments).map((k) => Math.round(((k + 1) * survivors.length) / moments));
-  return ends.map((end) => ({ at: run.candidates.seq[survivors[end - 1]], members: survivors.slice(Math.max(0, end - run.population), end) }));
+  return ends.map((end) => ({ at: run.candidates.seq[survivors[end - 1]], members: survivors.slice(Math.max(0, end - size), end) }));
 }
 
 const shareOf = (members, holds) => (100 * members.filter(holds).length) / members.length;
@@ -166,8 +165,8 @@ const KINDS = { search: "blue", baseline: "vermilion", audit: "purple", rerank: 
 /** Every evaluation as begin, end and kind; those that took no worker are left out. */
 function evaluations(run, rows) {
   const c = run.candidates;
-  const found = rows.filter((i) => c.at[i] != null && c.seconds[i] >= 0.05).map((i) => ({ kind: "search", from: c.at[i] - c.seconds[i], to: c.at[i], i }));
-  for (const [kind, at, seconds] of run.beside) found.push({ kind, from: at - seconds, to: at });
+  const found = rows.filter((i) => c.at[i] != null && c.seconds[i] >= 0.05).map((i) => ({ kind: "search", from: c.at[i] - c.seconds[i], to: c.at[i], i, weight: weightOf(run, i) }));
+  for (const [kind, at, seconds] of run.beside) found.push({ kind, from: at - seconds, to: at, weight: 1 });
   return found.sort((a, b) => a.from - b.from);
 }
 
@@ -178,8 +177,8 @@ function utilisationPlot({ run, rows }) {
   const kinds = Object.keys(KINDS).filter((kind) => all.some((each) => each.kind === kind));
   const data = kinds.map((kind) => {
     const busy = new Array(200).fill(0);
-    for (const { from, to } of all.filter((each) => each.kind === kind)) {
-      for (let k = Math.max(0, Math.floor(from / step)); k < 200 && k * step < to; k++) busy[k] += Math.max(0, Math.min(to, (k + 1) * step) - Math.max(from, k * step)) / step;
+    for (const { from, to, weight } of all.filter((each) => each.kind === kind)) {
+      for (let k = Math.max(0, Math.floor(from / step)); k < 200 && k * step < to; k++) busy[k] += (weight * Math.max(0, Math.min(to, (k + 1) * step) - Math.max(from, k * step))) / step;
     }
     return { type: "scatter", mode: "lines", stackgroup: "busy", name: kind, x: range(200).map((k) => ((k + 0.5) * step) / 60), y: busy,
       line: { width: 0.5, color: css(KINDS[kind]) }, hovertemplate: `${kind}: %{y:.1f}<extra></extra>` };
@@ -201,7 +200,7 @@ function timelinePlot({ run, rows, place }) {
     for (const each of all.filter((one) => one.kind === kind)) {
       const what = each.i == null ? `${kind}, ${time(each.to - each.from)}` : `${hover(run, each.i)}<br>${time(each.to - each.from)}`;
       for (const at of [each.from, each.to, null]) {
-        x.push(at == null ? null : at / 60); y.push(each.lane + 1); text.push(what); customdata.push(each.i == null ? null : [place, each.i + 1]);
+        x.push(at == null ? null : at / 60); y.push(each.lane + 1); text.push(what); customdata.push(each.i == null ? null : [place, birthOf(run, each.i)]);
       }
     }
     return { type: scatter(x.length), mode: "lines+markers", name: kind, x, y, text, customdata, hoverinfo: "text", line: { width: 6, color: css(KINDS[kind]) },
@@ -214,7 +213,7 @@ function timelinePlot({ run, rows, place }) {
 /** The final table: mean differences with their standard deviations over fresh seeds. */
 function finalPlot({ run, rows, place }) {
   const wanted = new Set(rows);
-  const shown = run.final.filter((row) => row.difference != null && (row.birth == null || wanted.has(row.birth - 1)));
+  const shown = run.final.filter((row) => row.difference != null && (row.birth == null || wanted.has(run.place.get(row.birth))));
   const name = (row) => (row.birth == null ? plain(row.name) : `birth ${row.birth}${row.same_as ? ` = ${plain(row.same_as)}` : ""}`);
   const part = (rows, label, hue, symbol) => ({ type: "scatter", mode: "markers", name: label, x: rows.map((row) => 100 * row.difference), y: rows.map(name),
     error_x: { array: rows.map((row) => 100 * (row.difference_spread ?? 0)), color: css(hue), thickness: 1.5 }, marker: { color: css(hue), size: 10, symbol },
@@ -230,7 +229,7 @@ function draw(element, { data, layout, height = 380 }, open) {
   const ink = css("ink"), grid = css("line");
   const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid };
   const empty = !data.some((each) => each.x?.length);
-  const full = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif", size: 13 }, height, hovermode: "closest",
+  const full = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, family: "system-ui, sans-serif", size: 13 }, height, hovermode: "closest", uirevision: "kept",
     margin: { l: 60, r: 16, t: 34, b: 50 }, legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" }, hoverlabel: { align: "left", bgcolor: css("card"), font: { color: ink } }, ...layout };
   for (const name of ["xaxis", "yaxis", "xaxis2", "yaxis2"]) if (full[name] || name.length === 5) full[name] = { ...axis, ...full[name] };
   if (empty) full.annotations = [{ xref: "paper", yref: "paper", x: 0.5, y: 0.5, text: "nothing to show", showarrow: false }];

@@ -101,7 +101,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_children_improve_on_their_parents_as_the_search_saw_them(everything: Run) -> None:
     """The parent's fitness of the history, when the child was proposed, is that of the records alone."""
-    reader, improved, compared = everything._reader, Counter[str](), Counter[str]()
+    reader, improved, compared = everything.reader, Counter[str](), Counter[str]()
     history, edits = History(reader.config), {}
 
     def on_outcome(pending: Pending, recorded: Recorded) -> None:
@@ -143,8 +143,8 @@ def test_too_little_says_nothing(pairs: list[tuple[float, float]]) -> None:
 
 def test_what_is_shown_of_the_surrogate_is_of_the_unranked(command: Command, everything: Run) -> None:
     """In the records, in what a running search shows, in `status` and in `funnel`."""
-    records = everything._reader.candidates()
-    pairs = everything._reader.unranked()
+    records = everything.reader.candidates()
+    pairs = everything.reader.unranked()
     found = everything.status().surrogate
     assert found is not None
     assert found.pairs == len(pairs) > 3

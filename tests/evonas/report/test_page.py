@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import evonas
+from tests.evonas.browser import DRAWN, asked_elsewhere, click_on_first, needs_chromium, opened, violations
 from tests.evonas.report.test_survey import OLD
 
-CHROMIUM = shutil.which("chromium")
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 NAMED = "<img src=x onerror=document.title='taken'>.db"  # of a file, which has no slash
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -35,32 +35,19 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
 def page(browser: Any, report: Path) -> Iterator[Any]:
-    context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
-    context.set_default_timeout(120_000)
-    opened = context.new_page()
-    opened.heard = []
-    opened.on("console", lambda message: opened.heard.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: opened.heard.append(str(error)))
-    opened.on("request", lambda request: opened.heard.append(request.url))
-    opened.goto(report.as_uri())
-    opened.wait_for_selector("html[data-ready]")
-    yield opened
-    context.close()
+    shown = opened(browser, report.as_uri(), offline=True)
+    yield shown
+    shown.context.close()
 
 
 def test_it_asks_for_nothing_but_itself_and_reports_no_error(page: Any, report: Path) -> None:
-    assert [each for each in page.heard if not each.startswith(("data:", "blob:"))] == [report.as_uri()]
+    assert page.heard.count(report.as_uri()) == 1
+    assert asked_elsewhere(page, report.as_uri()) == []
+
+
+def test_axe_finds_nothing_to_mend(page: Any) -> None:
+    assert violations(page) == []
 
 
 def test_a_hostile_name_is_text(page: Any) -> None:
@@ -81,24 +68,12 @@ def test_the_front_without_filters_is_that_of_the_run(page: Any, report: Path) -
 
 
 def test_a_click_on_the_front_opens_its_layer_and_escape_closes_it(page: Any) -> None:
-    page.locator("#plot-front-0").scroll_into_view_if_needed()
-    place = page.evaluate("""() => {
-        const plot = document.getElementById("plot-front-0"), trace = plot.data.find((each) => each.name === "front");
-        const { xaxis, yaxis } = plot._fullLayout, box = plot.getBoundingClientRect();
-        const at = [box.x + xaxis._offset + xaxis.d2p(trace.x[0]), box.y + yaxis._offset + yaxis.d2p(trace.y[0])];
-        return [...at, trace.customdata[0][1]];
-    }""")
-    page.mouse.click(*place[:2])
-    page.wait_for_selector("dialog[open]")
-    assert page.inner_text("#layer-title").startswith(f"Birth {place[2]}")
+    birth = click_on_first(page, "plot-front-0", "front")
+    assert page.inner_text("#layer-title").startswith(f"Birth {birth}")
     assert page.locator("dialog math").count() == 1
     assert page.locator("dialog img").evaluate("(each) => each.decode().then(() => each.naturalWidth)") > 100
     page.keyboard.press("Escape")
     page.wait_for_selector("dialog[open]", state="detached")
-
-
-DRAWN = """() => Object.fromEntries([...document.querySelectorAll(".plot")].filter((each) => each.data).map((each) =>
-    [each.id, each.data.map((trace) => [trace.name, [...(trace.x ?? [])], [...(trace.y ?? [])], trace.z ?? null])]))"""
 
 
 def test_a_filter_holds_in_every_plot_and_its_reset_shows_all_again(page: Any) -> None:

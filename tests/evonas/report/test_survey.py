@@ -12,9 +12,9 @@ import pytest
 import evonas
 from evonas.config import Config
 from evonas.report.page import packed
-from evonas.report.panels import changes, lineage, mathml
+from evonas.report.panels import changes, mathml, panels
 from evonas.report.run_view import document
-from evonas.report.survey import Survey
+from evonas.report.survey import Survey, columns_of
 from evonas.run import Run
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
@@ -65,10 +65,33 @@ def test_gates_and_operators_count_what_the_command_line_counts(run: Run, survey
     assert edits == {row.operator: row.births for row in run.operators()}
 
 
-def test_a_lineage_is_that_of_the_run(run: Run, survey: Survey) -> None:
-    for birth in range(1, 31):
-        assert lineage(birth, survey.candidates.parent) == [each.birth for each in run.lineage(birth)][::-1]
-    assert lineage(2, [2, 1]) == [2, 1]  # a damaged one ends
+def test_ancestors_are_those_of_the_run(run: Run) -> None:
+    made = panels(run)
+    for each in made["panels"]:
+        line = [each["birth"]]
+        while parent := made["ancestors"][line[-1]]["parent"]:
+            line.append(parent)
+        assert line == [record.birth for record in run.lineage(each["birth"])][::-1]
+        told = "".join(text for text, _ in made["ancestors"][line[0]]["changes"])
+        assert told == "; ".join(run.candidate(line[0]).formula.splitlines())
+
+
+def test_columns_of_some_candidates_are_those_of_the_survey(run: Run, survey: Survey) -> None:
+    births = [5, 2, 30]
+    some, every = columns_of(run.reader, births), survey.candidates
+    for n, birth in enumerate(births):
+        i = every.birth.index(birth)
+        assert some.birth[n] == birth
+        for name in ("parent", "equal_to", "seq", "batch", "nodes", "advantage", "seconds", "at", "formula"):
+            assert getattr(some, name)[n] == getattr(every, name)[i], name
+        for places, column in (("states", "state"), ("stops", "stopped"), ("operators", "operator")):
+            told = [getattr(each, places).names[getattr(each, column)[k]] for each, k in ((some, n), (every, i))]
+            assert told[0] == told[1]
+        mine, theirs = (
+            {each.op_names.names[ord(letter) - ord("A")] for letter in each.ops[k]}
+            for each, k in ((some, n), (every, i))
+        )
+        assert mine == theirs
 
 
 @pytest.mark.parametrize(

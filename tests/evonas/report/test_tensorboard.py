@@ -31,7 +31,7 @@ def curves(place: Path) -> dict[str, Curve]:
 def test_every_point_follows_from_the_records(tiny: dict[str, Any], tmp_path: Path) -> None:
     searched(tmp_path / "run", configured(tiny, births=30), FakePool(2))
     found = curves(evonas.tensorboard(tmp_path / "run", tmp_path / "board"))
-    records = open_run(tmp_path / "run")._reader.candidates()
+    records = open_run(tmp_path / "run").reader.candidates()
     by_seq = sorted(records, key=lambda each: each.seq or 0)
 
     def mean(record: Record) -> float:
