@@ -60,13 +60,15 @@ class Overview:
         return self.activity == RETRAINING
 
 
-def overview(run: Run, before: Overview | None = None) -> Overview:
-    """Read a run's overview. What leads is taken from an earlier one if no layer was trained since."""
+def overview(run: Run, before: Overview | None = None, *, is_brief: bool = False) -> Overview:
+    """Read a run's overview. What leads is taken from an earlier one if no layer was trained since, or, which saves
+    most of the time, with `is_brief`."""
     status, config = run.status(), run.config
     names = list(dict.fromkeys(gate.gate for gate in config.gates))
     stopped = {name: status.by_gate.get(name, 0) for name in (*names, DIVERGED)}
     stopped[CRASHED] = sum(status.by_gate.get(kind, 0) for kind in CrashKind)
-    leading = before.leading if before and before.leading.trained == _trained(status) else _leading(run, status)
+    is_old = before is None or (before.leading.trained != _trained(status) and not is_brief)
+    leading = _leading(run, status) if before is None or is_old else before.leading
     return Overview(
         status=status,
         activity=_activity(status, leading),

@@ -14,7 +14,7 @@ from evonas.overview import Overview, overview
 from evonas.run import Run
 
 LOOK_SECONDS = 1.0  # between two looks into the database
-CPU_SHARE = 0.03  # of this thread's time that the looks compute, at most
+CPU_SHARE = 0.03  # of this thread's time, at most, for looks at the counts; as much for those at what leads
 WALL_SHARE = 0.2  # of the time that they take, waiting for a database or for a busy machine
 LINE_SECONDS = 10.0  # between two lines where there is no live table
 REDRAWN = 4  # times a second, so that the clock goes on
@@ -39,7 +39,8 @@ class Monitor:
         self._clock, self._every = clock, every
         self._run: Run | None = None
         self._workers: Callable[[], tuple[int, int] | None] = lambda: None
-        self._due = self._line_due = float("-inf")
+        self._due = self._line_due = self._leading_due = float("-inf")
+        self._rest = 0.0  # seconds after a look at the counts alone
         self._live = Live(console=self.console, refresh_per_second=REDRAWN, get_renderable=self._table)
 
     @property
@@ -63,12 +64,16 @@ class Monitor:
             return
         self._due = begun + self._every  # also where it cannot be read now
         before = self.view
-        found = overview(self._run, before)
+        found = overview(self._run, before, is_brief=begun < self._leading_due and not last)
         busy, workers = self._workers() or (None, None)
         now, looked = replace(found, busy=busy, workers=workers), self._clock()
         self._shown = now, looked
         rest = max((looked - begun) / WALL_SHARE, (time.thread_time() - computed) / CPU_SHARE)
-        self._due = max(self._due, looked + rest)
+        if before and found.leading is before.leading:
+            self._rest = rest
+        else:
+            self._leading_due = looked + rest
+        self._due = max(self._due, looked + self._rest)
         self._tell(before, now, is_due=last or not (before and now.is_running) or looked >= self._line_due)
 
     def stop(self) -> None:

@@ -74,6 +74,7 @@ def test_what_leads_is_read_again_only_after_a_training(config: Config, tmp_path
     record(store, 1, REJECTED, 1)
     assert not look()
     record(store, 2, FIT, 2, 0.125)
+    assert overview(run, views[-1], is_brief=True).leading is views[-1].leading
     assert look()
     leader = views[-1].leading.leader
     assert leader is not None
