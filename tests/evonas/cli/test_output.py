@@ -51,8 +51,9 @@ HELP_ALONE = {
     "fidelity",
     "bench",
     "doctor",
+    "serve",
     "submit",
-}  # what they print costs trainings or clusters
+}  # what they print costs trainings or clusters, or never ends
 PRINTING = [
     *([name, *words] for name, words in PRINTS.items()),
     *([name, "--help"] for name in COMMANDS),
@@ -255,7 +256,8 @@ def test_help_of_everything_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected"), [("evonas s", {"search", "status", "show", "submit"}), ("evonas top --f", {"--front"})]
+    ("typed", "expected"),
+    [("evonas s", {"search", "serve", "status", "show", "submit"}), ("evonas top --f", {"--front"})],
 )
 def test_completion_imports_nothing_heavy(typed: str, expected: set[str]) -> None:
     words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1), "_EVONAS_COMPLETE": "bash_complete"}
