@@ -57,7 +57,7 @@ class Rerank(Frozen):
 
 
 class Surrogate(Frozen):
-    """Children are drawn in pools, and the one that a model ranks first is the birth: see evonas.surrogate."""
+    """Children of a parent are drawn in pools; the one that a model ranks first is the birth: see evonas.surrogate."""
 
     pool: Annotated[int, Field(ge=2, le=1000)] = Field(32, description="children of which one is chosen")
     unranked: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
@@ -112,7 +112,8 @@ class Evolution(Frozen):
     family_max: Count | None = Field(
         None,
         exclude_if=is_none,
-        description="most members of the population of one family: layers equal up to an affine of each channel",
+        description="most members of the population of one family: layers whose outputs at the start are nearly equal, "
+        "each channel standardised",
     )
     remeasure: Remeasure | None = Field(
         None, exclude_if=is_none, description="train the leaders again with further seeds"

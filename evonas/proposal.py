@@ -61,7 +61,7 @@ def propose(config: Config, birth: int, history: History) -> Proposal:
     elif evolution.surrogate and history.surrogate and history.surrogate.ready:
         drawn, pool, predicted = _chosen(config, evolution.surrogate, history, history.surrogate, rng)
     else:
-        drawn = _draw(config, history, rng)
+        drawn = _draw(config, history, _parent(config, history, rng), rng)
     screening = drawn.screening
     equal_to = again.function if again else None
     if not again and evolution.duplicates != "evaluate":
@@ -109,11 +109,13 @@ def _leader(config: Config, birth: int, history: History) -> Survivor | None:
 def _chosen(
     config: Config, options: SurrogateOptions, history: History, surrogate: Surrogate, rng: Random
 ) -> tuple[Drawn, int | None, float]:
-    """The child of a pool that the surrogate ranks first, the pool's size and the fitness it expects; for the unranked
-    share the first that was drawn. Children that a screening gate stops are left out, and so are those that start to
-    train as an earlier layer does, of which the model expects what it knows."""
+    """The child of a parent that the surrogate ranks first in a pool, the pool's size and the fitness it expects; for
+    the unranked share the first that was drawn. Children that a screening gate stops are left out, and so are those
+    that start to train as an earlier layer does, of which the model expects what it knows. In a pool of the children of
+    several parents it would rank those of the best first, and the search would stay with one family."""
     ranked = rng.random() >= options.unranked
-    drawn = [_draw(config, history, rng) for _ in range(options.pool)]
+    parent = _parent(config, history, rng)
+    drawn = [_draw(config, history, parent, rng) for _ in range(options.pool)]
     passed = {each.graph.digest: each for each in drawn if _passes(config, each)}
     children = list(passed.values()) or drawn[:1]
     expected = surrogate.predict([each.graph for each in children], [each.parent_fitness for each in children])
@@ -127,17 +129,24 @@ def _passes(config: Config, drawn: Drawn) -> bool:
     return all(each.passed for each in screen(config.gates, drawn.screening))
 
 
-def _draw(config: Config, history: History, rng: Random) -> Drawn:
+def _parent(config: Config, history: History, rng: Random) -> Survivor | None:
+    """A tournament's winner; None for a random graph."""
+    evolution, members = config.evolution, history.population.members
+    if members and history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
+        return _winner(config, history, rng)
+    return None
+
+
+def _winner(config: Config, history: History, rng: Random) -> Survivor:
+    evolution, weights = config.evolution, history.entrant_weights()
+    return tournament(history.population.members, evolution.tournament_share, evolution.selection, rng, weights)
+
+
+def _draw(config: Config, history: History, winner: Survivor | None, rng: Random) -> Drawn:
     """A child of a tournament's winner, or a random graph; with `mutate_again` one whose function is new, if one is
     found."""
-    evolution, members = config.evolution, history.population.members
-    winner: Survivor | None = None
-    mate: Survivor | None = None
-    if members and history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
-        weights = history.entrant_weights()
-        winner = tournament(members, evolution.tournament_share, evolution.selection, rng, weights)
-        if evolution.operators.get("cross"):
-            mate = tournament(members, evolution.tournament_share, evolution.selection, rng, weights)
+    evolution = config.evolution
+    mate = _winner(config, history, rng) if winner and evolution.operators.get("cross") else None
     parent = base = _parsed(winner.graph) if winner else None
     for draws_left in reversed(range(DRAWS_MAX)):
         screening, operator = _draw_allowed(config, base, _parsed(mate.graph) if mate else None, rng)

@@ -10,9 +10,12 @@ from statistics import fmean
 
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
+from evonas.search_space.start import output_distance
 from evonas.workers.calls import called
 from evonas.workers.outcome import Fitness
 from evonas.workers.plugins import load
+
+FAMILY = 0.1  # BN-ReLU, BN-LeakyReLU and BN-SiLU are 0.16 to 0.22 apart, BN-LeakyReLU and BN-PReLU 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +34,17 @@ class Survivor:
     live_nodes: int = 0
 
 
+def is_family(one: Survivor, other: Survivor) -> bool:
+    return one.family == other.family or output_distance(one.graph, other.graph) < FAMILY
+
+
 @dataclass
 class Population:
-    """The newest survivors, at most `size`, and of one family at most `family_max`: there the worst gives way."""
+    """The newest survivors, at most `size`, and of one family at most `family_max`: there the worst gives way.
+
+    A family are the layers whose standardised outputs at the start are within FAMILY of the new one's. Without such a
+    limit 318 of the 444 layers that a search of CIFAR-10 trained were one family.
+    """
 
     size: int
     family_max: int | None = None
@@ -45,7 +56,7 @@ class Population:
             self.members = [each for each in self.members if each.function != new.function]
         self.members.append(new)
         if self.family_max is not None:
-            family = [each for each in self.members if each.family == new.family]
+            family = [each for each in self.members if is_family(each, new)]
             if len(family) > self.family_max:
                 self.members.remove(min(family, key=lambda each: (each.fitness, each.birth)))
         if len(self.members) > self.size:

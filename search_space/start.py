@@ -18,6 +18,7 @@ SHAPE = (4, 4, 2, 2)
 INPUTS = ((1.0, 0.3), (0.02, 0.0), (0.5, 3.0), (8.0, -20.0))  # scale and shift: some small, some far from 0
 GROUPS = 2
 VALUES = 64  # of a part
+NOTHING = 1e-9  # standard deviation of a channel that is constant but for rounding
 LARGEST = 1e30
 ALIKE = 0.995  # cosine of the gradients of two parameters that train as one
 
@@ -70,6 +71,21 @@ def _are_multiples(one: Float64[np.ndarray, " values"], other: Float64[np.ndarra
     if one.shape != other.shape:  # a scalar and a vector
         return False
     return bool(abs(one @ other) > ALIKE * np.linalg.norm(one) * np.linalg.norm(other))
+
+
+@lru_cache(maxsize=1 << 12)
+def _standardised(text: str) -> Float64[np.ndarray, "passes values"]:
+    outputs = start(text)[: 2 * len(INPUTS) : 2].astype(np.float64).reshape(len(INPUTS), *SHAPE)
+    centred = outputs - outputs.mean((1, 3, 4), keepdims=True)
+    deviation = np.sqrt(np.square(centred).mean((1, 3, 4), keepdims=True))
+    values: Float64[np.ndarray, "passes values"] = centred / np.where(deviation > NOTHING, deviation, 1.0)
+    return values.reshape(len(INPUTS), -1)
+
+
+def output_distance(one: str, other: str) -> float:
+    """The distance of two layers' outputs at the start, each channel standardised: the root mean square of the
+    difference, on the input where it is largest; 0 of layers equal up to an affine of each channel."""
+    return float(np.sqrt(np.square(_standardised(one) - _standardised(other)).mean(1)).max())
 
 
 class Starts:

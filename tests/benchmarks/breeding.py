@@ -56,7 +56,9 @@ NEW: dict[str, Any] = {"operators": EDITS, "mutations": 1, "random_share": 0.1}
 FAMILIES = {**NEW, "family_max": 3}
 AGAIN = {**FAMILIES, "remeasure": {"share": 0.2, "leaders": 4, "seeds": 3}}
 RUNG: dict[str, Any] = {"gate": "rung", "steps": 0.5, "keep": 0.5, "by": "loss"}  # steps as a share of the recipe's
-SURROGATE = {**AGAIN, "surrogate": {"pool": 32, "unranked": 0.2, "after": 15, "refit": 8}}
+MODEL = {"pool": 32, "unranked": 0.2, "after": 15, "refit": 8}
+SURROGATE = {**AGAIN, "surrogate": {**MODEL, "novelty": 0}}
+NOVELTY = {**AGAIN, "surrogate": MODEL}
 ARMS: dict[str, dict[str, Any]] = {
     "random": {"random_share": 1.0},
     ENUMERATED: {"random_share": 1.0, "neighbours_of": TEXTBOOK},
@@ -67,10 +69,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "again": AGAIN,
     "racing": AGAIN,
     "surrogate": SURROGATE,
-    "children": {**SURROGATE, "entrants": "fewer_children"},
+    "novelty": NOVELTY,
+    "children": {**NOVELTY, "entrants": "fewer_children"},
 }
 BY_ACCURACY = {"random", ENUMERATED, "paper", "edits"}  # the other arms search by the late loss
-RACING = {"racing", "surrogate", "children"}  # arms with RUNG as their last gate
+RACING = {"racing", "surrogate", "novelty", "children"}  # arms with RUNG as their last gate
 CONTROLS = ("BN-SiLU", "BN-LeakyReLU")
 STARTS = {"scratch": [], "textbook": TEXTBOOK}
 FRESH = 3  # seeds

@@ -41,9 +41,11 @@ from tests.evonas.search_cases import (
 )
 
 
-def survivor(birth: int, fitness: float, family: str = "", function: int = 0, measured: int = 1) -> Survivor:
+def survivor(
+    birth: int, fitness: float, family: str = "", function: int = 0, measured: int = 1, graph: str = "x"
+) -> Survivor:
     outcome = Fitness({"resnet": fitness})
-    return Survivor(birth, "x", "", (fitness,), family, function or birth, measured, outcome, fitness)
+    return Survivor(birth, graph, "", (fitness,), family, function or birth, measured, outcome, fitness)
 
 
 # --------------------------------------------------------------------------- operators
@@ -159,9 +161,25 @@ def test_the_worst_of_a_full_family_gives_way_and_the_oldest_of_all() -> None:
     assert [each.birth for each in population.members] == [2, 3]
     population.add(survivor(4, 0.1, "a"))
     assert [each.birth for each in population.members] == [2, 3]
-    population.add(survivor(5, 0.1, "b"))
-    population.add(survivor(6, 0.1, "c"))
+    population.add(survivor(5, 0.1, "b", graph="x / std_hw(x)"))
+    population.add(survivor(6, 0.1, "c", graph="square(x)"))
     assert [each.birth for each in population.members] == [3, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("graph", "members"),
+    [
+        ("3 * x + v0", [2, 3]),  # equal but for an affine of each channel: the worst gives way
+        ("x + 0.05 * abs(x)", [2, 3]),  # nearly: 0.05 of what has a correlation of 0 with x
+        ("x + 0.5 * abs(x)", [1, 2, 3]),
+        ("x / std_hw(x)", [1, 2, 3]),
+    ],
+)
+def test_layers_with_nearly_equal_outputs_are_one_family(graph: str, members: list[int]) -> None:
+    population = Population(size=9, family_max=2)
+    for each in (survivor(1, 0.5, "a"), survivor(2, 0.7, "b"), survivor(3, 0.6, "c", graph=graph)):
+        population.add(each)
+    assert [each.birth for each in population.members] == members
 
 
 def test_without_a_bound_the_population_is_the_newest_survivors() -> None:

@@ -3,10 +3,11 @@
 import math
 
 import pytest
+import torch
 
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
-from evonas.search_space.start import Starts
+from evonas.search_space.start import Starts, output_distance
 
 
 def distance(one: str, *others: str) -> float:
@@ -83,3 +84,27 @@ def test_outputs_that_overflow_are_far_from_those_that_do_not() -> None:
 def test_the_text_and_the_formula_have_one_start() -> None:
     graph = LAYERS["EvoNorm-B0"].graph
     assert distance(str(graph), graph.formula) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("x", "3 - 2 * x", 2.0),  # standardised, the negative: its difference is twice the values
+        ("x", "v0 + 5 * x", 0.0),
+        ("x / std_bhw(x)", "x", 0.0),
+        ("x", "1 * zero", 1.0),
+        ("zero", "v1", 0.0),
+    ],
+)
+def test_the_distance_of_outputs_leaves_out_an_affine_of_each_channel(one: str, other: str, expected: float) -> None:
+    assert output_distance(one, other) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_distance_of_outputs_is_that_of_their_correlation() -> None:
+    """Values of mean 0 and variance 1 have the mean square difference 2 (1 - correlation)."""
+    torch.manual_seed(0)
+    x = torch.randn(1 << 20, dtype=torch.float64)
+    relu, silu = x.relu(), x * x.sigmoid()
+    expected = (2 * (1 - torch.corrcoef(torch.stack([relu, silu]))[0, 1])).sqrt()
+    found = output_distance(str(LAYERS["BN-ReLU"].graph), str(LAYERS["BN-SiLU"].graph))
+    assert found == pytest.approx(float(expected), rel=0.2)  # the largest of four samples of 16 a channel
