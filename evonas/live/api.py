@@ -165,7 +165,7 @@ def app(places: Places, *, is_loopback: bool = True) -> "FastAPI":
         def view(*runs: Run) -> Any:
             value = document(runs, chose)
             for name, each in zip(run, value["runs"], strict=True):
-                each["key"] = name
+                each |= {"key": name, "label": name}
             return value
 
         return of_runs(request, run, view)

@@ -14,11 +14,12 @@ from evonas.report.summary import begun, summary
 from evonas.report.survey import Survey, sampled
 from evonas.report.texts import one_line
 from evonas.run import Run, open_run
+from evonas.run_state import run_state
 from evonas.search_space.errors import InputError
 from evonas.store.choice import Choice
 from evonas.store.dump import jsonable
 
-DRAWN = 4000  # candidates of a run of which the live page draws a sample
+DRAWN = 2000  # candidates of a run of which the live page draws a sample
 
 
 def document(runs: Sequence[str | Path | Run] | str | Path | Run, choice: Choice | None = None) -> dict[str, Any]:
@@ -40,17 +41,18 @@ def document(runs: Sequence[str | Path | Run] | str | Path | Run, choice: Choice
 
 def run_view(run: Run, label: str, choice: Choice | None = None) -> dict[str, Any]:
     """One run under the name that tells it from the others on the page."""
-    status, noise, config = run.status(), run.seed_noise(), run.config
-    if choice is not None and status.births > DRAWN:
-        survey = sampled(run.reader, choice, DRAWN)
+    state, by_state, config = run_state(run.reader), run.reader.states(), run.config
+    births = sum(by_state.values())
+    if choice is not None and births > DRAWN:
+        survey, noise = sampled(run.reader, choice, DRAWN), None
     else:
-        survey = run.survey()
+        survey, noise = run.survey(), run.seed_noise()
     values = {
         "label": label,
         "name": run.name,
-        "state": status.state,
+        "state": state,
         "begun": begun(run.created),
-        "summary": list(summary(run, status, survey)),
+        "summary": list(summary(run, state, by_state, survey)),
         "proxies": list(config.proxies),
         "judged_by": config.judged_by,
         "baseline": {"name": BASELINE, "accuracy": run.baseline()},
@@ -62,7 +64,7 @@ def run_view(run: Run, label: str, choice: Choice | None = None) -> dict[str, An
         "final": [_final(row) for row in run.final_table()],
         "funnel": [row.figures() for row in survey.funnel.rows],
         "operators": [row.figures() for row in survey.operators],
-        "births": status.births,
+        "births": births,
         "weights": survey.weights,
         "chosen": survey.chosen,
         "candidates": survey.candidates.as_json(),

@@ -1,7 +1,7 @@
 """A run in sentences."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from evonas.conclusion import verdict
 from evonas.config import BASELINE
@@ -11,7 +11,6 @@ from evonas.run import Run
 from evonas.run_state import RunState
 from evonas.search_space.wording import counted
 from evonas.store.records import State
-from evonas.views import Status
 
 STATES = {
     RunState.FINISHED: "The search has ended.",
@@ -22,25 +21,34 @@ STATES = {
 }
 
 
-def summary(run: Run, status: Status, survey: Survey) -> Iterator[str]:
+def summary(run: Run, state: RunState, by_state: Mapping[str, int], survey: Survey) -> Iterator[str]:
     """The search in sentences: its state, its finds, its space, its counts, its cost and its machine."""
-    yield STATES[status.state]
-    yield from _found(run, status)
+    yield STATES[state]
+    yield from _found(run, by_state, survey)
     yield from _searched(run)
-    yield from _counts(status, survey)
+    yield from _counts(run, by_state, survey)
     if survey.weights is None:
         yield from _cost(survey)
 
 
-def _found(run: Run, status: Status) -> Iterator[str]:
+def _found(run: Run, by_state: Mapping[str, int], survey: Survey) -> Iterator[str]:
     rows = run.final_table()
     if rows:
         yield from verdict(rows)
         return
-    best = next(iter(run.candidate_rows(run.top(1)))) if status.by_state.get(State.EVALUATED) else None
-    if best is None:
+    if not by_state.get(State.EVALUATED):
         yield "No candidate was trained to the full budget, so nothing was found."
-    elif best.difference is not None:
+        return
+    if survey.weights is not None:  # leaders with several seeds are read one by one: a long run has many
+        leader, what = run.reader.top(1)[0], "accuracy" if run.config.judged_by == "accuracy" else "exp(-loss)"
+        yield (
+            f"No layer was retrained with fresh seeds yet. The search measured the most for birth {leader.birth}: "
+            f"{100 * (leader.advantage or 0.0):+.1f} points of {what} against {BASELINE} with its own seed, partly by "
+            "luck."
+        )
+        return
+    best = next(iter(run.candidate_rows(run.top(1))))
+    if best.difference is not None:
         yield (
             f"No layer was retrained with fresh seeds yet. The best so far is birth {best.birth}: "
             f"{100 * best.difference:+.1f} points against {BASELINE} with {counted(best.seeds or 1, 'seed')}. The best "
@@ -61,9 +69,9 @@ def _searched(run: Run) -> Iterator[str]:
         yield "Every candidate was drawn at random: a random search."
 
 
-def _counts(status: Status, survey: Survey) -> Iterator[str]:
-    wanted = "" if status.births == status.births_wanted else f" of {status.births_wanted}"
-    inherited, states = survey.funnel.inherited, status.by_state
+def _counts(run: Run, states: Mapping[str, int], survey: Survey) -> Iterator[str]:
+    births, births_wanted = sum(states.values()), run.config.evolution.births
+    wanted, inherited = "" if births == births_wanted else f" of {births_wanted}", survey.funnel.inherited
     parts = [
         f"{states.get(State.EVALUATED, 0)} with a fitness",
         f"{states.get(State.REJECTED, 0)} stopped by a gate",
@@ -71,7 +79,7 @@ def _counts(status: Status, survey: Survey) -> Iterator[str]:
         *([f"{states[State.PENDING]} without an outcome yet"] if states.get(State.PENDING) else []),
     ]
     took = f" {counted(inherited, 'outcome')} came from an equal candidate." if inherited else ""
-    yield f"{counted(status.births, 'candidate')}{wanted}: {', '.join(parts)}.{took}"
+    yield f"{counted(births, 'candidate')}{wanted}: {', '.join(parts)}.{took}"
 
 
 def _cost(survey: Survey) -> Iterator[str]:

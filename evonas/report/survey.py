@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evonas.report.texts import one_line
-from evonas.search_space.graph import Graph
 from evonas.store.choice import Choice, Chosen
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose, Record, State, Trained
@@ -153,11 +152,11 @@ def sampled(reader: Reader, choice: Choice, most: int) -> Survey:
 def columns_of(reader: Reader, births: Sequence[int]) -> Candidates:
     """Some candidates as columns, in this order."""
     candidates, funnel = Candidates(tuple(reader.config.proxies)), FunnelCount(reader, audits=())
-    for place, (record, trained) in enumerate(reader.judged(births)):
+    for record, trained in reader.judged(births):
         candidates.add(record, trained, funnel.add(record, trained), reader.created)
-        if record.state != State.PENDING:
-            for op in sorted({node.op for node in Graph.parse(record.formula).nodes}):
-                candidates.use(place, op)
+    place = {birth: i for i, birth in enumerate(births)}
+    for birth, op in reader.live_ops(births):
+        candidates.use(place[birth], op)
     return candidates
 
 

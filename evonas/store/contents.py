@@ -12,6 +12,7 @@ from sqlalchemy import Engine, Row, func, select
 from evonas.config import Config
 from evonas.search_space.errors import NotThere, integer_of
 from evonas.search_space.graph import Graph
+from evonas.search_space.primitives import PRIMITIVES
 from evonas.search_space.wording import counted
 from evonas.store import loading, tables
 from evonas.store.address import Address
@@ -146,22 +147,30 @@ class Contents:
                 self._check_follows(after, last)  # else it has just been written
 
     def judged(self, births: Sequence[int]) -> Iterator[tuple[Record, Trained | None]]:
-        """`searched` of some candidates, in this order; read in portions."""
-        e = tables.evaluation.c
+        """`searched` of some candidates, in this order and without learning curves; read in portions."""
+        c, e = tables.candidate.c, tables.evaluation.c
         for start in range(0, len(births), loading.PORTION):
             some = births[start : start + loading.PORTION]
             with self.engine.connect() as connection:
-                of_search = e.purpose == Purpose.SEARCH, e.birth.in_(some)
-                trained = {each.birth: each for each in self._load.trained(connection, *of_search)}
-                for record in self._load.in_order(connection, some):
-                    yield record, trained.get(record.birth)
+                of_search, kinds = (e.purpose == Purpose.SEARCH, e.birth.in_(some)), (tables.score, tables.measurement)
+                records = {each.birth: each for each in self._load.records(connection, c.birth.in_(some))}
+                trained = {each.birth: each for each in self._load.trained(connection, *of_search, kinds=kinds)}
+            yield from ((records[birth], trained.get(birth)) for birth in some)
 
-    def live_ops(self) -> Iterator[tuple[int, str]]:
-        """Births and the operations of their live nodes, of all candidates that have an outcome."""
+    def live_ops(self, births: Sequence[int] | None = None) -> Iterator[tuple[int, str]]:
+        """Births and the operations of their live nodes, of all candidates that have an outcome, or of some."""
         o = tables.candidate_op.c
-        query = select(o.birth, o.op).where(o.run == self.run).execution_options(yield_per=loading.PORTION)
-        with self.engine.connect() as connection, connection.execute(query) as rows:
-            yield from ((row.birth, row.op) for row in rows)
+        query = select(o.birth, o.op).where(o.run == self.run)
+        several = [query]
+        if births is not None:
+            names = [*PRIMITIVES, *(each.name for each in self.config.space.own)]  # the key begins with the operation
+            starts = range(0, len(births), loading.PORTION)
+            portions = [births[start : start + loading.PORTION] for start in starts]
+            several = [query.where(o.op.in_(names), o.birth.in_(some)) for some in portions]
+        for each in several:
+            asked = each.execution_options(yield_per=loading.PORTION)
+            with self.engine.connect() as connection, connection.execute(asked) as rows:
+                yield from ((row.birth, row.op) for row in rows)
 
     def proposals(self) -> Iterator[Candidate]:
         """All candidates by birth, without their outcomes; read in portions. Births have no gap, and `seen` never falls

@@ -65,12 +65,12 @@ class Loader:
             self.door.graph(birth, records[birth].formula, "formula")
         return [records[birth] for birth in births]
 
-    def trained(self, connection: Connection, *where: Any) -> list[Trained]:
-        """Evaluations of any purpose, in the order of their recording."""
+    def trained(self, connection: Connection, *where: Any, kinds: Sequence[Table] = PARTS) -> list[Trained]:
+        """Evaluations of any purpose, in the order of their recording; `kinds`: which of their parts are read."""
         c = tables.evaluation.c
         query = select(tables.evaluation).where(c.run == self.run, *where).order_by(c.id)
         rows = connection.execute(query).all()
-        parts = self.parts(connection, rows)
+        parts = self.parts(connection, rows, kinds)
         return [
             Trained(
                 purpose=self.door.purpose(row),

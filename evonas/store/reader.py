@@ -217,23 +217,30 @@ class Reader(Timing):
 
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """Candidates by state, and those stopped by gate (or lost, by kind of crash)."""
-        c, e = tables.candidate.c, tables.evaluation.c
-        last = select(func.max(c.birth)).where(c.run == self.run).scalar_subquery()
-        by_state = select(c.state, func.count(), last).where(c.run == self.run).group_by(c.state)
+        e = tables.evaluation.c
         of_search = (e.run == self.run) & (e.purpose == Purpose.SEARCH)
         stopped = select(e.gate, func.count()).where(of_search, e.gate.is_not(None)).group_by(e.gate)
         with self.engine.connect() as connection:
-            states = connection.execute(by_state).all()
             gates = connection.execute(stopped).all()
-        check, names = self._door.one_of, {*CrashKind, DIVERGED, *(gate.gate for gate in self.config.gates)}
+        names = {*CrashKind, DIVERGED, *(gate.gate for gate in self.config.gates)}
+        for gate, n in gates:
+            if gate not in names:
+                self.refuse(counted(n, "evaluation"), f"gate '{gate!s:.40}' is none of the config's")
+        return self.states(), {str(gate): n for gate, n in gates}
+
+    def states(self) -> dict[str, int]:
+        """Candidates by state."""
+        c = tables.candidate.c
+        last = select(func.max(c.birth)).where(c.run == self.run).scalar_subquery()
+        by_state = select(c.state, func.count(), last).where(c.run == self.run).group_by(c.state)
+        with self.engine.connect() as connection:
+            states = connection.execute(by_state).all()
+        check = self._door.one_of
         by_name = {str(check(State, str(state), counted(n, "candidate"))): n for state, n, _ in states}
         total = sum(by_name.values())
         if states and total != states[0][2]:
             self.refuse(f"birth {states[0][2]!s:.40}", f"it is the last of {counted(total, 'candidate')}")
-        for gate, n in gates:
-            if gate not in names:
-                self.refuse(counted(n, "evaluation"), f"gate '{gate!s:.40}' is none of the config's")
-        return by_name, {str(gate): n for gate, n in gates}
+        return by_name
 
 
 def _firsts(ranked: Iterable[tuple[int, str]], kept: Container[int] = ()) -> Iterator[int]:

@@ -59,15 +59,15 @@ function runTable(lines) {
   const began = (line) => (line.started == null ? "–" : new Date(1000 * line.started).toISOString().slice(0, 16).replace("T", " "));
   const picked = new Set([...document.querySelectorAll("input[name=run]:checked")].map((each) => each.value));
   const rows = lines.map((line) => (line.error
-    ? ["", line.key, h("span", { class: "state" }, line.state), "–", "–", "–", h("span", { class: "error" }, line.error)]
+    ? ["", line.key, h("span", { class: "state" }, line.state), h("span", { class: "error" }, line.error), "–", "–", began(line)]
     : [h("input", { type: "checkbox", name: "run", value: line.key, checked: picked.has(line.key), "aria-label": `Compare ${line.key}` }), h("a", { href: viewOf([line.key]) }, line.key),
-      h("span", { class: `state ${line.state}` }, line.state), line.births, line.trained, best(line), began(line)]));
-  return lines.length ? table(["compare", "run", "state", "births", "trained", "best, points to BN-ReLU", "begun, UTC"], rows, "The best: with fresh seeds where a run has its final table; in the search it is partly a lucky one") : h("p", {}, "No run yet.");
+      h("span", { class: `state ${line.state}` }, line.state), best(line), line.births, line.trained, began(line)]));
+  return lines.length ? table(["compare", "run", "state", "best, points to BN-ReLU", "births", "trained", "begun, UTC"], rows, "The best: with fresh seeds where a run has its final table; in the search it is partly a lucky one") : h("p", {}, "No run yet.");
 }
 
 async function list() {
   const page = document.getElementById("page"), known = {};
-  const compare = h("button", { type: "submit" }, "Compare the marked runs");
+  const compare = h("button", { type: "submit" }, "Compare marked runs");
   const holder = h("div"), form = h("form", { action: "/view" }, holder, h("p", {}, compare));
   document.querySelector("h1").textContent = "Runs";
   document.title = "Runs - evonas";
@@ -75,7 +75,7 @@ async function list() {
   const show = (lines) => {
     const focused = document.activeElement?.getAttribute("value") ?? document.activeElement?.getAttribute("href");
     holder.replaceChildren(runTable(lines));
-    [...holder.querySelectorAll("a, input")].find((each) => [each.getAttribute("value"), each.getAttribute("href")].includes(focused))?.focus();
+    if (focused) [...holder.querySelectorAll("a, input")].find((each) => [each.getAttribute("value"), each.getAttribute("href")].includes(focused))?.focus();
     mark();
   };
   const mark = () => { compare.disabled = form.querySelectorAll("input:checked").length < 2; };

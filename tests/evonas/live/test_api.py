@@ -226,7 +226,7 @@ def test_an_answer_that_the_client_has_is_not_sent_again(client: Any) -> None:
 
 def test_the_page_is_the_report(client: Any, run: Run) -> None:
     told, report = client.get("/api/page?run=one").json()["runs"][0], run_view.document(run)["runs"][0]
-    fetched = ("panels", "ancestors")  # of a layer, when it is opened
+    fetched = ("label", "panels", "ancestors")  # of a layer, when it is opened
     assert {k: v for k, v in told.items() if k not in ("key", *fetched)} == json.loads(
         json.dumps({k: v for k, v in report.items() if k not in fetched})
     )
