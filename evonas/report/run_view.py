@@ -19,7 +19,7 @@ from evonas.search_space.errors import InputError
 from evonas.store.choice import Choice
 from evonas.store.dump import jsonable
 
-DRAWN = 2000  # candidates of a run of which the live page draws a sample
+DRAWN = 1500  # candidates of a run of which the live page draws a sample
 
 
 def document(runs: Sequence[str | Path | Run] | str | Path | Run, choice: Choice | None = None) -> dict[str, Any]:
