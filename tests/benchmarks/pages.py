@@ -13,7 +13,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean, median
@@ -39,7 +39,7 @@ def search(arguments: argparse.Namespace, folder: Path) -> float:
 
 
 @contextmanager
-def looked_at(folder: Path, pages: int, answered: list[tuple[int, float]]):  # type: ignore[no-untyped-def]
+def looked_at(folder: Path, pages: int, answered: list[tuple[int, float]]) -> Iterator[None]:
     """So many clients ask for the page of the run in a folder; `answered` gets statuses and seconds."""
     server = subprocess.Popen([*EVONAS, "serve", str(folder), "--port", "0"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
