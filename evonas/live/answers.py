@@ -1,9 +1,9 @@
 """Answers that clients share. Each is built once for each state of what it tells, however many ask for it.
 
-Building rests: after an answer that was there before is built again, none is for REST times as long. So the server
-takes a twentieth of a core at most from a search beside it, however many pages are open and however large the run is.
-What is asked for the first time is built at once. No transaction is open while an answer is sent: slow clients delay
-nobody.
+Building rests: after an answer that was there before is built again, none is for REST times as long. So following runs
+takes a twentieth of a core at most from a search beside it, however many pages are open and however large the runs are.
+What is asked for the first time is built at once, beyond that. No transaction is open while an answer is sent: slow
+clients delay nobody.
 """
 
 import gzip
