@@ -95,6 +95,12 @@ class Evolution(Frozen):
         0.05, description="share of the population that enters a tournament, at least 2 members"
     )
     random_share: Share = Field(0.5, description="share of births that are fresh random graphs; 1.0 is random search")
+    founders_share: Share = Field(
+        0.0,
+        exclude_if=lambda share: not share,
+        description="share of the other births whose parent is a layer of the warm start, drawn uniformly, and no "
+        "tournament's winner",
+    )
     mutations: SmallCount = Field(2, description="edits of a tournament's winner")
     operators: Operators = Field(
         PAPER,

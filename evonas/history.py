@@ -33,6 +33,7 @@ class History:
     outcomes: int = 0  # the next outcome's seq is one more
     pending: dict[int, Pending] = field(default_factory=dict)  # in the order of their births
     population: Population = field(init=False)
+    founders: list[Survivor] = field(default_factory=list)  # survivors of the warm start, where they breed for good
     leaders: Leaders | None = None  # where they are measured again
     surrogate: Surrogate | None = None  # where it chooses children
     children: dict[int, int] = field(default_factory=dict)  # of a function, where entrants are weighted by them
@@ -94,14 +95,14 @@ class History:
         return pending
 
     def _member(self, birth: int | None) -> Survivor | None:
-        return next((each for each in self.population.members if each.birth == birth), None)
+        return next((each for each in (*self.population.members, *self.founders) if each.birth == birth), None)
 
     def _count_child(self, candidate: Candidate) -> None:
         """One more child of each parent's function: neither an equal candidate nor a leader's new mean is a fresh
         parent."""
-        for birth in {each for each in (candidate.parent, candidate.second_parent) if each is not None}:
-            parent = self._member(birth)
-            function = parent.function if parent else birth
+        births = [each for each in (candidate.parent, candidate.second_parent) if each is not None]
+        members = {birth: self._member(birth) for birth in births}
+        for function in {member.function if member else birth for birth, member in members.items()}:
             self.children[function] = self.children.get(function, 0) + 1
 
     @property
@@ -231,6 +232,8 @@ class History:
             first, family = self.alike.setdefault(outcome.trace, (birth, pending.family))
             survivor = replace(survivor, family=family)
         self.population.add(survivor)
+        if self.config.evolution.founders_share and birth <= len(self.config.evolution.warm_start):
+            self.founders.append(survivor)
         self.survivors += 1
         self.inherited += self.inherits(pending)
         if pending.again and self.leaders:

@@ -130,11 +130,13 @@ def _passes(config: Config, drawn: Drawn) -> bool:
 
 
 def _parent(config: Config, history: History, rng: Random) -> Survivor | None:
-    """A tournament's winner; None for a random graph."""
+    """A tournament's winner, or a founder; None for a random graph."""
     evolution, members = config.evolution, history.population.members
-    if members and history.survivors >= evolution.initial and rng.random() >= evolution.random_share:
-        return _winner(config, history, rng)
-    return None
+    if not members or history.survivors < evolution.initial or rng.random() < evolution.random_share:
+        return None
+    if history.founders and rng.random() < evolution.founders_share:
+        return rng.choice(history.founders)
+    return _winner(config, history, rng)
 
 
 def _winner(config: Config, history: History, rng: Random) -> Survivor:

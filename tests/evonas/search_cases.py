@@ -37,6 +37,7 @@ EDITS = {"op": 1, "input": 1, "insert": 2, "delete": 1, "swap": 0.5, "cross": 1,
 EVERYTHING = {
     "mutations": 1,
     "random_share": 0.2,
+    "founders_share": 0.2,
     "operators": EDITS,
     "entrants": "fewer_children",
     "family_max": 2,

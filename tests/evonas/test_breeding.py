@@ -145,9 +145,24 @@ def test_both_parents_are_drawn_by_their_children(tiny: dict[str, Any]) -> None:
     assert {each.parent for each in born} == {each.second_parent for each in born} == {2, 3}
 
 
+def test_founders_breed_for_good_as_often_as_asked(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    """The population is newer than the two layers of the warm start within a few births."""
+    options = {**EVERYTHING, "random_share": 0.0, "population": 4, "operators": {"insert": 1, "delete": 1}}
+    del options["surrogate"], options["remeasure"]
+    parents = {}
+    for share in (0.0, 0.5, 1.0):
+        config = configured(tiny, births=60, **{**options, "founders_share": share})
+        _, reader = searched(tmp_path / str(share), config, FakePool(1, seeded))
+        parents[share] = [each.parent for each in reader.candidates() if each.birth > 20]
+    assert not {1, 2} & set(parents[0.0])
+    assert set(parents[1.0]) == {1, 2}
+    assert 10 <= sum(each in (1, 2) for each in parents[0.5]) <= 30
+    assert {1, 2} < set(parents[0.5])
+
+
 def test_entrants_that_are_uniform_leave_no_trace(tiny: dict[str, Any]) -> None:
     """Dumps of runs from before the option stay as they were."""
-    assert "entrants" not in configured(tiny).evolution.model_dump()
+    assert not {"entrants", "founders_share"} & set(configured(tiny).evolution.model_dump())
     assert configured(tiny, entrants="fewer_children").evolution.model_dump()["entrants"] == "fewer_children"
 
 
