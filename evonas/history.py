@@ -62,9 +62,8 @@ class History:
         self.audits = Audits(evolution.audit_share, self.config.seed)
         if evolution.remeasure:
             self.leaders = Leaders(evolution.remeasure.leaders, evolution.remeasure.seeds)
-        if evolution.surrogate:
+        if options := evolution.surrogate:
             gates = tuple(gate.gate for gate in self.config.gates)
-            options = evolution.surrogate
             self.surrogate = Surrogate(options.after, options.refit, self.config.judged_by, gates)
 
     def propose(self, candidate: Candidate) -> Pending:
@@ -100,9 +99,8 @@ class History:
     def _count_child(self, candidate: Candidate) -> None:
         """One more child of each parent's function: neither an equal candidate nor a leader's new mean is a fresh
         parent."""
-        births = [each for each in (candidate.parent, candidate.second_parent) if each is not None]
-        members = {birth: self._member(birth) for birth in births}
-        for function in {member.function if member else birth for birth, member in members.items()}:
+        members = ((birth, self._member(birth)) for birth in (candidate.parent, candidate.second_parent) if birth)
+        for function in {member.function if member else birth for birth, member in members}:
             self.children[function] = self.children.get(function, 0) + 1
 
     @property
@@ -164,10 +162,9 @@ class History:
             for each in measurements:
                 if ranked_gate(each.gate) and not pending.again:
                     insort(self.earlier.setdefault((each.gate, each.step), array("d")), each.value)
-        if pending.equal_to is None:
-            if self.surrogate:
-                self.surrogate.learn(pending.graph, pending.parent_fitness, outcome, pending.predicted)
-        elif pending.again and isinstance(outcome, Rejection):
+        if pending.equal_to is None and self.surrogate:
+            self.surrogate.learn(pending.graph, pending.parent_fitness, outcome, pending.predicted)
+        if pending.equal_to is not None and pending.again and isinstance(outcome, Rejection):
             self._fall(pending.equal_to)
         return pending
 
@@ -268,8 +265,8 @@ class History:
 
     def thresholds(self) -> tuple[Threshold, ...]:
         """Thresholds of ranked gates for the next candidate."""
-        gates = [gate for gate in self.config.gates if isinstance(gate, RankedGate)]
-        values = [(gate, gate.threshold(self.earlier.get((gate.gate, gate.steps), ()))) for gate in gates]
+        gates = (gate for gate in self.config.gates if isinstance(gate, RankedGate))
+        values = ((gate, gate.threshold(self.earlier.get((gate.gate, gate.steps), ()))) for gate in gates)
         return tuple(
             Threshold(gate=gate.gate, steps=gate.steps, value=value) for gate, value in values if value is not None
         )

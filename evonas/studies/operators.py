@@ -13,6 +13,8 @@ from evonas.workers.outcome import Fitness, Rejection
 
 REDRAW = "redraw"  # stored as Operator.MUTATION where a child has no other edit
 
+ROUNDING = 1e-9  # of a mean: as good as its parent is no better
+
 
 @dataclass(slots=True, repr=False)
 class OperatorRow:
@@ -63,7 +65,7 @@ class OperatorRow:
                 self._rank(record)
                 if parent is not None and record.advantage is not None:
                     self.compared += 1
-                    self.improved += record.advantage > parent
+                    self.improved += record.advantage > parent + ROUNDING
             case Rejection():
                 self.stopped += 1
             case _:

@@ -1,6 +1,8 @@
 """Pages in the system's Chromium, and what axe says of them."""
 
 import shutil
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,8 +38,22 @@ def violations(page: Any) -> list[str]:
     return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
 
 
+def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
+    """Whether something comes to hold: the page draws when its data are there."""
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def click_on_first(page: Any, plot: str, trace: str) -> int:
     """Click on the first mark of a plot's trace; return its birth."""
+    page.wait_for_function(
+        "([id, name]) => document.getElementById(id).data?.find((each) => each.name === name)?.customdata?.length",
+        arg=[plot, trace],
+    )
     page.locator(f"#{plot}").scroll_into_view_if_needed()
     x, y, birth = page.evaluate(
         """([id, name]) => {

@@ -108,7 +108,7 @@ def test_children_improve_on_their_parents_as_the_search_saw_them(everything: Ru
         if isinstance(recorded.outcome, Fitness) and pending.parent_fitness is not None and pending.equal_to is None:
             for name in names(edits[recorded.birth]):
                 compared[name] += 1
-                improved[name] += recorded.outcome.mean_score("accuracy") > pending.parent_fitness
+                improved[name] += recorded.outcome.mean_score("accuracy") > pending.parent_fitness + 1e-9
 
     restore_baseline(reader, history)
     for candidate in replayed(reader, history, on_outcome):
