@@ -1,5 +1,5 @@
 """The memory of the loop. The store holds all of it: the same steps, `propose` and `record`, in the same order build
-it again. A birth adds 50 to 100 bytes."""
+it again. A birth adds 50 to 100 bytes, with a surrogate some KiB."""
 
 from array import array
 from bisect import insort
@@ -33,7 +33,7 @@ class History:
     outcomes: int = 0  # the next outcome's seq is one more
     pending: dict[int, Pending] = field(default_factory=dict)  # in the order of their births
     population: Population = field(init=False)
-    founders: list[Survivor] = field(default_factory=list)  # survivors of the warm start, where they breed for good
+    founders: Population = field(init=False)  # survivors of the warm start, where they breed for good
     leaders: Leaders | None = None  # where they are measured again
     surrogate: Surrogate | None = None  # where it chooses children
     children: dict[int, int] = field(default_factory=dict)  # of a function, where entrants are weighted by them
@@ -59,6 +59,7 @@ class History:
     def __post_init__(self) -> None:
         evolution = self.config.evolution
         self.population = Population(evolution.population, evolution.family_max)
+        self.founders = Population(len(evolution.warm_start))
         self.audits = Audits(evolution.audit_share, self.config.seed)
         if evolution.remeasure:
             self.leaders = Leaders(evolution.remeasure.leaders, evolution.remeasure.seeds)
@@ -94,11 +95,10 @@ class History:
         return pending
 
     def _member(self, birth: int | None) -> Survivor | None:
-        return next((each for each in (*self.population.members, *self.founders) if each.birth == birth), None)
+        return next((each for each in (*self.population.members, *self.founders.members) if each.birth == birth), None)
 
     def _count_child(self, candidate: Candidate) -> None:
-        """One more child of each parent's function: neither an equal candidate nor a leader's new mean is a fresh
-        parent."""
+        """One more child of each parent's function, which equal candidates and a leader's new mean share."""
         members = ((birth, self._member(birth)) for birth in (candidate.parent, candidate.second_parent) if birth)
         for function in {member.function if member else birth for birth, member in members}:
             self.children[function] = self.children.get(function, 0) + 1
@@ -171,6 +171,7 @@ class History:
     def _fall(self, function: int) -> None:
         """A leader that a further seed stops is none, and breeds no more."""
         self.population.drop(function)
+        self.founders.drop(function)
         if self.leaders:
             self.leaders.drop(function)
         self.front = [each for each in self.front if each.function != function]
@@ -209,8 +210,7 @@ class History:
             shared = self.shared.get(pending.equal_to) or Shared(1, 1, outcome)
             if not self.inherits(pending):
                 shared = measured_again(shared, self._as_of_the_search(outcome, pending.seed))
-            self.shared[pending.equal_to] = shared
-            fitness = shared.fitness
+            self.shared[pending.equal_to], fitness = shared, shared.fitness
         measured = self.shared[pending.equal_to].measured if pending.again and pending.equal_to else 1
         survivor = Survivor(
             birth=birth,
@@ -230,7 +230,7 @@ class History:
             survivor = replace(survivor, family=family)
         self.population.add(survivor)
         if self.config.evolution.founders_share and birth <= len(self.config.evolution.warm_start):
-            self.founders.append(survivor)
+            self.founders.add(survivor)
         self.survivors += 1
         self.inherited += self.inherits(pending)
         if pending.again and self.leaders:
@@ -254,6 +254,7 @@ class History:
         known = {e.function: e for e in (*self.front, *self.population.members, *self.leaders.members)}
         changed = self.leaders.compared(known, {self.config.seed: self.baseline, **self.baselines}, self.config)
         self.population.update(changed)
+        self.founders.update(changed)
         self.front = [changed.get(each.function, each) for each in self.front]
         self._lead()
 
@@ -272,8 +273,7 @@ class History:
         )
 
     def _as_of_the_search(self, outcome: Fitness, seed: int) -> Fitness:
-        """An outcome with a further seed, which makes all networks better or worse, as it would be with the search's:
-        moved by what BN-ReLU differs."""
+        """An outcome with a further seed as it would be with the search's: moved by what BN-ReLU differs."""
         theirs, ours = self.baselines.get(seed), self.baseline
         return outcome.moved(theirs, ours) if theirs and ours else outcome
 
@@ -289,8 +289,8 @@ class History:
     def set_baseline(self, evaluation: Evaluation) -> None:
         """BN-ReLU's fitness, and its accuracies at the steps where gates compare with it."""
         assert isinstance(evaluation.outcome, Fitness)
-        gates = [gate for gate in self.config.gates if isinstance(gate, TrainingGate)]
-        steps = {gate.steps for gate in gates if gate.against_baseline}
+        training = (gate for gate in self.config.gates if isinstance(gate, TrainingGate))
+        steps = {gate.steps for gate in training if gate.against_baseline}
         self.baseline = evaluation.outcome
         self.full_seconds.append(evaluation.seconds)
         self.baseline_points = tuple(

@@ -61,8 +61,8 @@ class Overview:
 
 
 def overview(run: Run, before: Overview | None = None, *, is_brief: bool = False) -> Overview:
-    """Read a run's overview. What leads is taken from an earlier one if no layer was trained since, or, which saves
-    most of the time, with `is_brief`."""
+    """Read a run's overview. What leads is taken from an earlier one if no layer was trained since, or with
+    `is_brief`: reading it takes most of the time."""
     status, config = run.status(), run.config
     names = list(dict.fromkeys(gate.gate for gate in config.gates))
     stopped = {name: status.by_gate.get(name, 0) for name in (*names, DIVERGED)}

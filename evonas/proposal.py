@@ -111,8 +111,9 @@ def _chosen(
 ) -> tuple[Drawn, int | None, float]:
     """The child of a parent that the surrogate ranks first in a pool, the pool's size and the fitness it expects; for
     the unranked share the first that was drawn. Children that a screening gate stops are left out, and so are those
-    that start to train as an earlier layer does, of which the model expects what it knows. In a pool of the children of
-    several parents it would rank those of the best first, and the search would stay with one family."""
+    that start to train as an earlier layer does, of which the model expects what it knows; where all do, the first is
+    trained. In a pool of the children of several parents those of the best would come first, and the search would stay
+    with one family."""
     ranked = rng.random() >= options.unranked
     parent = _parent(config, history, rng)
     drawn = [_draw(config, history, parent, rng) for _ in range(options.pool)]
@@ -134,8 +135,8 @@ def _parent(config: Config, history: History, rng: Random) -> Survivor | None:
     evolution, members = config.evolution, history.population.members
     if not members or history.survivors < evolution.initial or rng.random() < evolution.random_share:
         return None
-    if history.founders and rng.random() < evolution.founders_share:
-        return rng.choice(history.founders)
+    if history.founders.members and rng.random() < evolution.founders_share:
+        return rng.choice(history.founders.members)
     return _winner(config, history, rng)
 
 

@@ -19,7 +19,7 @@ INPUTS = ((1.0, 0.3), (0.02, 0.0), (0.5, 3.0), (8.0, -20.0))  # scale and shift:
 GROUPS = 2
 VALUES = 64  # of a part
 NOTHING = 1e-9  # standard deviation of a channel that is constant but for rounding
-LARGEST = 1e30
+LARGEST = 1e15  # whose squares, and the sums of them, float32 holds
 ALIKE = 0.995  # cosine of the gradients of two parameters that train as one
 
 Start = Float32[np.ndarray, "parts values"]
@@ -89,11 +89,11 @@ def output_distance(one: str, other: str) -> float:
 
 
 class Starts:
-    """How the layers started that were trained so far."""
+    """The starts of many layers, computed when a distance is asked for. Each takes 2 KiB, and more where it learns more
+    parameters."""
 
     def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._computed = 0
+        self._texts: list[str] = []  # whose starts are not computed yet
         self._alike: dict[int, Float32[np.ndarray, "layers parts values"]] = {}  # by the number of parts
 
     def add(self, text: str) -> None:
@@ -102,20 +102,17 @@ class Starts:
     def distance(self, text: str) -> float:
         """The distance of a layer to the nearest: the largest part of the difference, as a share of the larger of the
         two; inf where none learns as many parameters."""
-        for new in self._texts[self._computed :]:
-            added = start(new)[None]
-            earlier = self._alike.get(added.shape[1], added[:0])
-            self._alike[added.shape[1]] = np.concatenate([earlier, added])
-        self._computed = len(self._texts)
+        new: dict[int, list[Start]] = {}
+        for each in map(start, self._texts):
+            new.setdefault(len(each), []).append(each)
+        for parts, starts in new.items():
+            earlier = [self._alike[parts]] if parts in self._alike else []
+            self._alike[parts] = np.concatenate([*earlier, np.stack(starts)])
+        self._texts.clear()
         mine = start(text)
         others = self._alike.get(len(mine))
         if others is None:
             return float("inf")
-        size = np.maximum(_norm(others), _norm(mine))
-        shares = np.divide(_norm(others - mine), size, out=np.zeros_like(size), where=size > 0)
+        size = np.maximum(np.linalg.norm(others, axis=-1), np.linalg.norm(mine, axis=-1))
+        shares = np.divide(np.linalg.norm(others - mine, axis=-1), size, out=np.zeros_like(size), where=size > 0)
         return float(shares.max(axis=1).min())
-
-
-def _norm(of: Float32[np.ndarray, "*layers parts values"]) -> Float64[np.ndarray, "*layers parts"]:
-    norm: Float64[np.ndarray, "*layers parts"] = np.linalg.norm(of.astype(np.float64), axis=-1)
-    return norm

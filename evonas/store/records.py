@@ -240,7 +240,7 @@ class Cost:
 class Pace:
     """How fast a search goes since its driver started."""
 
-    seconds: float  # from the first outcome to the last; before it workers start and BN-ReLU is trained
+    seconds: float  # from the start of the first evaluation to the last outcome
     outcomes: int
     spent: float  # seconds of evaluations
     full_seconds: float  # mean seconds of a full evaluation

@@ -27,7 +27,8 @@ class Timing(Contents):
             latest = connection.execute(select(func.max(v.at)).where(v.run == self.run, started)).scalar()
             start = self.created if latest is None else number(latest)
             recent = (e.run == self.run) & (e.at >= start) & (e.purpose == Purpose.SEARCH)
-            query = select(func.min(e.at), func.max(e.at), func.count(), func.sum(e.seconds)).where(recent)
+            begun = func.min(e.at - e.seconds)  # of the first evaluation: before it workers start, BN-ReLU is trained
+            query = select(begun, func.max(e.at), func.count(), func.sum(e.seconds)).where(recent)
             first, last, count, spent = connection.execute(query).one()
             newest = select(e.seconds).where(full).order_by(e.id.desc()).limit(FULL_RECENT).subquery()
             mean = connection.execute(select(func.avg(newest.c.seconds))).scalar()

@@ -160,6 +160,22 @@ def test_founders_breed_for_good_as_often_as_asked(tmp_path: Path, tiny: dict[st
     assert {1, 2} < set(parents[0.5])
 
 
+def test_a_founder_has_the_fitness_of_all_its_seeds(tmp_path: Path, everything: Config) -> None:
+    def respond(job: Job) -> Evaluation:
+        """Tanh leads with the search's seed, and loses by others."""
+        if Graph.parse(job.graph).digest != LAYERS["tanh"].graph.digest:
+            return answer(job)
+        score = 0.9 if job.seed > REMEASURE_SEEDS else 1.0
+        return Evaluation(Fitness({"resnet": score, "mobilenet": score}))
+
+    history = searched(tmp_path, everything, FakePool(2, respond))[0].history
+    founders = {each.birth: each.fitness for each in history.founders.members}
+    assert set(founders) == {1, 2}
+    assert founders[2] != 1.0
+    assert history.leaders is not None
+    assert [founders[2]] == [each.fitness for each in history.leaders.members if each.function == 2]
+
+
 def test_entrants_that_are_uniform_leave_no_trace(tiny: dict[str, Any]) -> None:
     """Dumps of runs from before the option stay as they were."""
     assert not {"entrants", "founders_share"} & set(configured(tiny).evolution.model_dump())
@@ -313,6 +329,7 @@ def test_a_leader_that_a_further_seed_stops_falls(tmp_path: Path, everything: Co
     history = search.history
     assert fallen
     assert not fallen & {each.function for each in history.population.members}
+    assert not fallen & {each.function for each in history.founders.members}
     assert not fallen & {each.birth for each in history.front}
     assert not fallen & {each.birth for each in reader.front()}
     assert history.best is not None

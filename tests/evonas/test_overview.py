@@ -11,7 +11,7 @@ from evonas.config import Config
 from evonas.overview import CRASHED, overview
 from evonas.rank_correlation import RankCorrelation
 from evonas.run import Run, open_run
-from evonas.store.records import Operator, Purpose, State
+from evonas.store.records import Event, Operator, Purpose, State
 from evonas.workers.outcome import Crash, Fitness, Rejection
 from tests.conftest import TINY
 from tests.evonas.search_cases import EVERYTHING, FakePool, configured, searched, seeded
@@ -91,7 +91,7 @@ def test_the_final_table_is_as_long_as_the_candidates_that_there_are(tiny: dict[
     store.propose(candidate(1, "x"))
     record(store, 1, FIT, 1, 0.125)
     assert run.status().retrainings == 6
-    store.event("evolved", "1 birth")  # type: ignore[arg-type]
+    store.event(Event.EVOLVED, "1 birth")
     status = run.status()
     assert (status.retrainings, status.retrained) == (4, 0)
     assert status.seconds_left == pytest.approx(4 * 1.5)  # what FIT took, on one worker

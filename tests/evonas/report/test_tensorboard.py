@@ -1,6 +1,7 @@
 """Scalars for TensorBoard, read again by TensorBoard's own reader, against the records."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -37,14 +38,15 @@ def test_every_point_follows_from_the_records(tiny: dict[str, Any], tmp_path: Pa
     def mean(record: Record) -> float:
         return fmean(record.accuracy.values())
 
-    for name, value in (
-        ("births", lambda k: sum(each.seen < k for each in records)),
-        ("best fitness", lambda k: max((e.advantage or 0.0 for e in survivors(by_seq[:k])), default=None)),
-        ("mean fitness of the population", lambda k: population(by_seq[:k], mean)),
-        ("stopped by depends_on_x", lambda k: stopped(by_seq[:k]).count("depends_on_x")),
-        ("stopped by quality", lambda k: stopped(by_seq[:k]).count("quality")),
-    ):
-        expected = {k: each for k in range(1, 31) if (each := value(k)) is not None}  # type: ignore[no-untyped-call]
+    values: dict[str, Callable[[int], float | None]] = {
+        "births": lambda k: sum(each.seen < k for each in records),
+        "best fitness": lambda k: max((e.advantage or 0.0 for e in survivors(by_seq[:k])), default=None),
+        "mean fitness of the population": lambda k: population(by_seq[:k], mean),
+        "stopped by depends_on_x": lambda k: stopped(by_seq[:k]).count("depends_on_x"),
+        "stopped by quality": lambda k: stopped(by_seq[:k]).count("quality"),
+    }
+    for name, value in values.items():
+        expected = {k: each for k in range(1, 31) if (each := value(k)) is not None}
         curve = found[f"over births/{name}"]
         assert [step for step, _ in curve] == list(expected), name
         assert [value for _, value in curve] == pytest.approx(list(expected.values()), abs=1e-6), name

@@ -65,6 +65,11 @@ def test_a_run_without_the_event_of_its_start_began_when_it_was_created(store: W
     assert reader.pace().outcomes == 1
 
 
+def test_the_pace_of_a_single_outcome_is_the_time_it_took(store: Writer, address: Address) -> None:
+    propose_and_record(store, 1, FIT, 1, 0.0)
+    assert Database(address).reader().pace().seconds == pytest.approx(FIT.seconds, abs=0.01)
+
+
 def test_outcomes_are_told_in_their_order_with_what_their_gates_measured(store: Writer, address: Address) -> None:
     propose(store, 1, 2, 3)
     reached = {birth: Measurement("stability", "", birth / 8, 0.0, 3, True, 0.1) for birth in (1, 2)}
