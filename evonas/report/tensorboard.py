@@ -23,6 +23,7 @@ from evonas.store.records import Recorded
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+CPU_SHARE = 0.05  # of a core for the looks at a run that is watched: each goes through all its records
 POINTS_MAX = 1000  # of a curve: a search of 100,000 births has every hundredth
 
 
@@ -42,7 +43,8 @@ def tensorboard(
     hidden by TensorBoard.
 
     Args:
-        watch: go on until the run ends, with a look into its database after so many seconds.
+        watch: go on until the run ends, with a look into its database after so many seconds, or more where a look takes
+            more than a twentieth of them.
     Raises InputError for a run that cannot be read and where the extra `tensorboard` is not installed.
     """
     reader = Database.open(run).reader()
@@ -51,6 +53,7 @@ def tensorboard(
     with _writer(place) as writer:
         written = 0
         while True:
+            began = time.process_time()
             is_driven = run_state(reader) == RunState.RUNNING
             for point in _points(reader, written, is_last=not is_driven):
                 for name, value in point.values.items():
@@ -60,7 +63,7 @@ def tensorboard(
             writer.flush()
             if watch is None or not is_driven:
                 return place
-            sleep(watch)
+            sleep(max(watch, (time.process_time() - began) / CPU_SHARE))
 
 
 def _writer(place: Path) -> "SummaryWriter":

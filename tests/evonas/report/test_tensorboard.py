@@ -90,6 +90,19 @@ def test_a_run_is_followed_to_its_end_and_written_anew_without_a_step_twice(
         assert [step for step, _ in found["over core-seconds/births"]] == [2, 2, 4]
 
 
+def test_looks_that_take_long_are_rare(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = new_run(tmp_path / "run", configured(tiny, births=20))
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        store.close()
+
+    monkeypatch.setattr("evonas.report.tensorboard.time.process_time", iter((1.0, 3.0, 3.0)).__next__)
+    evonas.tensorboard(tmp_path / "run", tmp_path / "board", watch=0.5, sleep=sleep)
+    assert slept == [40.0]
+
+
 def test_the_surrogate_has_a_curve_once_it_has_pairs(tiny: dict[str, Any]) -> None:
     history = History(configured(tiny, births=60, **EVERYTHING))
     assert history.surrogate is not None
