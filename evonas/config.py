@@ -138,6 +138,17 @@ class Config(Frozen):
             primitives=self.space.own,
         )
 
+    @property
+    def leaders_protocol(self) -> Protocol:
+        """The protocol of leaders that are measured again."""
+        remeasure = self.evolution.remeasure
+        return self.protocol.with_recipe(steps=(remeasure and remeasure.steps) or self.recipe.steps)
+
+    @property
+    def final_protocol(self) -> Protocol:
+        """The protocol of the final table: without gates, and with one seed an evaluation."""
+        return self.protocol.ungated(seeds=1, steps=self.evolution.rerank.steps or self.recipe.steps)
+
     def loaded(self) -> "Config":
         """This config, the modules that it names run. Raises InputError where their source is another than the
         run's."""
@@ -175,6 +186,10 @@ class Config(Frozen):
         for own in filter(is_own, self.objectives if may_load(info) else ()):
             check_call(own, "objectives", ("fitness", "graph"), (), ())
         check_order(self.gates, self.recipe.steps)
+        for key, longer in (("remeasure", self.leaders_protocol), ("rerank", self.final_protocol)):
+            if longer.recipe.steps < self.recipe.steps:
+                steps = f"at least the recipe's {self.recipe.steps}, got {longer.recipe.steps}"
+                raise ValueError(f"evolution.{key}.steps: expected {steps}")
         for only in (gate.only for gate in self.gates if isinstance(gate, TrainingGate)):
             if only is not None and only not in self.proxies:
                 raise ValueError(f"gates: no proxy '{only}'{did_you_mean(only, self.proxies)}")

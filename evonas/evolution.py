@@ -106,7 +106,7 @@ class Search:
         pending = self.history.pending[birth]
         job = Job(
             graph=pending.graph,
-            protocol=self.config.protocol,
+            protocol=self.config.leaders_protocol if pending.again else self.config.protocol,
             seed=pending.seed,
             baseline=self.history.baseline_points,
             thresholds=pending.thresholds,

@@ -34,6 +34,15 @@ Operators = Annotated[
 ]
 
 
+Longer = Annotated[
+    Count | None,
+    Field(
+        exclude_if=lambda steps: steps is None,  # dumps of runs from before it stay as they were
+        description="of these trainings, if more than the recipe's: what leads after few steps need not later",
+    ),
+]
+
+
 def _resolved(layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
     """Layers as a config keeps them: each a name of the catalog, or a formula. Whoever loads a config may `resolve`
     what is neither (in the context)."""
@@ -46,6 +55,7 @@ class Rerank(Frozen):
 
     top: Annotated[int, Field(ge=0, le=1000)] = Field(5, description="candidates to retrain; 0: none")
     seeds: SmallCount = Field(2, description="fresh seeds of each")
+    steps: Longer = None
     baselines: Layers = Field(
         (), description="more layers for the final table: names of the catalog, texts, or RUN#BIRTH"
     )
@@ -77,6 +87,7 @@ class Remeasure(Frozen):
     share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.2, description="of the trainings to the full budget")
     leaders: SmallCount = Field(8, description="the best functions so far")
     seeds: Annotated[int, Field(ge=2, le=100)] = Field(4, description="of a leader in all, the search's own among them")
+    steps: Longer = None
 
 
 class Evolution(Frozen):

@@ -157,7 +157,7 @@ class History:
             case Crash():
                 self.stopped_by[outcome.kind] = self.stopped_by.get(outcome.kind, 0) + 1
         if not self.inherits(pending):
-            if isinstance(outcome, Fitness):
+            if isinstance(outcome, Fitness) and not pending.again:
                 self.full_seconds.append(seconds)
             for each in measurements:
                 if ranked_gate(each.gate) and not pending.again:

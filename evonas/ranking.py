@@ -109,8 +109,10 @@ def seeds_of(trained: Trained, reader: Reader) -> BySeed:
     if recipe.seeds == 1 or accuracy is None:
         return {trained.seed: accuracy}
     by_seed: dict[int, dict[str, float]] = {}
-    for point in trained.evaluation.points:
-        if point.step == recipe.steps:
+    points = trained.evaluation.points
+    last = max((point.step for point in points), default=0)
+    for point in points:
+        if point.step == last:
             by_seed.setdefault(trained.seed + point.repeat, {})[point.proxy] = point.accuracy
     whole = {seed: each for seed, each in by_seed.items() if each.keys() == accuracy.keys()}
     return dict(whole) if len(whole) == recipe.seeds else {trained.seed: accuracy}  # an inherited one has no curves

@@ -13,6 +13,7 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
+from evonas.search_space.wording import counted
 from evonas.session import Session, Ticket
 from evonas.shared import further_seed
 from evonas.store.reader import Reader
@@ -52,17 +53,21 @@ def train_baseline(session: Session, reader: Reader, history: History) -> None:
 
 def train_for_leaders(session: Session, reader: Reader, history: History) -> None:
     """Train BN-ReLU with each seed with which leaders are measured again: there they are compared with it. A seed with
-    which it fails compares nobody, and so does none in a run that an older version began."""
+    which it fails compares nobody, and so does none in a run that an older version began. Raises InputError where it
+    fails with more steps than the search's, for then nothing compares."""
     config = reader.config
     if history.births:  # earlier means were not compared
         return
     trained = {each.seed for each in reader.evaluations(Purpose.BASELINE)}
     seeds = [further_seed(config, number) for number in range(1, config.evolution.seeds_of_leaders)]
-    protocol, graph = config.protocol.ungated(), LAYERS[BASELINE].text
+    protocol, graph = config.leaders_protocol.ungated(), LAYERS[BASELINE].text
     jobs = [Job(graph=graph, protocol=protocol, seed=seed) for seed in seeds if seed not in trained]
     for ticket, evaluation in train(session, [Ticket(job, Purpose.BASELINE, name=BASELINE) for job in jobs]):
         if isinstance(evaluation.outcome, Fitness):
             history.baselines[ticket.job.seed] = evaluation.outcome
+    steps = protocol.recipe.steps
+    if steps > config.recipe.steps and not history.baselines.keys() >= set(seeds):
+        raise InputError(f"evolution.remeasure.steps: {BASELINE} fails with {counted(steps, 'step')}")
 
 
 def evaluate_baseline(session: Session, history: History, purpose: Purpose | None = None) -> None:
@@ -107,7 +112,7 @@ def fresh_seeds(config: Config, count: int | None = None) -> range:
 
 
 def ungated(config: Config) -> Protocol:
-    """The protocol of retrainings: without gates, and with one seed an evaluation."""
+    """The protocol of studies: without gates, and with one seed an evaluation."""
     return config.protocol.ungated(seeds=1)
 
 
@@ -156,7 +161,7 @@ def missing(
     judged_on: JudgedOn = "validation",
 ) -> list[Ticket]:
     """The trainings of which the store holds no outcome, or only crashes."""
-    protocol = ungated(reader.config)
+    protocol = reader.config.final_protocol
     done = {
         (each.birth, each.name, each.seed)
         for each in reader.evaluations(purpose)

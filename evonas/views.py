@@ -11,6 +11,7 @@ from evonas.rank_correlation import RankCorrelation
 from evonas.ranking import baseline_by_seed
 from evonas.retraining import figures as figures_of
 from evonas.run_state import RunState, run_state
+from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
 from evonas.store.records import Cost, Figures, Pace, Purpose, Record, State
 from evonas.workers.outcome import Fitness
@@ -56,7 +57,19 @@ def seconds_left(
     left = births_left * (evaluation / workers + idle)
     if births_left and config.evolution.minutes is not None:
         left = min(left, max(0.0, 60 * config.evolution.minutes - pace.since_start))
-    return left + retrainings_left * pace.full_seconds / workers
+    longer = config.final_protocol.recipe.steps / config.recipe.steps
+    return left + retrainings_left * longer * pace.full_seconds / workers
+
+
+def lengths(config: Config) -> str:
+    """A sentence on trainings that are longer than the search's; empty where none is."""
+    steps, longer = config.recipe.steps, {}
+    if config.leaders_protocol.recipe.steps > steps:
+        longer["leaders, with further seeds"] = config.leaders_protocol.recipe.steps
+    if config.final_protocol.recipe.steps > steps:
+        longer["the final table, with fresh seeds"] = config.final_protocol.recipe.steps
+    texts = [f"{counted(each, 'step')} for {what}" for what, each in longer.items()]
+    return f"Trainings have {counted(steps, 'step')}; {'; '.join(texts)}." if texts else ""
 
 
 def retrainings(config: Config) -> int:

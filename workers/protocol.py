@@ -235,7 +235,11 @@ class Protocol(Frozen):
 
     def ungated(self, **recipe: int) -> "Protocol":
         """This protocol without gates: a layer is trained whatever they say. `recipe` replaces fields of the recipe."""
-        return self.model_copy(update={"gates": (), "recipe": self.recipe.model_copy(update=recipe)})
+        return self.with_recipe(**recipe).model_copy(update={"gates": ()})
+
+    def with_recipe(self, **recipe: int) -> "Protocol":
+        """This protocol with other fields of the recipe."""
+        return self.model_copy(update={"recipe": self.recipe.model_copy(update=recipe)})
 
 
 @lru_cache(maxsize=8)

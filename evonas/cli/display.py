@@ -22,7 +22,7 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.wording import counted
 from evonas.session import Session
 from evonas.store.records import State
-from evonas.views import final_row
+from evonas.views import final_row, lengths
 
 
 class Display(Watcher):
@@ -93,6 +93,8 @@ def print_end(run: Run, best_layer: Path) -> None:
         say(console, f"\n{headline('Retrained', seeds)}\n")
         console.print(layer_table([final_row(row) for row in rows], list(run.config.proxies)))
         console.print()
+        if longer := lengths(run.config):
+            say(console, longer)
         for line in conclusion(rows, reference):
             say(console, line, hang=2)
     if not run.status().by_state.get(State.EVALUATED):

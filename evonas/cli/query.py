@@ -80,6 +80,8 @@ def top(
 
 def print_layers(run: "Run", records: "Sequence[Record]", none: str) -> None:
     """The best of a run as a table, with what its figures are worth; `none` where there is no layer."""
+    from evonas.views import lengths
+
     rows, spread, noise = run.rows(records), run.spread(), run.seed_noise()
     console = terminal()
     console.print(layer_table(rows, list(run.config.proxies)))
@@ -88,6 +90,7 @@ def print_layers(run: "Run", records: "Sequence[Record]", none: str) -> None:
     notes = [seeds_text(rows, noise)]
     if run.config.judged_by == "loss" and any(row.birth and not row.is_fresh for row in rows):
         notes.append("In the search layers are ranked by the training loss.")
+    notes.append(lengths(run.config))
     if spread:
         notes.append(f"Noise: {spread_text(spread)}.")
     if any(notes):

@@ -11,6 +11,7 @@ from evonas.run import Run
 from evonas.run_state import RunState
 from evonas.search_space.wording import counted
 from evonas.store.records import State
+from evonas.views import lengths
 
 STATES = {
     RunState.FINISHED: "The search has ended.",
@@ -65,6 +66,8 @@ def _searched(run: Run) -> Iterator[str]:
         f"{counted(recipe.steps, 'step')} on {counted(data.train, 'image')} of {data.source} in {networks}, and judged "
         f"on {counted(data.validation, 'validation image')}."
     )
+    if longer := lengths(config):
+        yield longer
     if config.evolution.random_share == 1.0:
         yield "Every candidate was drawn at random: a random search."
 

@@ -199,19 +199,20 @@ class Reader(Timing):
         return [(predicted, measured[birth]) for birth, predicted in expected.items()]
 
     def spread(self) -> dict[str, tuple[float, int]]:
-        """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, and
-        their number; empty below two."""
-        accuracies = self.baseline_accuracies()
+        """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, for as
+        many steps as the final table's, and their number; empty below two."""
+        accuracies = self.baseline_accuracies(self.config.final_protocol.recipe.steps)
         return {proxy: (stdev(each), len(each)) for proxy, each in accuracies.items() if len(each) > 1}
 
-    def baseline_accuracies(self) -> dict[str, list[float]]:
-        """Proxy -> BN-ReLU's accuracies on the validation images, one for each seed that it was trained with so far."""
+    def baseline_accuracies(self, steps: int) -> dict[str, list[float]]:
+        """Proxy -> BN-ReLU's accuracies on the validation images after so many steps, one for each seed that it was
+        trained with so far."""
         accuracies: dict[str, list[float]] = {proxy: [] for proxy in self.config.proxies}
         for purpose in (Purpose.BASELINE, Purpose.RERANK):
             for each in self.evaluations(purpose):
                 if each.name == BASELINE and isinstance(each.evaluation.outcome, Fitness):
                     for point in each.evaluation.points:  # one of each of the recipe's seeds
-                        if point.step == self.config.recipe.steps:
+                        if point.step == steps:
                             accuracies[point.proxy].append(point.accuracy)
         return accuracies
 

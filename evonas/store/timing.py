@@ -21,6 +21,7 @@ class Timing(Contents):
         fits = (e.purpose == Purpose.SEARCH) & (e.verdict == Verdict.FITNESS)
         # An inherited outcome takes no time.
         full = (e.run == self.run) & (e.seconds > 0) & ((e.purpose == Purpose.BASELINE) | fits)
+        full &= e.seed == self.config.seed  # leaders that are measured again may be trained longer
         started = v.kind.in_((Event.STARTED, Event.RESUMED))
         number = self._number
         with self.engine.connect() as connection:

@@ -89,7 +89,7 @@ class FunnelCount:
 
     def __init__(self, reader: Reader, within: float = WITHIN, audits: Sequence[Trained] | None = None) -> None:
         within = share("within", within)
-        by_proxy = reader.baseline_accuracies().values()
+        by_proxy = reader.baseline_accuracies(reader.config.recipe.steps).values()
         baseline = fmean(fmean(each) for each in by_proxy) if all(by_proxy) else math.inf
         baselines = [each.evaluation for each in reader.evaluations(Purpose.BASELINE)]
         self._reader = reader

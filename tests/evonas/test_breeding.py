@@ -24,6 +24,7 @@ from evonas.store.dump import dump
 from evonas.store.reader import Reader
 from evonas.store.records import Operator, Purpose
 from evonas.studies.replay import replay
+from evonas.views import lengths
 from evonas.workers.outcome import Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
 from tests.conftest import TINY
@@ -335,6 +336,25 @@ def test_a_leader_that_a_further_seed_stops_falls(tmp_path: Path, everything: Co
     assert history.best is not None
     assert history.best.birth not in fallen
     assert not fallen & {each.birth for each in contenders(reader)}
+
+
+def test_leaders_cannot_be_trained_longer_than_the_baseline_can(tmp_path: Path, everything: Config) -> None:
+    def respond(job: Job) -> Evaluation:
+        return answer(job) if job.protocol.recipe.steps == 6 else Evaluation(Rejection("diverged", "resnet", 0, 0, 8))
+
+    raw = json.loads(everything.model_dump_json())
+    raw["evolution"]["remeasure"]["steps"] = 9
+    with pytest.raises(InputError, match=r"^evolution\.remeasure\.steps: BN-ReLU fails with 9 steps$"):
+        searched(tmp_path, parse_config(json.dumps(raw)), FakePool(1, respond))
+
+
+@pytest.mark.parametrize("key", ["remeasure", "rerank"])
+def test_leaders_are_trained_as_long_as_all_at_least(tiny: dict[str, Any], key: str) -> None:
+    with pytest.raises(InputError, match=rf"evolution\.{key}\.steps: expected at least the recipe's 6, got 5"):
+        configured(tiny, **{key: {"steps": 5}})
+    assert "steps" not in configured(tiny, **{key: {}}).evolution.model_dump()[key]
+    assert lengths(configured(tiny, **{key: {}})) == ""
+    assert configured(tiny, **{key: {"steps": 6}}).evolution.model_dump()[key]["steps"] == 6
 
 
 def test_the_final_table_takes_the_best_means(tmp_path: Path, everything: Config) -> None:

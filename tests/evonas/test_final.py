@@ -2,6 +2,7 @@
 
 import itertools
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,13 +17,17 @@ import evonas
 from evonas import driver
 from evonas.cli.display import print_end
 from evonas.conclusion import conclusion
-from evonas.final import FinalRow, conclude, contenders
+from evonas.final import FinalRow, conclude, contenders, final_table
 from evonas.retraining import fresh_seeds
 from evonas.run import Run, open_run
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.session import Session
+from evonas.shared import REMEASURE_SEEDS
 from evonas.store.database import Database
+from evonas.store.records import Purpose, Trained
+from evonas.studies.replay import replay
+from evonas.views import lengths
 from evonas.workers.outcome import Evaluation, Fitness
 from evonas.workers.protocol import Job
 from tests.conftest import TINY
@@ -308,6 +313,33 @@ def test_the_final_table_is_the_best_and_the_baseline_with_fresh_seeds(calm: Run
         assert row.birth is None or row.parent == calm.candidate(row.birth).parent
     differences = [row.difference or 0.0 for row in rows]
     assert differences == sorted(differences, reverse=True)
+
+
+def test_leaders_and_the_final_table_may_be_trained_longer(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """Each as long as BN-ReLU with the same seed."""
+    tiny["evolution"] |= {"births": 30, "remeasure": {"share": 0.3, "leaders": 2, "seeds": 3, "steps": 9}}
+    tiny["evolution"]["rerank"] = {"top": 1, "seeds": 2, "steps": 12}
+    reader = evonas.search(tiny, tmp_path / "run", progress=False).reader
+
+    def steps(evaluations: Iterable[Trained]) -> dict[int, set[int]]:
+        """Seed -> the lengths of the trainings that were not stopped."""
+        lengths: dict[int, set[int]] = {}
+        for each in evaluations:
+            if isinstance(each.evaluation.outcome, Fitness):
+                lengths.setdefault(each.seed, set()).add(max(point.step for point in each.evaluation.points))
+        return lengths
+
+    of_leaders = {0: {6}, REMEASURE_SEEDS + 1: {9}, REMEASURE_SEEDS + 2: {9}}
+    searched = [trained for _, trained in reader.searched() if trained and trained.evaluation.points]
+    assert steps(reader.evaluations(Purpose.BASELINE)) == of_leaders
+    assert steps(searched) == {0: {6}, REMEASURE_SEEDS + 1: {9}}  # no leader was measured a third time
+    assert steps(reader.evaluations(Purpose.RERANK)) == {1: {12}, 2: {12}}
+    assert [row.seeds for row in final_table(reader)] == [2, 2]
+    assert lengths(reader.config) == (
+        "Trainings have 6 steps; 9 steps for leaders, with further seeds; "
+        "12 steps for the final table, with fresh seeds."
+    )
+    assert replay(reader) == []
 
 
 def test_rerank_seeds_are_none_of_the_searchs(calm: Run) -> None:
