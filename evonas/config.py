@@ -1,6 +1,7 @@
 """The YAML of a run: composed of the protocol's types, validated, with errors that point at the line."""
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -143,6 +144,12 @@ class Config(Frozen):
         """The protocol of leaders that are measured again."""
         remeasure = self.evolution.remeasure
         return self.protocol.with_recipe(steps=(remeasure and remeasure.steps) or self.recipe.steps)
+
+    def counted_seeds(self, seeds: Collection[int]) -> list[int]:
+        """The seeds of a leader whose scores count: the search's own does not beside two with which it was trained
+        longer."""
+        is_longer = self.leaders_protocol.recipe.steps > self.recipe.steps
+        return [each for each in seeds if each != self.seed or not is_longer or len(seeds) < 3]
 
     @property
     def final_protocol(self) -> Protocol:

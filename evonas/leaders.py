@@ -63,7 +63,10 @@ class Leaders:
             return tuple(outcome.scores(config.judged_by).values())
 
         single = [scores(each.outcome) for each in self.members if each.outcome and each.function not in self.outcomes]
-        several = {name: {seed: scores(each) for seed, each in of.items()} for name, of in self.outcomes.items()}
+        several = {
+            function: {seed: scores(of[seed]) for seed in config.counted_seeds(of)}
+            for function, of in self.outcomes.items()
+        }
         theirs = {seed: scores(each) for seed, each in baseline.items()}
         changed = {}
         for function, values in comparable(several, single, theirs, config.seed).items():
@@ -119,7 +122,7 @@ def comparable(
     shrinks. It is returned times 1 + NOISE, plus the mean with `seed`: on that scale a single score is its own.
 
     Args:
-        several: function -> seed -> its score on each proxy; `seed` is among them.
+        several: function -> seed -> its score on each proxy.
         baseline: BN-ReLU's, with `seed` and perhaps others.
     """
     if not several:

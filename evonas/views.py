@@ -223,9 +223,9 @@ def _baseline_rows(reader: Reader, final: Sequence[FinalRow], first: LayerRow | 
     if first.is_fresh if first else final:
         return [final_row(row) for row in final if row.name == BASELINE]
     seeds, by_seed = reader.config.recipe.seeds, baseline_by_seed(reader)
-    if not first or not first.is_repeated:
-        own = range(reader.config.seed, reader.config.seed + seeds)
-        by_seed = {seed: each for seed, each in by_seed.items() if seed in own}
+    own = range(reader.config.seed, reader.config.seed + seeds)
+    counted = reader.config.counted_seeds(by_seed) if first and first.is_repeated else own
+    by_seed = {seed: each for seed, each in by_seed.items() if seed in counted}
     if not any(by_seed.values()):
         return []
     row = layer_row(BASELINE, figures_of(by_seed, by_seed, reader.config.proxies))

@@ -133,7 +133,7 @@ class Reader(Timing):
             return list(connection.execute(query).scalars())
 
     def measured_again(self) -> dict[int, list[Measured]]:
-        """Leaders that were trained with further seeds -> what each seed gave, the search's own first."""
+        """Leaders that were trained with further seeds -> what each seed that counts gave, the search's own first."""
         if not self.config.evolution.remeasure:
             return {}
         c, e = tables.candidate.c, tables.evaluation.c
@@ -156,7 +156,8 @@ class Reader(Timing):
         by_leader: dict[int, list[Measured]] = {}
         for birth in filter(measured.__contains__, births):
             by_leader.setdefault(leader.get(birth, birth), []).append(measured[birth])
-        return {birth: each for birth, each in by_leader.items() if len(each) > 1}
+        again = {birth: {each.seed: each for each in of} for birth, of in by_leader.items() if len(of) > 1}
+        return {birth: [of[seed] for seed in self.config.counted_seeds(of)] for birth, of in again.items()}
 
     def trained_in_search(self, births: Sequence[int]) -> list[Trained]:
         """The search's evaluations of some candidates, with their learning curves."""

@@ -348,6 +348,25 @@ def test_leaders_cannot_be_trained_longer_than_the_baseline_can(tmp_path: Path, 
         searched(tmp_path, parse_config(json.dumps(raw)), FakePool(1, respond))
 
 
+def test_a_leader_that_loses_when_it_is_trained_longer_leads_no_more(tmp_path: Path, everything: Config) -> None:
+    def respond(job: Job) -> Evaluation:
+        is_tanh = Graph.parse(job.graph).digest == LAYERS["tanh"].graph.digest
+        if is_tanh or job.protocol.recipe.steps > 6:
+            score = 1.0 if job.protocol.recipe.steps == 6 else 0.2 if is_tanh else 0.6
+            return Evaluation(Fitness({"resnet": score, "mobilenet": score}))
+        return answer(job)
+
+    births = {}
+    for steps in (6, 9):
+        raw = json.loads(everything.model_dump_json())
+        raw["evolution"]["remeasure"] |= {"steps": steps}
+        reader = searched(tmp_path / str(steps), parse_config(json.dumps(raw)), FakePool(1, respond))[1]
+        assert len(reader.measured_again()[2]) == (3 if steps == 6 else 2)
+        births[steps] = [each.birth for each in contenders(reader)]
+    assert births[6][0] == 2
+    assert 2 not in births[9]
+
+
 @pytest.mark.parametrize("key", ["remeasure", "rerank"])
 def test_leaders_are_trained_as_long_as_all_at_least(tiny: dict[str, Any], key: str) -> None:
     with pytest.raises(InputError, match=rf"evolution\.{key}\.steps: expected at least the recipe's 6, got 5"):
