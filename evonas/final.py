@@ -29,6 +29,7 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
+from evonas.search_space.screening import changes_with_x
 from evonas.session import Session
 from evonas.store.reader import Reader
 from evonas.store.records import Figures, Purpose, Record, Trained, columns
@@ -120,12 +121,12 @@ def final_table(reader: Reader) -> list[FinalRow]:
 
 
 def conclude(session: Session, reader: Reader, best_layer: Path, on_progress: Progress = quiet) -> None:
-    """End a search: retrain the contenders, write the best of them to the file `best_layer`, and finish the run. Raises
-    Stopped when the user asks to stop."""
+    """End a search: retrain the contenders, write the best of them to the file `best_layer` unless its output does not
+    change with x, and finish the run. Raises Stopped when the user asks to stop."""
     retrain(session, reader, Purpose.RERANK, contenders(reader), fresh_seeds(reader.config), on_progress)
     best = _best(reader)
-    if best is not None:
-        write(best_layer, candidate_source(best, reader.graph(best.birth), reader.name, reader.config))
+    if best is not None and changes_with_x(graph := reader.graph(best.birth)):
+        write(best_layer, candidate_source(best, graph, reader.name, reader.config))
     session.recorder.finish()
 
 

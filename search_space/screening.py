@@ -59,6 +59,12 @@ def change(graph: Graph, probed: Probed) -> float:
     return probed.change if depends_on_x(graph) else 0.0
 
 
+@lru_cache(maxsize=1024)
+def changes_with_x(graph: Graph) -> bool:
+    """Whether the output changes when x does, by more than rounding: what the gate `depends_on_x` asks."""
+    return change(graph, probe(graph)) > CHANGE_MIN
+
+
 def largest_value(graph: Graph) -> float:
     """The largest absolute value of outputs and gradients in float32, on normal input of several scales and at one
     position a channel; inf where one is not finite."""

@@ -32,7 +32,8 @@ def layer(
     this process), `upcast` (True: half precision is computed in float32 and rounded once), `device` and `dtype` (of
     parameters and buffers). A reference module of the catalog has its own options. `apply_act=False` leaves out the
     activation: a layer of the catalog with a norm keeps that norm, any other layer keeps only its affine.
-    Raises InputError (a ValueError) for a malformed text, an unknown or impossible option, and a row that is no layer.
+    Raises InputError (a ValueError) for a malformed text, an unknown or impossible option, a row that is no layer, and
+    a layer whose output does not change with x.
 
     >>> layer("x * sigmoid(v1 * x) / std_ghw(x)", 64, groups=8)
     >>> layer("EvoNorm-B0", 64)
@@ -48,7 +49,7 @@ def layer(
             return _made(row.module_class, num_features, options)
         if isinstance(row, GraphLayer) and row.norm and not apply_act:
             layer, apply_act = Graph.parse(row.norm), True
-    graph = named_layer(layer).graph
+    graph = named_layer(layer).of_use().graph
     _expect_options(options, Layer)
     return _made(partial(NormAct, graph), num_features, {"apply_act": apply_act, **options})
 

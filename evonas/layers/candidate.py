@@ -5,13 +5,16 @@ from collections import Counter
 from evonas.config import BASELINE, Config
 from evonas.layers.fragility import fragility
 from evonas.layers.source import layer_source
+from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted, counted_pairs
 from evonas.store.records import Record
 
 
 def candidate_source(record: Record, graph: Graph, run: str, config: Config) -> str:
-    """The source of a candidate's layer, with the `groups` that it was judged with; its parity is not checked."""
+    """The source of a candidate's layer, with the `groups` that it was judged with; its parity is not checked. Raises
+    InputError for a layer whose output does not change with x."""
+    NamedGraph(f"birth {record.birth}", graph).of_use()
     title, about = described(record, run)
     checks = f"Fragility: {fragility(graph):.3g}. `evonas export` checks the parity of its formats as well."
     return layer_source(graph, title=title, about=about, groups=judged_groups(config), checks=checks)

@@ -16,6 +16,7 @@ from evonas.layers.resolve import candidate_reference, resolve
 from evonas.layers.source import layer_source
 from evonas.layers.trials import Format as Compared
 from evonas.search_space.catalog import LAYERS, ModuleLayer
+from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
@@ -52,8 +53,8 @@ def export(
         options: of the layer, such as `groups` and `channel_dim=-1`, in the formats onnx and program.
 
     Returns the errors that were measured.
-    Raises Refused (an InputError) where a format has too large an error; InputError for what is no layer, a layer in
-    training mode, a missing extra, and a file that cannot be written.
+    Raises Refused (an InputError) where a format has too large an error; InputError for what is no layer, a layer whose
+    output does not change with x, a layer in training mode, a missing extra, and a file that cannot be written.
 
     >>> evonas.export("EvoNorm-S0", "layer.py")
     >>> evonas.export(model.bn1.eval(), "layer.onnx", "onnx")
@@ -77,6 +78,8 @@ def file_of(
     if format not in FORMATS:
         raise InputError(f"format: unknown format {format!r:.80}{did_you_mean(format, FORMATS)}")
     origin = _origin(layer)
+    if origin.graph is not None:
+        NamedGraph(origin.name, origin.graph).of_use()
     if format == "python":
         if num_features is not None or options:
             name = "num_features" if num_features is not None else next(iter(options))

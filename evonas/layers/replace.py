@@ -61,7 +61,8 @@ def replace(
         options: of the layer.
 
     Returns the model; the new layer if the model is itself a norm.
-    Raises InputError for what is no layer, an unknown option, and a model without a norm that can be replaced.
+    Raises InputError for what is no layer, a layer whose output does not change with x, an unknown option, and a model
+    without a norm that can be replaced.
 
     >>> model = evonas.replace(torchvision.models.resnet50(weights="DEFAULT"), "EvoNorm-S0", groups=8)
     >>> model = evonas.replace(timm.create_model("vit_small_patch16_224"), "DyT")

@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 
 from evonas.search_space.catalog import LAYERS, UnknownLayer
-from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.errors import InputError, did_you_mean, short
 from evonas.search_space.graph import Graph
+from evonas.search_space.screening import changes_with_x
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,13 @@ class NamedGraph:
         """Itself. Raises InputError for a graph of x and y, which no proxy can train."""
         if self.graph.takes_y:
             raise InputError(f"{self.name} takes two inputs, x and y; the proxies give a layer one")
+        return self
+
+    def of_use(self) -> "NamedGraph":
+        """Itself. Raises InputError for a graph that would hide from a network what it is given."""
+        if not changes_with_x(self.graph):
+            name = short("; ".join(self.name.splitlines()))
+            raise InputError(f"{name}: the output does not change with x, which makes any network useless")
         return self
 
 

@@ -1,6 +1,8 @@
 """`norm_layer=` of timm and torchvision: catalog names, texts, exported classes."""
 
 import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,3 +92,34 @@ def test_a_layer_in_the_place_of_a_norm_layer_names_norm_layer() -> None:
         timm.create_model("test_resnet", norm_layer=functools.partial(evonas.layer, TEXT), device="meta")
     with pytest.raises(evonas.InputError, match=r"unknown option 'inplace'; .* is evonas\.norm_layer"):
         evonas.layer(TEXT, 8, inplace=True)
+
+
+@pytest.mark.parametrize("text", ["v1", "3", "y * v1", "x - x", "x * zero", "std_hw(mean_hw(x))"])
+def test_a_layer_that_hides_its_input_has_no_place_in_a_network_and_no_file(text: str, tmp_path: Path) -> None:
+    graph, model = Graph.parse(text), nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())
+    doors: tuple[Callable[[Any], object], ...] = (
+        lambda layer: evonas.layer(layer, 4),
+        lambda layer: evonas.norm_layer(layer),
+        lambda layer: evonas.replace(model, layer),
+        lambda layer: evonas.replacements(model, layer, without_activation="affine"),
+        lambda layer: evonas.export(layer, tmp_path / "layer.py"),
+        lambda layer: evonas.export(layer, tmp_path / "layer.pt2", "program", num_features=4),
+        lambda layer: evonas.export_package(["x", layer], tmp_path / "layers", compiled=False),
+    )
+    for layer in (text, graph):
+        for door in doors:
+            with pytest.raises(InputError) as refused:
+                door(layer)
+            assert (
+                str(refused.value)
+                == f"{graph.formula}: the output does not change with x, which makes any network useless"
+            )
+    with pytest.raises(InputError, match="does not change with x"):
+        evonas.export(NormAct(graph, 4).eval(), tmp_path / "layer.pt2", "program")
+    assert isinstance(model[0], nn.BatchNorm2d)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_tries_such_a_layer_in_a_network_that_it_was_put_into() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())
+    assert isinstance(evonas.replace(model, lambda n, **options: NormAct(Graph.parse("v1"), n, **options))[0], NormAct)
