@@ -167,7 +167,9 @@ def _is_alike(proxy: str, runs: Sequence[Run]) -> bool:
         return False
 
     def task(config: Config) -> tuple[Any, ...]:
-        data = config.data.model_copy(update={"path": None})  # the images are the same, or not, wherever they lie
+        data = config.protocol.data_of(proxy).model_copy(
+            update={"path": None}
+        )  # the data are the same, or not, wherever they lie
         return config.proxies[proxy], config.recipe, data, config.execution.dtype
 
     tasks, images = [task(each.config) for each in runs], {each.versions.get(IMAGES) for each in runs} - {None}

@@ -28,7 +28,8 @@ from evonas.workers.gates import AnyGate, check_order, from_text
 from evonas.workers.gates.base import TrainingGate
 from evonas.workers.outcome import JudgedBy
 from evonas.workers.plugins import LOADS, Own, Plugins, check, is_own, kind_of, may_load
-from evonas.workers.protocol import Data, Device, Execution, OwnArchitecture, Protocol, Proxies, Recipe
+from evonas.workers.protocol import Corpus, Data, Device, Execution, Protocol, Recipe, is_default_text
+from evonas.workers.proxies import FORESEEING, TEXT_PROXIES, OwnArchitecture, Proxies
 
 DEPTH_MAX = 1000  # layers of a network; the deepest of arXiv:1603.05027, ResNet-1001, has as many
 PARAMETERS_MAX = 10**9  # SGD with momentum keeps 12 GB for them
@@ -88,6 +89,7 @@ class Config(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**62)] = Field(0, description="decides every random choice")
     space: SpaceConfig = SpaceConfig()
     data: Data = Data()
+    text: Corpus = Field(default_factory=Corpus, exclude_if=is_default_text)
     recipe: Recipe = Recipe()
     proxies: Proxies = Field(description="the networks that a layer is trained in, by name; the cheapest first")
     gates: Annotated[tuple[Annotated[AnyGate, BeforeValidator(from_text)], ...], Field(max_length=100)] = Field(
@@ -137,6 +139,7 @@ class Config(Frozen):
             execution=self.execution,
             plugins=self.plugins,
             primitives=self.space.own,
+            text=self.text,
         )
 
     @property
@@ -212,9 +215,10 @@ class Config(Frozen):
             for name in getattr(self.evolution, key):
                 if reason := self.space.refusal(name):
                     raise ValueError(f"evolution.{key}: {name}: {reason}")
+        self._check_text()
         for name, proxy in self.proxies.items():
             if not isinstance(proxy, OwnArchitecture):  # of which only a trial on images tells the sites
-                network = size(proxy, self._side)
+                network = size(proxy, self._side, self.text.context)
                 self._check_size(name, network)
                 self.check_groups(name, network.channels)
         return self
@@ -247,6 +251,16 @@ class Config(Frozen):
                     f"proxies.{proxy}.groups: with {asked}, a site of {counted(each, 'channel')} has "
                     f"{counted(groups, 'group')}, so that ghw is {same}; expected at least 2 groups of 2 channels"
                 )
+
+    def _check_text(self) -> None:
+        """Raises ValueError where a layer of the space could see the bytes that a network predicts."""
+        names = [name for name, proxy in self.proxies.items() if isinstance(proxy, TEXT_PROXIES)]
+        over = [each for each in self.space.index_sets if each in FORESEEING]
+        if names and over:
+            raise ValueError(
+                f"space.index_sets: over {', '.join(over)} a layer sees the bytes after a position, which "
+                f"proxies.{names[0]} predicts; expected c, or c and bhw"
+            )
 
     def _check_crop(self) -> None:
         crop, asked, native = self.recipe.crop, self.data.image_size, NATIVE_SIZES.get(self.data.source)

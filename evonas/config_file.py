@@ -18,6 +18,7 @@ from evonas.search_space.errors import InputError, did_you_mean, texts
 from evonas.store.address import Address
 from evonas.workers import plugins
 from evonas.workers.sources import folder_of
+from evonas.workers.text import folder_of_text
 
 Resolve = Callable[[str], NamedGraph]  # how a layer is read: a name, a text, and perhaps RUN#BIRTH
 
@@ -75,12 +76,14 @@ def resolve_config(
         text, where, folder = _text(config), str(config), Path(config).parent
     config = parse_config(text, where, settings, resolve, folder)
     with _one_line(where):
-        images, store = config.data, config.store
+        images, corpus, store = config.data, config.text, config.store
         if images.source != "embedded" and not images.is_own:
             images = images.model_copy(update={"path": str(folder_of(images).absolute())})
+        if corpus.source == "folder":
+            corpus = corpus.model_copy(update={"path": str(folder_of_text(corpus).absolute())})
         if store.url is not None:
             store = store.model_copy(update={"url": Address.of_url(store.url, None).absolute_url})
-        config = config.model_copy(update={"data": images, "store": store})
+        config = config.model_copy(update={"data": images, "text": corpus, "store": store})
     return config, dump_config(config)
 
 

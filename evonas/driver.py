@@ -67,7 +67,7 @@ def search(
         raise InputError(f"--run {run}: exists; choose another folder, or go on with: evonas resume {run}")
     watcher = watcher or _bar(progress)
     config, text = resolve_config(config, settings, resolve)
-    split = data.split_digest(config.data)
+    split = data.digest_of(config.protocol.used_data)
     try_plugins(config)
     watcher.starting()
     with open_pool(config) as pool, stop_signals() as should_stop:
@@ -118,7 +118,7 @@ def _bar(progress: bool) -> Watcher:
 def check_images(reader: Reader) -> None:
     """Raise InputError if the plugins or the images are not those of the run's start."""
     reader.load_plugins()
-    images = data.split_digest(reader.config.data)
+    images = data.digest_of(reader.config.protocol.used_data)
     if reader.versions.get("split", images) != images:
         raise InputError("data: the images, or their order, are not those that the run was begun with")
 

@@ -221,9 +221,9 @@ class Run:
 
     def validated(self) -> set[int]:
         """The births that the test images of the run have judged."""
-        mine = self.config.data.model_dump(mode="json", exclude={"path"})
+        mine = [each.model_dump(mode="json", exclude={"path"}) for each in self.config.protocol.used_data]
         elsewhere = [each for each in self.reader.trainings() if each.judged_on == "test"]
-        births = {each.birth for each in elsewhere if each.protocol["data"] == mine}
+        births = {each.birth for each in elsewhere if each.protocol["data"] in mine}
         return {each for each in births | {e.birth for e in self.reader.evaluations(Purpose.VALIDATE)} if each}
 
     def validations(self, birth: int) -> "list[RecordedValidation]":

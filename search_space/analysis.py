@@ -33,6 +33,13 @@ def analyse(graph: Graph) -> tuple[Dependence, ...]:
     return tuple(values)
 
 
+def index_sets(graph: Graph) -> frozenset[str]:
+    """The index sets over which live nodes reduce."""
+    canonical = graph.canonical()
+    rows = [PRIMITIVES[node.op] for node in canonical.nodes]
+    return frozenset(row.reduces for row in rows if row.reduces)
+
+
 @lru_cache(maxsize=4096)
 def _of_leaf(leaf: Leaf) -> Dependence:
     axes = {"input": _ALL, "vector": frozenset({"c"})}.get(leaf.kind, frozenset[str]())

@@ -19,6 +19,8 @@ CHECKED = (
     "evonas.workers.own_data",
     "evonas.workers.sources",
     "evonas.workers.step",
+    "evonas.workers.task",
+    "evonas.workers.text",
     "evonas.workers.training",
 )
 # beartype would draw the item of a list that it looks at from Python's global random numbers

@@ -1,9 +1,8 @@
 """Images on a device, and their fixed split. The test images stay sealed until a job's `judged_on` opens them."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from evonas.search_space.errors import InputError, first_line
 from evonas.workers import own_data, plugins
-from evonas.workers.protocol import Data, JudgedOn
+from evonas.workers.protocol import Corpus, Data, JudgedOn, Protocol
 from evonas.workers.sources import (
     Indices,
     Source,
@@ -25,39 +24,29 @@ from evonas.workers.sources import (
     own_set,
     torchvision_set,
 )
+from evonas.workers.task import BYTES, Images, Split, Task
+from evonas.workers.text import has_test_bytes_of, load_text, text_digest
 
-Batch = UInt8[Tensor, "n c h w"] | Float32[Tensor, "n c h w"]
 Resized = UInt8[Tensor, "n c _ _"] | Float32[Tensor, "n c _ _"]
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Images with their labels."""
+def load_tasks(protocol: Protocol, device: str = "cpu", judged_on: JudgedOn = "validation") -> dict[str, Task]:
+    """The task of each proxy. Raises as `load` does."""
 
-    images: Batch
-    labels: Int64[Tensor, " n"]
+    def task(of: Data | Corpus) -> Task:
+        return load_text(of, device, judged_on) if isinstance(of, Corpus) else load(of, device, judged_on)
 
-    def to(self, device: str) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
+    return {proxy: task(protocol.data_of(proxy)) for proxy in protocol.proxies}
 
 
-@dataclass(frozen=True, slots=True)
-class Images:
-    """The training images of a data set, those that judge, and the training images' moments per channel."""
+def first_tasks(protocol: Protocol, count: int) -> dict[str, Task]:
+    """The task of each proxy, for a trial: of images so many alone. Raises as `load` does."""
 
-    train: Split
-    validation: Split  # or the test images, where a job is judged on these
-    classes: int
-    mean: Float32[Tensor, "1 c 1 1"]
-    std: Float32[Tensor, "1 c 1 1"]
+    def task(of: Data | Corpus) -> Task:
+        return load_text(of) if isinstance(of, Corpus) else first_images(of, count)
 
-    @property
-    def channels(self) -> int:
-        return self.train.images.shape[1]
-
-    def normalise(self, images: Batch) -> Float32[Tensor, "n c h w"]:
-        """Each channel of the training images to mean 0 and standard deviation 1."""
-        return (images.float() - self.mean) / self.std
+    tasks = {each: task(each) for each in protocol.used_data}
+    return {proxy: tasks[protocol.data_of(proxy)] for proxy in protocol.proxies}
 
 
 def load(data: Data, device: str = "cpu", judged_on: JudgedOn = "validation") -> Images:
@@ -69,8 +58,10 @@ def load(data: Data, device: str = "cpu", judged_on: JudgedOn = "validation") ->
     )  # one key for one meaning: a cache tells a default from the same one given
 
 
-def count_classes(data: Data) -> int:
+def count_classes(data: Data | Corpus) -> int:
     """The number of classes, without reading an image. Raises InputError where the data are absent or damaged."""
+    if isinstance(data, Corpus):
+        return BYTES
     with _readable():
         return open_source(data).classes
 
@@ -153,9 +144,13 @@ def _order(data: Data, source: Source) -> Indices:
     return np.random.RandomState(data.split_seed).permutation(len(source.labels))  # a stream that numpy keeps for good
 
 
-def has_test_images_of(judged: Data, searched: Data) -> bool:
-    """Whether test images of `judged` are among the images that train or validate in `searched`; False for an image
+def has_test_part_of(judged: Data | Corpus, searched: Data | Corpus) -> bool:
+    """Whether some of what `judged` tests with is among what trains or validates in `searched`; False for an image
     folder that is not there."""
+    if isinstance(judged, Corpus) or isinstance(searched, Corpus):
+        if not isinstance(judged, Corpus) or not isinstance(searched, Corpus):
+            return False
+        return has_test_bytes_of(judged, searched)
     if (judged.source, searched.source) == ("FashionMNIST", "embedded"):
         return True  # the shipped images are its test part
     if judged.source != searched.source or not (judged.source in ("embedded", "folder") or judged.is_own):
@@ -177,9 +172,12 @@ def has_test_images_of(judged: Data, searched: Data) -> bool:
 NATIVE_SIZES = {"embedded": 28, "FashionMNIST": 28, "CIFAR10": 32, "CIFAR100": 32, "SVHN": 32}  # of square images
 
 
-def split_digest(data: Data) -> str:
+def split_digest(data: Data | Corpus) -> str:
     """Identifies which images are trained with and which validate: 16 hexadecimal digits of the labels, the names of
-    the files and the split's indices. Raises InputError where the data are absent or too few."""
+    the files and the split's indices; of a text those of its bytes. Raises InputError where the data are absent or too
+    few."""
+    if isinstance(data, Corpus):
+        return text_digest(data)
     with _readable():
         source = open_source(data)
     digest = hashlib.sha256("\n".join(source.names).encode("utf-8", "surrogateescape"))
@@ -187,6 +185,11 @@ def split_digest(data: Data) -> str:
     for part in (source.labels, *split(data, source), *([validation.labels] if validation is not source else [])):
         digest.update(np.array([len(part), *part], np.int64).tobytes())
     return digest.hexdigest()[:16]
+
+
+def digest_of(several: Iterable[Data | Corpus]) -> str:
+    """The digests of the splits of a protocol's data."""
+    return " ".join(map(split_digest, several))
 
 
 def open_source(data: Data, *, test: bool = False) -> Source:

@@ -3,22 +3,23 @@
 import math
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from statistics import fmean
 
 import torch
-from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from evonas.search_space.graph import Graph
 from evonas.workers import data, machine
 from evonas.workers.gates import timed
 from evonas.workers.gates.base import Gate, LayerGate, NetworkGate, RankedGate, TrainingGate
-from evonas.workers.gradients import InitialPass
+from evonas.workers.gradients import InitialPass, Loss
 from evonas.workers.outcome import DIVERGED, CrashKind, Evaluation, Fitness, Measurement, Outcome, Point, Rejection
 from evonas.workers.protocol import Job
-from evonas.workers.step import sgd
+from evonas.workers.step import optimizer_of
+from evonas.workers.task import Task
 from evonas.workers.training import Diverged, Training, build_model, compiles
 
 
@@ -39,16 +40,16 @@ def evaluate(job: Job, device: str = "cpu") -> Evaluation:
     where the data are absent.
     """
     job = job.model_copy(update={"protocol": job.protocol.loaded()})
-    images = data.load(job.protocol.data, device, job.judged_on)
+    tasks = data.load_tasks(job.protocol, device, job.judged_on)
     machine.make_deterministic(device)
     started = time.perf_counter()
     machine.forget_peak(device)
     with machine.random_numbers(device, job.seed):
-        return _judge(job, device, images, started)
+        return _judge(job, device, tasks, started)
 
 
-def _judge(job: Job, device: str, images: data.Images, started: float) -> Evaluation:
-    judged = Judged(job, Graph.parse(job.graph), images)
+def _judge(job: Job, device: str, tasks: Mapping[str, Task], started: float) -> Evaluation:
+    judged = Judged(job, Graph.parse(job.graph), tasks)
     outcome: Outcome
     try:
         judged.ask_gates()
@@ -82,7 +83,7 @@ class Judged:
 
     job: Job
     graph: Graph
-    images: data.Images
+    tasks: Mapping[str, Task]  # by proxy
     measurements: list[Measurement] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
     trainings: dict[tuple[str, int], Training] = field(default_factory=dict)  # by proxy and repeat
@@ -128,22 +129,24 @@ class Judged:
     def proxies(self) -> tuple[str, ...]:
         return tuple(self.job.protocol.proxies)
 
-    @property
-    def classes(self) -> int:
-        return self.images.classes
+    def guessing(self, proxy: str) -> float:
+        return self.tasks[proxy].guessing
 
-    def fresh(self, proxy: str, batch: int) -> tuple[nn.Module, Float32[Tensor, "n c h w"], Int64[Tensor, " n"]]:
-        model = build_model(self.graph, self.job.protocol, proxy, self.images, self.job.seed)
-        split = self.images.train
-        return model, self.images.normalise(split.images[:batch]), split.labels[:batch]
+    def loss(self, proxy: str) -> Loss:
+        return self.tasks[proxy].loss
+
+    def fresh(self, proxy: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
+        task = self.tasks[proxy]
+        inputs, targets = task.train[:batch]
+        return build_model(self.graph, self.job.protocol, proxy, task, self.job.seed), task.input(inputs), targets
 
     def initial_pass(self, proxy: str, batch: int) -> InitialPass:
         if (proxy, batch) not in self.passes:
-            self.passes[proxy, batch] = InitialPass(*self.fresh(proxy, batch))
+            self.passes[proxy, batch] = InitialPass(*self.fresh(proxy, batch), self.loss(proxy))
         return self.passes[proxy, batch]
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        return sgd(model, self.job.protocol.recipe)
+        return optimizer_of(model, self.job.protocol.recipe)
 
     def accuracy(self, proxy: str, step: int) -> float:
         return self._validate(proxy, step).accuracy
@@ -176,7 +179,7 @@ class Judged:
         """The training on a proxy, after so many steps."""
         if (proxy, repeat) not in self.trainings:
             seed = self.job.seed + repeat
-            self.trainings[proxy, repeat] = Training(self.graph, self.job.protocol, proxy, self.images, seed)
+            self.trainings[proxy, repeat] = Training(self.graph, self.job.protocol, proxy, self.tasks[proxy], seed)
         training = self.trainings[proxy, repeat]
         try:
             training.run(until)

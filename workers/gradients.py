@@ -1,28 +1,29 @@
 """Gradients of a network's loss over its convolutions' weights."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and targets
 SQUARES_MIN = 1e-280  # a sum of squares below which some of them may have vanished in float64
 
 
 class InitialPass:
     """One forward of a network at its initial weights, in training mode and float32; the backward once it is asked for.
 
-    `logits_std` is the largest standard deviation over the images that a logit has; NaN or inf if any logit is.
+    `logits_std` is the largest standard deviation over the examples that a logit has; NaN or inf if any logit is.
     """
 
-    def __init__(self, model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]) -> None:
+    def __init__(self, model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss = F.cross_entropy) -> None:
         self._theta = convolution_weights(model)
-        logits = model.train()(images)
-        self._loss = F.cross_entropy(logits, labels)
+        logits = model.train()(inputs)
+        self._loss = loss(logits, targets)
         self.logits_std = float(logits.detach().double().std(0).max())
 
     @cached_property

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from evonas.workers.calls import check_call
-from evonas.workers.frozen import Count, Frozen, Given, Name, Options, Positive, Share, SmallCount, Text
+from evonas.workers.frozen import Count, Frozen, Given, Options, Positive, Share, SmallCount, Text
 from evonas.workers.gates import AnyGate
 from evonas.workers.own_primitives import OwnPrimitive
-from evonas.workers.plugins import LOADS, Own, Plugins, Reference, check, is_own, kind_of, may_load
+from evonas.workers.plugins import LOADS, Own, Plugins, check, is_own, kind_of, may_load
+from evonas.workers.proxies import TEXT_PROXIES, Proxies
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["float32", "bfloat16"]
@@ -63,13 +64,57 @@ class Data(Frozen):
         return self
 
 
-class Recipe(Frozen):
-    """SGD with Nesterov momentum; weight decay on convolution and linear weights only (in the paper: unknown)."""
+class Corpus(Frozen):
+    """Text and its fixed split by position, for networks such as `gpt`, which learn to predict the next byte.
+    `embedded` is Moby-Dick, which evonas ships."""
 
-    batch_size: Count = Field(128, description="images of a step; all that train where those are fewer")
+    source: Literal["embedded", "folder"] = Field("embedded", description="embedded, or the files *.txt of a folder")
+    path: Text | None = Field(None, description="the folder; its files are read in the order of their names")
+    train: Count = Field(1_000_000, description="bytes to train with: the first")
+    validation: Count = Field(40_000, description="bytes that fitness is measured on: those after them")
+    test: Annotated[int, Field(ge=0, le=10**9)] = Field(
+        100_000, description="bytes set aside, the last, which `evonas validate` alone opens"
+    )
+    context: Annotated[int, Field(ge=2, le=65536)] = Field(64, description="bytes of an example")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Corpus":
+        if (self.source == "folder") != (self.path is not None):
+            raise ValueError(
+                "path: missing; a folder of text files needs one"
+                if self.path is None
+                else f"path: '{self.path}' is never read; only the source folder has one"
+            )
+        for part, least in (("train", 3), ("validation", 1), *([("test", 1)] if self.test else [])):
+            needed, got = least * self.context + 1, getattr(self, part)
+            if got < needed:
+                raise ValueError(
+                    f"{part}: expected at least {needed} bytes with a context of {self.context}, got {got}"
+                )
+        return self
+
+
+class Recipe(Frozen):
+    """SGD with Nesterov momentum, or AdamW; weight decay on convolution and linear weights only (in the paper:
+    unknown)."""
+
+    batch_size: Count = Field(128, description="images or texts of a step; all that train where those are fewer")
+    optimizer: Literal["sgd", "adamw"] = Field(
+        "sgd",
+        exclude_if=lambda optimizer: optimizer == "sgd",  # as below: dumps of runs from before stay as they were
+        description="sgd, or adamw (arXiv:1711.05101), whose weight decay is not part of the gradient",
+    )
     steps: Count = Field(200, description="the full budget of a candidate on each proxy")
     learning_rate: Positive = Field(0.1, description="the highest rate")
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="of SGD, in Nesterov's form")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.9, description="of SGD, in Nesterov's form; of AdamW beta1"
+    )
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.95, exclude_if=lambda beta2: beta2 == 0.95, description="of AdamW; GPT-3's (arXiv:2005.14165; remembered)"
+    )
+    clip: Positive | None = Field(
+        None, exclude_if=lambda clip: clip is None, description="largest norm of a step's gradient; null: any"
+    )
     schedule: Literal["constant", "cosine"] = Field("constant", description="cosine: the rate falls to 0")
     warmup: Share = Field(0.0, description="the share of the steps over which the rate rises linearly, before the rest")
     weight_decay: Annotated[float, Field(ge=0.0, le=1e38)] = Field(
@@ -80,115 +125,6 @@ class Recipe(Frozen):
     seeds: SmallCount = Field(
         1, description="trainings on each proxy, of which the accuracy is the mean; gates ask the first"
     )
-
-
-Groups = Annotated[int, Field(ge=2, le=65536, description="of ghw; lowered at each site until it divides the channels")]
-
-
-Channels = Annotated[int, Field(ge=1, le=10**6)]
-Multiplier = Annotated[float, Field(gt=0.0, le=100.0)]
-
-
-class PreactResNet(Frozen):
-    """Pre-activation ResNet (arXiv:1603.05027), 3x3 stem of stride 1; stages after the first halve the image."""
-
-    architecture: Literal["preact_resnet"]
-    width: Channels = Field(8, description="channels of the first stage; each later stage doubles them")
-    blocks: tuple[SmallCount, ...] = Field((1, 1, 1), min_length=1, max_length=8, description="blocks of each stage")
-    bottleneck: bool = Field(False, description="1x1-3x3-1x1 blocks of four times the width, as in ResNet-50")
-    groups: Groups = 4
-
-
-class VGG(Frozen):
-    """VGG (arXiv:1409.1556), a plain stack of 3x3 convolutions with one linear layer after average pooling; stages
-    after the first halve the image."""
-
-    architecture: Literal["vgg"]
-    width: Channels = Field(8, description="channels of the first stage; each later stage doubles them, up to 8 times")
-    blocks: tuple[SmallCount, ...] = Field(
-        (1, 1, 2), min_length=1, max_length=8, description="convolutions of each stage; VGG-16's are 2, 2, 3, 3, 3"
-    )
-    groups: Groups = 4
-
-
-class Stage(Frozen):
-    """One row of an inverted-bottleneck network: `blocks` blocks, the first of them with the stride."""
-
-    expand: Annotated[int, Field(ge=1, le=100)] = Field(
-        description="channels inside a block, as a multiple of its input's"
-    )
-    channels: Channels = Field(description="of the output, before the network's `width`")
-    blocks: SmallCount = Field(description="in a row")
-    stride: Literal[1, 2] = Field(description="of the first block")
-    kernel: Literal[3, 5] = Field(3, description="side of the depthwise convolution")
-
-
-def _some_stage(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    if not stages:
-        raise ValueError("expected at least one stage, or null for the paper's table")
-    return stages
-
-
-Stages = Annotated[tuple[Stage, ...], Field(max_length=100), AfterValidator(_some_stage)]
-
-
-class MobileNetV2(Frozen):
-    """MobileNetV2 (arXiv:1801.04381); `stages: null` is the paper's table with its first two strides 2 set to 1."""
-
-    architecture: Literal["mobilenet_v2"]
-    width: Multiplier = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
-    stages: Stages | None = Field(None, description="one row a stage; null: the paper's table")
-    groups: Groups = 4
-
-
-class EfficientNet(Frozen):
-    """EfficientNet (arXiv:1905.11946) with squeeze and excitation; `stages: null` is B0, two strides 2 set to 1."""
-
-    architecture: Literal["efficientnet"]
-    width: Multiplier = Field(1.0, description="multiplies all channels, rounded to multiples of 8")
-    stages: Stages | None = Field(None, description="one row a stage; null: the paper's table")
-    groups: Groups = 4
-
-
-class OwnArchitecture(Frozen):
-    """A network of a user's own, which a function of `norm_act` makes: docs/bring-your-own.md."""
-
-    architecture: Reference = Field(description="a function as module:name, such as my_networks:resnet18")
-    options: Options = Field(default_factory=Given, description="of the function")
-    groups: Groups = 4
-
-    @model_validator(mode="after")
-    def _can_be_called(self, info: ValidationInfo) -> "OwnArchitecture":
-        if may_load(info):
-            check_call(self.architecture, "architecture", ("norm_act",), ("num_classes", "in_channels"), self.options)
-        return self
-
-
-def architecture(proxy: Any) -> str | None:
-    """The tag of a proxy's type."""
-    name = proxy.get("architecture") if isinstance(proxy, dict) else getattr(proxy, "architecture", None)
-    return "own" if isinstance(name, str) and ":" in name else name if name is None else str(name)
-
-
-Proxy = Annotated[
-    Annotated[PreactResNet, Tag("preact_resnet")]
-    | Annotated[VGG, Tag("vgg")]
-    | Annotated[MobileNetV2, Tag("mobilenet_v2")]
-    | Annotated[EfficientNet, Tag("efficientnet")]
-    | Annotated[OwnArchitecture, Tag("own")],
-    Discriminator(architecture),
-]
-
-
-def _some_proxy(proxies: dict[str, Any]) -> dict[str, Any]:
-    if not proxies:
-        raise ValueError("expected at least one")
-    if not all(map(str.strip, proxies)):
-        raise ValueError("a name is empty")
-    return proxies
-
-
-Proxies = Annotated[dict[Name, Proxy], Field(max_length=100), AfterValidator(_some_proxy)]
 
 
 class Execution(Frozen):
@@ -211,6 +147,10 @@ def _is_empty(values: Any) -> bool:
     return not values
 
 
+def is_default_text(text: Corpus) -> bool:
+    return text == Corpus()
+
+
 class Protocol(Frozen):
     """Everything but the layer and the seed."""
 
@@ -221,6 +161,16 @@ class Protocol(Frozen):
     execution: Execution
     plugins: Plugins = Field(default_factory=dict, exclude_if=_is_empty)
     primitives: tuple[OwnPrimitive, ...] = Field((), max_length=100, exclude_if=_is_empty)
+    text: Corpus = Field(default_factory=Corpus, exclude_if=is_default_text)
+
+    def data_of(self, proxy: str) -> Data | Corpus:
+        """The data that a proxy is trained with."""
+        return self.text if isinstance(self.proxies[proxy], TEXT_PROXIES) else self.data
+
+    @property
+    def used_data(self) -> tuple[Data | Corpus, ...]:
+        """The data of its proxies, each once."""
+        return tuple(dict.fromkeys(map(self.data_of, self.proxies)))
 
     def __reduce__(self) -> tuple[Callable[[str], "Protocol"], tuple[str]]:
         """As JSON: whoever unpickles it may not have run the modules of its gates yet."""

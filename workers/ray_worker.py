@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from evonas.search_space.errors import InputError
-from evonas.workers.data import load
+from evonas.workers.data import load_tasks
 from evonas.workers.outcome import Evaluation
 from evonas.workers.pool import evaluate_safely
 from evonas.workers.protocol import Job, Protocol
@@ -25,7 +25,7 @@ class Worker:
         self._bad_input: InputError | None = None
         try:
             protocol = protocol.loaded()
-            load(protocol.data, device)
+            load_tasks(protocol, device)
             check_execution(protocol, device)
         except InputError as error:  # `ready` raises it: an actor whose constructor fails only dies
             self._bad_input = error

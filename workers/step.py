@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from evonas.search_space.errors import InputError
-from evonas.workers.data import Batch, Images
 from evonas.workers.gradients import CONVOLUTIONS
 from evonas.workers.protocol import Execution, Recipe
+from evonas.workers.task import Task
 
 WARM_UP = 3  # steps before a capture, in which libraries load and allocate; torch's documentation takes as many
 
@@ -27,27 +26,31 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate
 
 
-def sgd(model: nn.Module, recipe: Recipe, *, fused: bool = False) -> torch.optim.SGD:
-    """SGD with Nesterov momentum; weight decay on the weights of convolutions and linear layers alone."""
+def optimizer_of(model: nn.Module, recipe: Recipe, *, fused: bool = False) -> torch.optim.Optimizer:
+    """The recipe's; weight decay on the weights of convolutions and linear layers alone."""
     decayed = [m.weight for m in model.modules() if isinstance(m, (*CONVOLUTIONS, nn.Linear))]
     decayed_ids = {id(p) for p in decayed}
     others = [p for p in model.parameters() if id(p) not in decayed_ids]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    nesterov, chosen = recipe.momentum > 0, True if fused else None  # None: torch's choice, which is never fused
+    chosen = True if fused else None  # None: torch's choice, which is never fused
+    if recipe.optimizer == "adamw":
+        betas = recipe.momentum, recipe.beta2
+        return torch.optim.AdamW(groups, recipe.learning_rate, betas, fused=chosen, capturable=fused)
+    nesterov = recipe.momentum > 0
     return torch.optim.SGD(groups, recipe.learning_rate, recipe.momentum, nesterov=nesterov, fused=chosen)
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A model with what turns images into its input."""
+    """A model with what turns examples into its input."""
 
     model: nn.Module
-    images: Images
+    task: Task
     execution: Execution
 
-    def __call__(self, images: Batch) -> Float[Tensor, "n classes"]:
-        last = self.execution.channels_last
-        x = self.images.normalise(images)
+    def __call__(self, kept: Tensor) -> Float[Tensor, "n ... classes"]:
+        last = self.execution.channels_last and kept.ndim == 4
+        x = self.task.input(kept)
         x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)  # a crop is neither
         half = self.execution.dtype == "bfloat16"
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
@@ -61,50 +64,53 @@ class Step:
 
     def __init__(self, network: Network, recipe: Recipe) -> None:
         self.network = network
-        self.optimizer = sgd(network.model, recipe)
+        self.clip = recipe.clip
+        self.optimizer = optimizer_of(network.model, recipe)
 
-    def __call__(self, images: Batch, labels: Int64[Tensor, " n"], rate: float) -> Float32[Tensor, ""]:
+    def __call__(self, inputs: Tensor, targets: Tensor, rate: float) -> Float32[Tensor, ""]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        return self._update(images, labels)
+        return self._update(inputs, targets)
 
     def restart(self) -> None:
         """The network runs other code from now on, such as compiled layers."""
 
-    def _update(self, images: Batch, labels: Int64[Tensor, " n"]) -> Float32[Tensor, ""]:
+    def _update(self, inputs: Tensor, targets: Tensor) -> Float32[Tensor, ""]:
         self.optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self.network(images).float(), labels)
+        loss = self.network.task.loss(self.network(inputs).float(), targets)
         loss.backward()
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.model.parameters(), self.clip)
         self.optimizer.step()
         return loss.detach()
 
 
 class StaticStep(Step):
-    """The step as a function of buffers that stay where they are: `images`, `labels` and `rate`, beside the model's
+    """The step as a function of buffers that stay where they are: `inputs`, `targets` and `rate`, beside the model's
     parameters, its running moments and the optimizer's. No value of the host decides anything after the first call.
 
-    torch's fused SGD alone reads its rate from the device. It rounds a little differently from the one of `Step`.
+    torch's fused optimizers alone read their rate from the device. They round a little differently from `Step`'s.
     """
 
     def __init__(self, network: Network, recipe: Recipe) -> None:
         super().__init__(network, recipe)
-        self.optimizer = sgd(network.model, recipe, fused=True)
-        self.rate = torch.zeros((), device=network.images.train.images.device)
+        self.optimizer = optimizer_of(network.model, recipe, fused=True)
+        self.rate = torch.zeros((), device=network.task.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
-        self.images, self.labels = torch.empty(0), torch.empty(0)
+        self.inputs, self.targets = torch.empty(0), torch.empty(0)
 
-    def __call__(self, images: Batch, labels: Int64[Tensor, " n"], rate: float) -> Float32[Tensor, ""]:
-        if self.images.shape != images.shape:
-            self.images, self.labels = torch.empty_like(images), torch.empty_like(labels)
+    def __call__(self, inputs: Tensor, targets: Tensor, rate: float) -> Float32[Tensor, ""]:
+        if self.inputs.shape != inputs.shape:
+            self.inputs, self.targets = torch.empty_like(inputs), torch.empty_like(targets)
             self.restart()
-        self.images.copy_(images)
-        self.labels.copy_(labels)
+        self.inputs.copy_(inputs)
+        self.targets.copy_(targets)
         self.rate.fill_(rate)
         return self._run()
 
     def _run(self) -> Float32[Tensor, ""]:
-        return self._update(self.images, self.labels)
+        return self._update(self.inputs, self.targets)
 
 
 class CapturedStep(StaticStep):
@@ -174,5 +180,5 @@ def step_kind(execution: Execution) -> type[Step]:
 
 def new_step(network: Network, recipe: Recipe) -> Step:
     """The protocol's kind of step. Raises InputError where the device has no such kind."""
-    check_graphs(network.execution, network.images.train.images.device.type)
+    check_graphs(network.execution, network.task.device.type)
     return step_kind(network.execution)(network, recipe)

@@ -9,19 +9,19 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
+from evonas.search_space.analysis import index_sets
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.lowering import NormAct
 from evonas.search_space.wording import counted
 from evonas.workers.architectures import build
-from evonas.workers.data import Batch, Images
 from evonas.workers.outcome import Point
-from evonas.workers.protocol import Protocol, Recipe
+from evonas.workers.protocol import Protocol
+from evonas.workers.proxies import FORESEEING, TEXT_PROXIES
 from evonas.workers.step import Network, check_graphs, learning_rate, new_step
+from evonas.workers.task import Task
 
 LOSS_CHECK_EVERY = 10  # steps; each check waits for the device
 EARLY_LOSS_CHECKS = (1, 2, 3, 5)  # where most of those diverge that do
@@ -50,9 +50,15 @@ def proxy_seed(seed: int, proxy: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {proxy}".encode()).digest()[:7], "big")
 
 
-def build_model(graph: Graph, protocol: Protocol, proxy: str, images: Images, seed: int) -> nn.Module:
-    """The proxy with the graph's layer at every site, in the protocol's memory format, on the images' device."""
+def build_model(graph: Graph, protocol: Protocol, proxy: str, task: Task, seed: int) -> nn.Module:
+    """The proxy with the graph's layer at every site, in the protocol's memory format, on the task's device. Raises
+    InputError for a layer that would see what the proxy predicts."""
     spec = protocol.proxies[proxy]
+    if isinstance(spec, TEXT_PROXIES) and (over := FORESEEING & index_sets(graph)):
+        raise InputError(
+            f"proxies.{proxy}: a layer over {', '.join(sorted(over))} sees the bytes after a position, which "
+            f"{spec.architecture} predicts; expected c, or bhw"
+        )
 
     def norm_act(
         num_features: int, apply_act: bool = True, *, channel_dim: int = 1, device: Any = None, dtype: Any = None
@@ -62,10 +68,10 @@ def build_model(graph: Graph, protocol: Protocol, proxy: str, images: Images, se
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(proxy_seed(seed, proxy))  # torch.manual_seed would seed GPUs, too
-        model: nn.Module = build(spec, norm_act, images.channels, images.classes)
+        model: nn.Module = build(spec, norm_act, task.features, task.classes)
     if protocol.execution.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    return model.to(images.train.images.device)
+    return model.to(task.device)
 
 
 def compiles(protocol: Protocol, steps: int | None = None) -> bool:
@@ -114,22 +120,17 @@ class Training:
     candidate that an early gate stops is never compiled.
     """
 
-    def __init__(self, graph: Graph, protocol: Protocol, proxy: str, images: Images, seed: int) -> None:
+    def __init__(self, graph: Graph, protocol: Protocol, proxy: str, task: Task, seed: int) -> None:
         self.proxy = proxy
         self.recipe = protocol.recipe
-        smallest = min(images.train.images.shape[-2:])
-        if self.recipe.crop and self.recipe.crop > smallest:
-            raise InputError(f"recipe.crop: {self.recipe.crop} is larger than the images, {smallest}")
         self.protocol = protocol
-        self.images = images
-        self.device = images.train.images.device
-        self.model = build_model(graph, protocol, proxy, images, seed)
+        self.task = task
+        self.device = task.device
+        self.model = build_model(graph, protocol, proxy, task, seed)
         self.compiled = False
-        self.network = Network(self.model, images, protocol.execution)
+        self.network = Network(self.model, task, protocol.execution)
         self.one_step = new_step(self.network, self.recipe)
-        self.batches = _batches(
-            images, self.recipe, torch.Generator().manual_seed(proxy_seed(seed, f"{proxy} batches"))
-        )
+        self.batches = task.batches(self.recipe, torch.Generator().manual_seed(proxy_seed(seed, f"{proxy} batches")))
         self.step = 0
         self.losses = torch.zeros(self.recipe.steps, device=self.device)  # of each step
         self.validated_at = 0
@@ -151,8 +152,8 @@ class Training:
         self.model.train()
         started = time.perf_counter()
         while self.step < until:
-            images, labels = next(self.batches)
-            self.losses[self.step] = self.one_step(images, labels, learning_rate(self.recipe, self.step))
+            inputs, targets = next(self.batches)
+            self.losses[self.step] = self.one_step(inputs, targets, learning_rate(self.recipe, self.step))
             self.step += 1
             looks = self.cold or self.step % LOSS_CHECK_EVERY == 0 or self.step in (*EARLY_LOSS_CHECKS, until)
             if looks and not math.isfinite(float(self.losses[max(0, self.step - LOSS_CHECK_EVERY) : self.step].sum())):
@@ -174,7 +175,7 @@ class Training:
 
     @torch.no_grad()
     def validate(self) -> Point:
-        """Accuracy on the whole, uncropped validation images, with the running moments.
+        """The fitness on all of the part that judges (images uncropped), with the running moments.
 
         In the first steps the moments are recomputed for this validation alone. Never compiled: that would compile
         every site once more.
@@ -190,18 +191,19 @@ class Training:
         return point
 
     def _look(self) -> Point:
-        split = self.images.validation
-        correct = torch.zeros((), dtype=torch.long, device=self.device)
+        task, part = self.task, self.task.validation
+        credit = torch.zeros((), dtype=torch.long, device=self.device)
         broken = torch.zeros((), dtype=torch.bool, device=self.device)
-        for start in range(0, len(split.labels), 500):
-            logits = self.network(split.images[start : start + 500])
+        for start in range(0, len(part), task.at_once):
+            inputs, targets = part[start : start + task.at_once]
+            logits = self.network(inputs)
             broken |= logits.isnan().any()
-            correct += (logits.argmax(1) == split.labels[start : start + 500]).sum()
-        if broken:
+            credit = credit + task.credit(logits, targets)
+        if broken or credit.isnan():
             raise Diverged(self.step)
         loss = self.mean_loss(self.validated_at, self.step)
         self.validated_at = self.step
-        return Point(self.proxy, self.step, int(correct) / len(split.labels), loss)
+        return Point(self.proxy, self.step, task.scored(float(credit)), loss)
 
     def saved_mb(self) -> float:
         """MiB of activations that an eager training step keeps for its backward. Each storage counts once; parameters
@@ -215,62 +217,25 @@ class Training:
                 kept_storages[storage.data_ptr()] = storage
             return kept.detach()  # a node that kept its own result would keep itself alive
 
-        images, labels = next(self.batches)
+        inputs, targets = next(self.batches)
         self.model.train()
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept)
         with torch.compiler.set_stance("force_eager"), hooks:
-            loss = F.cross_entropy(self.network(images).float(), labels)
+            loss = self.task.loss(self.network(inputs).float(), targets)
         del loss
         return sum(storage.nbytes() for storage in kept_storages.values()) / 2**20
 
     def _recompute_moments(self) -> None:
-        """Running moments as plain averages over the first training images."""
+        """Running moments as plain averages over the first training examples."""
         layers = [module for module in self.model.modules() if isinstance(module, NormAct)]
         if not any(name.startswith("running_") for layer in layers for name, _ in layer.named_buffers()):
             return
         self.model.train()
-        size, images = self.recipe.batch_size, self.images.train.images
+        size, part = self.recipe.batch_size, self.task.train
         momentum = layers[0].momentum
-        for number, start in enumerate(range(0, min(len(images), EARLY_BATCHES * size), size), start=1):
+        for number, start in enumerate(range(0, min(len(part), EARLY_BATCHES * size), size), start=1):
             for layer in layers:
                 layer.momentum = 1 / number
-            self.network(images[start : start + size])
+            self.network(part[start : start + size][0])
         for layer in layers:
             layer.momentum = momentum
-
-
-def _batches(images: Images, recipe: Recipe, generator: torch.Generator) -> Iterator[tuple[Batch, Int64[Tensor, " n"]]]:
-    """Endless training batches, the same on every device.
-
-    An epoch's order, crops and mirrorings are drawn at once and lie on the device. An incomplete last batch is dropped.
-    """
-    split, device = images.train, images.train.images.device
-    count, (height, width) = len(split.labels), split.images.shape[-2:]
-    size = min(recipe.batch_size, count)
-    while True:
-        order = torch.randperm(count, generator=generator).to(device)
-        rows = columns = mirrored = None
-        if recipe.crop:
-            rows = torch.randint(height - recipe.crop + 1, (count, 1), generator=generator).to(device)
-            columns = torch.randint(width - recipe.crop + 1, (count, 1), generator=generator).to(device)
-        if recipe.flip:
-            mirrored = (torch.rand(count, generator=generator) < 0.5).to(device)
-        for start in range(0, count - size + 1, size):
-            part = slice(start, start + size)
-            indices = order[part]
-            batch = split.images[indices]
-            if recipe.crop and rows is not None and columns is not None:
-                batch = crop(batch, rows[part], columns[part], recipe.crop)
-            if mirrored is not None:
-                batch = torch.where(mirrored[part, None, None, None], batch.flip(3), batch)
-            yield batch, split.labels[indices]
-
-
-def crop(
-    images: Batch, rows: Int64[Tensor, "n 1"], columns: Int64[Tensor, "n 1"], size: int
-) -> UInt8[Tensor, "n c {size} {size}"] | Float32[Tensor, "n c {size} {size}"]:
-    """A square of each image, from its own row and column on."""
-    along = torch.arange(size, device=images.device)
-    numbers = torch.arange(len(images), device=images.device)[:, None, None]
-    pixels = images.permute(0, 2, 3, 1)[numbers, (rows + along)[:, :, None], (columns + along)[:, None, :]]
-    return pixels.permute(0, 3, 1, 2)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -18,7 +17,9 @@ from evonas.workers.evaluation import Judged
 from evonas.workers.gates.base import LayerGate, NetworkGate
 from evonas.workers.outcome import Measurement
 from evonas.workers.plugins import is_own
-from evonas.workers.protocol import Job, OwnArchitecture, Protocol
+from evonas.workers.protocol import Job, Protocol
+from evonas.workers.proxies import OwnArchitecture
+from evonas.workers.task import Task
 from evonas.workers.training import build_model
 
 SAMPLE = 4  # images: batch statistics of 1x1 need more than one
@@ -32,8 +33,8 @@ def try_networks(protocol: Protocol) -> dict[str, tuple[int, ...]]:
     with one seed.
     """
     own = {name: each for name, each in protocol.proxies.items() if isinstance(each, OwnArchitecture)}
-    images = data.first_images(protocol.data, SAMPLE) if own else None
-    return {name: _try(name, each.architecture, protocol, images) for name, each in own.items() if images}
+    tasks = data.first_tasks(protocol, SAMPLE) if own else {}
+    return {name: _try(name, each.architecture, protocol, tasks[name]) for name, each in own.items()}
 
 
 def try_gates(protocol: Protocol) -> list[str]:
@@ -45,7 +46,7 @@ def try_gates(protocol: Protocol) -> list[str]:
             measured = [called(gate.gate, gate.measure, Screening(LAYER))]
         elif isinstance(gate, NetworkGate):
             job = Job(graph=str(LAYER), protocol=protocol, seed=0)
-            networks = Judged(job, LAYER, data.first_images(protocol.data, SAMPLE))
+            networks = Judged(job, LAYER, data.first_tasks(protocol, SAMPLE))
             measured = [called(gate.gate, gate.measure, networks, proxy) for proxy in protocol.proxies]
         else:
             continue
@@ -55,9 +56,9 @@ def try_gates(protocol: Protocol) -> list[str]:
     return [gate.label for gate in gates]
 
 
-def _try(proxy: str, reference: str, protocol: Protocol, images: data.Images) -> tuple[int, ...]:
+def _try(proxy: str, reference: str, protocol: Protocol, task: Task) -> tuple[int, ...]:
     where = f"proxies.{proxy}: {reference}"
-    model, again = (build_model(LAYER, protocol, proxy, images, seed=0) for _ in range(2))
+    model, again = (build_model(LAYER, protocol, proxy, task, seed=0) for _ in range(2))
     if any(is_lazy(each) for each in (*model.parameters(), *model.buffers())):
         raise InputError(f"{where}: a parameter has no size yet; expected a network that was called once")
     mine, other = model.state_dict(), again.state_dict()
@@ -68,15 +69,16 @@ def _try(proxy: str, reference: str, protocol: Protocol, images: data.Images) ->
     for layer in layers:
         layer.register_forward_hook(_noting(used))
     crop = protocol.recipe.crop
-    x = images.normalise(images.train.images)[..., :crop, :crop].requires_grad_()
+    inputs, targets = task.train[:SAMPLE]
+    x = task.input(inputs)[..., :crop, :crop].requires_grad_()
     logits = called(where, model.train(), x)
     if not layers or len(used) < len(layers):
         raise InputError(f"{where}: {len(used)} of {counted(len(layers), 'layer')} made by norm_act are used")
-    expected = (len(x), images.classes)
+    expected = (len(x), task.classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"{where}: expected logits of shape {expected}, got {got}")
-    called(where, F.cross_entropy(logits.float(), images.train.labels).backward)
+    called(where, task.loss(logits.float(), targets).backward)
     if not logits.isfinite().all() or x.grad is None:
         raise InputError(f"{where}: its logits are not finite, or do not depend on the images")
     return tuple(sorted({layer.num_features for layer in layers}))

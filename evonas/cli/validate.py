@@ -201,7 +201,12 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int) -> N
 
 
 def _images(config: "Config") -> str:
-    """The data set, the size of its images, and how many of them train."""
-    data = config.data
-    side = f" at {data.image_size}x{data.image_size}" if data.image_size else ""
-    return f"{data.source}{side} ({counted(data.train, 'training image')})"
+    """Each data set, the size of its images, and how many of them, or of its bytes, train."""
+    from evonas.workers.protocol import Corpus
+
+    texts = []
+    for data in config.protocol.used_data:
+        is_text = isinstance(data, Corpus)
+        side = f" at {data.image_size}x{data.image_size}" if not isinstance(data, Corpus) and data.image_size else ""
+        texts.append(f"{data.source}{side} ({counted(data.train, 'training byte' if is_text else 'training image')})")
+    return " and ".join(texts)

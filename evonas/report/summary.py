@@ -12,6 +12,7 @@ from evonas.run_state import RunState
 from evonas.search_space.wording import counted
 from evonas.store.records import State
 from evonas.views import lengths
+from evonas.workers.protocol import Corpus
 
 STATES = {
     RunState.FINISHED: "The search has ended.",
@@ -59,12 +60,14 @@ def _found(run: Run, by_state: Mapping[str, int], survey: Survey) -> Iterator[st
 
 def _searched(run: Run) -> Iterator[str]:
     config = run.config
-    space, recipe, data = config.space, config.recipe, config.data
+    space, recipe = config.space, config.recipe
+    used = [(each, "byte" if isinstance(each, Corpus) else "image") for each in config.protocol.used_data]
+    trained = " and ".join(f"{counted(each.train, what)} of {each.source}" for each, what in used)
+    validated = " and ".join(counted(each.validation, f"validation {what}") for each, what in used)
     networks = ", ".join(f"{name} ({proxy.architecture})" for name, proxy in config.proxies.items())
     yield (
         f"It searched graphs of up to {counted(space.nodes, 'node')}. Each was trained for "
-        f"{counted(recipe.steps, 'step')} on {counted(data.train, 'image')} of {data.source} in {networks}, and judged "
-        f"on {counted(data.validation, 'validation image')}."
+        f"{counted(recipe.steps, 'step')} on {trained} in {networks}, and judged on {validated}."
     )
     if longer := lengths(config):
         yield longer

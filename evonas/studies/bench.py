@@ -22,6 +22,7 @@ from evonas.store.records import columns
 from evonas.workers import data, machine
 from evonas.workers.protocol import Device, DType, Execution, Protocol, Recipe
 from evonas.workers.step import step_kind
+from evonas.workers.task import Task
 from evonas.workers.training import Diverged, Training, check_compiler
 
 Way = tuple[bool, DType, bool, bool]  # channels last, dtype, compiled, captured
@@ -119,7 +120,7 @@ def timings(
     `steps` are timed after the first, which warm up. As in an evaluation, a layer is compiled from scratch for the
     first proxy; the others share the compiled code as far as they can.
     """
-    images = data.load(config.data, device)
+    tasks = data.load_tasks(config.protocol, device)
     graphs = (False, True) if device == "cuda" else (False,)
     ways = product((False, True), DTYPES, (False, True) if compiled else (False,), graphs)
     timed = (NamedGraph(IDENTITY, Graph.parse(IDENTITY)), *layers)
@@ -133,7 +134,7 @@ def timings(
         recipe = timed_recipe(config, steps, execution)
         protocol = config.protocol.model_copy(update={"recipe": recipe, "execution": execution})
         for proxy in config.proxies:
-            first, each = time_training(layer.graph, protocol, proxy, images, config.seed)
+            first, each = time_training(layer.graph, protocol, proxy, tasks[proxy], config.seed)
             setup = max(0.0, first - each) * (compiles or captured)
             yield BenchRow(layer.name, proxy, channels_last, dtype, compiles, each, setup, captured)
         if compiles:
@@ -146,11 +147,11 @@ def timed_recipe(config: Config, steps: int, execution: Execution) -> Recipe:
     return config.recipe.model_copy(update={"steps": steps + cold, "learning_rate": 1e-9, "seeds": 1})
 
 
-def time_training(graph: Graph, protocol: Protocol, proxy: str, images: data.Images, seed: int) -> tuple[float, float]:
+def time_training(graph: Graph, protocol: Protocol, proxy: str, task: Task, seed: int) -> tuple[float, float]:
     """Seconds of the first step, and the median over those up to the full budget that nothing delays; infinite if the
     training diverges. The first step compiles from scratch if the protocol compiles; where it captures, the first step
     is charged with what the warm-up and the capture add."""
-    training = Training(graph, protocol, proxy, images, seed)
+    training = Training(graph, protocol, proxy, task, seed)
     cold = training.one_step.cold
     seconds = []
     with torch._inductor.config.patch(fx_graph_cache=False):  # each candidate is new to torch

@@ -26,7 +26,7 @@ from evonas.workers import data, plugins
 from evonas.workers.outcome import Crash, Fitness
 from evonas.workers.plugins import Plugins
 from evonas.workers.pool import Pool
-from evonas.workers.protocol import Data, Job
+from evonas.workers.protocol import Corpus, Data, Job
 from evonas.workers.training import compiles
 
 SMOKE_STEPS = 20  # of BN-ReLU on every proxy
@@ -76,8 +76,9 @@ def examine(config: Config, folder: Path) -> Iterator[Finding]:
     births, gates = counted(config.evolution.births, "birth"), counted(len(config.gates), "gate")
     yield Finding("config", "ok", f"{births} on {', '.join(config.proxies)}; {gates}")
     try:
-        images = data.split_digest(config.data)
-        yield Finding("data", "ok", f"{config.data.source}; split {images}")
+        used = config.protocol.used_data
+        images = data.digest_of(used)
+        yield Finding("data", "ok", f"{' and '.join(each.source for each in used)}; split {images}")
     except InputError as error:
         yield Finding("data", "failed", str(error))
         return
@@ -163,11 +164,11 @@ def _disk(config: Config, folder: Path) -> Finding:
     return Finding("disk", result, f"{free / 2**10:.1f} GB free in {folder}; the records may take {needed:.0f} MB")
 
 
-def look_around(configured: Data, modules: Plugins) -> dict[str, str]:
-    """Host name, versions and images of the node that runs this."""
+def look_around(used: tuple[Data | Corpus, ...], modules: Plugins) -> dict[str, str]:
+    """Host name, versions and data of the node that runs this."""
     try:
         plugins.check(modules)
-        images = data.split_digest(configured)
+        images = data.digest_of(used)
     except InputError as error:
         images = str(error)
     return {**_versions(), "host": platform.node(), "images": images}
@@ -185,7 +186,7 @@ def _versions() -> dict[str, str]:
 
 def _nodes(config: Config, pool: Pool, images: str) -> Iterator[Finding]:
     mine = _versions()
-    for node in pool.on_every_node(look_around, config.data, config.plugins):
+    for node in pool.on_every_node(look_around, config.protocol.used_data, config.plugins):
         if isinstance(node, str):
             yield Finding("node", "failed", node)
             continue

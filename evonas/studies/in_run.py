@@ -12,7 +12,7 @@ from evonas.store.reader import Reader
 from evonas.store.records import Event, Purpose
 from evonas.store.trainings import StoredTraining
 from evonas.studies.results import Row
-from evonas.studies.trainings import Asked, decided_by, setting
+from evonas.studies.trainings import Asked, data_of, decided_by, setting
 
 _EVENTS = {Purpose.VALIDATE: Event.VALIDATING}
 
@@ -55,7 +55,7 @@ class InRun:
             name=training.layer if birth is None else None,
             config=training.config.name,
             proxy=training.proxy,
-            data=job.protocol.data.source,
+            data=data_of(training).source,
             split=row.get("split"),
             judged_on=job.judged_on,
             architecture=protocol["network"]["architecture"],

@@ -22,7 +22,7 @@ from evonas.workers.data import count_classes, split_digest
 from evonas.workers.gates.quality import Quality
 from evonas.workers.outcome import Crash, Evaluation, Fitness
 from evonas.workers.pool import Pool
-from evonas.workers.protocol import Job, JudgedOn
+from evonas.workers.protocol import Corpus, Data, Job, JudgedOn
 
 NAME = "p"  # of a proxy while it trains: a name fixes initial weights and batches, and a config's must not decide them
 
@@ -98,11 +98,11 @@ def decided_by(job: Job) -> dict[str, Any]:
     """Data, recipe and network of a training, with the sources of a user's own modules that they name."""
     protocol = job.protocol
     decisive = {
-        "data": protocol.data.model_dump(mode="json", exclude={"path"}),
+        "data": protocol.data_of(NAME).model_dump(mode="json", exclude={"path"}),
         "recipe": protocol.recipe.model_dump(mode="json"),
         "network": protocol.proxies[NAME].model_dump(mode="json"),
     }
-    modules = {each.partition(":")[0] for each in (protocol.data.source, protocol.proxies[NAME].architecture)}
+    modules = {each.partition(":")[0] for each in (protocol.data_of(NAME).source, protocol.proxies[NAME].architecture)}
     if own := {name: each.digest for name, each in protocol.plugins.items() if name in modules}:
         decisive["plugins"] = own
     return decisive
@@ -177,7 +177,7 @@ def _train(
     classes, threads = count_of_classes(missing), core_threads(workers)
     for config in {id(each.config): each.config for each in missing}.values():
         try_own_networks(config)
-    splits = {data: split_digest(data) for data in dict.fromkeys(each.config.data for each in missing)}
+    splits = {data: split_digest(data) for data in dict.fromkeys(map(data_of, missing))}
     tickets = {Ticket(each.job): each for each in missing}
     with opened(workers) as pool, stop_signals() as should_stop:
         for ticket, evaluation in train(Session(pool, should_stop=should_stop), tickets):
@@ -187,7 +187,7 @@ def _train(
                 continue
             crashed.pop(training, None)
             row = row_of(training, evaluation, classes[training], threads)
-            rows[training] = row | {"split": splits[training.config.data]}
+            rows[training] = row | {"split": splits[data_of(training)]}
             keep(training, rows[training])
             on_row()
 
@@ -195,8 +195,12 @@ def _train(
 def count_of_classes(wanted: Iterable[Asked]) -> dict[Asked, int]:
     """The number of classes of each training's data. Raises InputError where data are absent."""
     several = list(wanted)
-    counts = {data: count_classes(data) for data in dict.fromkeys(each.config.data for each in several)}
-    return {each: counts[each.config.data] for each in several}
+    counts = {data: count_classes(data) for data in dict.fromkeys(map(data_of, several))}
+    return {each: counts[data_of(each)] for each in several}
+
+
+def data_of(training: Asked) -> Data | Corpus:
+    return training.job.protocol.data_of(NAME)
 
 
 def core_threads(config: Config) -> int:

@@ -2,6 +2,7 @@
 opens the test images."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import overload
 
@@ -25,7 +26,7 @@ from evonas.studies.results import Row
 from evonas.studies.trainings import Kept, complete, lost, on_test_images, validation_file
 from evonas.studies.validation import Validation, compare_layers
 from evonas.studies.validation_config import Source, validation_config
-from evonas.workers.data import has_test_images_of
+from evonas.workers.data import has_test_part_of
 
 COUNT_MAX = 10**9  # of a batch, and of the final table's best
 
@@ -189,9 +190,10 @@ def _elsewhere(
     on_progress: Progress,
 ) -> Validation:
     first = configs[0]
-    if has_test_images_of(first.data, reader.config.data):
+    pairs = product(first.protocol.used_data, reader.config.protocol.used_data)
+    if any(has_test_part_of(judged, searched) for judged, searched in pairs):
         raise InputError(
-            f"{first.name}: its test images are among those that {reader.name} trained or validated with; "
+            f"{first.name}: its test part is among what {reader.name} trained or validated with; "
             "expected other data, or the split of that search"
         )
     known = {str(each.name): each for each in [*baselines_of(reader.config), *further]}

@@ -38,7 +38,7 @@ def measure(config: Config, text: str, seed: int, baseline: tuple[BaselinePoint,
     if not all_gates:
         protocol = protocol.model_copy(update={"gates": tuple(g for g in protocol.gates if isinstance(g, Stability))})
     job = Job(graph=text, protocol=protocol, seed=seed, baseline=baseline)
-    run = Judged(job, Graph.parse(text), data.load(config.data))
+    run = Judged(job, Graph.parse(text), data.load_tasks(config.protocol))
     try:
         run.ask_gates()
     except Rejected as stop:

@@ -252,9 +252,10 @@ def test_the_licence_is_apaches() -> None:
     assert pyproject()["project"]["license"] == "Apache-2.0"
 
 
-def test_the_images_licence_travels_with_them() -> None:
-    assert (ROOT / "workers" / "fashion_mnist" / "LICENSE").is_file()
-    assert "workers/fashion_mnist/LICENSE" in pyproject()["project"]["license-files"]
+@pytest.mark.parametrize("data", ["fashion_mnist", "moby_dick"])
+def test_the_licence_of_shipped_data_travels_with_them(data: str) -> None:
+    assert (ROOT / "workers" / data / "LICENSE").is_file()
+    assert f"workers/{data}/LICENSE" in pyproject()["project"]["license-files"]
 
 
 @pytest.mark.parametrize("target", ["search", "test", "check"])

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from evonas.search_space.lowering import NormAct
-from evonas.workers import training
 from evonas.workers.outcome import Point
 from tests.workers.training_cases import start
 
@@ -62,7 +61,7 @@ def test_early_validation_uses_plain_averages_of_ten_batches(proxy: str, step: i
     started = start(proxy=proxy, recipe={"steps": 60, "batch_size": 16})
     started.run(step)
     copied = copy.deepcopy(started.model).train()
-    all_images = started.images
+    all_images = started.task
     with torch.no_grad(), inputs_of_layers(copied) as seen:
         for number in range(10):
             copied(all_images.normalise(all_images.train.images[16 * number : 16 * (number + 1)]))
@@ -134,7 +133,7 @@ def test_loss_of_a_point_is_the_mean_since_the_last(monkeypatch: pytest.MonkeyPa
         losses.append(loss.item())
         return loss
 
-    monkeypatch.setattr(training.F, "cross_entropy", listen)
+    monkeypatch.setattr("evonas.workers.task.F.cross_entropy", listen)
     started = start()
     points: list[Point] = []
     for until in (2, 6):
@@ -152,8 +151,8 @@ def test_validation_judges_every_image() -> None:
     with torch.no_grad():
         started._recompute_moments()
     plain = with_moments(started.model, stored(started.model))
-    split = started.images.validation
+    split = started.task.validation
     with torch.no_grad():
-        correct = (plain(started.images.normalise(split.images)).argmax(1) == split.labels).sum()
+        correct = (plain(started.task.normalise(split.images)).argmax(1) == split.labels).sum()
     assert len(split.labels) == 1203
     assert point.accuracy * 1203 == pytest.approx(int(correct), abs=1.01)  # as above

@@ -11,7 +11,6 @@ from torch import Tensor
 from evonas.workers.data import Images, Split
 from evonas.workers.protocol import Recipe
 from evonas.workers.step import learning_rate
-from evonas.workers.training import _batches
 from tests.workers.training_cases import batches, numbered, same, start, weights
 
 # --------------------------------------------------------------------------- the optimizer
@@ -92,7 +91,7 @@ def shown(whole: Tensor, **recipe: Any) -> tuple[Tensor, Tensor]:
     """The images of one epoch as they are, and as training sees them."""
     split, one = Split(whole, torch.arange(len(whole))), torch.ones(1, 3, 1, 1)
     chosen = Recipe(batch_size=len(whole), **recipe)
-    batch, labels = next(_batches(Images(split, split, len(whole), one, one), chosen, torch.Generator().manual_seed(0)))
+    batch, labels = next(Images(split, split, len(whole), one, one).batches(chosen, torch.Generator().manual_seed(0)))
     assert sorted(labels.tolist()) == list(range(len(whole)))
     return whole[labels], batch
 

@@ -99,7 +99,7 @@ def test_the_static_update_is_that_of_sgd(momentum: float) -> None:
         for parameter in model.parameters():
             parameter.copy_(torch.linspace(-1, 1, parameter.numel(), dtype=torch.float64).view_as(parameter))
     recipe = protocol(recipe={"momentum": momentum, "weight_decay": 0.01}).recipe
-    optimizer, rate = step.sgd(model, recipe, fused=True), torch.zeros(())
+    optimizer, rate = step.optimizer_of(model, recipe, fused=True), torch.zeros(())
     for group in optimizer.param_groups:
         group["lr"] = rate
     wanted = [parameter.detach().clone() for parameter in model.parameters()]

@@ -9,7 +9,8 @@ from torch import nn
 
 from evonas.workers import training
 from evonas.workers.data import Split
-from evonas.workers.training import Diverged, Training, build_model, crop
+from evonas.workers.task import crop
+from evonas.workers.training import Diverged, Training, build_model
 from tests.workers.conftest import graph, images, protocol
 from tests.workers.training_cases import batches, equal, numbered, same, start, weights
 

@@ -11,27 +11,35 @@ from evonas.workers.architectures.efficientnet import efficientnet
 from evonas.workers.architectures.mobilenet import InvertedBottleneck, mobilenet_v2
 from evonas.workers.architectures.own import own
 from evonas.workers.architectures.preact_resnet import Block, preact_resnet
+from evonas.workers.architectures.transformer import Patches, TransformerBlock, gpt, vit
 from evonas.workers.architectures.vgg import ConvNormAct, vgg
-from evonas.workers.protocol import VGG, EfficientNet, MobileNetV2, OwnArchitecture, PreactResNet
+from evonas.workers.proxies import GPT, VGG, EfficientNet, MobileNetV2, OwnArchitecture, PreactResNet, ViT
+from evonas.workers.task import BYTES
 
-Known = PreactResNet | VGG | MobileNetV2 | EfficientNet
+Known = PreactResNet | VGG | MobileNetV2 | EfficientNet | ViT | GPT
 Architecture = Known | OwnArchitecture
+REPEATED = Block | ConvNormAct | InvertedBottleneck | TransformerBlock
 NormActFactory = Callable[..., nn.Module]
 
 
-def build(proxy: Architecture, norm_act: NormActFactory, channels: int, classes: int) -> nn.Module:
-    """A network for images of so many channels; its random weights come from torch's global generator."""
+def build(proxy: Architecture, norm_act: NormActFactory, features: int, classes: int) -> nn.Module:
+    """A network for images of so many channels, or for text of so much context; its random weights come from torch's
+    global generator."""
     match proxy:
         case PreactResNet():
-            return preact_resnet(norm_act, channels, classes, proxy)
+            return preact_resnet(norm_act, features, classes, proxy)
         case VGG():
-            return vgg(norm_act, channels, classes, proxy)
+            return vgg(norm_act, features, classes, proxy)
         case MobileNetV2():
-            return mobilenet_v2(norm_act, channels, classes, proxy)
+            return mobilenet_v2(norm_act, features, classes, proxy)
         case EfficientNet():
-            return efficientnet(norm_act, channels, classes, proxy)
+            return efficientnet(norm_act, features, classes, proxy)
+        case ViT():
+            return vit(norm_act, features, classes, proxy)
+        case GPT():
+            return gpt(norm_act, features, classes, proxy)
         case OwnArchitecture():
-            return own(norm_act, channels, classes, proxy)
+            return own(norm_act, features, classes, proxy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +60,29 @@ class _Site(nn.Module):
         self.num_features = num_features
 
 
-def size(proxy: Known, side: int) -> Size:
-    """The size of the network for images of `side` x `side`.
+def size(proxy: Known, side: int, context: int = 1) -> Size:
+    """The size of the network for images of `side` x `side`, or for text of so much context.
 
     Costs neither memory nor random numbers. Deep networks cost no more: the blocks of a stage are alike from the second
     on.
     """
     with torch.device("meta"):
-        network = build(_shallow(proxy), _Site, 3, 10)
+        network = build(_shallow(proxy), _Site, *((context, BYTES) if isinstance(proxy, GPT) else (3, 10)))
     channels: set[int] = set()
     layers = parameters = values = 0
     repeats = _repeats(proxy)
     for part in network.children():
-        times = next(repeats) if isinstance(part, Block | ConvNormAct | InvertedBottleneck) else 1
+        times = next(repeats) if isinstance(part, REPEATED) else 1
         parameters += times * sum(each.numel() for each in part.parameters())
         for name, module in part.named_modules():
             if isinstance(module, _Site):
                 channels.add(module.num_features)
                 layers += times
-                values += times * module.num_features * side**2
+                values += times * module.num_features * (context if isinstance(proxy, GPT) else side**2)
             elif isinstance(module, nn.Conv2d) and name != "shortcut":
                 side = -(-side // module.stride[0])  # every kernel is padded
+            elif isinstance(module, Patches):
+                side = -(-side // module.patch)
             elif isinstance(module, nn.MaxPool2d):
                 side = -(-side // 2)
     return Size(tuple(sorted(channels)), layers, parameters, values)
@@ -83,6 +93,8 @@ def _repeats(proxy: Known) -> Iterator[int]:
     match proxy:
         case PreactResNet() | VGG():
             stages = proxy.blocks
+        case ViT() | GPT():
+            stages = (proxy.depth,)
         case MobileNetV2(stages=None) | EfficientNet(stages=None):
             stages = ()
             yield from repeat(1)
@@ -96,6 +108,8 @@ def _repeats(proxy: Known) -> Iterator[int]:
 
 def _shallow(proxy: Known) -> Known:
     match proxy:
+        case ViT() | GPT():
+            return proxy.model_copy(update={"depth": min(proxy.depth, 2)})
         case PreactResNet() | VGG():
             return proxy.model_copy(update={"blocks": tuple(min(each, 2) for each in proxy.blocks)})
         case MobileNetV2(stages=None) | EfficientNet(stages=None):

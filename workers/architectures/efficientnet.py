@@ -6,7 +6,7 @@ from torch import nn
 
 from evonas.workers.architectures.mobilenet import ROW, inverted_bottlenecks
 from evonas.workers.architectures.parts import conv, head, scaled
-from evonas.workers.protocol import EfficientNet, Stage
+from evonas.workers.proxies import EfficientNet, Stage
 
 B0 = tuple(  # expansion, channels, blocks, stride, kernel; the paper's strides but for the stem's and the second row's
     Stage.model_validate(dict(zip(ROW, row, strict=False)))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from evonas.search_space.layer import Layer
 from evonas.workers.architectures.parts import conv, head, scaled
-from evonas.workers.protocol import MobileNetV2, Stage
+from evonas.workers.proxies import MobileNetV2, Stage
 
 ROW = ("expand", "channels", "blocks", "stride", "kernel")
 TABLE_2 = tuple(  # expansion, channels, blocks, stride; the paper's strides but for the stem's and the second row's

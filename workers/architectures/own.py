@@ -7,7 +7,7 @@ from torch import nn
 from evonas.search_space.errors import InputError
 from evonas.workers.calls import called
 from evonas.workers.plugins import load
-from evonas.workers.protocol import OwnArchitecture
+from evonas.workers.proxies import OwnArchitecture
 
 
 def own(norm_act: Callable[..., nn.Module], channels: int, classes: int, proxy: OwnArchitecture) -> nn.Module:

@@ -12,19 +12,25 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 
     networks without normalization would start with vanishing signals for a reason that is not theirs.
     """
     layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    _normal(layer.weight, std=math.sqrt(2 * groups / (outputs * kernel**2)))
+    normal(layer.weight, std=math.sqrt(2 * groups / (outputs * kernel**2)))
     return layer
 
 
 def head(inputs: int, classes: int) -> nn.Sequential:
     """Global average pooling and a linear classifier."""
-    linear = nn.Linear(inputs, classes)
-    _normal(linear.weight, std=0.01)
-    nn.init.zeros_(linear.bias)
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear(inputs, classes, std=0.01))
 
 
-def _normal(weight: Tensor, std: float) -> None:
+def linear(inputs: int, outputs: int, std: float, bias: bool = True) -> nn.Linear:
+    """A linear layer of normal weights; its bias starts at 0."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    normal(layer.weight, std)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def normal(weight: Tensor, std: float) -> None:
     if not weight.is_meta:  # where sizes alone are asked torch would load its compiler for this: seconds
         nn.init.normal_(weight, std=std)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from evonas.workers.architectures.parts import conv, head
-from evonas.workers.protocol import PreactResNet
+from evonas.workers.proxies import PreactResNet
 
 
 class Block(nn.Module):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from evonas.workers.architectures.parts import conv, head
-from evonas.workers.protocol import VGG
+from evonas.workers.proxies import VGG
 
 WIDEST = 8  # times the first stage's channels: VGG-16 ends with 512 of them
 

@@ -6,14 +6,13 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Protocol, SupportsFloat, runtime_checkable
 
-from jaxtyping import Float32, Int64
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from evonas.search_space.screening import Screening
 from evonas.workers.frozen import Count, Frozen
-from evonas.workers.gradients import InitialPass
+from evonas.workers.gradients import InitialPass, Loss
 from evonas.workers.outcome import Measurement
 
 
@@ -50,11 +49,14 @@ class LayerGate(Gate):
 class Networks(Protocol):
     """The proxies at their initial weights, as a network gate sees them."""
 
-    @property
-    def classes(self) -> int: ...
+    def guessing(self, proxy: str) -> float:
+        """The loss of guessing: ln(classes)."""
 
-    def fresh(self, proxy: str, batch: int) -> tuple[nn.Module, Float32[Tensor, "n c h w"], Int64[Tensor, " n"]]:
-        """A new network, and the first training images with their labels."""
+    def loss(self, proxy: str) -> Loss:
+        """The proxy's loss, of logits and targets."""
+
+    def fresh(self, proxy: str, batch: int) -> tuple[nn.Module, Tensor, Tensor]:
+        """A new network, and the first training examples: inputs and targets, such as images and their labels."""
 
     def initial_pass(self, proxy: str, batch: int) -> InitialPass:
         """The first pass of such a network; gates that are asked together share it."""
@@ -74,8 +76,8 @@ class NetworkGate(Gate):
 class Trainings(Protocol):
     """The proxies' trainings, as a training gate sees them. Each answer trains on to the step that it is for."""
 
-    @property
-    def classes(self) -> int: ...
+    def guessing(self, proxy: str) -> float:
+        """The loss of guessing: ln(classes)."""
 
     @property
     def proxies(self) -> Sequence[str]: ...

@@ -4,13 +4,13 @@ import math
 from typing import Literal
 
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from evonas.workers.frozen import Count, Positive
 from evonas.workers.gates.base import NetworkGate, Networks
+from evonas.workers.gradients import Loss
 from evonas.workers.outcome import Measurement
 
 
@@ -25,21 +25,23 @@ class Fit(NetworkGate):
     batch: Count = Field(32, description="training images")
 
     def measure(self, networks: Networks, proxy: str) -> Measurement:
-        guessing = math.log(networks.classes)
-        model, images, labels = networks.fresh(proxy, self.batch)
+        guessing = networks.guessing(proxy)
+        model, inputs, targets = networks.fresh(proxy, self.batch)
         goal = self.max_share * guessing
-        least, step = fit(model, images, labels, networks.optimizer(model), self.steps, goal)
+        optimizer, loss = networks.optimizer(model), networks.loss(proxy)
+        least, step = fit(model, inputs, targets, optimizer, self.steps, goal, loss)
         share = least / guessing
         return self.measured(share, self.max_share, passed=share <= self.max_share, proxy=proxy, step=step)
 
 
 def fit(
     model: nn.Module,
-    images: Float[Tensor, "n c h w"],
-    labels: Int64[Tensor, " n"],
+    inputs: Tensor,
+    targets: Tensor,
     optimizer: Optimizer,
     steps: int,
     goal: float,
+    loss_of: Loss = F.cross_entropy,
 ) -> tuple[float, int]:
     """The least loss within so many steps on one batch, in training mode and float32, and the step at which it was met.
 
@@ -48,7 +50,7 @@ def fit(
     model.train()
     least, at = math.inf, 0
     for step in range(steps + 1):
-        loss = F.cross_entropy(model(images), labels)
+        loss = loss_of(model(inputs), targets)
         value = float(loss.detach())
         if value < least:
             least, at = value, step

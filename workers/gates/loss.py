@@ -1,6 +1,5 @@
 """Gate `loss`: has the training loss fallen?"""
 
-import math
 from typing import Literal
 
 from pydantic import Field
@@ -23,5 +22,5 @@ class Loss(TrainingGate):
 
     def measure(self, trainings: Trainings, proxy: str) -> Measurement:
         loss = trainings.mean_loss(proxy, max(0, self.steps - AVERAGED), self.steps)
-        share = loss / math.log(trainings.classes)
+        share = loss / trainings.guessing(proxy)
         return self.measured(share, self.max_share, passed=share <= self.max_share, proxy=proxy, step=self.steps)

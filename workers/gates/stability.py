@@ -5,13 +5,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from evonas.workers.frozen import Count, Positive
 from evonas.workers.gates.base import NetworkGate, Networks
-from evonas.workers.gradients import convolution_weights, norm
+from evonas.workers.gradients import Loss, convolution_weights, norm
 from evonas.workers.outcome import Measurement
 
 LOST = {torch.float32: 1e-20, torch.float64: 1e-300}  # norms below which products may have underflowed. Ours
@@ -28,13 +28,13 @@ class Stability(NetworkGate):
     batch: Count = Field(32, description="training images")  # ours, the paper's is unknown
 
     def measure(self, networks: Networks, proxy: str) -> Measurement:
-        largest, step = ascend(*networks.fresh(proxy, self.batch), self)
+        largest, step = ascend(*networks.fresh(proxy, self.batch), self, networks.loss(proxy))
         passed = largest <= self.gradient_norm_max
         return self.measured(largest, self.gradient_norm_max, passed=passed, proxy=proxy, step=step)
 
 
 def ascend(
-    model: nn.Module, images: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"], gate: Stability
+    model: nn.Module, inputs: Tensor, targets: Tensor, gate: Stability, loss_of: Loss = F.cross_entropy
 ) -> tuple[float, int]:
     """The largest gradient norm met while the convolutions' weights climb it, and the step at which it was met.
 
@@ -48,21 +48,22 @@ def ascend(
     """
     theta = convolution_weights(model)
     model.train()
-    largest, at, step = 0.0, 0, 0
+    dtype, largest, at, step = next(model.parameters()).dtype, 0.0, 0, 0
     while True:
-        loss = F.cross_entropy(model(images), labels)
+        with sdpa_kernel(SDPBackend.MATH):  # the attention that has a second derivative
+            loss = loss_of(model(inputs), targets)
         slopes = torch.autograd.grad(loss, theta, create_graph=True, allow_unused=True)
         gradient = [each for each in slopes if each is not None]
         size = norm(gradient)
-        lost = LOST[images.dtype]
+        lost = LOST[dtype]
         climbs = step < gate.steps and lost <= size <= gate.gradient_norm_max
         ascent = _ascent(gradient, size, theta) if climbs else []
         length = norm([direction for _, direction in ascent])
         if (gradient and size < lost) or (ascent and length < lost):
-            if images.dtype is torch.float64:
+            if dtype is torch.float64:
                 return (largest, at) if step else (math.inf, 0)
             model.double()
-            images = images.double()
+            dtype, inputs = torch.float64, inputs.double() if inputs.is_floating_point() else inputs
             continue
         if not math.isfinite(size) or not math.isfinite(length):
             return math.inf, step

@@ -172,7 +172,7 @@ def test_images_of_a_search_are_no_test_images_of_another_config(
         data.Data(**{key: str(tmp_path) if value == "{here}" else value for key, value in each.items()})
         for each in (judged, searched)
     ]
-    assert data.has_test_images_of(*asked) is expected
+    assert data.has_test_part_of(*asked) is expected
 
 
 def test_fitness_of_a_search_is_of_the_validation_images(folder: Path) -> None:

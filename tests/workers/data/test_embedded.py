@@ -33,7 +33,7 @@ def test_embedded_parts_have_the_sizes_asked() -> None:
     assert images.train.labels.shape == (700,)
     assert images.validation.labels.shape == (120,)
     assert images.train.images.dtype == torch.uint8
-    assert (images.classes, images.channels) == (10, 1)
+    assert (images.classes, images.features) == (10, 1)
     assert set(images.train.labels.tolist()) == set(range(10))
 
 

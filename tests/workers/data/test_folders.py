@@ -17,7 +17,7 @@ from tests.workers.data.cases import COLOURS, one_line, paint
 def test_folder_gives_each_image_its_class(tmp_path: Path, inside: str) -> None:
     paint(tmp_path / inside)
     images = load(Data(source="folder", path=str(tmp_path), train=8, validation=3, test=1))
-    assert (images.classes, images.channels) == (3, 3)
+    assert (images.classes, images.features) == (3, 3)
     for part in (images.train, images.validation):
         for image, label in zip(part.images, part.labels.tolist(), strict=True):
             assert image.shape == (3, 8, 8)

@@ -13,7 +13,8 @@ from evonas.search_space.errors import InputError
 from evonas.workers import data, own_data, plugins
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Fitness
-from evonas.workers.protocol import Data, Execution, Job, PreactResNet, Protocol, Recipe
+from evonas.workers.protocol import Data, Execution, Job, Protocol, Recipe
+from evonas.workers.proxies import PreactResNet
 
 MODULE = """\
 import numpy as np
@@ -51,7 +52,7 @@ def own(train: int = 20, validation: int = 5, test: int = 0, **options: Any) -> 
 def test_parts_of_its_own_are_used_and_the_test_part_stays_sealed(asked: list[str]) -> None:
     images = data.load(own())
     assert set(asked) == {"train", "validation"}
-    assert (images.classes, images.channels) == (3, 2)
+    assert (images.classes, images.features) == (3, 2)
     assert images.train.images.shape == (20, 2, 6, 10)
     assert images.train.images.dtype == torch.float32
     of_validation = {round(1e-5 * (n % 3 + 0.01 * n), 9) for n in range(8)}
@@ -110,7 +111,7 @@ def test_the_split_is_that_of_pixels_labels_and_options(asked: list[str], tmp_pa
 def test_a_test_image_is_found_among_those_of_a_search(
     asked: list[str], judged: Data, searched: Data, expected: bool
 ) -> None:
-    assert data.has_test_images_of(judged, searched) is expected
+    assert data.has_test_part_of(judged, searched) is expected
 
 
 @pytest.mark.parametrize("kind", ["gray", "wide", "float"])

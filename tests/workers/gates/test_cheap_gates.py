@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from evonas.workers.data import load_tasks
 from evonas.workers.evaluation import Judged, evaluate
 from evonas.workers.gates.quality import Quality
 from evonas.workers.gates.rung import Rung
@@ -115,7 +116,7 @@ def test_neighbours_of_one_work_are_each_asked_once_or_on_every_proxy(monkeypatc
     for kind in (Rung, Quality):
         monkeypatch.setattr(kind, "work", "accuracy")
     asked = job(gates=({"gate": "rung", "steps": 2}, QUALITY, {**QUALITY, "min_accuracy": 0.01}))
-    run = Judged(asked, graph("BN-ReLU"), images(asked.protocol))
+    run = Judged(asked, graph("BN-ReLU"), load_tasks(asked.protocol))
     run.ask_gates()
     asked_of = [(each.gate, each.proxy) for each in run.measurements]
     quality = [("quality", proxy) for proxy in ("resnet", "resnet", "mobilenet", "mobilenet")]
@@ -125,7 +126,7 @@ def test_neighbours_of_one_work_are_each_asked_once_or_on_every_proxy(monkeypatc
 def test_a_look_at_the_initial_weights_is_forgotten_before_the_next_gate() -> None:
     """It holds every activation of a network."""
     asked = job(gates=({"gate": "signal"},))
-    run = Judged(asked, graph("BN-ReLU"), images(asked.protocol))
+    run = Judged(asked, graph("BN-ReLU"), load_tasks(asked.protocol))
     run.ask_gates()
     assert len(run.measurements) == 2
     assert run.passes == {}
