@@ -24,13 +24,16 @@ _EXTRA = "ONNX needs the extra onnx: pip install 'evonas[onnx]'"
 
 
 def place_of(layer: nn.Module) -> tuple[int, int]:
-    """The number of channels of a layer, and their axis: 1 or -1. Raises InputError for what is no layer of evonas."""
+    """The number of channels of a layer, and their axis: 1 or -1. Raises InputError for what is no layer of evonas, and
+    for channels at another axis."""
     if not isinstance(layer, Layer) and not is_exported(layer):
         raise InputError(
             f"{type(layer).__name__} is no layer of evonas; export a whole model with torch.export.export or "
             "torch.onnx.export(..., dynamo=True)"
         )
     axis: Any = layer.channel_dim
+    if axis not in (1, -1):
+        raise InputError(f"channel_dim: expected 1 or -1 in a file and its check, got {axis!r:.80}")
     return len(layer.get_parameter("weight")), axis
 
 

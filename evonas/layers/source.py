@@ -163,6 +163,8 @@ def _settings(names: set[str]) -> list[str]:
         '        raise ValueError(f"{name}: expected a number above 0, got {value!r}")',
         "if isinstance(momentum, bool | str | None) or not 0 <= momentum <= 1:",
         '    raise ValueError(f"momentum: expected 0 to 1, got {momentum!r}")',
+        "if isinstance(channel_dim, bool | float | str | None) or channel_dim == 0:",
+        '    raise ValueError(f"channel_dim: expected 1 or -1, got {channel_dim!r}")',
         "self.apply_act, self.channel_dim = apply_act, channel_dim",
         "self.eps, self.momentum = eps, momentum",
         *(_LOWERED_GROUPS if groups else []),

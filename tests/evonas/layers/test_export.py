@@ -181,6 +181,8 @@ def test_a_python_file_of_a_module_has_its_groups_and_the_table(tmp_path: Path) 
         ("EvoNorm-S0", "program", {"num_features": 8, "group": 2}, "unknown option 'group'; did you mean 'groups'"),
         (nn.Conv2d(3, 4, 1), "program", {}, "Conv2d is no layer of evonas; export a whole model with"),
         (evonas.layer("x", 4).eval(), "program", {"num_features": 8}, "num_features: the module has its own"),
+        ("EvoNorm-S0", "onnx", {"num_features": 8, "channel_dim": 2}, "channel_dim: expected 1 or -1 in a file"),
+        (evonas.layer("x", 4, channel_dim=-2), "python", {}, "channel_dim: expected 1 or -1 in a file"),
         (5, "python", {}, "expected a graph, a text, a name of the catalog, a record or RUN#BIRTH, got 5"),
     ],
 )

@@ -133,7 +133,7 @@ def both(name: str, exported: Results) -> tuple[dict[str, Tensor], dict[str, Ten
     case, theirs = CASES[name], exported[name]
     assert not isinstance(theirs, str), theirs
     channels = case.shape[case.options.get("channel_dim", 1)]
-    layer = evonas.layer(case.graph.formula, channels, **case.options)
+    layer = NormAct(Graph.parse(case.graph.formula), channels, **case.options)
     return exported_process.exercise(layer, case.shape, case.inputs), theirs
 
 

@@ -100,6 +100,13 @@ def test_an_exported_class_refuses_a_bad_momentum(momentum: Any) -> None:
     assert fault(lambda: EXPORTED["EvoNorm-S0"](8, groups=0)) == "groups: expected a number above 0, got 0"
 
 
+@pytest.mark.parametrize("axis", [0, True, "a", 1.5, None])
+def test_an_exported_class_refuses_a_bad_axis_of_channels(axis: Any) -> None:
+    """With 0 it took the batch for channels."""
+    message = fault(lambda: EXPORTED["EvoNorm-B0"](8, channel_dim=axis))
+    assert message == f"channel_dim: expected 1 or -1, got {axis!r}"
+
+
 @pytest.mark.parametrize(
     "make",
     [

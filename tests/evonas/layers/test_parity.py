@@ -157,3 +157,6 @@ def test_bad_arguments_are_one_line() -> None:
         evonas.parity("EvoNorm-S0", ["onxx"])  # type: ignore[list-item]
     with pytest.raises(InputError, match=r"^Conv2d is no layer of evonas; export a whole model with torch.export"):
         evonas.parity(torch.nn.Conv2d(3, 4, 1))
+    for axis in (2, -2, 3, -3, 10**30):
+        with pytest.raises(InputError, match=rf"^channel_dim: expected 1 or -1 in a file and its check, got {axis}$"):
+            evonas.parity("EvoNorm-S0", [], channel_dim=axis)
