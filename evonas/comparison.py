@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from evonas.config import BASELINE, Config
+from evonas.config import Config
 from evonas.listing import Records
 from evonas.run import LISTED_MAX, Run, open_run
 from evonas.search_space.errors import InputError, whole
@@ -28,6 +28,7 @@ class Comparison:
     rows: tuple[LayerRow, ...]  # the same as lines of a table, with BN-ReLU of each run
     # Key of the configs, with dots, or "images", a digest of them -> its value in each run.
     differences: Mapping[str, tuple[Any, ...]]
+    baseline: str  # its name; several, where the runs have several
     comparable: tuple[str, ...]  # proxies on which all runs train the same networks on the same data in the same way
 
     @property
@@ -44,11 +45,11 @@ class Comparison:
                 "All runs train the same networks on the same data in the same way: their figures are comparable, and "
                 "rank the layers by accuracy, whatever each run maximised."
             )
-        reason = "the runs differ in networks, data or recipe"
+        reason = "the runs differ in networks, data or recipe" + ", or in their baseline" * (" or " in self.baseline)
         if not self.comparable:
-            return f"Neither accuracies nor differences to {BASELINE} are comparable: {reason}."
+            return f"Neither accuracies nor differences to {self.baseline} are comparable: {reason}."
         alike = f"The accuracies on {', '.join(self.comparable)} are comparable"
-        return f"{alike}; other accuracies, and the differences to {BASELINE}, are not: {reason}."
+        return f"{alike}; other accuracies, and the differences to {self.baseline}, are not: {reason}."
 
     def lines(self) -> Iterator[str]:
         """The differences between the configs, a key a line, with the runs that have each value."""
@@ -135,6 +136,7 @@ def compare(runs: Sequence[str | Path | Run], n: int = 10, by: str | None = None
         records=Records(of[row.run, row.birth] for row in listed if row.birth),
         rows=tuple(listed),
         differences=_differences(opened),
+        baseline=" or ".join(dict.fromkeys(each.config.baseline for each in opened)),
         comparable=comparable,
     )
 
@@ -167,10 +169,9 @@ def _is_alike(proxy: str, runs: Sequence[Run]) -> bool:
         return False
 
     def task(config: Config) -> tuple[Any, ...]:
-        data = config.protocol.data_of(proxy).model_copy(
-            update={"path": None}
-        )  # the data are the same, or not, wherever they lie
-        return config.proxies[proxy], config.recipe, data, config.execution.dtype
+        data = config.protocol.data_of(proxy)
+        data = data.model_copy(update={"path": None})  # they are the same, or not, wherever they lie
+        return config.proxies[proxy], config.recipe, data, config.execution.dtype, config.baseline
 
     tasks, images = [task(each.config) for each in runs], {each.versions.get(IMAGES) for each in runs} - {None}
     return len(images) < 2 and all(each == tasks[0] for each in tasks)

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from evonas.evolution_config import CATALOG, LAYERS_MAX, Evolution
+from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.moments import lowered_groups
 from evonas.search_space.wording import counted
@@ -23,7 +24,7 @@ from evonas.space_config import SpaceConfig
 from evonas.workers.architectures import Size, size
 from evonas.workers.calls import check_call
 from evonas.workers.data import NATIVE_SIZES
-from evonas.workers.frozen import Frozen, SmallCount, Text
+from evonas.workers.frozen import Frozen, Name, SmallCount, Text
 from evonas.workers.gates import AnyGate, check_order, from_text
 from evonas.workers.gates.base import TrainingGate
 from evonas.workers.outcome import JudgedBy
@@ -36,7 +37,7 @@ PARAMETERS_MAX = 10**9  # SGD with momentum keeps 12 GB for them
 VALUES_MAX = 10**10  # 40 GB, of which training keeps several copies
 Measure = Literal["accuracy", "loss", "step_time", "memory", "nodes"]
 Objective = Annotated[Annotated[Measure, Tag("known")] | Own, Discriminator(kind_of)]
-BASELINE = "BN-ReLU"  # what every layer is compared with
+BASELINE = "BN-ReLU"  # what every layer is compared with unless a config says otherwise
 
 
 class Workers(Frozen):
@@ -95,6 +96,11 @@ class Config(Frozen):
     gates: Annotated[tuple[Annotated[AnyGate, BeforeValidator(from_text)], ...], Field(max_length=100)] = Field(
         (), description="the tests that stop a candidate, in this order; a name, or a name with its options"
     )
+    baseline: Name = Field(
+        BASELINE,
+        exclude_if=lambda name: name == BASELINE,  # dumps of runs from before it stay as they were
+        description="the layer of the catalog that all are compared with; of transformers LayerNorm",
+    )
     objectives: tuple[Objective, ...] = Field(
         ("accuracy",),
         max_length=20,
@@ -128,6 +134,19 @@ class Config(Frozen):
                 if len(mine) > LAYERS_MAX:
                     raise ValueError(f"{key}: expected at most {LAYERS_MAX} layers, got {len(mine)}")
         return evolution.model_copy(update=changed) if changed else evolution
+
+    @field_validator("baseline")
+    @classmethod
+    def _baseline_is_known(cls, name: str) -> str:
+        graphs = [each for each, graph in LAYERS.graphs.items() if not graph.takes_y]
+        if name not in graphs:
+            raise ValueError(f"no graph '{name}' of one input in the catalog{did_you_mean(name, graphs)}")
+        return name
+
+    @property
+    def in_bits(self) -> tuple[str, ...]:
+        """The proxies whose fitness is shown in bits per byte."""
+        return tuple(name for name, proxy in self.proxies.items() if isinstance(proxy, TEXT_PROXIES))
 
     @property
     def protocol(self) -> Protocol:
@@ -254,12 +273,11 @@ class Config(Frozen):
 
     def _check_text(self) -> None:
         """Raises ValueError where a layer of the space could see the bytes that a network predicts."""
-        names = [name for name, proxy in self.proxies.items() if isinstance(proxy, TEXT_PROXIES)]
         over = [each for each in self.space.index_sets if each in FORESEEING]
-        if names and over:
+        if self.in_bits and over:
             raise ValueError(
                 f"space.index_sets: over {', '.join(over)} a layer sees the bytes after a position, which "
-                f"proxies.{names[0]} predicts; expected c, or c and bhw"
+                f"proxies.{self.in_bits[0]} predicts; expected c, or c and bhw"
             )
 
     def _check_crop(self) -> None:

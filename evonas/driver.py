@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from evonas.cluster import open_pool
-from evonas.config import BASELINE, Config
+from evonas.config import Config
 from evonas.config_file import resolve_config
 from evonas.evolution import Search
 from evonas.final import conclude, contenders
@@ -130,7 +130,7 @@ def try_plugins(config: Config) -> list[str]:
     goals = [each for each in config.objectives if is_own(each)]
     for each in goals:
         halves = dict.fromkeys(config.proxies, 0.5)
-        own_objective(each, Fitness(halves, halves, halves, halves), LAYERS[BASELINE].text)
+        own_objective(each, Fitness(halves, halves, halves, halves), LAYERS[config.baseline].text)
     networks = try_own_networks(config)
     return [*(each.name for each in config.space.own), *networks, *try_gates(config.protocol), *goals]
 

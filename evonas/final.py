@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
-from evonas.config import BASELINE
 from evonas.files import write
 from evonas.intervals import Estimate, estimate
 from evonas.known_layers import known_layer, named
@@ -146,7 +145,7 @@ def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
     for each in evaluations:  # after a crash, its repetition counts
         accuracies.setdefault((each.birth, each.name), {})[each.seed] = accuracy_of(each.evaluation.outcome)
         formulas[each.birth, each.name] = each.formula
-    baseline = accuracies.get((None, BASELINE), {})
+    baseline = accuracies.get((None, reader.config.baseline), {})
     rows = []
     for (birth, name), by_seed in accuracies.items():
         record = named(reader, reader.named([birth])[0]) if birth else None

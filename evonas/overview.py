@@ -5,14 +5,13 @@ All of it is read from the database. So whoever drives a run and whoever watches
 
 from dataclasses import dataclass
 
-from evonas.config import BASELINE
 from evonas.run import Run
 from evonas.run_state import RunState
 from evonas.store.records import Operator, State
 from evonas.views import LayerRow, Status, final_row
 from evonas.workers.outcome import DIVERGED, CrashKind, JudgedBy
 
-STARTING, SEARCHING, RETRAINING = f"training {BASELINE}", "searching", "retraining the best"
+SEARCHING, RETRAINING = "searching", "retraining the best"
 CRASHED = "crashed"  # in the counts of what is stopped
 
 
@@ -35,6 +34,7 @@ class Overview:
     activity: str  # "searching", or what else the driver does; the state of a run that is not driven
     judged_by: JudgedBy
     proxies: tuple[str, ...]
+    baseline: str  # its name
     stopped: dict[str, int]  # by each gate of the protocol, in its order; then diverged, and crashed
     has_surrogate: bool
     core_seconds: float
@@ -71,9 +71,10 @@ def overview(run: Run, before: Overview | None = None, *, is_brief: bool = False
     leading = _leading(run, status) if before is None or is_old else before.leading
     return Overview(
         status=status,
-        activity=_activity(status, leading),
+        activity=_activity(status, leading, config.baseline),
         judged_by=config.judged_by,
         proxies=tuple(config.proxies),
+        baseline=config.baseline,
         stopped=stopped,
         has_surrogate=config.evolution.surrogate is not None,
         core_seconds=status.worker_seconds * config.workers.cpus,
@@ -97,19 +98,20 @@ def _leading(run: Run, status: Status) -> Leading:
     )
 
 
-def _activity(status: Status, leading: Leading) -> str:
+def _activity(status: Status, leading: Leading, baseline: str) -> str:
     if status.finished:
         return str(RunState.FINISHED)
     if status.state != RunState.RUNNING:
         return str(status.state)
-    return RETRAINING if status.evolved else SEARCHING if leading.baseline else STARTING
+    return RETRAINING if status.evolved else SEARCHING if leading.baseline else f"training {baseline}"
 
 
 def _control(run: Run, births: int) -> LayerRow | None:
     """The best known layer beside BN-ReLU: of the final table, or else of the first births."""
-    rows = [final_row(row) for row in run.final_table() if row.birth is None and row.name != BASELINE]
+    config, baseline = run.config, run.config.baseline
+    rows = [final_row(row, config) for row in run.final_table() if row.birth is None and row.name != baseline]
     if not rows:
-        first = run.candidates(range(1, min(births, len(run.config.evolution.warm_start)) + 1))
+        first = run.candidates(range(1, min(births, len(config.evolution.warm_start)) + 1))
         rows = run.candidate_rows([each for each in first if each.operator == Operator.CATALOG])
-    differences = [(row.difference, row) for row in rows if row.difference is not None and row.known_as != BASELINE]
+    differences = [(row.difference, row) for row in rows if row.difference is not None and row.known_as != baseline]
     return max(differences, key=lambda each: each[0], default=(0.0, None))[1]

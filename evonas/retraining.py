@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from evonas.config import BASELINE, Config
+from evonas.config import Config
 from evonas.history import History
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.catalog.named import named_graph
@@ -60,14 +60,14 @@ def train_for_leaders(session: Session, reader: Reader, history: History) -> Non
         return
     trained = {each.seed for each in reader.evaluations(Purpose.BASELINE)}
     seeds = [further_seed(config, number) for number in range(1, config.evolution.seeds_of_leaders)]
-    protocol, graph = config.leaders_protocol.ungated(), LAYERS[BASELINE].text
+    protocol, graph = config.leaders_protocol.ungated(), LAYERS[config.baseline].text
     jobs = [Job(graph=graph, protocol=protocol, seed=seed) for seed in seeds if seed not in trained]
-    for ticket, evaluation in train(session, [Ticket(job, Purpose.BASELINE, name=BASELINE) for job in jobs]):
+    for ticket, evaluation in train(session, [Ticket(job, Purpose.BASELINE, name=config.baseline) for job in jobs]):
         if isinstance(evaluation.outcome, Fitness):
             history.baselines[ticket.job.seed] = evaluation.outcome
     steps = protocol.recipe.steps
     if steps > config.recipe.steps and not history.baselines.keys() >= set(seeds):
-        raise InputError(f"evolution.remeasure.steps: {BASELINE} fails with {counted(steps, 'step')}")
+        raise InputError(f"evolution.remeasure.steps: {config.baseline} fails with {counted(steps, 'step')}")
 
 
 def evaluate_baseline(session: Session, history: History, purpose: Purpose | None = None) -> None:
@@ -75,8 +75,8 @@ def evaluate_baseline(session: Session, history: History, purpose: Purpose | Non
     if history.baseline:
         return
     config = history.config
-    job = Job(graph=LAYERS[BASELINE].text, protocol=config.protocol, seed=config.seed)
-    session.submit(Ticket(job, purpose, name=BASELINE))
+    job = Job(graph=LAYERS[config.baseline].text, protocol=config.protocol, seed=config.seed)
+    session.submit(Ticket(job, purpose, name=config.baseline))
     ticket, evaluation = session.next()
     match evaluation.outcome:
         case Fitness():
@@ -84,10 +84,10 @@ def evaluate_baseline(session: Session, history: History, purpose: Purpose | Non
             history.set_baseline(evaluation)
         case Rejection(gate, proxy, value, threshold):
             raise InputError(
-                f"the protocol rejects {BASELINE}: {gate} on {proxy} measured {value:g}, threshold {threshold:g}"
+                f"the protocol rejects {config.baseline}: {gate} on {proxy} measured {value:g}, threshold {threshold:g}"
             )
         case Crash(kind, message):
-            raise InputError(f"{BASELINE} cannot be trained: {kind}: {message}")
+            raise InputError(f"{config.baseline} cannot be trained: {kind}: {message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Contender:
 
 def baselines(config: Config) -> list[Contender]:
     """BN-ReLU, and the baselines that the config names."""
-    names = dict.fromkeys((BASELINE, *config.evolution.rerank.baselines))
+    names = dict.fromkeys((config.baseline, *config.evolution.rerank.baselines))
     return [Contender(None, name, named_graph(name).graph) for name in names]
 
 

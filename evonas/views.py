@@ -9,6 +9,7 @@ from evonas.final import FinalRow, contenders
 from evonas.known_layers import known_as
 from evonas.rank_correlation import RankCorrelation
 from evonas.ranking import baseline_by_seed
+from evonas.report.texts import figure_text
 from evonas.retraining import figures as figures_of
 from evonas.run_state import RunState, run_state
 from evonas.search_space.wording import counted
@@ -75,7 +76,7 @@ def lengths(config: Config) -> str:
 def retrainings(config: Config) -> int:
     """The number of trainings for the final table, if the search finds candidates enough."""
     rerank = config.evolution.rerank
-    return (rerank.top + len({BASELINE, *rerank.baselines})) * rerank.seeds
+    return (rerank.top + len({config.baseline, *rerank.baselines})) * rerank.seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,12 @@ class LayerRow:
     is_repeated: bool = False  # with further seeds of the search
     paired: int = 0  # seeds of the difference
     run: str = ""  # where rows of several runs stand together
+    baseline: str = BASELINE  # the name of what the difference is to
+    in_bits: tuple[str, ...] = ()  # proxies whose figure is shown in bits per byte
+
+    def figure(self, proxy: str) -> str:
+        """The figure on a proxy as people read it."""
+        return figure_text(self.accuracy.get(proxy), in_bits=proxy in self.in_bits)
 
     @property
     def kind(self) -> tuple[bool, bool]:
@@ -173,9 +180,9 @@ class LayerRow:
         )
 
 
-def final_row(row: FinalRow) -> LayerRow:
-    origin = "" if row.birth is None else _origin(row)
-    return layer_row(row.name or row.formula, row, row.birth, origin, known_as(row.same_as, row.affine_of))
+def final_row(row: FinalRow, config: Config) -> LayerRow:
+    origin, known = "" if row.birth is None else _origin(row), known_as(row.same_as, row.affine_of)
+    return layer_row(row.name or row.formula, row, row.birth, origin, known, config=config)
 
 
 def _origin(of: FinalRow | Record) -> str:
@@ -185,12 +192,21 @@ def _origin(of: FinalRow | Record) -> str:
     return str(of.parent) if of.second_parent is None else f"{of.parent}, {of.second_parent}"
 
 
-def layer_row(what: str, f: Figures, birth: int | None = None, origin: str = "", known_as: str = "") -> LayerRow:
+def layer_row(
+    what: str,
+    f: Figures,
+    birth: int | None = None,
+    origin: str = "",
+    known_as: str = "",
+    *,
+    config: Config | None = None,
+) -> LayerRow:
     """The line of a layer trained with fresh seeds."""
-    return LayerRow(
+    row = LayerRow(
         birth, what, f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed, True, origin, known_as,
         paired=f.paired,
     )  # fmt: skip
+    return row if config is None else replace(row, baseline=config.baseline, in_bits=config.in_bits)
 
 
 def layer_rows(reader: Reader, records: Sequence[Record], final: Sequence[FinalRow]) -> list[LayerRow]:
@@ -221,14 +237,15 @@ def baseline_accuracy(reader: Reader) -> dict[str, float]:
 def _baseline_rows(reader: Reader, final: Sequence[FinalRow], first: LayerRow | None) -> list[LayerRow]:
     """BN-ReLU as rows of the kind of `first` are compared with it; without one, as the best are."""
     if first.is_fresh if first else final:
-        return [final_row(row) for row in final if row.name == BASELINE]
+        return [final_row(row, reader.config) for row in final if row.name == reader.config.baseline]
     seeds, by_seed = reader.config.recipe.seeds, baseline_by_seed(reader)
     own = range(reader.config.seed, reader.config.seed + seeds)
     counted = reader.config.counted_seeds(by_seed) if first and first.is_repeated else own
     by_seed = {seed: each for seed, each in by_seed.items() if seed in counted}
     if not any(by_seed.values()):
         return []
-    row = layer_row(BASELINE, figures_of(by_seed, by_seed, reader.config.proxies))
+    config = reader.config
+    row = layer_row(config.baseline, figures_of(by_seed, by_seed, config.proxies), config=config)
     return [replace(row, is_fresh=False, is_repeated=bool(first and first.is_repeated))]
 
 
@@ -240,8 +257,9 @@ def difference(accuracy: Mapping[str, float], baseline: Mapping[str, float]) -> 
 def _record_row(record: Record, config: Config) -> LayerRow:
     origin, known, mine = _origin(record), known_as(record.same_as, record.affine_of), record.figures
     if mine is None:
-        return LayerRow(record.birth, record.formula, {}, None, None, None, 0, False, origin, known)
-    row = layer_row(record.formula, mine, record.birth, origin, known)
+        empty = LayerRow(record.birth, record.formula, {}, None, None, None, 0, False, origin, known)
+        return replace(empty, baseline=config.baseline, in_bits=config.in_bits)
+    row = layer_row(record.formula, mine, record.birth, origin, known, config=config)
     if record.retrained is not None:
         return row
     return replace(row, is_fresh=False, is_repeated=mine.seeds > config.recipe.seeds)

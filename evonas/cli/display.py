@@ -90,12 +90,12 @@ def print_end(run: Run, best_layer: Path) -> None:
     rows, reference = run.final_table(), shlex.quote(run.reference)
     if rows:
         seeds = max(row.seeds for row in rows)
-        say(console, f"\n{headline('Retrained', seeds)}\n")
-        console.print(layer_table([final_row(row) for row in rows], list(run.config.proxies)))
+        say(console, f"\n{headline('Retrained', seeds, in_bits=run.config.in_bits)}\n")
+        console.print(layer_table([final_row(row, run.config) for row in rows], list(run.config.proxies)))
         console.print()
         if longer := lengths(run.config):
             say(console, longer)
-        for line in conclusion(rows, reference):
+        for line in conclusion(rows, reference, run.config.baseline):
             say(console, line, hang=2)
     if not run.status().by_state.get(State.EVALUATED):
         say(console, "No candidate was trained to the full budget.")

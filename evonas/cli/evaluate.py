@@ -56,8 +56,8 @@ def evaluate(
             say(console, _properties(each))
             console.print(gate_table(each.measurements))
             console.print()
-    say(console, f"{headline('Trained without gates,', seeds)}\n")
-    rows = [layer_row(each.name, each.figures) for each in judgements]
+    say(console, f"{headline('Trained without gates,', seeds, in_bits=loaded.in_bits)}\n")
+    rows = [layer_row(each.name, each.figures, config=loaded) for each in judgements]
     console.print(layer_table(rows, list(loaded.proxies)))
 
 

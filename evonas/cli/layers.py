@@ -1,9 +1,9 @@
 """Tables of layers: candidates and known layers with their accuracies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from evonas.cli.tables import Column, TextTable, accuracy_text, one_line
+from evonas.cli.tables import Column, TextTable, one_line
 from evonas.search_space.wording import counted, counted_pairs, pairs
 
 if TYPE_CHECKING:
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from evonas.workers.outcome import Measurement
 
 
-def headline(what: str, seeds: int, *, judged_on: str = "validation") -> str:
-    """The sentence above a `layer_table` of figures with fresh seeds."""
+def headline(what: str, seeds: int, *, judged_on: str = "validation", in_bits: Collection[str] = ()) -> str:
+    """The sentence above a `layer_table` of figures with fresh seeds; `in_bits`: the proxies of text."""
     spread = ", mean ± standard deviation over seeds" if seeds > 1 else ""
     figures = f"{what} with {counted(seeds, 'fresh seed')}: {judged_on} accuracy{spread}"
-    return f"{figures}; difference in points of accuracy, mean over proxies"
+    text = f"; on {', '.join(in_bits)} bits per byte, of which the accuracy is 2^-bits" if in_bits else ""
+    return f"{figures}{text}; difference in points of accuracy, mean over proxies"
 
 
 def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable:
@@ -33,14 +34,14 @@ def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable
         *([Column("run", is_key=True)] if several_runs else []),
         Column("birth" if candidates else "rank", is_number=True, is_key=True),
         *(Column(proxy, is_number=True) for proxy in proxies),
-        Column(f"to {BASELINE} (seeds)", is_number=True),
+        Column(f"to {rows[0].baseline if rows else BASELINE} (seeds)", is_number=True),
         *([Column("parent", is_number=True)] if candidates else []),
         *([Column("known as")] if some_known else []),
         Column("formula", folds=True),
     )
     several_kinds = len({row.kind for row in rows}) > 1
     for number, row in enumerate(rows):
-        cells = [*(accuracy_text(row.accuracy.get(proxy)) for proxy in proxies), points_and_seeds(row)]
+        cells = [*map(row.figure, proxies), points_and_seeds(row)]
         cells = [str(row.birth or ""), *cells, row.origin] if candidates else [str(number + 1), *cells]
         cells = [row.run] * several_runs + cells + [row.known_as] * some_known
         layer = one_line(row.what)
@@ -98,11 +99,9 @@ def section_table(section: "Section") -> TextTable:
     return table
 
 
-def operator_table(rows: "Sequence[OperatorRow]") -> TextTable:
+def operator_table(rows: "Sequence[OperatorRow]", baseline: str) -> TextTable:
     """The proposals of each operator and their outcomes, an operator a line."""
-    from evonas.config import BASELINE
-
-    numbers = ("births", "inherited", "stopped", "trained", "above its parent", f"mean to {BASELINE}", "best")
+    numbers = ("births", "inherited", "stopped", "trained", "above its parent", f"mean to {baseline}", "best")
     table = TextTable(
         Column("operator", is_key=True), *(Column(each, is_number=True) for each in (*numbers, "seconds"))
     )
@@ -115,13 +114,11 @@ def operator_table(rows: "Sequence[OperatorRow]") -> TextTable:
     return table
 
 
-def spread_text(spread: Mapping[str, tuple[float, int]]) -> str:
+def spread_text(spread: Mapping[str, tuple[float, int]], baseline: str) -> str:
     """The spread of BN-ReLU's accuracy over seeds, on each proxy."""
-    from evonas.config import BASELINE
-
     (_, seeds), *_ = spread.values()
     shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
-    return f"{BASELINE} alone spreads over {counted(seeds, 'seed')} by {shown}"
+    return f"{baseline} alone spreads over {counted(seeds, 'seed')} by {shown}"
 
 
 def points_and_seeds(row: "LayerRow") -> str:

@@ -11,7 +11,7 @@ import evonas
 from evonas.cli.formats import formats, print_form
 from evonas.cli.layers import gate_table, layer_table, points, section_table, seeds_of, seeds_text, spread_text
 from evonas.cli.options import BIRTH, PICTURE, RUN
-from evonas.cli.tables import accuracy_text, say, terminal
+from evonas.cli.tables import say, terminal
 from evonas.search_space.errors import InputError
 from evonas.search_space.wording import counted, counted_pairs
 from evonas.workers.outcome import DIVERGED, Crash, Fitness, Outcome, Rejection
@@ -92,7 +92,7 @@ def print_layers(run: "Run", records: "Sequence[Record]", none: str) -> None:
         notes.append("In the search layers are ranked by the training loss.")
     notes.append(lengths(run.config))
     if spread:
-        notes.append(f"Noise: {spread_text(spread)}.")
+        notes.append(f"Noise: {spread_text(spread, run.config.baseline)}.")
     if any(notes):
         console.print()
     for note in filter(None, notes):
@@ -195,10 +195,8 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
 
 
 def _figures(row: "LayerRow") -> str:
-    from evonas.config import BASELINE
-
-    scores = ", ".join(f"{proxy} {accuracy_text(each)}" for proxy, each in row.accuracy.items())
-    return f"{scores}; {points(row)} points against {BASELINE}"
+    scores = ", ".join(f"{proxy} {row.figure(proxy)}" for proxy in row.accuracy)
+    return f"{scores}; {points(row)} points against {row.baseline}"
 
 
 def amplification_text(record: "Record", graph: "Graph") -> str:

@@ -30,7 +30,7 @@ def templates() -> dict[str, Path]:
 @click.option("--template", default="quickstart", show_default=True, help="The shipped config to copy.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write [<template>.yaml]; - prints.")
 def init(template: str, output: Path | None) -> None:
-    """Write a commented config to start from: quickstart, cifar10, evonorm-b or evonorm-s.
+    """Write a commented config to start from: quickstart, cifar10, gpt, vit, evonorm-b or evonorm-s.
 
     quickstart-reference and cifar10-reference are long trainings, which evonas fidelity compares with the other two.
 

@@ -16,8 +16,8 @@ from rich.text import Text
 from evonas.cli.layers import points, points_and_seeds, seeds_of
 from evonas.cli.output import readable
 from evonas.cli.tables import PIPED_WIDTH, core_time, duration, one_line
-from evonas.config import BASELINE
 from evonas.overview import Overview
+from evonas.report.texts import figure_text
 from evonas.run_state import RunState
 from evonas.search_space.wording import counted
 from evonas.views import LayerRow
@@ -141,11 +141,19 @@ class _Lines:
         shown = [("leads", leading.leader), ("control", leading.control)]
         if proxies:  # BN-ReLU has no difference to itself
             shown.append(("", leading.baseline))
-        rows = [("", f"by {self.view.judged_by}", f"to {BASELINE}" + " (seeds)" * shape.seeds, *proxies)]
+        rows = [("", f"by {self.view.judged_by}", f"to {self.view.baseline}" + " (seeds)" * shape.seeds, *proxies)]
         for label, row in shown:
             difference = "" if row is None or not label else points_and_seeds(row) if shape.seeds else points(row)
             accuracies = [_accuracy(row, proxy) for proxy in proxies]
-            rows.append((label, self._cut(_name(row, label), layer), readable(difference, self.encoding), *accuracies))
+            name = _name(row, label, self.view.baseline)
+            rows.append(
+                (
+                    label,
+                    self._cut(name, layer),
+                    readable(difference, self.encoding),
+                    *accuracies,
+                )
+            )
         least = (LABEL, layer, DIFFERENCE if shape.seeds else POINTS, *(COUNT for _ in proxies))
         first = 0 if shape.labels else 1
         return Block([row[first:] for row in rows], least[first:], 2 - first)
@@ -178,11 +186,11 @@ def padded(text: str, width: int, *, left: bool = True) -> str:
     return text + blank if left else blank + text
 
 
-def _name(row: LayerRow | None, label: str) -> str:
+def _name(row: LayerRow | None, label: str, baseline: str) -> str:
     if row is None:
-        return "-" if label else BASELINE
+        return "-" if label else baseline
     if not label:
-        return BASELINE
+        return baseline
     if label == "control":
         return row.known_as or one_line(row.what)
     return f"birth {row.birth}" + (f", {row.known_as}" if row.known_as else "")
@@ -190,7 +198,7 @@ def _name(row: LayerRow | None, label: str) -> str:
 
 def _accuracy(row: LayerRow | None, proxy: str) -> str:
     mean = row.accuracy.get(proxy) if row else None
-    return "-" if mean is None else f"{mean[0]:.3f}"
+    return figure_text(None if mean is None else (mean[0], None), in_bits=row is not None and proxy in row.in_bits)
 
 
 def _facts(view: Overview) -> Iterator[tuple[str, str]]:
@@ -255,5 +263,5 @@ def _best(view: Overview) -> str:
 
 def leader_line(row: LayerRow) -> str:
     known = f", {row.known_as}" if row.known_as else ""
-    figures = f"{points(row)} points against {BASELINE} with {seeds_of(row)}"
+    figures = f"{points(row)} points against {row.baseline} with {seeds_of(row)}"
     return cut(f"new leader: birth {row.birth}{known}, {figures}: {one_line(row.what)}", PIPED_WIDTH)

@@ -59,7 +59,6 @@ def watch_run(run: str, every: float, sleep: Callable[[float], None] = time.slee
 
 
 def print_status(run: str, *, as_json: bool) -> None:
-    from evonas.config import BASELINE
     from evonas.run import open_run
     from evonas.store.records import State, columns
 
@@ -93,7 +92,7 @@ def print_status(run: str, *, as_json: bool) -> None:
         say(console, "finished")
         for row in best:
             seeds = seeds_of(row) + ("" if row.is_fresh else " in the search")
-            say(console, f"best: birth {row.birth}, {points(row)} points against {BASELINE} with {seeds}")
+            say(console, f"best: birth {row.birth}, {points(row)} points against {row.baseline} with {seeds}")
     elif progress.state.resumable:
         _say_how_to_resume(run, progress.state)
     elif progress.seconds_left is None:

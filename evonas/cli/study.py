@@ -73,12 +73,14 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     if not opened.config.evolution.audit_share:
         say(console, "No rejected candidate was audited: evolution.audit_share is 0.")
     elif spread:
-        say(console, f"An audit has {counted(opened.config.recipe.seeds, 'seed')}; {spread_text(spread)}.")
+        seeds = counted(opened.config.recipe.seeds, "seed")
+        say(console, f"An audit has {seeds}; {spread_text(spread, opened.config.baseline)}.")
     if operators:
         console.print()
-        console.print(operator_table(operators))
+        console.print(operator_table(operators, opened.config.baseline))
         if opened.config.judged_by == "loss":
-            say(console, "\nDifferences to BN-ReLU: 100 times exp(-late training loss), which this search maximises.")
+            what = "100 times exp(-late training loss), which this search maximises"
+            say(console, f"\nDifferences to {opened.config.baseline}: {what}.")
     if surrogate:
         say(console, f"\n{surrogate.text}")
 
@@ -104,8 +106,6 @@ def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: 
     \b
     Example: evonas noise quickstart.yaml --seeds 5 --layer EvoNorm-S0
     """
-    from evonas.config import BASELINE
-
     loaded, console = evonas.load_config(config, settings), terminal()
     with progress_of("trainings") as progress:
         rows = evonas.noise(loaded, [each.name for each in layers], seeds=seeds, on_progress=progress)
@@ -113,7 +113,7 @@ def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: 
         names = ("layer", "proxy", "accuracies", "failed", "mean", "spread", "interval", "difference_spread")
         print_json([{name: getattr(row, name) for name in names} for row in rows])
         return
-    numbers = ("seeds", "mean", "spread", "95 % interval", f"spread of the difference to {BASELINE}")
+    numbers = ("seeds", "mean", "spread", "95 % interval", f"spread of the difference to {loaded.baseline}")
     table = TextTable(
         Column("proxy", is_key=True), *(Column(each, is_number=True) for each in numbers), Column("layer", folds=True)
     )

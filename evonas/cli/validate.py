@@ -11,6 +11,7 @@ from evonas.cli.layers import headline, layer_table
 from evonas.cli.options import COUNTS, JSON, LAYER, NAMES, RUN, SET
 from evonas.cli.progress import progress_of
 from evonas.cli.tables import Column, TextTable, accuracy_text, one_line, points_text, say, terminal
+from evonas.report.texts import figure_text
 from evonas.search_space.wording import counted
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def validate(
     if as_json:
         print_json(measured.as_json())
     else:
-        _print_validation(measured, config, seeds)
+        _print_validation(measured, config, seeds, searched.baseline)
 
 
 def _print_rows(run: str, rows: "list[FinalRow]", as_json: bool) -> None:
@@ -118,9 +119,9 @@ def _print_rows(run: str, rows: "list[FinalRow]", as_json: bool) -> None:
         return
     console = terminal()
     trained = max(row.seeds for row in rows)
-    say(console, f"{headline('Trained', trained, judged_on='test')}\n")
     judged = open_run(run)
-    console.print(layer_table([final_row(row) for row in rows], list(judged.config.proxies)))
+    say(console, f"{headline('Trained', trained, judged_on='test', in_bits=judged.config.in_bits)}\n")
+    console.print(layer_table([final_row(row, judged.config) for row in rows], list(judged.config.proxies)))
     opened = judged.validated()
     if len(opened) > 1:
         say(
@@ -130,8 +131,7 @@ def _print_rows(run: str, rows: "list[FinalRow]", as_json: bool) -> None:
         )
 
 
-def _print_validation(measured: "Validation", config: "Config", seeds: int) -> None:
-    from evonas.config import BASELINE
+def _print_validation(measured: "Validation", config: "Config", seeds: int, baseline: str) -> None:
     from evonas.known_layers import known_as
 
     console, proxies = terminal(), list(config.proxies)
@@ -156,7 +156,7 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int) -> N
             *([str(row.batch_size)] if several else []),
             str(row.birth or ""),
             accuracy_text(row.mean),
-            *(accuracy_text(row.accuracy[proxy]) for proxy in proxies),
+            *(figure_text(row.accuracy[proxy], in_bits=proxy in config.in_bits) for proxy in proxies),
             str(row.failed or ""),
             known_as(row.same_as, row.affine_of),
             one_line(row.name or row.formula),
@@ -166,7 +166,7 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int) -> N
     interval = ", and the 95 % t-interval of their mean" if seeds > 1 else ""
     say(
         console,
-        f"\nDifferences in points of accuracy with the same seeds{interval}: of each layer to {BASELINE}, and of each "
+        f"\nDifferences in points of accuracy with the same seeds{interval}: of each layer to {baseline}, and of each "
         "candidate to each other baseline\n",
     )
     differences = TextTable(

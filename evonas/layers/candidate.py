@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from evonas.config import BASELINE, Config
+from evonas.config import Config
 from evonas.layers.fragility import fragility
 from evonas.layers.source import layer_source
 from evonas.search_space.catalog.named import NamedGraph
@@ -15,23 +15,23 @@ def candidate_source(record: Record, graph: Graph, run: str, config: Config) -> 
     """The source of a candidate's layer, with the `groups` that it was judged with; its parity is not checked. Raises
     InputError for a layer whose output does not change with x."""
     NamedGraph(f"birth {record.birth}", graph).of_use()
-    title, about = described(record, run)
+    title, about = described(record, run, config.baseline)
     checks = f"Fragility: {fragility(graph):.3g}. `evonas export` checks the parity of its formats as well."
     return layer_source(graph, title=title, about=about, groups=judged_groups(config), checks=checks)
 
 
-def described(record: Record, run: str) -> tuple[str, str]:
+def described(record: Record, run: str, baseline: str) -> tuple[str, str]:
     """The title and the origin of a candidate, for an exported file."""
     title = "A normalization-activation layer found by evonas."
     if record.same_as:
         title = f"{record.same_as}, a known layer: what a search of evonas came to is the same function."
-    about = provenance(run, record)
+    about = provenance(run, record, baseline)
     if record.affine_of:
         about += f"\nUp to a scale and a shift of each channel it is {record.affine_of}, a known layer."
     return title, about
 
 
-def provenance(run: str, record: Record) -> str:
+def provenance(run: str, record: Record, baseline: str) -> str:
     """The run, the birth and the figures of a candidate: those of the final table if it was retrained, else those of
     the search; with the standard deviation over seeds."""
     about, row = f"Birth {record.birth} of {run}", record.figures
@@ -44,7 +44,7 @@ def provenance(run: str, record: Record) -> str:
     spread = "" if row.difference_spread is None else f" +- {row.difference_spread * 100:.2f}"
     proxies = f"{counted(len(row.accuracy), 'proxy', 'proxies')} and {seeds}"
     return (
-        f"{about}; {row.difference * 100:+.2f}{spread} points of accuracy against {BASELINE}, mean over {proxies} "
+        f"{about}; {row.difference * 100:+.2f}{spread} points of accuracy against {baseline}, mean over {proxies} "
         f"(small proxy networks: {', '.join(row.accuracy)})."
     )
 

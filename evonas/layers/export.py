@@ -148,7 +148,7 @@ def _origin(layer: object) -> _Origin:
         from evonas.run import open_run  # slow to import; names and texts do not need it
 
         run, birth = open_run(reference[0]), reference[1]
-        title, about = described(run.candidate(birth), run.name)
+        title, about = described(run.candidate(birth), run.name, run.config.baseline)
         return _Origin(layer, run.runnable(birth), title, about, judged_groups(run.config))
     if layer in LAYERS:
         row = LAYERS[layer]

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from evonas.config import BASELINE
 from evonas.files import expect_writable, write
 from evonas.known_layers import remark
 from evonas.report.picture import draw, svg
-from evonas.report.texts import accuracy_text, duration, one_line, points_text
+from evonas.report.texts import accuracy_text, duration, figure_text, one_line, points_text
 from evonas.search_space.errors import InputError, short
 from evonas.search_space.screening import Degenerate
 from evonas.search_space.wording import counted, counted_pairs
@@ -150,18 +149,20 @@ def _about(card: "Card") -> Iterator[str]:
     amplified = ", ".join(f"{card.amplification[name]:.3g} {text}" for name, text in factors.items())
     yield f"Amplification: {amplified}."
     if card.figures is not None:
-        yield f"Search: {_figures(card.figures, card.is_fresh)}."
+        yield f"Search: {_figures(card, card.figures, card.is_fresh)}."
     yield f"Digest: {card.graph.digest}."
 
 
-def _figures(figures: "Figures", is_fresh: bool) -> str:
+def _figures(card: "Card", figures: "Figures", is_fresh: bool) -> str:
     count = counted_pairs(figures.paired, figures.seeds, "fresh seed" if is_fresh else "seed")
     seeds = count + ("" if is_fresh else " of the search")
     if figures.difference is None:
         return f"failed with {figures.failed} of {seeds}"
     spread = "" if figures.difference_spread is None else f" ±{100 * figures.difference_spread:.1f}"
-    shown = ", ".join(f"{proxy} {accuracy_text(value)}" for proxy, value in figures.accuracy.items())
-    return f"{shown}; {100 * figures.difference:+.1f}{spread} points against {BASELINE} with {seeds}"
+    shown = ", ".join(
+        f"{proxy} {figure_text(value, in_bits=proxy in card.in_bits)}" for proxy, value in figures.accuracy.items()
+    )
+    return f"{shown}; {100 * figures.difference:+.1f}{spread} points against {card.baseline} with {seeds}"
 
 
 def _speed(card: "Card") -> Section:
@@ -221,7 +222,7 @@ def _sweep(card: "Card") -> Iterator[Section]:
     hows = ("rates in proportion to the batch size", "at the batch size of the search")
     for title, rows, how in zip(names, (card.sweep.batch_sizes, card.sweep.rates), hows, strict=True):
         crashed = tuple(f"Crashed: {one_line(name)}: {why}" for name, why in card.crashed.items())
-        columns = ("batch", "rate", "seeds", "diverged", THIS, BASELINE, "points, paired [95 %]")
+        columns = ("batch", "rate", "seeds", "diverged", THIS, card.baseline, "points, paired [95 %]")
         lines = (f"{judged}, {how}; a training that diverged counts as guessing.", *lacking, *crashed)
         yield Section(title, lines, columns, tuple(map(_sweep_row, rows)), keys=2)
 
@@ -237,7 +238,7 @@ def _validation(card: "Card") -> Section:
         return Section(title, ("Only candidates of a run are validated.",))
     lines = []
     if card.own_test is not None:
-        lines.append(f"Test images of the search, under its own protocol: {_figures(card.own_test, True)}.")
+        lines.append(f"Test images of the search, under its own protocol: {_figures(card, card.own_test, True)}.")
     if not card.validations:
         asked = shlex.join(["evonas", "validate", str(card.reference), str(card.birth)])
         lines.append(f"Not measured: `{asked} --data DATA --architectures NAMES`")

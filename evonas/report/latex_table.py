@@ -26,7 +26,8 @@ _SPECIAL = {
 def latex_table(rows: Sequence[LayerRow], proxies: Sequence[str]) -> str:
     """One layer a line, with its formula; a rule between the kinds of rows, each of which has a BN-ReLU of its own."""
     several_runs, some_known = any(row.run for row in rows), any(row.known_as for row in rows)
-    titles = [*["Run"] * several_runs, "Birth", *map(escaped, proxies), rf"$\Delta$ {BASELINE}", "Seeds"]
+    than = escaped(rows[0].baseline if rows else BASELINE)
+    titles = [*["Run"] * several_runs, "Birth", *map(escaped, proxies), rf"$\Delta$ {than}", "Seeds"]
     titles += [*["Known as"] * some_known, "Layer"]
     columns = "l" * several_runs + "r" + "c" * len(proxies) + "rr" + "l" * some_known + "l"
     lines = [
@@ -45,7 +46,7 @@ def latex_table(rows: Sequence[LayerRow], proxies: Sequence[str]) -> str:
             lines.append(_line([rf"\multicolumn{{{len(titles)}}}{{l}}{{\emph{{{some[0].kind_text}}}}}"]))
         for row in some:
             cells = [escaped(row.run)] * several_runs + [str(row.birth or "")]
-            cells += [_accuracy(row.accuracy.get(proxy)) for proxy in proxies]
+            cells += [_accuracy(row.figure(proxy)) for proxy in proxies]
             cells += [_difference(row), pairs(row.paired, row.seeds) if row.seeds else ""]
             cells += [*[escaped(row.known_as)] * some_known, _layer(row)]
             lines.append(_line(cells))
@@ -61,11 +62,8 @@ def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _accuracy(value: tuple[float, float | None] | None) -> str:
-    if value is None:
-        return "--"
-    mean, spread = value
-    return f"${mean:.3f}$" if spread is None else rf"${mean:.3f} \pm {spread:.3f}$"
+def _accuracy(figure: str) -> str:
+    return "--" if figure == "-" else f"${figure.replace('±', chr(92) + 'pm ')}$"
 
 
 def _difference(row: LayerRow) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 import evonas
 from evonas.comparison import compare
-from evonas.config import BASELINE
 from evonas.config_file import dump_config
 from evonas.final import FinalRow
 from evonas.report.panels import panels
@@ -55,7 +54,8 @@ def run_view(run: Run, label: str, choice: Choice | None = None) -> dict[str, An
         "summary": list(summary(run, state, by_state, survey)),
         "proxies": list(config.proxies),
         "judged_by": config.judged_by,
-        "baseline": {"name": BASELINE, "accuracy": run.baseline()},
+        "in_bits": list(config.in_bits),
+        "baseline": {"name": config.baseline, "accuracy": run.baseline()},
         "noise": None if noise is None else {"deviation": noise[0], "layers": noise[1]},
         "population": config.evolution.population,
         "cores": config.workers.cpus,

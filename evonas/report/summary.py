@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Mapping
 
 from evonas.conclusion import verdict
-from evonas.config import BASELINE
 from evonas.report.survey import Survey
 from evonas.report.texts import duration
 from evonas.run import Run
@@ -36,7 +35,7 @@ def summary(run: Run, state: RunState, by_state: Mapping[str, int], survey: Surv
 def _found(run: Run, by_state: Mapping[str, int], survey: Survey) -> Iterator[str]:
     rows = run.final_table()
     if rows:
-        yield from verdict(rows)
+        yield from verdict(rows, run.config.baseline)
         return
     if not by_state.get(State.EVALUATED):
         yield "No candidate was trained to the full budget, so nothing was found."
@@ -45,16 +44,16 @@ def _found(run: Run, by_state: Mapping[str, int], survey: Survey) -> Iterator[st
         leader, what = run.reader.top(1)[0], "accuracy" if run.config.judged_by == "accuracy" else "exp(-loss)"
         yield (
             f"No layer was retrained with fresh seeds yet. The search measured the most for birth {leader.birth}: "
-            f"{100 * (leader.advantage or 0.0):+.1f} points of {what} against {BASELINE} with its own seed, partly by "
-            "luck."
+            f"{100 * (leader.advantage or 0.0):+.1f} points of {what} against {run.config.baseline} with its own seed, "
+            "partly by luck."
         )
         return
     best = next(iter(run.candidate_rows(run.top(1))))
     if best.difference is not None:
         yield (
             f"No layer was retrained with fresh seeds yet. The best so far is birth {best.birth}: "
-            f"{100 * best.difference:+.1f} points against {BASELINE} with {counted(best.seeds or 1, 'seed')}. The best "
-            "of many short trainings is partly a lucky one."
+            f"{100 * best.difference:+.1f} points against {run.config.baseline} with "
+            f"{counted(best.seeds or 1, 'seed')}. The best of many short trainings is partly a lucky one."
         )
 
 

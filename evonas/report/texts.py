@@ -1,5 +1,9 @@
 """Texts of cells: the same in the terminal, in a notebook and on a page."""
 
+import math
+
+from evonas.workers.task import bits_per_byte
+
 
 def one_line(formula: str) -> str:
     return "; ".join(formula.splitlines())
@@ -18,6 +22,15 @@ def core_time(core_seconds: float) -> str:
     if core_seconds < 120:
         return f"{core_seconds:.0f} core-seconds"
     return f"{core_seconds / 60:.1f} core-minutes" if core_seconds < 7200 else f"{core_seconds / 3600:.1f} core-hours"
+
+
+def figure_text(value: tuple[float, float | None] | None, *, in_bits: bool = False) -> str:
+    """A fitness, mean and spread over seeds, as people know it: an accuracy, or with `in_bits` the bits per byte of
+    which it is 2^-b (of a mean; the spread to first order)."""
+    if value is None or not in_bits:
+        return accuracy_text(value)
+    mean, spread = value
+    return accuracy_text((bits_per_byte(mean), None if spread is None else spread / (mean * math.log(2))))
 
 
 def accuracy_text(value: tuple[float, float | None] | None) -> str:

@@ -98,14 +98,14 @@ class Database:
         address, name = self.address, self.address.run or self.address.folder.name
         with _writing(address, name, is_new=True) as (engine, lock):
             prepare(address, engine)
-            return Writer(engine, _insert(engine, name, config, versions), 1, lock)
+            return Writer(engine, _insert(engine, name, config, versions), 1, lock, config.baseline)
 
     def own(self, purpose: Event = Event.RESUMED) -> Writer:
         """Drive an existing run: go on with it, or (Event.VALIDATING) record beside it. Raises InputError with host and
         process of the driver that owns it now."""
         run = self._find(self.address.run)
         with _writing(self.address, run.name) as (engine, lock):
-            writer = Writer(engine, run.id, _next_epoch(engine, run.id), lock)
+            writer = Writer(engine, run.id, _next_epoch(engine, run.id), lock, self.reader(run.name).config.baseline)
             writer.event(purpose, this_driver())
             return writer
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, select
 
-from evonas.config import BASELINE
 from evonas.rank_correlation import stopped_at
 from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.wording import counted
@@ -211,7 +210,7 @@ class Reader(Timing):
         accuracies: dict[str, list[float]] = {proxy: [] for proxy in self.config.proxies}
         for purpose in (Purpose.BASELINE, Purpose.RERANK):
             for each in self.evaluations(purpose):
-                if each.name == BASELINE and isinstance(each.evaluation.outcome, Fitness):
+                if each.name == self.config.baseline and isinstance(each.evaluation.outcome, Fitness):
                     for point in each.evaluation.points:  # one of each of the recipe's seeds
                         if point.step == steps:
                             accuracies[point.proxy].append(point.accuracy)

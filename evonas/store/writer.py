@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from evonas.config import BASELINE
 from evonas.search_space.graph import Graph
 from evonas.store import tables
 from evonas.store.ownership import Lock, this_driver
@@ -44,9 +43,10 @@ class Writer:
     Proposals and outcomes are gathered, and written by `flush` in one transaction, in which each is whole or absent.
     """
 
-    def __init__(self, engine: Engine, run: int, epoch: int, lock: Lock) -> None:
+    def __init__(self, engine: Engine, run: int, epoch: int, lock: Lock, baseline: str) -> None:
         self.engine = engine
         self.run = run
+        self.baseline = baseline  # its name
         self.should_stop: Callable[[], bool] = lambda: False  # once true, a lost server is not waited for
         self.epoch = epoch
         self._lock: Lock | None = lock
@@ -180,7 +180,7 @@ class Writer:
                 connection.execute(insert(table), rows[table])
         for purpose, seed in {(row["purpose"], row["seed"]) for row in rows[tables.evaluation]}:
             if purpose in RETRAINING:
-                these = {"run": self.run, "purpose": purpose, "seed": seed, "baseline": BASELINE}
+                these = {"run": self.run, "purpose": purpose, "seed": seed, "baseline": self.baseline}
                 connection.execute(text(tables.SET_ADVANTAGE), these)
         if decided:
             c = tables.candidate.c

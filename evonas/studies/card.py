@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evonas.cluster import open_pool
+from evonas.config import BASELINE
 from evonas.config_input import load_config
 from evonas.final import FinalRow, table
 from evonas.layers.candidate import judged_groups
@@ -78,6 +79,8 @@ class Card:
     sweep_cost: Cost | None  # of what is missing; None without a run, and where nothing is
     crashed: Mapping[str, str]  # layers whose training crashed -> why
     ablation: Ablation | None
+    baseline: str = BASELINE  # its name in the run
+    in_bits: tuple[str, ...] = ()  # proxies of the run whose figure is shown in bits per byte
 
     @property
     def title(self) -> str:
@@ -228,6 +231,8 @@ def _of_candidate(layer: NamedGraph, run: "Run", birth: int) -> Card:
         birth=birth,
         figures=record.figures,
         is_fresh=record.retrained is not None,
+        baseline=run.config.baseline,
+        in_bits=run.config.in_bits,
     )
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evonas.cluster import open_pool
-from evonas.config import BASELINE, Config
+from evonas.config import Config
 from evonas.config_input import load_config
 from evonas.driver import try_plugins
+from evonas.report.texts import figure_text
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.wording import counted
@@ -204,8 +205,8 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
     steps = min(SMOKE_STEPS, config.recipe.steps)
     protocol, deadline = config.protocol.ungated(steps=steps, seeds=1), time.monotonic() + SMOKE_SECONDS
     session = Session(pool, should_stop=lambda: time.monotonic() > deadline)
-    job = Job(graph=LAYERS[BASELINE].text, protocol=protocol, seed=config.seed)
-    session.submit(Ticket(job, name=BASELINE))
+    job = Job(graph=LAYERS[config.baseline].text, protocol=protocol, seed=config.seed)
+    session.submit(Ticket(job, name=config.baseline))
     try:
         _, evaluation = session.next()
     except Stopped:
@@ -214,12 +215,15 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
     outcome = evaluation.outcome
     if not isinstance(outcome, Fitness):
         why = f"{outcome.kind}: {outcome.message}" if isinstance(outcome, Crash) else f"{outcome.gate}"
-        yield Finding("smoke", "failed", f"{BASELINE}, {counted(steps, 'step')}: {why}")
+        yield Finding("smoke", "failed", f"{config.baseline}, {counted(steps, 'step')}: {why}")
         return
-    shown = ", ".join(f"{proxy} {accuracy:.3f}" for proxy, accuracy in outcome.accuracy.items())
+    shown = ", ".join(
+        f"{proxy} {figure_text((value, None), in_bits=proxy in config.in_bits)}"
+        for proxy, value in outcome.accuracy.items()
+    )
     memory = f"{evaluation.memory_mb:.0f} MB" if evaluation.memory_mb else "memory unknown"
     after = counted(steps, "step")
-    yield Finding("smoke", "ok", f"{BASELINE} after {after}: {shown}; {evaluation.conditions}; {memory}")
+    yield Finding("smoke", "ok", f"{config.baseline} after {after}: {shown}; {evaluation.conditions}; {memory}")
     a_step = sum(outcome.step_seconds.values())  # on each proxy
     full = (evaluation.seconds + a_step * (config.recipe.steps - steps)) * config.recipe.seeds
     eager = compiles(config.protocol) and not compiles(protocol)

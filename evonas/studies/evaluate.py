@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evonas.cluster import open_pool
-from evonas.config import BASELINE, Config
+from evonas.config import Config
 from evonas.config_input import load_config
 from evonas.history import History
 from evonas.layers.resolve import Layers, trainable
@@ -140,7 +140,7 @@ def judge(
         Judgement(
             name,
             graph,
-            figures(by_seed[name], by_seed[BASELINE], config.proxies),
+            figures(by_seed[name], by_seed[config.baseline], config.proxies),
             alone[name].amplifications["position"],
             *_gates(screened.get(name, ()), judged.get(name)),
         )

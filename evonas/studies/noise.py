@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from evonas.cluster import open_pool
-from evonas.config import BASELINE, Config
+from evonas.config import Config
 from evonas.config_input import load_ungated
 from evonas.layers.resolve import Layers, trainable
 from evonas.retraining import SEEDS_MAX, Progress, quiet, train, try_own_networks, ungated
@@ -78,7 +78,7 @@ def measure_noise(
     on_progress: Progress = quiet,
 ) -> list[NoiseRow]:
     """`noise` on the workers of a session."""
-    graphs = {each.name: each.graph for each in (named_graph(BASELINE), *layers)}
+    graphs = {each.name: each.graph for each in (named_graph(config.baseline), *layers)}
     tickets = [
         Ticket(Job(graph=str(graph), protocol=ungated(config), seed=config.seed + n), name=name)
         for n in range(seeds)
@@ -96,12 +96,12 @@ def _rows(config: Config, name: str, outcomes: dict[tuple[str, int], Outcome]) -
     mine = {seed: outcome for (layer, seed), outcome in outcomes.items() if layer == name}
     failed = sum(not isinstance(each, Fitness) for each in mine.values())
     own = {seed: _with_mean(each) for seed, each in mine.items() if isinstance(each, Fitness)}
-    baseline = {seed: each for (layer, seed), each in outcomes.items() if layer == BASELINE and seed in own}
+    baseline = {seed: each for (layer, seed), each in outcomes.items() if layer == config.baseline and seed in own}
     paired = {seed: _with_mean(each) for seed, each in baseline.items() if isinstance(each, Fitness)}
     rows = []
     for proxy in (*config.proxies, "mean"):
         differences = [own[seed][proxy] - paired[seed][proxy] for seed in paired]
-        spread = stdev(differences) if name != BASELINE and len(differences) > 1 else None
+        spread = stdev(differences) if name != config.baseline and len(differences) > 1 else None
         rows.append(NoiseRow(name, proxy, tuple(each[proxy] for each in own.values()), failed, spread))
     return rows
 

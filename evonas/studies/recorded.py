@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evonas.config import BASELINE
+from evonas.config import Config
 from evonas.intervals import Estimate, estimate
 from evonas.store.reader import Reader
 from evonas.store.trainings import StoredTraining
@@ -35,16 +35,16 @@ def recorded_validations(reader: Reader, formula: str) -> list[RecordedValidatio
         if each.judged_on == "test":
             by_setting.setdefault(each.setting, []).append(each)
     return [
-        _row(mine, [each for each in trained if each.name and each.layer != formula])
+        _row(mine, [each for each in trained if each.name and each.layer != formula], reader.config)
         for trained in by_setting.values()
         if (mine := [each for each in trained if each.layer == formula])
     ]
 
 
-def _row(mine: Sequence[StoredTraining], others: Sequence[StoredTraining]) -> RecordedValidation:
+def _row(mine: Sequence[StoredTraining], others: Sequence[StoredTraining], config: Config) -> RecordedValidation:
     first, accuracy = mine[0], {each.seed: each.counted_accuracy for each in mine}
     differences: dict[str, list[float]] = {}
-    for each in sorted(others, key=lambda each: (each.name != BASELINE, each.seed)):
+    for each in sorted(others, key=lambda each: (each.name != config.baseline, each.seed)):
         if each.seed in accuracy:
             differences.setdefault(str(each.name), []).append(accuracy[each.seed] - each.counted_accuracy)
     side = first.protocol["data"].get("image_size")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from evonas.config import BASELINE, Config
+from evonas.config import Config
 from evonas.intervals import Estimate, estimate
 from evonas.retraining import fresh_seeds
 from evonas.search_space.catalog.named import NamedGraph, named_graph
@@ -72,7 +72,7 @@ def plan_sweep(config: Config, proxy: str, layer: NamedGraph, seeds: int) -> Swe
     alone = config.model_copy(update={"proxies": {proxy: config.proxies[proxy]}, "gates": ()})
     batch_sizes = tuple((size, recipe.learning_rate * size / recipe.batch_size) for size in BATCH_SIZES)
     rates = tuple((recipe.batch_size, recipe.learning_rate * factor) for factor in RATES)
-    layers = {each.name: each for each in (layer, named_graph(BASELINE))}
+    layers = {each.name: each for each in (layer, named_graph(config.baseline))}
     wanted: dict[Key, Asked] = {}
     for place in dict.fromkeys((*batch_sizes, *rates)):
         batch_size, rate = place
@@ -91,15 +91,16 @@ def sweep_of(plan: SweepPlan, layer: str, rows: Mapping[Asked, Row]) -> Sweep | 
     for (place, name, seed), training in plan.wanted.items():
         if training in rows:
             by_place.setdefault(place, {}).setdefault(name, {})[seed] = rows[training]
-    made = {place: row for place, trained in by_place.items() if (row := _row(place, layer, trained))}
+    than = plan.config.baseline
+    made = {place: row for place, trained in by_place.items() if (row := _row(place, layer, trained, than))}
     if not made:
         return None
     along = [tuple(made[place] for place in places if place in made) for places in (plan.batch_sizes, plan.rates)]
     return Sweep(plan.proxy, plan.config.recipe.steps, *along)
 
 
-def _row(place: Place, layer: str, trained: Mapping[str, Mapping[int, Row]]) -> SweepRow | None:
-    mine, its = trained.get(layer, {}), trained.get(BASELINE, {})
+def _row(place: Place, layer: str, trained: Mapping[str, Mapping[int, Row]], than: str) -> SweepRow | None:
+    mine, its = trained.get(layer, {}), trained.get(than, {})
     seeds = sorted(mine.keys() & its.keys())
     if not seeds:
         return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import overload
 
 from evonas.cluster import open_pool
-from evonas.config import BASELINE, Config
+from evonas.config import Config
 from evonas.config_input import load_config
 from evonas.driver import check_images
 from evonas.final import FinalRow, final_table, table
@@ -210,15 +210,16 @@ def _elsewhere(
     rows, crashed = complete(trainings, kept, first, open_pool, on_progress, elsewhere)
     gone = lost(trainings, crashed)
     judged = [each for each, layer in contenders.items() if layer.name not in gone]
-    if BASELINE in gone or not any(each.birth for each in judged):
-        name = BASELINE if BASELINE in gone else next(iter(gone))
+    baseline = reader.config.baseline
+    if baseline in gone or not any(each.birth for each in judged):
+        name = baseline if baseline in gone else next(iter(gone))
         raise InputError(f"{name} could not be trained: {gone[name]}")
     trained: dict[tuple[Contender, int], dict[tuple[int, str], Row]] = {}
     for (seed, batch_size, contender), several in wanted.items():
         if contender in judged:
             trained.setdefault((contender, batch_size), {}).update({(seed, each.proxy): rows[each] for each in several})
     repeated = {each: known_layer(reader, reader.candidate(each.birth)) for each in judged if each.birth}
-    return compare_layers(trained, repeated, gone)
+    return compare_layers(trained, repeated, gone, baseline)
 
 
 def _at_batch_sizes(config: Config, batch_sizes: Sequence[int]) -> list[Config]:

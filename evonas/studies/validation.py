@@ -90,6 +90,7 @@ def compare_layers(
     trained: Mapping[tuple[Contender, int], Trained],
     known_as: Mapping[Contender, Known],
     crashed: Mapping[str, str],
+    baseline: str = BASELINE,
 ) -> Validation:
     """The tables over trainings of candidates and baselines at some batch sizes, BN-ReLU's among them."""
     layers, differences = list[ValidatedLayer](), list[PairedDifference]()
@@ -101,7 +102,7 @@ def compare_layers(
         layers += at_size
         rank = {(each.birth, each.name): number for number, each in enumerate(at_size)}
         for each in sorted(mine, key=lambda each: rank[each.birth, each.name]):
-            others = named if each.birth else {BASELINE: named[BASELINE]}
+            others = named if each.birth else {baseline: named[baseline]}
             differences += [
                 PairedDifference(each.birth, each.name, name, batch_size, *difference(mine[each], rows))
                 for name, rows in others.items()

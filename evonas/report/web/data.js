@@ -59,6 +59,8 @@ function front(points) {
 }
 
 const points = (share) => (share == null ? "–" : `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(1)}`);
+/** A fitness on a proxy as people know it: an accuracy, or the bits per byte b of 2^-b. */
+const figure = (run, proxy, value) => share(value != null && run.in_bits.includes(proxy) ? -Math.log2(value) : value);
 const share = (value) => (value == null ? "–" : value.toFixed(3));
 
 function time(seconds) {

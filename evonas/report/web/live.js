@@ -62,7 +62,7 @@ function runTable(lines) {
     ? ["", line.key, h("span", { class: "state" }, line.state), h("span", { class: "error" }, line.error), "–", "–", began(line)]
     : [h("input", { type: "checkbox", name: "run", value: line.key, checked: picked.has(line.key), "aria-label": `Compare ${line.key}` }), h("a", { href: viewOf([line.key]) }, line.key),
       h("span", { class: `state ${line.state}` }, line.state), best(line), line.births, line.trained, began(line)]));
-  return lines.length ? table(["compare", "run", "state", "best, points to BN-ReLU", "births", "trained", "begun, UTC"], rows, "The best: with fresh seeds where a run has its final table; in the search it is partly a lucky one") : h("p", {}, "No run yet.");
+  return lines.length ? table(["compare", "run", "state", "best, points to its baseline", "births", "trained", "begun, UTC"], rows, "The best: with fresh seeds where a run has its final table; in the search it is partly a lucky one") : h("p", {}, "No run yet.");
 }
 
 async function list() {

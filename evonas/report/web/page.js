@@ -81,7 +81,7 @@ async function pageOf(source, { run, rows, query }, { order, descending, from })
 /** The table of candidates. `turn` is called with what changes of its order and its place. */
 async function candidateTable(source, view, wanted, turn) {
   const { of, shown, total } = await pageOf(source, view, wanted), { place } = view, { order, descending, from } = wanted, c = of.candidates;
-  const lines = shown.map((i) => [starButton(of, c.birth[i]), layerLink(place, c.birth[i]), points(c.advantage[i]), ...of.proxies.map((proxy) => share(c.accuracy[proxy][i])), c.nodes[i], c.seconds[i].toFixed(1),
+  const lines = shown.map((i) => [starButton(of, c.birth[i]), layerLink(place, c.birth[i]), points(c.advantage[i]), ...of.proxies.map((proxy) => figure(of, proxy, c.accuracy[proxy][i])), c.nodes[i], c.seconds[i].toFixed(1),
     endOf(of, i), operatorOf(of, i), h("code", {}, c.formula[i])]);
   const title = (name, text = name) => h("button", { type: "button", class: "sort", "data-order": name, "aria-label": `Sort by ${text}`, onclick: () => turn({ order: name, descending: order === name ? !descending : name !== "birth", from: 0 }) },
     text, order === name ? (descending ? " ↓" : " ↑") : "");
@@ -89,7 +89,7 @@ async function candidateTable(source, view, wanted, turn) {
   const focused = document.activeElement?.closest("#tables-layers") && [..."order step star".split(" ").map((name) => [`data-${name}`, document.activeElement.getAttribute(`data-${name}`)]), ["href", document.activeElement.getAttribute("href")]].find(([, value]) => value);
   const holder = document.getElementById("tables-layers");
   holder.replaceChildren(
-    table(["star", title("birth"), title("advantage", "to BN-ReLU"), ...of.proxies.map((proxy) => title(proxy)), title("nodes"), title("seconds"), "outcome", "origin", "formula"], lines, "Candidates by the search's own figures, in points and accuracies with one seed"),
+    table(["star", title("birth"), title("advantage", `to ${of.baseline.name}`), ...of.proxies.map((proxy) => title(proxy)), title("nodes"), title("seconds"), "outcome", "origin", "formula"], lines, "Candidates by the search's own figures, in points and accuracies with one seed"),
     h("nav", { "aria-label": "Pages of candidates" }, step(from - PAGE, "Previous"), ` ${shown.length ? from + 1 : 0} to ${from + shown.length} of ${total.toLocaleString("en")} `, step(from + PAGE, "Next")));
   if (focused) [...holder.querySelectorAll(`[${focused[0]}]`)].find((each) => each.getAttribute(focused[0]) === focused[1])?.focus();
 }

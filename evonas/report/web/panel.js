@@ -53,13 +53,16 @@ async function copy(element, button) {
 
 function figures({ run, i, panel }, place) {
   const c = run.candidates, f = panel?.figures;
-  const spread = (value) => (value == null ? "–" : value[1] == null ? share(value[0]) : `${share(value[0])} ±${share(value[1])}`);
+  const spread = (proxy, value) => {
+    const deviation = value?.[1] != null && share(run.in_bits.includes(proxy) ? value[1] / (value[0] * Math.LN2) : value[1]);
+    return figure(run, proxy, value?.[0]) + (deviation ? ` ±${deviation}` : "");
+  };
   const seeds = f && `${f.seeds} ${f.is_fresh ? "fresh " : ""}seed${f.seeds === 1 ? "" : "s"}${f.is_fresh ? "" : " of the search"}`;
   return [
     ["outcome", endOf(run, i)],
-    ...(f ? [["trained with", seeds], ["points to BN-ReLU", points(f.difference) + (f.difference_spread == null ? "" : ` ±${(100 * f.difference_spread).toFixed(1)}`)]]
-      : [["points to BN-ReLU", points(c.advantage[i])]]),
-    ...run.proxies.map((proxy) => [`accuracy on ${proxy}`, f ? spread(f.accuracy[proxy]) : share(c.accuracy[proxy][i])]),
+    ...(f ? [["trained with", seeds], [`points to ${run.baseline.name}`, points(f.difference) + (f.difference_spread == null ? "" : ` ±${(100 * f.difference_spread).toFixed(1)}`)]]
+      : [[`points to ${run.baseline.name}`, points(c.advantage[i])]]),
+    ...run.proxies.map((proxy) => [`${run.in_bits.includes(proxy) ? "bits per byte" : "accuracy"} on ${proxy}`, f ? spread(proxy, f.accuracy[proxy]) : figure(run, proxy, c.accuracy[proxy][i])]),
     ["depends on its batch", c.batch[i] ? "yes" : "no"],
     ["live nodes", c.nodes[i]],
     ["origin", operatorOf(run, i)],
@@ -102,7 +105,7 @@ function lineageOf(run, place, birth) {
     return [layerLink(place, at), edit, points(mine.advantage), mine.advantage == null || theirs == null ? "–" : points(mine.advantage - theirs), h("code", {}, parts)];
   });
   return [h("h3", {}, "Lineage"), h("p", {}, `The youngest first, each with what its parent lacks marked, in points with the search's seed.${noise}`),
-    table(["birth", "edit", "to BN-ReLU", "to its parent", "formula"], rows, "Ancestors")];
+    table(["birth", "edit", `to ${run.baseline.name}`, "to its parent", "formula"], rows, "Ancestors")];
 }
 
 const measurements = (panel) => panel.measured.length > 0 && [h("h3", {}, "Gates"),

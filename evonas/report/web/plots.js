@@ -59,7 +59,7 @@ function progress({ runs, picked, place }, order, effort, title) {
   const values = data.flatMap((each) => each.y).sort((a, b) => a - b);
   const low = Math.max(values[0] ?? -1, (values[values.length - 1] ?? 0) - 30); // outliers below would flatten the rest
   return { data, layout: { shapes, annotations, xaxis: { title: { text: title }, rangemode: "tozero" },
-    yaxis: { title: { text: runs[place].judged_by === "loss" ? "exp(−loss) above BN-ReLU, points" : "above BN-ReLU, points" },
+    yaxis: { title: { text: runs[place].judged_by === "loss" ? `exp(−loss) above ${runs[place].baseline.name}, points` : `above ${runs[place].baseline.name}, points` },
       range: values.length ? [Math.min(low, -1) - 1, Math.max(values[values.length - 1], 0) + 1] : undefined } } };
 }
 
@@ -220,7 +220,7 @@ function finalPlot({ run, rows, place }) {
     text: rows.map((row) => `${name(row)}: ${points(row.difference)} ±${(100 * (row.difference_spread ?? 0)).toFixed(1)} points, ${row.seeds} seeds<br>${wrapped(row.formula)}`), hoverinfo: "text",
     customdata: rows.map((row) => (row.birth ? [place, row.birth] : null)) });
   return { data: [part(shown.filter((row) => row.birth), "candidates", "blue", "diamond"), part(shown.filter((row) => !row.birth), "known layers", "vermilion", "x")],
-    height: 120 + 26 * shown.length, layout: { xaxis: { title: { text: "above BN-ReLU, points (± standard deviation over seeds)" }, zeroline: true },
+    height: 120 + 26 * shown.length, layout: { xaxis: { title: { text: `above ${run.baseline.name}, points (± standard deviation over seeds)` }, zeroline: true },
       yaxis: { automargin: true, autorange: "reversed", type: "category", categoryorder: "array", categoryarray: shown.map(name) } } };
 }
 
