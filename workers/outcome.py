@@ -37,6 +37,11 @@ def scored(by: JudgedBy, recorded: Mapping[str, float]) -> dict[str, float]:
     return dict(recorded) if by == "accuracy" else {proxy: math.exp(-loss) for proxy, loss in recorded.items()}
 
 
+def bits_per_byte(fitness: float) -> float:
+    """b of a fitness 2^-b; infinite for 0."""
+    return -math.log2(fitness) if fitness > 0 else math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Fitness:
     """Trained to the full budget, on each proxy: validation accuracy in [0, 1], mean seconds of a training step, MiB of

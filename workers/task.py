@@ -253,8 +253,3 @@ class Bytes(Task):
             order = torch.randperm(len(part) - 1, generator=generator).to(self.device)
             for start in range(0, len(order) - size + 1, size):
                 yield part.at(first + part.context * order[start : start + size])
-
-
-def bits_per_byte(fitness: float) -> float:
-    """b of a fitness 2^-b; infinite for 0."""
-    return -math.log2(fitness) if fitness > 0 else math.inf

@@ -2,7 +2,7 @@
 
 import math
 
-from evonas.workers.task import bits_per_byte
+from evonas.workers.outcome import bits_per_byte
 
 
 def one_line(formula: str) -> str:

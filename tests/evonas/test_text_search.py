@@ -16,7 +16,7 @@ from evonas.report.run_view import document
 from evonas.report.texts import accuracy_text, figure_text
 from evonas.search_space.errors import InputError
 from evonas.store.records import Purpose
-from evonas.workers.task import bits_per_byte
+from evonas.workers.outcome import bits_per_byte
 from tests.conftest import TINY
 
 TEXT: dict[str, Any] = {

@@ -15,10 +15,9 @@ from evonas.workers.data import load_tasks
 from evonas.workers.evaluation import evaluate
 from evonas.workers.gates.stability import Stability, ascend
 from evonas.workers.gradients import convolution_weights
-from evonas.workers.outcome import Fitness
+from evonas.workers.outcome import Fitness, bits_per_byte
 from evonas.workers.protocol import Job, Protocol
 from evonas.workers.step import StaticStep, optimizer_of
-from evonas.workers.task import bits_per_byte
 from evonas.workers.training import Training, build_model
 from tests.conftest import TINY
 from tests.workers.conftest import graph

@@ -19,7 +19,17 @@ from tests.evonas.cli.cases import Command, config_file, piped, refused
 
 VALIDATIONS = ["cifar10-networks-validation", "cifar10-validation", "fashion-validation"]
 TEMPLATES = sorted(
-    ["cifar10", "cifar10-reference", "evonorm-b", "evonorm-s", "quickstart", "quickstart-reference", *VALIDATIONS]
+    [
+        "cifar10",
+        "cifar10-reference",
+        "evonorm-b",
+        "evonorm-s",
+        "gpt",
+        "quickstart",
+        "quickstart-reference",
+        "vit",
+        *VALIDATIONS,
+    ]
 )
 
 

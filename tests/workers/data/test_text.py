@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from evonas.search_space.errors import InputError
 from evonas.workers.data import count_classes, has_test_part_of, split_digest
+from evonas.workers.outcome import bits_per_byte
 from evonas.workers.protocol import Corpus, Protocol, Recipe
-from evonas.workers.task import Bytes, Windows, bits_per_byte
+from evonas.workers.task import Bytes, Windows
 from evonas.workers.text import load_text, read, split_text
 from tests.conftest import ROOT
 
