@@ -167,11 +167,14 @@ class Config(Frozen):
         remeasure = self.evolution.remeasure
         return self.protocol.with_recipe(steps=(remeasure and remeasure.steps) or self.recipe.steps)
 
+    @property
+    def trains_leaders_longer(self) -> bool:
+        return self.leaders_protocol.recipe.steps > self.recipe.steps
+
     def counted_seeds(self, seeds: Collection[int]) -> list[int]:
         """The seeds of a leader whose scores count: the search's own does not beside two with which it was trained
         longer."""
-        is_longer = self.leaders_protocol.recipe.steps > self.recipe.steps
-        return [each for each in seeds if each != self.seed or not is_longer or len(seeds) < 3]
+        return [each for each in seeds if each != self.seed or not self.trains_leaders_longer or len(seeds) < 3]
 
     @property
     def final_protocol(self) -> Protocol:

@@ -115,7 +115,7 @@ class History:
         return [1 / (1 + self.children.get(each.function, 0)) for each in self.population.members]
 
     def _seed(self, function: int | None, *, again: bool) -> int:
-        """The run's seed; a fresh one for a leader that is measured again, and now and then for what is inherited."""
+        """The run's seed; a fresh one for a leader that is measured again, and rarely, if as long, for an equal one."""
         seed = self.config.seed
         if function is None:
             return seed
@@ -130,7 +130,7 @@ class History:
             shared = replace(shared, uses=shared.uses + 1)
         if shared is None:
             return seed
-        if again or shared.uses % REMEASURE_AFTER == 0:
+        if again or (shared.uses % REMEASURE_AFTER == 0 and not self.config.trains_leaders_longer):
             shared = replace(shared, fresh=shared.fresh + 1)
             seed = further_seed(self.config, shared.fresh)
         self.shared[function] = shared
@@ -274,8 +274,8 @@ class History:
 
     def _as_of_the_search(self, outcome: Fitness, seed: int) -> Fitness:
         """An outcome with a further seed as it would be with the search's: moved by what BN-ReLU differs."""
-        theirs, ours = self.baselines.get(seed), self.baseline
-        return outcome.moved(theirs, ours) if theirs and ours else outcome
+        theirs = self.baselines.get(seed)
+        return outcome.moved(theirs, self.baseline) if theirs and self.baseline else outcome
 
     def advantage(self, outcome: Outcome, seed: int | None = None) -> float | None:
         """Mean over proxies of the score minus BN-ReLU's on the same proxy and, where BN-ReLU was trained with it, the

@@ -65,9 +65,9 @@ def train_for_leaders(session: Session, reader: Reader, history: History) -> Non
     for ticket, evaluation in train(session, [Ticket(job, Purpose.BASELINE, name=config.baseline) for job in jobs]):
         if isinstance(evaluation.outcome, Fitness):
             history.baselines[ticket.job.seed] = evaluation.outcome
-    steps = protocol.recipe.steps
-    if steps > config.recipe.steps and not history.baselines.keys() >= set(seeds):
-        raise InputError(f"evolution.remeasure.steps: {config.baseline} fails with {counted(steps, 'step')}")
+    if config.trains_leaders_longer and not history.baselines.keys() >= set(seeds):
+        steps = counted(protocol.recipe.steps, "step")
+        raise InputError(f"evolution.remeasure.steps: {config.baseline} fails with {steps}")
 
 
 def evaluate_baseline(session: Session, history: History, purpose: Purpose | None = None) -> None:

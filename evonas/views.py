@@ -65,7 +65,7 @@ def seconds_left(
 def lengths(config: Config) -> str:
     """A sentence on trainings that are longer than the search's; empty where none is."""
     steps, longer = config.recipe.steps, {}
-    if config.leaders_protocol.recipe.steps > steps:
+    if config.trains_leaders_longer:
         longer["leaders, with further seeds"] = config.leaders_protocol.recipe.steps
     if config.final_protocol.recipe.steps > steps:
         longer["the final table, with fresh seeds"] = config.final_protocol.recipe.steps
@@ -240,11 +240,11 @@ def _baseline_rows(reader: Reader, final: Sequence[FinalRow], first: LayerRow | 
         return [final_row(row, reader.config) for row in final if row.name == reader.config.baseline]
     seeds, by_seed = reader.config.recipe.seeds, baseline_by_seed(reader)
     own = range(reader.config.seed, reader.config.seed + seeds)
-    counted = reader.config.counted_seeds(by_seed) if first and first.is_repeated else own
-    by_seed = {seed: each for seed, each in by_seed.items() if seed in counted}
+    config = reader.config
+    wanted = config.counted_seeds(by_seed) if first and first.is_repeated else own
+    by_seed = {seed: each for seed, each in by_seed.items() if seed in wanted}
     if not any(by_seed.values()):
         return []
-    config = reader.config
     row = layer_row(config.baseline, figures_of(by_seed, by_seed, config.proxies), config=config)
     return [replace(row, is_fresh=False, is_repeated=bool(first and first.is_repeated))]
 

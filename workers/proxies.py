@@ -81,7 +81,7 @@ Act = Literal["gelu", "candidate"]
 
 
 class Transformer(Frozen):
-    """What `vit` and `gpt` have in common. Their layers normalise: each is the whole graph over tokens (n, tokens,
+    """The options of `vit` and `gpt` alike. Their layers normalise: each is the whole graph over tokens (n, tokens,
     channels), and GELU stays the activation unless `act` says otherwise."""
 
     architecture: str

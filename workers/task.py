@@ -1,4 +1,4 @@
-"""What a proxy is trained to do: its data on a device, its batches, its loss, and how a validation is scored."""
+"""The task of a proxy: its data on a device, its batches, its loss, and how a validation is scored."""
 
 import math
 from abc import ABC, abstractmethod
@@ -52,7 +52,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def features(self) -> int:
-        """What an architecture is told of the inputs: the channels of images, the context of text."""
+        """The size of an input that an architecture depends on: the channels of images, the context of text."""
 
     @property
     @abstractmethod
@@ -65,7 +65,7 @@ class Task(ABC):
 
     @abstractmethod
     def input(self, kept: Tensor) -> Tensor:
-        """What a network takes of inputs as they are kept."""
+        """The input of a network, made of inputs as they are kept."""
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Task(ABC):
 
     @abstractmethod
     def credit(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """What a network earns on some examples; the sum over a part is `scored`."""
+        """The score of a network on some examples, additive over examples; `scored` takes the sum over a part."""
 
     @abstractmethod
     def scored(self, credit: float) -> float:

@@ -145,15 +145,8 @@ class _Lines:
         for label, row in shown:
             difference = "" if row is None or not label else points_and_seeds(row) if shape.seeds else points(row)
             accuracies = [_accuracy(row, proxy) for proxy in proxies]
-            name = _name(row, label, self.view.baseline)
-            rows.append(
-                (
-                    label,
-                    self._cut(name, layer),
-                    readable(difference, self.encoding),
-                    *accuracies,
-                )
-            )
+            name = self._cut(_name(row, label, self.view.baseline), layer)
+            rows.append((label, name, readable(difference, self.encoding), *accuracies))
         least = (LABEL, layer, DIFFERENCE if shape.seeds else POINTS, *(COUNT for _ in proxies))
         first = 0 if shape.labels else 1
         return Block([row[first:] for row in rows], least[first:], 2 - first)

@@ -26,11 +26,11 @@ def core_time(core_seconds: float) -> str:
 
 def figure_text(value: tuple[float, float | None] | None, *, in_bits: bool = False) -> str:
     """A fitness, mean and spread over seeds, as people know it: an accuracy, or with `in_bits` the bits per byte of
-    which it is 2^-b (of a mean; the spread to first order)."""
+    which it is 2^-b (of a mean; the spread to first order, and none of a fitness that vanished)."""
     if value is None or not in_bits:
         return accuracy_text(value)
     mean, spread = value
-    return accuracy_text((bits_per_byte(mean), None if spread is None else spread / (mean * math.log(2))))
+    return accuracy_text((bits_per_byte(mean), spread / (mean * math.log(2)) if spread is not None and mean else None))
 
 
 def accuracy_text(value: tuple[float, float | None] | None) -> str:

@@ -71,7 +71,7 @@ def test_a_run_replays_and_its_test_text_is_opened_by_validate_alone(run: evonas
 def test_tables_show_bits_per_byte_and_the_baseline(run: evonas.Run) -> None:
     folder = str(run.reference)
     top, show, status = invoke("top", folder), invoke("show", folder, "1"), invoke("status", folder)
-    (accuracy,) = {run.candidate(1).outcome.accuracy["gpt"]}  # type: ignore[union-attr]
+    accuracy = run.candidate(1).accuracy["gpt"]
     bits = f"{bits_per_byte(accuracy):.3f}"
     assert 3 < bits_per_byte(accuracy) < 9
     assert f"gpt {bits}" in show
@@ -94,6 +94,7 @@ def test_a_figure_in_bits_is_that_of_the_mean_and_its_spread_to_first_order() ->
     """d(-log2 p) = dp / (p ln 2)."""
     assert figure_text((0.25, None), in_bits=True) == "2.000"
     assert figure_text(None, in_bits=True) == "-"
+    assert figure_text((0.0, 0.0), in_bits=True) == "inf"  # a likelihood that vanished
     mean, spread = 0.08, 1e-4
     both = bits_per_byte(mean - spread), bits_per_byte(mean + spread)
     assert figure_text((mean, spread), in_bits=True) == accuracy_text((bits_per_byte(mean), (both[0] - both[1]) / 2))

@@ -54,7 +54,7 @@ async function copy(element, button) {
 function figures({ run, i, panel }, place) {
   const c = run.candidates, f = panel?.figures;
   const spread = (proxy, value) => {
-    const deviation = value?.[1] != null && share(run.in_bits.includes(proxy) ? value[1] / (value[0] * Math.LN2) : value[1]);
+    const deviation = value?.[1] != null && value[0] > 0 && share(run.in_bits.includes(proxy) ? value[1] / (value[0] * Math.LN2) : value[1]);
     return figure(run, proxy, value?.[0]) + (deviation ? ` ±${deviation}` : "");
   };
   const seeds = f && `${f.seeds} ${f.is_fresh ? "fresh " : ""}seed${f.seeds === 1 ? "" : "s"}${f.is_fresh ? "" : " of the search"}`;

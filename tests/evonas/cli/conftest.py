@@ -53,7 +53,7 @@ def driven(tiny: dict[str, Any], tmp_path: Path) -> Iterator[Driven]:
 
 @pytest.fixture
 def searching(driven: Driven) -> Overview:
-    """Of 20 births one is trained, one stopped by a gate, one crashed, and one in flight."""
+    """Four births of 20: one trained, one stopped by a gate, one crashed, and one in flight."""
     driven.trained(1, 1)
     driven.trained(2, 2, REJECTED)
     driven.trained(3, 3, CRASHED)

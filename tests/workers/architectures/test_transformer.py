@@ -144,7 +144,7 @@ def test_layer_norm_as_a_graph_is_torchs(proxy: Transformer) -> None:
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_gpt_has_gpt_2s_parameters(tied: bool) -> None:
-    """Of a block 12 w^2 + 13 w; embeddings, the last norm, and a head without bias unless it is the embedding."""
+    """A block has 12 w^2 + 13 w. Embeddings and last norm come on top, and a head without bias unless it is tied."""
     block = 12 * WIDTH**2 + 13 * WIDTH
     rest = (BYTES + CONTEXT) * WIDTH + 2 * WIDTH + (0 if tied else BYTES * WIDTH)
     assert parameters(made(gpt(tied=tied))) == DEPTH * block + rest
