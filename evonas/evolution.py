@@ -12,6 +12,7 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import Screening
 from evonas.search_space.wording import counted
+from evonas.selection import with_own
 from evonas.session import Session, Ticket
 from evonas.store.records import Event, Purpose
 from evonas.store.writer import Writer
@@ -136,7 +137,8 @@ class Search:
     def _record_outcome(self, birth: int, evaluation: Evaluation) -> None:
         """The outcome of a candidate that was screened: into the history and the store."""
         graph, screened = self._screened.pop(birth)
-        evaluation = replace(evaluation, measurements=(*screened, *evaluation.measurements))
+        outcome = with_own(self.config.objectives, evaluation.outcome, self.history.pending[birth].graph)
+        evaluation = replace(evaluation, outcome=outcome, measurements=(*screened, *evaluation.measurements))
         pending = self.history.record(birth, evaluation.outcome, evaluation.measurements, evaluation.seconds)
         self.store.record(
             birth,

@@ -26,13 +26,19 @@ class Records(list[Record]):
         from evonas.report.notebook import table_html  # only a notebook needs it
 
         proxies = list(dict.fromkeys(proxy for each in self for proxy in each.accuracy))
-        return table_html([_shown(flat(each, proxies)) for each in self]) if self else "<p>no candidate</p>"
+        own = own_objectives(self)
+        return table_html([_shown(flat(each, proxies, own)) for each in self]) if self else "<p>no candidate</p>"
 
 
-def flat(record: Record, proxies: Collection[str]) -> Row:
+def own_objectives(records: Iterable[Record]) -> list[str]:
+    """The objectives of a user's own that candidates have."""
+    return list(dict.fromkeys(name for each in records for name in each.own_objectives))
+
+
+def flat(record: Record, proxies: Collection[str], own: Collection[str] = ()) -> Row:
     """A candidate as one row, with the names of `columns_of`. Figures are those with fresh seeds if it was retrained,
     else those of the search; differences are shares of accuracy, not points; spreads are standard deviations over
-    seeds. `advantage` is what the search maximised, with its own seed."""
+    seeds. `advantage` and a user's own objectives are what the search maximised, with its own seed."""
     figures, stopped = record.figures, None
     if isinstance(record.outcome, Rejection | Crash):
         stopped = str(record.outcome.gate if isinstance(record.outcome, Rejection) else record.outcome.kind)
@@ -49,7 +55,8 @@ def flat(record: Record, proxies: Collection[str]) -> Row:
         values[f"accuracy_{proxy}"], values[f"spread_{proxy}"] = accuracy or (None, None)
     for name in _FIGURES:
         values[name] = getattr(figures, name, None)
-    return {name: values[name] if name in values else getattr(record, name) for name in columns_of(proxies)}
+    values |= {name: record.own_objectives.get(name) for name in own}
+    return {name: values[name] if name in values else getattr(record, name) for name in columns_of(proxies, own)}
 
 
 _FIGURES = ("seeds", "paired", "failed", "difference", "difference_spread")
@@ -64,6 +71,8 @@ def candidate_json(record: Record) -> Row:
     fields["verdict"] = verdict_of(outcome) if outcome is not None else None
     if isinstance(outcome, Rejection | Crash):
         fields["stopped_by"] = columns(outcome)
+    if record.own_objectives:
+        fields["own_objectives"] = record.own_objectives
     for name in ("in_search", "retrained"):
         fields[name] = columns(fields[name]) if fields[name] else None
     return fields
@@ -87,10 +96,11 @@ def whole_json(run: "Run", birth: int) -> Row:
     return fields
 
 
-def columns_of(proxies: Collection[str]) -> list[str]:
+def columns_of(proxies: Collection[str], own: Collection[str] = ()) -> list[str]:
     """The names of a flat row, in order."""
     accuracies = [f"{kind}_{proxy}" for proxy in proxies for kind in ("accuracy", "spread")]
-    return ["run", "birth", "seq", "state", "fresh", *_FIGURES, *accuracies, "advantage", *_ORIGIN, *_PROPERTIES]
+    first = ["run", "birth", "seq", "state", "fresh", *_FIGURES, *accuracies, "advantage"]
+    return [*first, *own, *_ORIGIN, *_PROPERTIES]
 
 
 def to_frame(records: Iterable[Record], proxies: Collection[str]) -> "pandas.DataFrame":
@@ -99,7 +109,9 @@ def to_frame(records: Iterable[Record], proxies: Collection[str]) -> "pandas.Dat
         import pandas
     except ImportError:
         raise InputError("to_frame needs pandas: pip install 'evonas[pandas]'") from None
-    rows, names = [flat(each, proxies) for each in records], columns_of(proxies)
+    records = list(records)
+    own = own_objectives(records)
+    rows, names = [flat(each, proxies, own) for each in records], columns_of(proxies, own)
     return pandas.DataFrame.from_records(rows, columns=names)
 
 

@@ -12,8 +12,8 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.start import output_distance
 from evonas.workers.calls import called
-from evonas.workers.outcome import Fitness
-from evonas.workers.plugins import load
+from evonas.workers.outcome import Fitness, Outcome
+from evonas.workers.plugins import is_own, load
 
 FAMILY = 0.1  # BN-ReLU, BN-LeakyReLU and BN-SiLU are 0.16 to 0.22 apart, BN-LeakyReLU and BN-PReLU 0.05
 
@@ -93,6 +93,13 @@ def objectives(
             case own:
                 values.append(own_objective(own, fitness, graph))
     return tuple(values)
+
+
+def with_own(names: Sequence[str], outcome: Outcome, graph: str) -> Outcome:
+    """An outcome that has the values of the objectives of a user's own, for the records."""
+    if not isinstance(outcome, Fitness):
+        return outcome
+    return replace(outcome, own={name: own_objective(name, outcome, graph) for name in names if is_own(name)})
 
 
 def own_objective(reference: str, fitness: Fitness, graph: str) -> float:

@@ -1,7 +1,7 @@
 """A run as plain values for people. Command line, reports and pages only render them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from evonas.config import BASELINE, Config
@@ -159,6 +159,7 @@ class LayerRow:
     known_as: str = ""  # the known layer that the candidate repeats, or "affine of" it
     is_repeated: bool = False  # with further seeds of the search
     paired: int = 0  # seeds of the difference
+    own: Mapping[str, float] = field(default_factory=dict)  # the objectives of a user's own, of the search's evaluation
     run: str = ""  # where rows of several runs stand together
     baseline: str = BASELINE  # the name of what the difference is to
     in_bits: tuple[str, ...] = ()  # proxies whose figure is shown in bits per byte
@@ -260,6 +261,7 @@ def _record_row(record: Record, config: Config) -> LayerRow:
         empty = LayerRow(record.birth, record.formula, {}, None, None, None, 0, False, origin, known)
         return replace(empty, baseline=config.baseline, in_bits=config.in_bits)
     row = layer_row(record.formula, mine, record.birth, origin, known, config=config)
+    row = replace(row, own=record.own_objectives)
     if record.retrained is not None:
         return row
     return replace(row, is_fresh=False, is_repeated=mine.seeds > config.recipe.seeds)

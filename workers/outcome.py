@@ -45,12 +45,16 @@ def bits_per_byte(fitness: float) -> float:
 @dataclass(frozen=True, slots=True)
 class Fitness:
     """Trained to the full budget, on each proxy: validation accuracy in [0, 1], mean seconds of a training step, MiB of
-    activations that a step keeps for its backward, and the mean training loss of the last quarter of the steps."""
+    activations that a step keeps for its backward, and the mean training loss of the last quarter of the steps.
+
+    own: the objectives of a user's own, once the driver has asked for them.
+    """
 
     accuracy: dict[str, float]
     step_seconds: dict[str, float] = field(default_factory=dict, compare=False)  # the machine's as well
     saved_mb: dict[str, float] = field(default_factory=dict)
     loss: dict[str, float] = field(default_factory=dict)  # empty where it was not recorded
+    own: dict[str, float] = field(default_factory=dict)
 
     @property
     def trace(self) -> tuple[float, ...]:
@@ -72,7 +76,7 @@ class Fitness:
                 for proxy, value in mine.items()
             }
 
-        return replace(self, accuracy=shifted("accuracy", 1.0), loss=shifted("loss", math.inf))
+        return replace(self, accuracy=shifted("accuracy", 1.0), loss=shifted("loss", math.inf), own={})
 
     def mean_score(self, by: JudgedBy) -> float:
         """Over the proxies."""

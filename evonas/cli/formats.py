@@ -40,11 +40,12 @@ def print_form(
         case "json":
             print_json(value)
         case "csv":
-            from evonas.listing import columns_of, flat
+            from evonas.listing import columns_of, flat, own_objectives
 
-            writer = csv.DictWriter(sys.stdout, columns_of(proxies), lineterminator="\n")
+            own = own_objectives(records)
+            writer = csv.DictWriter(sys.stdout, columns_of(proxies, own), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(flat(record, proxies) for record in records)
+            writer.writerows(flat(record, proxies, own) for record in records)
         case "latex":
             from evonas.report.latex_table import latex_table
 

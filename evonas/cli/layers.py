@@ -23,11 +23,12 @@ def headline(what: str, seeds: int, *, judged_on: str = "validation", in_bits: C
 
 def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable:
     """One layer a line: its run if there are several, birth and parent (or the rank, if no row is a candidate),
-    accuracy on each proxy, difference to BN-ReLU in points with the number of seeds, and the known layer that it
-    repeats, if any row does. Rows of one kind, such as those with fresh seeds, follow their BN-ReLU; a blank line is
-    between two kinds."""
+    accuracy on each proxy, difference to BN-ReLU in points with the number of seeds, a user's own objectives, and the
+    known layer that it repeats, if any row does. Rows of one kind, such as those with fresh seeds, follow their
+    BN-ReLU; a blank line is between two kinds."""
     from evonas.config import BASELINE
 
+    own = list(dict.fromkeys(name for row in rows for name in row.own))
     candidates = any(row.birth is not None for row in rows) or not rows
     some_known, several_runs = any(row.known_as for row in rows), any(row.run for row in rows)
     table = TextTable(
@@ -35,6 +36,7 @@ def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable
         Column("birth" if candidates else "rank", is_number=True, is_key=True),
         *(Column(proxy, is_number=True) for proxy in proxies),
         Column(f"to {rows[0].baseline if rows else BASELINE} (seeds)", is_number=True),
+        *(Column(name, is_number=True) for name in own),
         *([Column("parent", is_number=True)] if candidates else []),
         *([Column("known as")] if some_known else []),
         Column("formula", folds=True),
@@ -42,6 +44,7 @@ def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable
     several_kinds = len({row.kind for row in rows}) > 1
     for number, row in enumerate(rows):
         cells = [*map(row.figure, proxies), points_and_seeds(row)]
+        cells += [f"{row.own[name]:.4g}" if name in row.own else "" for name in own]
         cells = [str(row.birth or ""), *cells, row.origin] if candidates else [str(number + 1), *cells]
         cells = [row.run] * several_runs + cells + [row.known_as] * some_known
         layer = one_line(row.what)

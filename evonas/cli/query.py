@@ -90,6 +90,8 @@ def print_layers(run: "Run", records: "Sequence[Record]", none: str) -> None:
     notes = [seeds_text(rows, noise)]
     if run.config.judged_by == "loss" and any(row.birth and not row.is_fresh for row in rows):
         notes.append("In the search layers are ranked by the training loss.")
+    if any(row.own and (row.is_fresh or row.is_repeated) for row in rows):
+        notes.append("Objectives of your own are those of a layer's first training.")
     notes.append(lengths(run.config))
     if spread:
         notes.append(f"Noise: {spread_text(spread, run.config.baseline)}.")
@@ -174,6 +176,8 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
             f"{p} {1000 * outcome.step_seconds[p]:.1f} ms and {mb:.1f} MB" for p, mb in outcome.saved_mb.items()
         )
         say(console, f"a training step, with what it saves for its backward pass: {costs}")
+    for name, value in record.own_objectives.items():
+        say(console, f"{name}: {value:.6g}, which the search maximised")
     for row in opened.candidate_rows([replace(record, retrained=None)] if record.in_search else []):
         say(console, f"accuracy {_figures(row)}, {counted_pairs(row.paired, row.seeds or 0, 'seed')}")
     for row in opened.candidate_rows([record] if record.retrained else []):

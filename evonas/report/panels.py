@@ -75,6 +75,7 @@ def _panel(record: Record, evaluation: Evaluation | None) -> dict[str, Any]:
         "picture": svg(graph).decode(),
         "figures": None if figures is None else columns(figures) | {"is_fresh": record.retrained is not None},
         "amplification": record.amplification,
+        "own_objectives": record.own_objectives,
         "points": [[p.proxy, p.repeat, p.step, p.accuracy, p.loss] for p in evaluation.points] if evaluation else [],
         "measured": [columns(each) for each in evaluation.measurements] if evaluation else [],
     }

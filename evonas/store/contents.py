@@ -222,7 +222,7 @@ class Contents:
                 if block[place]:
                     door.refuse(f"evaluation {number}", f"birth {birth} has two outcomes")
                 block[place] = 1
-                evaluation = door.evaluation(row, parts[number])
+                evaluation = self._load.evaluation(row, parts[number])
                 yield Recorded(birth, row.seed, evaluation.outcome, evaluation.measurements, evaluation.seconds)
 
     def outcome(self, birth: int) -> Outcome:
@@ -248,7 +248,7 @@ class Contents:
         query = select(tables.evaluation).where(e.run == self.run, e.birth == birth, e.purpose == Purpose.SEARCH)
         with self.engine.connect() as connection:
             row = connection.execute(query).first()
-            return self._load.door.evaluation(row, self._load.parts(connection, [row])[row.id]) if row else None
+            return self._load.evaluation(row, self._load.parts(connection, [row])[row.id]) if row else None
 
     def events(self) -> list[Row[Any]]:
         """Rows of the table of events, in order."""

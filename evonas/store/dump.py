@@ -45,8 +45,9 @@ def _evaluation(trained: Trained, logical_only: bool) -> dict[str, Any]:
     evaluation, outcome = trained.evaluation, trained.evaluation.outcome
     row: dict[str, Any] = {"verdict": verdict_of(outcome)}
     match outcome:
-        case Fitness(accuracy, step_seconds, saved_mb, loss):
+        case Fitness(accuracy, step_seconds, saved_mb, loss, own):
             row |= {"accuracy": accuracy, "saved_mb": saved_mb} | ({"loss": loss} if loss else {})
+            row |= {"own_objectives": own} if own else {}
             row |= {} if logical_only else {"step_seconds": step_seconds}
         case Rejection(gate, proxy, value, threshold, step):
             row |= {"gate": gate, "proxy": proxy, "value": value, "threshold": threshold, "step": step}

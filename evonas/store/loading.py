@@ -1,7 +1,7 @@
 """Rows of one run's tables, joined and checked, as records."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, select
@@ -9,10 +9,12 @@ from sqlalchemy import Connection, Row, Table, select
 from evonas.store import tables
 from evonas.store.records import Purpose, Record, Trained
 from evonas.store.stored import Door
+from evonas.workers.outcome import Evaluation, Measurement, Point
 
 PORTION = 500  # rows that are asked for by their keys: every database takes so many
 PARTS = (tables.score, tables.point, tables.measurement)
 _WIDTH = len(tables.candidate.columns)
+_EVALUATION = tuple(column.name for column in tables.evaluation.columns)
 
 
 class Loader:
@@ -78,13 +80,27 @@ class Loader:
                 name=row.name,
                 formula=row.layer,
                 seed=row.seed,
-                evaluation=self.door.evaluation(row, parts[row.id]),
+                evaluation=self.evaluation(row, parts[row.id]),
                 advantage=row.advantage,
                 epoch=row.epoch,
                 at=row.at,
             )
             for row in rows
         ]
+
+    def evaluation(self, row: Row[Any], parts: Mapping[str, Sequence[Any]]) -> Evaluation:
+        """An evaluation with its rows of other tables, all of them checked."""
+        values = dict(zip(_EVALUATION, row, strict=True))
+        return Evaluation(
+            self.door.outcome(values, _by_field(parts["score"])),
+            tuple(Measurement(*each[3:]) for each in parts["measurement"]),  # what follows run, evaluation, position
+            tuple(Point(proxy, step, accuracy, loss, n) for _, _, proxy, n, step, accuracy, loss in parts["point"]),
+            values["seconds"],
+            values["memory_mb"],
+            values["host"],
+            values["conditions"] or "",
+            values["attempts"],
+        )
 
     def parts(
         self, connection: Connection, evaluations: Sequence[Row[Any]], kinds: Sequence[Table] = PARTS
@@ -99,18 +115,21 @@ class Loader:
                 parts[row.evaluation][table.name].append(row)
         order = self.door.proxies
         for each in parts.values():
-            each["score"].sort(key=lambda row: order[row.proxy])
+            each["score"].sort(key=self._place)
             each["point"].sort(key=lambda row: (row.repeat, row.step, order[row.proxy]))
             each["measurement"].sort(key=lambda row: row.position)
         return parts
 
     def scores(self, connection: Connection, numbers: Sequence[int]) -> dict[int, dict[str, dict[str, float]]]:
-        """Evaluation -> objective -> proxy -> value, the proxies in the config's order."""
-        order = self.door.proxies
-        scores: dict[int, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-        for row in sorted(self._rows_of(connection, tables.score, numbers), key=lambda row: order[row.proxy]):
-            scores[row.evaluation][row.objective][row.proxy] = row.value
-        return scores
+        """Evaluation -> the values of its fitness by field, the proxies in the config's order."""
+        rows = defaultdict[int, list[Any]](list)
+        for row in sorted(self._rows_of(connection, tables.score, numbers), key=self._place):
+            rows[row.evaluation].append(row)
+        return {number: _by_field(mine) for number, mine in rows.items()}
+
+    def _place(self, score: Any) -> int:
+        """The place of a score's proxy in the config; that of an objective without one is behind."""
+        return self.door.proxies.get(score.proxy, len(self.door.proxies))
 
     def _rows_of(self, connection: Connection, table: Table, numbers: Sequence[int]) -> Iterator[Any]:
         """The checked rows of some evaluations."""
@@ -120,8 +139,18 @@ class Loader:
                 self.door.check(table, row)
                 if row.evaluation not in asked:  # a damaged index leads to it
                     self.door.refuse(f"{table.name} of evaluation {row.evaluation}", "it is not where its index says")
-                if row.proxy or table is not tables.measurement:  # some gates measure on no proxy
+                if table is tables.score:
+                    self.door.check_score(row)
+                elif row.proxy or table is not tables.measurement:  # some gates measure on no proxy
                     self.door.check_proxy(row.evaluation, row.proxy)
                 if table is tables.measurement:
                     self.door.check_gate(row.evaluation, row.gate)
                 yield row
+
+
+def _by_field(scores: Sequence[Any]) -> dict[str, dict[str, float]]:
+    """The values of a fitness by its field: on each proxy, or by the name of a user's own objective."""
+    values: dict[str, dict[str, float]] = defaultdict(dict)
+    for _, _, proxy, objective, value in scores:
+        values[objective if proxy else "own"][proxy or objective] = value
+    return values

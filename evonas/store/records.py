@@ -196,6 +196,11 @@ class Record(Candidate):
         """Those of the final table if it was retrained, else those of the search."""
         return self.in_search if self.retrained is None else self.retrained
 
+    @property
+    def own_objectives(self) -> dict[str, float]:
+        """The objectives of a user's own, of the search's evaluation."""
+        return self.outcome.own if isinstance(self.outcome, Fitness) else {}
+
     def _repr_html_(self) -> str:
         return f"<div><p>{escape(repr(self)[1:-1])}</p>{Graph.parse(self.graph)._repr_html_()}</div>"
 

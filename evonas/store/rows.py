@@ -54,10 +54,11 @@ def rows_of(
     scores: list[dict[str, Any]] = []
     match outcome:
         case Fitness():
+            by_objective = columns(outcome)
+            own = [("", name, value) for name, value in by_objective.pop("own").items()]
+            of_proxies = [(proxy, name, value) for name, each in by_objective.items() for proxy, value in each.items()]
             scores = [
-                {**key, "proxy": proxy, "objective": objective, "value": value}
-                for objective, each in columns(outcome).items()
-                for proxy, value in each.items()
+                {**key, "proxy": proxy, "objective": name, "value": value} for proxy, name, value in of_proxies + own
             ]
         case Rejection():
             row |= columns(outcome)

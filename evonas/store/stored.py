@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
+from math import inf, isfinite
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
@@ -24,15 +25,13 @@ from evonas.workers.outcome import (
     DIVERGED,
     Crash,
     CrashKind,
-    Evaluation,
     Fitness,
     JudgedBy,
-    Measurement,
     Outcome,
-    Point,
     Rejection,
     Verdict,
 )
+from evonas.workers.plugins import is_own
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -199,23 +198,6 @@ class Door:
             case Verdict.CRASH:
                 return Crash(self.one_of(CrashKind, row["gate"], "evaluation", row["id"]), row["message"])
 
-    def evaluation(self, row: Row[Any], parts: Mapping[str, Sequence[Any]]) -> Evaluation:
-        """An evaluation with its rows of other tables, all of them checked."""
-        scores: dict[str, dict[str, float]] = defaultdict(dict)
-        for _, _, proxy, objective, value in parts["score"]:
-            scores[objective][proxy] = value
-        values = dict(zip(_EVALUATION, row, strict=True))
-        return Evaluation(
-            self.outcome(values, scores),
-            tuple(Measurement(*each[3:]) for each in parts["measurement"]),  # what follows run, evaluation, position
-            tuple(Point(proxy, step, accuracy, loss, n) for _, _, proxy, n, step, accuracy, loss in parts["point"]),
-            values["seconds"],
-            values["memory_mb"],
-            values["host"],
-            values["conditions"] or "",
-            values["attempts"],
-        )
-
     def purpose(self, row: Row[Any]) -> Purpose:
         """The purpose of an evaluation, which is that of a birth or of a layer with a name."""
         purpose = self.one_of(Purpose, row.purpose, "evaluation", row.id)
@@ -231,6 +213,18 @@ class Door:
     def check_proxy(self, evaluation: int, proxy: str) -> None:
         if proxy not in self.proxies:
             self.refuse(f"evaluation {evaluation}", f"proxy '{proxy:.40}' is none of the config's")
+
+    def check_score(self, row: Row[Any]) -> None:
+        """A value of a fitness on a proxy, or an objective of a user's own, which may be negative."""
+        assert self.config is not None
+        if row.proxy:
+            self.check_proxy(row.evaluation, row.proxy)
+        own = row.objective in self.config.objectives and is_own(row.objective)
+        if not (row.objective in _OBJECTIVES if row.proxy else own):
+            self.refuse(f"evaluation {row.evaluation}", f"objective '{row.objective:.40}' is unknown")
+        if not (row.value >= 0 if row.proxy else isfinite(row.value)):
+            expected = _expected(0.0, inf) if row.proxy else "not finite"
+            self.refuse(_name(tables.score, row), f"value is {row.value}, {expected}")
 
     @cached_property
     def judged_by(self) -> JudgedBy:
@@ -250,9 +244,7 @@ class Door:
 
     def _check_scores(self, row: str, scores: Mapping[str, Mapping[str, float]]) -> None:
         for objective, values in scores.items():
-            if objective not in _OBJECTIVES:
-                self.refuse(row, f"objective '{objective:.40}' is unknown")
-            if len(values) != len(self.proxies):
+            if objective in _OBJECTIVES and len(values) != len(self.proxies):
                 self.refuse(row, f"{objective} of a fitness lacks a proxy")
         for objective in ("accuracy", self.judged_by):
             if objective not in scores:
@@ -268,8 +260,7 @@ _RANGES = {
 }
 _ORIGINS = {str(each) for each in Operator}
 _CANDIDATE = tuple(column.name for column in tables.candidate.columns)
-_EVALUATION = tuple(column.name for column in tables.evaluation.columns)
-_OBJECTIVES = {each.name for each in fields(Fitness)}
+_OBJECTIVES = {each.name for each in fields(Fitness)} - {"own"}
 _NEEDED = {
     Verdict.FITNESS: (),
     Verdict.REJECTION: ("gate", "proxy", "value", "threshold", "step"),

@@ -170,9 +170,9 @@ score = Table(
     metadata,
     Column("run", Integer, primary_key=True),
     Column("evaluation", Integer, primary_key=True),
-    Column("proxy", String, primary_key=True),
-    Column("objective", String, primary_key=True),  # a field of Fitness
-    Column("value", Float, nullable=False, info=_FACTOR),
+    Column("proxy", String, primary_key=True),  # "" where the objective is a user's own
+    Column("objective", String, primary_key=True),  # a field of Fitness, or module:name
+    Column("value", Float, nullable=False),  # 0 or more, unless the objective is a user's own
     ForeignKeyConstraint(["run", "evaluation"], _OF_EVALUATION),
     Index("score_by_value", "run", "objective", "proxy", "value"),
     sqlite_with_rowid=False,

@@ -8,9 +8,11 @@ from evonas.history import History
 from evonas.pending import Pending
 from evonas.proposal import propose
 from evonas.retelling import replayed, restore_baseline
+from evonas.selection import own_objective
 from evonas.store.reader import Reader
 from evonas.store.records import MEASURED_LATER, Candidate, Recorded
 from evonas.workers.gates import ranked_gate
+from evonas.workers.outcome import Fitness
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,8 @@ class Difference:
 
 
 def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: None) -> list[Difference]:
-    """Derive each candidate, its rungs' thresholds and its seed again, and the Pareto front at the end; return the
-    differences to the store.
+    """Derive each candidate, its rungs' thresholds, its seed and the values of a user's own objectives again, and the
+    Pareto front at the end; return the differences to the store.
 
     A run that this version of evonas wrote has none, however often it was killed and resumed, and on however many
     workers. A run of another version of the fingerprint or of the sampler differs. Nothing is trained.
@@ -39,6 +41,9 @@ def replay(reader: Reader, on_progress: Callable[[int], None] = lambda birth: No
             differences.append(Difference(birth, field, stored, derived))
 
     def compare_outcome(pending: Pending, recorded: Recorded) -> None:
+        if isinstance(recorded.outcome, Fitness):
+            for name, value in recorded.outcome.own.items():
+                compare(recorded.birth, name, value, own_objective(name, recorded.outcome, pending.graph))
         if history.inherits(pending):
             return
         compare(recorded.birth, "seed", recorded.seed, pending.seed)

@@ -63,6 +63,7 @@ function figures({ run, i, panel }, place) {
     ...(f ? [["trained with", seeds], [`points to ${run.baseline.name}`, points(f.difference) + (f.difference_spread == null ? "" : ` ±${(100 * f.difference_spread).toFixed(1)}`)]]
       : [[`points to ${run.baseline.name}`, points(c.advantage[i])]]),
     ...run.proxies.map((proxy) => [`${run.in_bits.includes(proxy) ? "bits per byte" : "accuracy"} on ${proxy}`, f ? spread(proxy, f.accuracy[proxy]) : figure(run, proxy, c.accuracy[proxy][i])]),
+    ...Object.entries(panel?.own_objectives ?? {}).map(([name, value]) => [name, Number(value.toPrecision(4))]),
     ["depends on its batch", c.batch[i] ? "yes" : "no"],
     ["live nodes", c.nodes[i]],
     ["origin", operatorOf(run, i)],

@@ -1,27 +1,49 @@
 """Gates and objectives of a user's own in a search, in a database, and where they are wrong."""
 
 import pickle
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from evonas.cli.main import app
 from evonas.config_file import load_config
 from evonas.driver import search
-from evonas.run import open_run
+from evonas.report.panels import panel
+from evonas.run import Run, open_run
 from evonas.search_space.errors import InputError
+from evonas.search_space.graph import Graph
 from evonas.workers import plugins
-from tests.evonas.own.own_cases import FILES, TINY, complaint
+from tests.evonas.own.own_cases import FILES, TINY, complaint, forget
+
+WARM = ["BN-ReLU", "EvoNorm-S0", "max(x, zero)", "x / std_hw(x)"]
+GOALS = """\
+def few(fitness, graph):
+    return -graph.live_nodes
+
+
+def size(fitness, graph):
+    return 1e-3 * len(graph.nodes) - fitness.accuracy["small"]
+"""
+
+
+def searched(folder: Path, *goals: str, **evolution: object) -> Run:
+    """A search of the page's with objectives of GOALS."""
+    text = yaml.safe_load(FILES["own.yaml"])
+    text["proxies"] = {"small": text["proxies"]["small"]}
+    text["objectives"] = ["accuracy", *goals]
+    text["evolution"] = {"births": 4, "rerank": {"top": 0}, **evolution}
+    (folder / "own.yaml").write_text(yaml.safe_dump(text))
+    (folder / "my_goals.py").write_text(GOALS)
+    settings = [each for each in TINY if not each.startswith("evolution")]
+    return search(folder / "own.yaml", folder / "run", settings=settings, progress=False)
 
 
 def test_an_objective_decides_the_front_and_replay_computes_it_again(folder: Path) -> None:
-    text = yaml.safe_load(FILES["own.yaml"])
-    text["proxies"] = {"small": text["proxies"]["small"]}
-    text["objectives"] = ["accuracy", "my_goals:few"]
-    (folder / "own.yaml").write_text(yaml.safe_dump(text))
-    (folder / "my_goals.py").write_text("def few(fitness, graph):\n    return -graph.live_nodes\n")
-    warm = "evolution.warm_start=[BN-ReLU, EvoNorm-S0, 'max(x, zero)', 'x / std_hw(x)']"
-    run = search(folder / "own.yaml", folder / "run", settings=[*TINY, warm], progress=False)
+    run = searched(folder, "my_goals:few", warm_start=WARM)
     records = {each.birth: (each.accuracy["small"], -each.live_nodes) for each in run.top(9, every=True)}
     assert len(records) == 4
     best = {
@@ -32,6 +54,59 @@ def test_an_objective_decides_the_front_and_replay_computes_it_again(folder: Pat
     firsts = {min(birth for birth in best if records[birth] == each) for each in {records[birth] for birth in best}}
     assert {each.birth for each in run.front()} == firsts
     assert run.replay() == []
+
+
+def test_an_objective_is_recorded_shown_without_its_module_and_checked_by_replay(folder: Path) -> None:
+    again = {"leaders": 1, "seeds": 2}
+    warm = [*WARM, "-(-x / std_hw(x))"]
+    run = searched(
+        folder, "my_goals:few", "my_goals:size", warm_start=warm, remeasure=again, duplicates="inherit", births=9
+    )
+    assert run.replay() == []
+
+    (folder / "my_goals.py").unlink()
+    forget()
+    run = open_run(folder / "run")
+    trained = [each for each in run.candidates(range(1, 10)) if each.accuracy]
+    assert {each.operator for each in trained if each.equal_to} >= {"again", "text"}
+    for each in trained:
+        nodes = len(Graph.parse(each.graph).nodes)
+        expected = {"my_goals:few": -each.live_nodes, "my_goals:size": 1e-3 * nodes - each.accuracy["small"]}
+        assert each.own_objectives == expected
+    frame = run.to_frame().set_index("birth")
+    records = {each["birth"]: each["own_objectives"] for each in run.dump() if "own_objectives" in each}
+    assert set(records) == {each.birth for each in trained}
+    for each in trained:
+        assert records[each.birth] == each.own_objectives == frame.loc[each.birth, list(records[1])].to_dict()
+    shown = CliRunner().invoke(app, ["show", str(folder / "run"), "1"]).stdout
+    assert f"my_goals:few: {-trained[0].live_nodes}," in shown
+    listed = CliRunner().invoke(app, ["top", str(folder / "run"), "--csv", "--all"]).stdout.splitlines()
+    assert {"my_goals:few", "my_goals:size"} <= set(listed[0].split(","))
+    assert "my_goals:few" in CliRunner(env={"COLUMNS": "200"}).invoke(app, ["top", str(folder / "run")]).stdout
+    document = panel(run, 1)
+    assert document["own_objectives"] == trained[0].own_objectives
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("objective = 'my_goals:many'", "objective 'my_goals:many' is unknown"),
+        ("objective = 'accuracy'", "objective 'accuracy' is unknown"),
+        ("value = 9e999", "score , my_goals:few: value is inf, not finite"),
+        ("proxy = 'small'", "objective 'my_goals:few' is unknown"),
+    ],
+)
+def test_a_damaged_objective_is_one_line_and_a_changed_one_a_difference(
+    folder: Path, change: str, message: str
+) -> None:
+    run = searched(folder, "my_goals:few", warm_start=WARM)
+    with closing(sqlite3.connect(folder / "run" / "run.db")) as connection, connection:
+        connection.execute("UPDATE score SET value = value - 1 WHERE proxy = ''")
+    assert {(each.field, each.stored - each.derived) for each in run.replay()} == {("my_goals:few", -1)}
+    with closing(sqlite3.connect(folder / "run" / "run.db")) as connection, connection:
+        connection.execute(f"UPDATE score SET {change} WHERE proxy = ''")
+    with pytest.raises(InputError, match=message):
+        open_run(folder / "run").top(3)
 
 
 GATES = """\
