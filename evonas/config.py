@@ -32,9 +32,6 @@ from evonas.workers.plugins import LOADS, Own, Plugins, check, is_own, kind_of, 
 from evonas.workers.protocol import Corpus, Data, Device, Execution, Protocol, Recipe, is_default_text
 from evonas.workers.proxies import FORESEEING, TEXT_PROXIES, OwnArchitecture, Proxies
 
-DEPTH_MAX = 1000  # layers of a network; the deepest of arXiv:1603.05027, ResNet-1001, has as many
-PARAMETERS_MAX = 10**9  # SGD with momentum keeps 12 GB for them
-VALUES_MAX = 10**10  # 40 GB, of which training keeps several copies
 Measure = Literal["accuracy", "loss", "step_time", "memory", "nodes"]
 Objective = Annotated[Annotated[Measure, Tag("known")] | Own, Discriminator(kind_of)]
 BASELINE = "BN-ReLU"  # what every layer is compared with unless a config says otherwise
@@ -252,14 +249,8 @@ class Config(Frozen):
 
     def _check_size(self, name: str, network: Size) -> None:
         """Raises ValueError for a network that no machine can train, before anything is built."""
-        images = min(self.recipe.batch_size, self.data.train)
-        for what, is_there, most in (
-            ("layers", network.layers, DEPTH_MAX),
-            ("parameters", network.parameters, PARAMETERS_MAX),
-            (f"values at its layers in a step of {images} images", network.values * images, VALUES_MAX),
-        ):
-            if is_there > most:
-                raise ValueError(f"proxies.{name}: a network of {is_there:,} {what}; expected at most {most:,}")
+        if reason := network.excess(min(self.recipe.batch_size, self.data.train)):
+            raise ValueError(f"proxies.{name}: {reason}")
 
     def check_groups(self, proxy: str, channels: tuple[int, ...]) -> None:
         """Raises ValueError unless every site, of so many channels, has at least two groups of two channels; else ghw

@@ -18,6 +18,9 @@ from evonas.workers.task import BYTES
 
 Known = PreactResNet | VGG | MobileNetV2 | EfficientNet | ViT | GPT
 Architecture = Known | OwnArchitecture
+DEPTH_MAX = 1000  # layers of a network; the deepest of arXiv:1603.05027, ResNet-1001, has as many
+PARAMETERS_MAX = 10**9  # SGD with momentum keeps 12 GB for them
+VALUES_MAX = 10**10  # 40 GB, of which training keeps several copies
 REPEATED = Block | ConvNormAct | InvertedBottleneck | TransformerBlock
 NormActFactory = Callable[..., nn.Module]
 
@@ -50,6 +53,17 @@ class Size:
     layers: int
     parameters: int  # of everything but the layers
     values: int  # at the inputs of all layers, for one image
+
+    def excess(self, images: int) -> str:
+        """The reason for which no machine can train the network with so many images a step; empty where one can."""
+        for what, is_there, most in (
+            ("layers", self.layers, DEPTH_MAX),
+            ("parameters", self.parameters, PARAMETERS_MAX),
+            (f"values at its layers in a step of {images} images", self.values * images, VALUES_MAX),
+        ):
+            if is_there > most:
+                return f"a network of {is_there:,} {what}; expected at most {most:,}"
+        return ""
 
 
 class _Site(nn.Module):

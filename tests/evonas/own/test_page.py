@@ -103,15 +103,43 @@ def test_what_is_wrong_in_the_config_is_one_line(folder: Path, old: str, new: st
     ],
 )
 def test_what_is_wrong_in_a_network_is_one_line(folder: Path, body: str, message: str) -> None:
+    assert message in complaint_of(folder, body)
+
+
+def complaint_of(folder: Path, body: str) -> str:
+    """The complaint about a network whose function has this body; a step has 8,000 images of 8 x 8."""
     text = f"from torch import nn\n\n\ndef small(norm_act, num_classes, in_channels, width=8):\n    {body}\n"
     (folder / "my_networks.py").write_text(text)
-    own = {"architecture": "my_networks:small"}
-    (folder / "own.yaml").write_text(
-        yaml.safe_dump(
-            {"name": "own", "data": {"image_size": 8}, "proxies": {"small": own}, "space": {"index_sets": ["hw"]}}
-        )
-    )
-    assert message in complaint(folder)
+    own = {"proxies": {"small": {"architecture": "my_networks:small"}}, "space": {"index_sets": ["hw"]}}
+    own |= {"name": "own", "data": {"image_size": 8}, "recipe": {"batch_size": 8000}}
+    (folder / "own.yaml").write_text(yaml.safe_dump(own))
+    return complaint(folder)
+
+
+LARGE = {
+    "nn.Sequential(norm_act(1), nn.Flatten(), nn.Linear(64, 2 * 10**7), nn.Linear(2 * 10**7, 10))": (
+        "my_networks:small: failed at {folder}/my_networks.py:5: InputError: a network of 1,280,000,002 parameters "
+        "or more; expected at most 1,000,000,000"
+    ),
+    "nn.Sequential(*(norm_act(1) for _ in range(1001)), nn.Flatten(), nn.Linear(64, 10))": (
+        "proxies.small: my_networks:small: a network of 1,001 layers; expected at most 1,000"
+    ),
+    "nn.Sequential(nn.Upsample(scale_factor=150), norm_act(1), nn.AvgPool2d(150), nn.Flatten(), nn.Linear(64, 10))": (
+        "proxies.small: my_networks:small: a network of 11,520,000,000 values at its layers in a step of 8000 images; "
+        "expected at most 10,000,000,000"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", LARGE)
+def test_a_network_beyond_every_machine_is_one_line(folder: Path, body: str) -> None:
+    assert complaint_of(folder, f"return {body}") == LARGE[body].format(folder=folder)
+
+
+def test_a_network_beyond_this_machine_is_one_line(folder: Path) -> None:
+    body = 'raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")'
+    said = "proxies.small: my_networks:small: this machine has too little memory for the network and 4 images"
+    assert complaint_of(folder, body) == said
 
 
 def test_dropout_is_the_jobs(folder: Path) -> None:
