@@ -16,6 +16,13 @@ _LEVELS_OF_OPERANDS = {  # of each input
     "square": (_SYMBOL,),
 }
 
+_SMALL = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi"
+_LARGE = "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
+GREEK = {  # letter -> command
+    letter: rf"\{name}"
+    for letter, name in zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", f"{_SMALL} omega {_LARGE}".split(), strict=True)
+}
+
 Expression = tuple[str, int]  # LaTeX, and how tightly it holds together
 
 
@@ -74,10 +81,12 @@ def _bracket(operand: Expression, level: int) -> str:
 def _leaf(leaf: Leaf) -> Expression:
     if leaf.kind == "number":
         return _number(leaf.value)
-    short = re.fullmatch(r"([a-zA-Z])(\d*)", leaf.name)
+    short = re.fullmatch(rf"([a-zA-Z{''.join(GREEK)}])(\d*)", leaf.name)
     if short:
-        return _subscripted(short[1], short[2]), _SYMBOL
+        return _subscripted(GREEK.get(short[1], short[1]), short[2]), _SYMBOL
     escaped = leaf.name.replace("_", r"\_")
+    if not leaf.name.isascii():  # in mathematics pdfLaTeX has no letter with an accent
+        return rf"\textit{{{''.join(f'${GREEK[each]}$' if each in GREEK else each for each in escaped)}}}", _SYMBOL
     return rf"\mathit{{{escaped}}}", _SYMBOL
 
 

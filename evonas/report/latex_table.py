@@ -6,7 +6,7 @@ from itertools import groupby
 from evonas.config import BASELINE
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
-from evonas.search_space.latex import latex
+from evonas.search_space.latex import GREEK, latex
 from evonas.search_space.wording import pairs
 from evonas.views import LayerRow
 
@@ -20,6 +20,7 @@ _SPECIAL = {
     "|": r"\textbar{}",
     "[": "{[}",  # after the end of a line an option of it
     "*": "{*}",
+    **{letter: f"${command}$" for letter, command in GREEK.items()},
 }
 
 

@@ -58,6 +58,12 @@ k_0 &= x + y \\
 \end{aligned}""",
 }
 
+BEYOND_ASCII = {
+    "λ = scalar(1)\nβ12 = vector(0)\nλ * x + β12": r"\lambda \cdot x + \beta_{12}",
+    "largeur_élevée = scalar(1)\nlargeur_élevée * x": r"\textit{largeur\_élevée} \cdot x",
+    "Δ_x = scalar(1)\nΔ_x * x": r"\textit{$\Delta$\_x} \cdot x",
+}
+
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_layers_letter_by_letter(name: str) -> None:
@@ -67,6 +73,11 @@ def test_known_layers_letter_by_letter(name: str) -> None:
 @pytest.mark.parametrize("text", WRITTEN)
 def test_brackets_stand_where_they_must_and_nowhere_else(text: str) -> None:
     assert latex_as_it_stands(Graph.parse(text)) == WRITTEN[text]
+
+
+@pytest.mark.parametrize("text", BEYOND_ASCII)
+def test_letters_beyond_ascii_are_ones_that_latex_has(text: str) -> None:
+    assert latex_as_it_stands(Graph.parse(text)) == BEYOND_ASCII[text]
 
 
 def test_the_live_canonical_graph_is_written() -> None:

@@ -5,6 +5,7 @@ import io
 import math
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import pytest
 from evonas.listing import columns_of
 from evonas.report.latex_table import escaped, latex_table
 from evonas.run import Run, open_run
+from evonas.search_space.catalog import LAYERS, ModuleLayer
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
+from evonas.search_space.primitives import PRIMITIVES
 from evonas.views import LayerRow
 from tests.conftest import ROOT
 from tests.evonas.cli.cases import Command
@@ -109,6 +112,33 @@ def test_a_name_is_escaped_character_by_character(text: str, written: str) -> No
     assert f"Run & Birth & {written} & $\\Delta$ BN-ReLU & Seeds & Layer" in table
     assert rf"{written} &  & $0.500 \pm 0.250$ & $+12.5 \pm 6.2$ & 3 & BN-ReLU \\" in table
     assert r" & 7 & -- & failed 1/2 & 2 & $x$ \\" in table
+
+
+DOCUMENT = r"""\documentclass{article}
+\usepackage{amsmath}
+\IfFileExists{booktabs.sty}{\usepackage{booktabs}}{\let\toprule\hline\let\midrule\hline\let\bottomrule\hline}
+\begin{document}
+"""
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(tmp_path: Path) -> None:
+    """Every formula of the catalog, every primitive, names of any letters, and a table of all signs of ASCII."""
+    letters = ("λ_1 = scalar(1)\nλ_1 * x", "Ωé = vector(1)\nΩé * x", "θ = scalar(1)\nsqrt(θ * x)")
+    graphs = [*LAYERS.graphs.values(), *map(Graph.parse, letters)]
+    graphs += [Graph.parse(f"{op}(x{', v1' * (row.arity - 1)})") for op, row in PRIMITIVES.items()]
+    formulas = [latex(each) for each in graphs]
+    formulas += [row.latex for row in LAYERS.values() if isinstance(row, ModuleLayer)]
+    signs = "".join(map(chr, range(32, 127))) + "éσ"
+    first = LayerRow(None, "BN-ReLU", {signs: (0.5, 0.25)}, 0.125, 0.0625, 3, 0, True, "", run=signs)
+    rows = [LayerRow(1, each.formula, {signs: None}, None, None, 2, 1, False, "", signs) for each in graphs]
+    body = "\n\n".join(f"${each}$\n\\[{each}\\]" for each in formulas)
+    document = f"{DOCUMENT}{body}\n\n{latex_table([first, *rows], [signs])}\n\\end{{document}}\n"
+    (tmp_path / "all.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in done.stdout
 
 
 def test_no_layer_is_a_header_alone(command: Command, old: Run) -> None:
