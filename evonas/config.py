@@ -173,6 +173,12 @@ class Config(Frozen):
         longer."""
         return [each for each in seeds if each != self.seed or not self.trains_leaders_longer or len(seeds) < 3]
 
+    def longest_seeds(self, seeds: Collection[int]) -> list[int]:
+        """The seeds with which a layer was trained longest: all but the search's own for a leader."""
+        own = range(self.seed, self.seed + self.recipe.seeds)
+        longer = [each for each in seeds if each not in own] if self.trains_leaders_longer else []
+        return longer or list(seeds)
+
     @property
     def final_protocol(self) -> Protocol:
         """The protocol of the final table: without gates, and with one seed an evaluation."""

@@ -11,6 +11,7 @@ from itertools import chain
 from math import inf, sqrt
 from statistics import fmean
 
+from evonas.config import Config
 from evonas.retraining import BySeed, accuracy_of, figures
 from evonas.store.criteria import Criteria
 from evonas.store.reader import Reader
@@ -30,8 +31,7 @@ def ranked(
         by: rank by the accuracy on this proxy; by default by the difference to BN-ReLU with fresh seeds, else by what
             the search maximised.
     """
-    proxies = tuple(reader.config.proxies)
-    several = {birth: figures(_by_seed(each), {}, proxies) for birth, each in again.items()} | dict(retrained)
+    several = {birth: _figures(reader.config, _by_seed(each), {}) for birth, each in again.items()} | dict(retrained)
     matching = {
         birth: family
         for birth, family in reader.matching(several, criteria.without_accuracies).items()
@@ -72,7 +72,7 @@ def _with_figures(record: Record, by_seed: BySeed | None, baseline: BySeed, read
     if not record.accuracy or record.seed is None:
         return record
     proxies = reader.config.proxies
-    mine = figures(by_seed or {record.seed: record.accuracy}, baseline, proxies)
+    mine = _figures(reader.config, by_seed or {record.seed: record.accuracy}, baseline)
     if mine.seeds < reader.config.recipe.seeds:  # without curves a mean counts them all
         seeds = reader.config.recipe.seeds
         mine = replace(mine, seeds=seeds, paired=seeds if mine.paired else 0)
@@ -83,6 +83,13 @@ def _with_figures(record: Record, by_seed: BySeed | None, baseline: BySeed, read
             single = figures({reader.config.seed: record.accuracy}, baseline, proxies)
             mine = replace(mine, difference=single.difference, paired=mine.seeds if single.paired else 0)
     return replace(record, in_search=mine)
+
+
+def _figures(config: Config, by_seed: BySeed, baseline: BySeed) -> Figures:
+    """Figures over the search's seeds. Accuracies are those of the longest trainings: two lengths have no mean."""
+    longest = {seed: by_seed[seed] for seed in config.longest_seeds(by_seed)}
+    found = figures(by_seed, baseline, config.proxies)
+    return replace(found, accuracy=figures(longest, baseline, config.proxies).accuracy)
 
 
 def seed_noise(reader: Reader, final: Iterable[Figures], again: Again) -> tuple[float, int] | None:

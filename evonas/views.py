@@ -242,7 +242,7 @@ def _baseline_rows(reader: Reader, final: Sequence[FinalRow], first: LayerRow | 
     seeds, by_seed = reader.config.recipe.seeds, baseline_by_seed(reader)
     own = range(reader.config.seed, reader.config.seed + seeds)
     config = reader.config
-    wanted = config.counted_seeds(by_seed) if first and first.is_repeated else own
+    wanted = config.longest_seeds(by_seed) if first and first.is_repeated else own
     by_seed = {seed: each for seed, each in by_seed.items() if seed in wanted}
     if not any(by_seed.values()):
         return []

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+import evonas
 from evonas.config import Config
 from evonas.config_file import parse_config
 from evonas.final import contenders
 from evonas.history import History
 from evonas.leaders import comparable
+from evonas.run import LISTED_MAX
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
@@ -18,7 +20,7 @@ from evonas.shared import REMEASURE_SEEDS
 from evonas.store.reader import Reader
 from evonas.store.records import Operator, Purpose
 from evonas.studies.replay import replay
-from evonas.views import lengths
+from evonas.views import layer_rows, lengths
 from evonas.workers.outcome import Evaluation, Fitness, Rejection
 from evonas.workers.protocol import Job
 from tests.evonas.search_cases import (
@@ -180,6 +182,29 @@ def test_a_leader_that_loses_when_it_is_trained_longer_leads_no_more(tmp_path: P
         births[steps] = [each.birth for each in contenders(reader)]
     assert births[6][0] == 2
     assert 2 not in births[9]
+
+
+def test_accuracies_of_leaders_are_those_of_their_longer_trainings(tmp_path: Path, everything: Config) -> None:
+    """0.9 after 9 steps, less after 6: a mean over both lengths would be neither."""
+
+    def respond(job: Job) -> Evaluation:
+        found = answer(job)
+        if isinstance(found.outcome, Fitness) and job.protocol.recipe.steps == 9:
+            return Evaluation(Fitness({"resnet": 0.9, "mobilenet": 0.9}))
+        return found
+
+    raw = json.loads(everything.model_dump_json())
+    raw["evolution"]["remeasure"] |= {"steps": 9, "seeds": 2}
+    searched(tmp_path, parse_config(json.dumps(raw)), FakePool(1, respond))
+    run = evonas.open_run(tmp_path)
+    leaders = {each.birth for each in run.reader.candidates() if each.birth in run.reader.measured_again()}
+    rows = layer_rows(run.reader, run.top(LISTED_MAX), ())
+    assert leaders
+    assert {row.accuracy["resnet"] for row in rows if row.birth in leaders} == {(0.9, None)}
+    assert {row.accuracy["resnet"] for row in rows if row.is_repeated and not row.birth} == {(0.9, None)}
+    by_accuracy = [each.birth in leaders for each in run.top(LISTED_MAX, by="resnet")]
+    assert by_accuracy == sorted(by_accuracy, reverse=True)
+    assert all(row.accuracy["resnet"][0] < 0.9 for row in rows if row.birth and row.birth not in leaders)
 
 
 @pytest.mark.parametrize("key", ["remeasure", "rerank"])
