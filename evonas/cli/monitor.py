@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from evonas.cli.progress import LINE_SECONDS
 from evonas.cli.search_table import SearchTable, cut, leader_line, status_line
 from evonas.cli.tables import PIPED_WIDTH, terminal
 from evonas.overview import Overview, overview
@@ -16,7 +17,6 @@ from evonas.run import Run
 LOOK_SECONDS = 1.0  # between two looks into the database
 CPU_SHARE = 0.03  # of this thread's time, at most, for looks at the counts; as much for those at what leads
 WALL_SHARE = 0.2  # of the time that they take, waiting for a database or for a busy machine
-LINE_SECONDS = 10.0  # between two lines where there is no live table
 REDRAWN = 4  # times a second, so that the clock goes on
 
 

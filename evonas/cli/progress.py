@@ -9,22 +9,29 @@ from rich.console import Console
 
 from evonas.cli.tables import duration
 
+LINE_SECONDS = 10.0  # between two lines where nothing can be drawn over
+
 
 @contextmanager
 def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show in a terminal how many of the study's trainings, or of `what` else it counts, are done, and the time left.
-    Ctrl-C ends quietly."""
+    """Show how many of the study's trainings, or of `what` else it counts, are done, and the time left: in a terminal
+    one line that changes, elsewhere a line now and then. Ctrl-C ends quietly."""
     from evonas.session import Stopped
 
-    began = 0.0
-    with Console(stderr=True, highlight=False).status("starting the workers") as status:
+    began, said = 0.0, time.monotonic()
+    console = Console(stderr=True, highlight=False)
+    with console.status("starting the workers") as status:
 
         def progress(done: int, total: int) -> None:
-            nonlocal began
+            nonlocal began, said
             now = time.monotonic()
             began = began or now
-            left = f", about {duration((now - began) / done * (total - done))} left" if done else ""
-            status.update(f"{done} of {total} {what}{left}")
+            left = f", about {duration((now - began) / done * (total - done))} left" if 0 < done < total else ""
+            line = f"{done} of {total} {what}{left}"
+            status.update(line)
+            if not console.is_terminal and now >= said + LINE_SECONDS:
+                said = now
+                console.print(line, soft_wrap=True)
 
         try:
             yield progress
