@@ -19,7 +19,7 @@ from evonas.final import conclude, contenders
 from evonas.history import History
 from evonas.layers.resolve import resolve
 from evonas.layers.verbatim import expect_torch_alone
-from evonas.progress import ProgressBar, Watcher
+from evonas.progress import ProgressBar, Watcher, began
 from evonas.retelling import rebuild
 from evonas.retraining import fresh_seeds, missing, train_baseline, try_own_networks
 from evonas.run import Run
@@ -106,7 +106,9 @@ def resume(run: str | Path, *, end: bool = False, progress: bool = True, watcher
             with watcher.watching(Run(reader, run), history, session):
                 train_baseline(session, reader, history)
                 evolved, on_progress = reader.evolved, watcher.progress
-                Search(config, session, history, reader.outcome, on_progress, evolved=evolved, ending=end).run()
+                Search(
+                    config, session, history, reader.outcome, on_progress, evolved, ending=end, began=began(reader)
+                ).run()
                 conclude(session, reader, reader.address.folder / BEST_LAYER, watcher.reranked)
     return Run(reader, run)
 

@@ -96,7 +96,7 @@ class Evolution(Frozen):
     births: Count = Field(400, description="candidates to propose")
     minutes: Annotated[float, Field(gt=0.0, le=1e7)] | None = Field(
         None,
-        description="stop proposing after this long, counted anew by a resume; such a run cannot be re-run exactly",
+        description="stop proposing after this long, resumes included; such a run cannot be re-run exactly",
     )
     population: Annotated[int, Field(ge=2, le=10**9)] = Field(
         64, description="the newest survivors, from which parents are drawn"

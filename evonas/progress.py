@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING
 from evonas.history import History
 from evonas.run import Run
 from evonas.session import Session
+from evonas.store.reader import Reader
 from evonas.store.records import Pace
 from evonas.views import difference, retrainings, seconds_left
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+
+def began(reader: Reader) -> float:
+    """When a search would have begun that one driver had driven without a pause, by the monotonic clock."""
+    return time.monotonic() - reader.seconds_driven(is_running=True)
 
 
 class Watcher:
@@ -43,7 +49,8 @@ class Watcher:
 
     def started(self, run: Run, history: History, session: Session) -> None:
         self.history, self._session = history, session
-        self.began, self._had_outcomes, self._had_spent = time.monotonic(), history.outcomes, history.spent
+        self.began = began(run.reader)
+        self._had_outcomes, self._had_spent = history.outcomes, history.spent
 
     def progress(self, history: History) -> None:
         pass
@@ -67,7 +74,7 @@ class Watcher:
             outcomes=history.outcomes - self._had_outcomes,
             spent=history.spent - self._had_spent,
             full_seconds=fmean(history.full_seconds),
-            since_start=now - self.began,
+            driven=now - self.began,
         )
         return seconds_left(
             history.config,

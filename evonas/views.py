@@ -57,7 +57,7 @@ def seconds_left(
     idle = max(0.0, pace.seconds - pace.spent / workers) / pace.outcomes if pace.outcomes else 0.0
     left = births_left * (evaluation / workers + idle)
     if births_left and config.evolution.minutes is not None:
-        left = min(left, max(0.0, 60 * config.evolution.minutes - pace.since_start))
+        left = min(left, max(0.0, 60 * config.evolution.minutes - pace.driven))
     longer = config.final_protocol.recipe.steps / config.recipe.steps
     return left + retrainings_left * longer * pace.full_seconds / workers
 
@@ -96,7 +96,7 @@ class Status:
     retrainings: int  # so many of them there will be; before the candidates are judged, at most
     outcomes_per_second: float | None  # since the last start; None before its first outcome
     seconds_left: float | None  # None before the first outcome, and of a stopped or dead run
-    seconds_passed: float  # since the last start; of a run that is not driven, to its end
+    seconds_passed: float  # of all drivers of the search
     worker_seconds: float  # of all evaluations of the search
     surrogate: RankCorrelation | None  # of predicted and measured fitness, where it did not choose
     last_crash: str | None  # the birth, and why

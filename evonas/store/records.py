@@ -249,7 +249,7 @@ class Pace:
     outcomes: int
     spent: float  # seconds of evaluations
     full_seconds: float  # mean seconds of a full evaluation
-    since_start: float  # seconds from the start to now
+    driven: float  # seconds of all drivers until now
 
 
 @dataclass(frozen=True, slots=True)

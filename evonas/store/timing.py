@@ -33,13 +33,12 @@ class Timing(Contents):
             first, last, count, spent = connection.execute(query).one()
             newest = select(e.seconds).where(full).order_by(e.id.desc()).limit(FULL_RECENT).subquery()
             mean = connection.execute(select(func.avg(newest.c.seconds))).scalar()
-        since = max(0.0, time.time() - start)
         return Pace(
             max(0.0, number(last or start) - number(first or start)),
             count,
             number(spent or 0.0),
             number(mean or 0.0),
-            since,
+            self.seconds_driven(is_running=True),
         )
 
     def costs(self) -> dict[bool, Cost]:
@@ -61,20 +60,21 @@ class Timing(Contents):
             return self._number(connection.execute(query).scalar() or 0.0)
 
     def seconds_driven(self, *, is_running: bool) -> float:
-        """Seconds from the last start to now, or to the end where the run is not driven any more: to its last record
-        where nothing else tells it."""
-        e, v, run = tables.evaluation.c, tables.event.c, tables.run.c
-        started = select(func.max(v.at)).where(v.run == self.run, v.kind.in_((Event.STARTED, Event.RESUMED)))
-        last = [select(func.max(each.at)).where(each.run == self.run) for each in (e, v)]
-        ended = select(run.finished).where(run.id == self.run)
+        """Seconds that drivers searched, all of them together: each from its start to its last record, the newest to
+        now where it is running."""
+        e, v = tables.evaluation.c, tables.event.c
+        opened = (v.run == self.run) & v.kind.in_((Event.STARTED, Event.RESUMED))
+        started = select(v.epoch, func.min(v.at)).where(opened).group_by(v.epoch)
+        last = [
+            select(each.epoch, func.max(each.at)).where(each.run == self.run).group_by(each.epoch) for each in (e, v)
+        ]
         with self.engine.connect() as connection:
-            start = self._number(connection.execute(started).scalar() or self.created)
-            end = connection.execute(ended).scalar()
-            if is_running:
-                end = time.time()
-            elif end is None or end < start:
-                end = max(connection.execute(query).scalar() or start for query in last)
-        return max(0.0, self._number(end) - start)
+            starts = {epoch: self._number(at) for epoch, at in connection.execute(started)} or {1: self.created}
+            ends = [{epoch: self._number(at) for epoch, at in connection.execute(query)} for query in last]
+        until = {epoch: max(start, *(each.get(epoch, start) for each in ends)) for epoch, start in starts.items()}
+        if is_running:
+            until[max(starts, key=starts.__getitem__)] = time.time()
+        return sum(max(0.0, until[epoch] - start) for epoch, start in starts.items())
 
     def last_crash(self) -> str | None:
         """The newest message of a crash; it begins with the birth."""

@@ -15,9 +15,13 @@ import evonas
 from evonas.config_file import parse_config
 from evonas.driver import BEST_LAYER
 from evonas.files import DeviceError
+from evonas.history import History
+from evonas.progress import Watcher
 from evonas.run import Run
 from evonas.search_space.errors import InputError
+from evonas.session import Stopped
 from evonas.store.database import Database
+from evonas.store.timing import Timing
 from tests.evonas.driver_process import (
     logical,
     written,
@@ -99,6 +103,24 @@ def test_a_run_that_ended_by_the_clock_has_ended(tmp_path: Path, tiny: dict[str,
     before = logical(run.reference)
     evonas.resume(run.folder)
     assert logical(run.reference) == before
+
+
+def test_minutes_are_those_of_all_drivers(
+    tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny["evolution"] |= {"births": 10**6, "minutes": 60, "rerank": {"top": 1, "seeds": 1}}
+
+    class Stops(Watcher):
+        def progress(self, history: History) -> None:
+            if history.outcomes >= 5:
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        evonas.search(tiny, tmp_path / "run", watcher=Stops())
+    births = evonas.open_run(tmp_path / "run").status().births
+    monkeypatch.setattr(Timing, "seconds_driven", lambda self, *, is_running: 3600.0)
+    resumed = evonas.resume(tmp_path / "run")
+    assert (resumed.finished, resumed.status().births) == (True, births)
 
 
 def test_a_resumed_finished_run_changes_no_record(calm: Run) -> None:

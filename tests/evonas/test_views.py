@@ -17,7 +17,7 @@ RECORDED = Path(__file__).parent / "recorded"
 
 
 def paced(**values: float) -> Pace:
-    return Pace(**({"seconds": 0.0, "outcomes": 0, "spent": 0.0, "full_seconds": 6.0, "since_start": 0.0} | values))
+    return Pace(**({"seconds": 0.0, "outcomes": 0, "spent": 0.0, "full_seconds": 6.0, "driven": 0.0} | values))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_before_the_first_outcome_the_cost_is_that_of_finished_searches(config: 
 
 def test_minutes_end_the_births_and_the_retraining_follows(tiny: dict[str, Any]) -> None:
     config = configured(tiny, births=1800, random_share=0.0, minutes=2.0)
-    left = seconds_left(config, {}, paced(since_start=90.0), outcomes=0, births=1000, retrained=4, workers=1)
+    left = seconds_left(config, {}, paced(driven=90.0), outcomes=0, births=1000, retrained=4, workers=1)
     assert left == pytest.approx(30.0 + 12.0)
 
 
@@ -72,9 +72,7 @@ def test_from_a_fifth_of_a_recorded_run_on_the_estimate_is_within_a_factor_of_on
         costs = {True: Cost(), False: Cost()}
         for has_parent, each in newest:
             costs[has_parent] += each
-        pace = paced(
-            seconds=at - outcomes[0][2], outcomes=number, spent=spent, full_seconds=fmean(full), since_start=at
-        )
+        pace = paced(seconds=at - outcomes[0][2], outcomes=number, spent=spent, full_seconds=fmean(full), driven=at)
         left = seconds_left(
             config,
             costs,

@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import closing
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,7 +19,7 @@ from evonas.store.address import Address
 from evonas.store.criteria import Criteria
 from evonas.store.database import Database
 from evonas.store.dump import dump
-from evonas.store.records import Candidate
+from evonas.store.records import Candidate, Event
 from evonas.store.writer import Writer
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Point
 from tests.evonas.store_cases import (
@@ -61,8 +62,32 @@ def test_a_run_without_the_event_of_its_start_began_when_it_was_created(store: W
     with store.engine.begin() as connection:
         connection.execute(delete(tables.event))
     reader = Database(address).reader()
-    assert reader.pace().since_start == pytest.approx(time.time() - reader.created, abs=1.0)
+    assert reader.pace().driven == pytest.approx(time.time() - reader.created, abs=1.0)
     assert reader.pace().outcomes == 1
+
+
+def test_the_seconds_of_all_drivers_are_counted_and_no_pause(
+    store: Writer, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    driven = Database(address).reader().seconds_driven
+    now += 500.0
+    propose_and_record(store, 1, FIT, 1, 0.0)
+    assert driven(is_running=False) == pytest.approx(500.0, abs=60.0)
+    store.close()
+    now += 100_000.0
+    assert driven(is_running=False) == pytest.approx(500.0, abs=60.0)
+    with closing(Database(address).own()) as second:
+        now += 700.0
+        propose_and_record(second, 2, FIT, 2, 0.0)
+        now += 300.0
+        assert driven(is_running=False) == pytest.approx(1200.0, abs=60.0)
+        assert driven(is_running=True) == pytest.approx(1500.0, abs=60.0)
+    with closing(Database(address).own(Event.VALIDATING)) as third:
+        now += 10_000.0
+        third.event(Event.STOPPED, "")
+    assert driven(is_running=False) == pytest.approx(1200.0, abs=60.0)
 
 
 def test_the_pace_of_a_single_outcome_is_the_time_it_took(store: Writer, address: Address) -> None:
