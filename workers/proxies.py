@@ -76,8 +76,18 @@ class EfficientNet(Frozen):
     groups: Groups = 4
 
 
-Placement = Literal["pre", "post"]
+Placement = Literal[
+    "pre", "post", "peri", "sandwich", "mix", "hybrid", "sub_ln", "normformer", "lns", "deepnorm", "ngpt"
+]
 Act = Literal["gelu", "candidate"]
+
+
+def _is_off(option: bool) -> bool:
+    return not option
+
+
+# An option that leaves no trace in the dump of a run without it: those of earlier runs stay as they were
+Option = Annotated[bool, Field(exclude_if=_is_off)]
 
 
 class Transformer(Frozen):
@@ -90,14 +100,30 @@ class Transformer(Frozen):
     heads: SmallCount = Field(4, description="of the attention; they divide the width")
     placement: Placement = Field(
         "pre",
-        description="of the layers: pre, x + f(norm(x)), and one after the last block; post, norm(x + f(x))",
+        description="of the layers: pre, x + f(norm(x)), and one after the last block; post, norm(x + f(x)); others: "
+        "docs/how-to/transformers.md",
     )
+    qk_norm: Option = Field(False, description="the layer at the queries and keys of each head, too")
+    residual_scale: Option = Field(False, description="of normformer: learned scales of the feed-forward's residual")
+    gpas: Option = Field(False, description="the stream is scaled by a learned gate of each block, its gradient not")
     act: Act = Field("gelu", description="of the feed-forward: gelu, or candidate, the layer there too")
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> "Transformer":
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} do not divide the width, {self.width}")
+        return self
+
+    @model_validator(mode="after")
+    def _options_fit_the_placement(self) -> "Transformer":
+        if self.qk_norm and self.placement == "hybrid":
+            raise ValueError("qk_norm: true, but placement hybrid has norms of queries and keys already")
+        if self.residual_scale and self.placement != "normformer":
+            raise ValueError(f"residual_scale: true, but placement is {self.placement}; it is of normformer")
+        if self.gpas and self.placement == "ngpt":
+            raise ValueError("gpas: true, but the stream of placement ngpt is normalised; expected another placement")
+        if (self.qk_norm or self.placement == "hybrid") and self.width == self.heads:
+            raise ValueError(f"heads: {self.heads} leave 1 channel to each, of which no norm is left; expected fewer")
         return self
 
 
@@ -108,6 +134,7 @@ class ViT(Transformer):
     architecture: Literal["vit"]
     patch: Annotated[int, Field(ge=1, le=256)] = Field(4, description="side of a patch, in pixels")
     pool: Literal["token", "mean"] = Field("mean", description="what is classified: a class token, or the tokens' mean")
+    dual_patch_norm: Option = Field(False, description="the layer before and after the embedding of the patches, too")
     groups: Groups = 4
 
     @model_validator(mode="after")

@@ -129,6 +129,18 @@ def test_a_config_of_text_round_trips() -> None:
         ({"space": {"index_sets": ["c", "hw"]}}, "space.index_sets: over hw a layer sees the bytes after a position"),
         ({"proxies": {"gpt": {"architecture": "gpt", "heads": 3}}}, "heads: 3 do not divide the width, 64"),
         ({"proxies": {"vit": {"architecture": "vit", "width": 6, "heads": 2}}}, "width: expected a multiple of 4"),
+        (
+            {"proxies": {"gpt": {"architecture": "gpt", "dual_patch_norm": True}}},
+            "proxies.gpt.dual_patch_norm: unknown key; expected one of",
+        ),
+        (
+            {"proxies": {"gpt": {"architecture": "gpt", "placement": "deep_norm"}}},
+            "proxies.gpt.placement: expected .* got 'deep_norm'; did you mean 'deepnorm'",
+        ),
+        (
+            {"proxies": {"gpt": {"architecture": "gpt", "placement": "ngpt", "gpas": True}}},
+            "proxies.gpt.gpas: true, but the stream of placement ngpt is normalised",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_is_one_line(change: dict[str, Any], words: str) -> None:

@@ -7,11 +7,12 @@ from itertools import repeat
 import torch
 from torch import nn
 
+from evonas.workers.architectures.blocks import Attention, TransformerBlock
 from evonas.workers.architectures.efficientnet import efficientnet
 from evonas.workers.architectures.mobilenet import InvertedBottleneck, mobilenet_v2
 from evonas.workers.architectures.own import own
 from evonas.workers.architectures.preact_resnet import Block, preact_resnet
-from evonas.workers.architectures.transformer import Patches, TransformerBlock, gpt, vit
+from evonas.workers.architectures.transformer import Patches, gpt, vit
 from evonas.workers.architectures.vgg import ConvNormAct, vgg
 from evonas.workers.proxies import GPT, VGG, EfficientNet, MobileNetV2, OwnArchitecture, PreactResNet, ViT
 from evonas.workers.task import BYTES
@@ -88,11 +89,13 @@ def size(proxy: Known, side: int, context: int = 1) -> Size:
     for part in network.children():
         times = next(repeats) if isinstance(part, REPEATED) else 1
         parameters += times * sum(each.numel() for each in part.parameters())
+        heads = {each: at.heads for at in part.modules() if isinstance(at, Attention) for each in at.norms}
         for name, module in part.named_modules():
             if isinstance(module, _Site):
                 channels.add(module.num_features)
                 layers += times
-                values += times * module.num_features * (context if isinstance(proxy, GPT) else side**2)
+                tokens = context if isinstance(proxy, GPT) else side**2
+                values += times * module.num_features * tokens * heads.get(module, 1)
             elif isinstance(module, nn.Conv2d) and name != "shortcut":
                 side = -(-side // module.stride[0])  # every kernel is padded
             elif isinstance(module, Patches):

@@ -1,97 +1,53 @@
 """Transformers: ViT (arXiv:2010.11929) and GPT-2, with a layer at every site of a norm."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from evonas.workers.architectures.blocks import NormAct, Tokens, TransformerBlock, initial_std
 from evonas.workers.architectures.parts import linear, normal
-from evonas.workers.proxies import GPT, Placement, Transformer, ViT
-
-NormAct = Callable[..., nn.Module]
-Tokens = Float[Tensor, "n tokens width"]
+from evonas.workers.architectures.placements import row_of
+from evonas.workers.proxies import GPT, Transformer, ViT
 
 
-def initial_std(width: int) -> float:
-    """sqrt(2 / (5 width)), which at the width of GPT-2, 768, is its 0.02 (arXiv:1910.05895; remembered)."""
-    return math.sqrt(2 / (5 * width))
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention."""
-
-    def __init__(self, width: int, heads: int, causal: bool, out_std: float) -> None:
-        super().__init__()
-        self.heads, self.causal = heads, causal
-        self.qkv = linear(width, 3 * width, initial_std(width))
-        self.out = linear(width, width, out_std)
-
-    def forward(self, x: Tokens) -> Tokens:
-        n, tokens, width = x.shape
-        q, k, v = self.qkv(x).view(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        result: Tensor = self.out(mixed.transpose(1, 2).reshape(n, tokens, width))
-        return result
-
-
-class Residual(nn.Module):
-    """A branch of the residual stream, its norm where `placement` says."""
-
-    def __init__(self, placement: Placement, norm: nn.Module, branch: nn.Module) -> None:
-        super().__init__()
-        self.placement = placement
-        self.norm = norm
-        self.branch = branch
-
-    def forward(self, x: Tokens) -> Tokens:
-        result: Tensor
-        match self.placement:
-            case "pre":
-                result = x + self.branch(self.norm(x))
-            case "post":
-                result = self.norm(x + self.branch(x))
-        return result
-
-
-class TransformerBlock(nn.Sequential):
-    """Attention, then a feed-forward network of four times the width."""
-
-    def __init__(self, norm_act: NormAct, proxy: Transformer, *, causal: bool, gelu: nn.Module, out_std: float) -> None:
-        width = proxy.width
-        act = gelu if proxy.act == "gelu" else norm_act(4 * width, channel_dim=-1)
-        inner = linear(width, 4 * width, initial_std(width)), act, linear(4 * width, width, out_std)
-        attention = Attention(width, proxy.heads, causal, out_std)
-        super().__init__(
-            Residual(proxy.placement, norm_act(width, channel_dim=-1), attention),
-            Residual(proxy.placement, norm_act(width, channel_dim=-1), nn.Sequential(*inner)),
-        )
-
-
-def _last_norm(norm_act: NormAct, proxy: Transformer) -> list[nn.Module]:
-    """A stream that no norm follows has one at its end."""
-    return [norm_act(proxy.width, channel_dim=-1)] if proxy.placement == "pre" else []
+def _stack(norm_act: NormAct, proxy: Transformer, blocks: Iterable[nn.Module]) -> list[nn.Module]:
+    """The blocks with the norms around them: after the embedding where the placement says, and after a stream that no
+    norm ends."""
+    first = [norm_act(proxy.width, channel_dim=-1)] if row_of(proxy, 1).embedding else []
+    last = [] if "sum" in row_of(proxy, proxy.depth).feed_forward else [norm_act(proxy.width, channel_dim=-1)]
+    return [*first, *blocks, *last]
 
 
 # --------------------------------------------------------------------------- vit
 
 
 class Patches(nn.Module):
-    """Patches of images as tokens, with their positions; before them a class token, if there is one."""
+    """Patches of images as tokens, with their positions; before them a class token, if there is one.
 
-    def __init__(self, channels: int, proxy: ViT) -> None:
+    With `dual_patch_norm` tokens are n(W n(patch)) ("Dual PatchNorm"; V3, its abstract), to which positions are added.
+    """
+
+    def __init__(self, norm_act: NormAct, channels: int, proxy: ViT) -> None:
         super().__init__()
         self.patch = proxy.patch
         inputs = channels * proxy.patch**2
+
+        def norm(width: int) -> nn.Module:
+            return norm_act(width, channel_dim=-1) if proxy.dual_patch_norm else nn.Identity()
+
+        self.before, self.after = norm(inputs), norm(proxy.width)
         self.embed = linear(inputs, proxy.width, initial_std(inputs))
         self.token = nn.Parameter(torch.zeros(1, 1, proxy.width)) if proxy.pool == "token" else None
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Tokens:
         n, _, height, width = images.shape
         padded = F.pad(images, (0, -width % self.patch, 0, -height % self.patch))
-        x = self.embed(F.unfold(padded, self.patch, stride=self.patch).transpose(1, 2))
+        patches = F.unfold(padded, self.patch, stride=self.patch).transpose(1, 2)
+        x = self.after(self.embed(self.before(patches)))
         x = x + positions(-(-height // self.patch), -(-width // self.patch), x)
         return x if self.token is None else torch.cat([self.token.expand(n, -1, -1).to(x.dtype), x], 1)
 
@@ -118,9 +74,13 @@ class Pool(nn.Module):
 
 def vit(norm_act: NormAct, channels: int, classes: int, proxy: ViT) -> nn.Module:
     std = initial_std(proxy.width)
-    blocks = (TransformerBlock(norm_act, proxy, causal=False, gelu=nn.GELU(), out_std=std) for _ in range(proxy.depth))
+    blocks = (
+        TransformerBlock(norm_act, proxy, number, causal=False, gelu=nn.GELU(), out_std=std)
+        for number in range(1, proxy.depth + 1)
+    )
     head = linear(proxy.width, classes, std)
-    return nn.Sequential(Patches(channels, proxy), *blocks, *_last_norm(norm_act, proxy), Pool(proxy.pool), head)
+    patches = Patches(norm_act, channels, proxy)
+    return nn.Sequential(patches, *_stack(norm_act, proxy, blocks), Pool(proxy.pool), head)
 
 
 # --------------------------------------------------------------------------- gpt
@@ -142,15 +102,16 @@ class Embedding(nn.Module):
 
 
 def gpt(norm_act: NormAct, context: int, classes: int, proxy: GPT) -> nn.Module:
-    """The weights that end a branch start smaller by 1 / sqrt(2 depth), as GPT-2's do."""
+    """The weights that end a branch start smaller by 1 / sqrt(2 depth), as GPT-2's do, unless the placement has its own
+    factor."""
     std = initial_std(proxy.width)
     out_std = std / math.sqrt(2 * proxy.depth)
     blocks = (
-        TransformerBlock(norm_act, proxy, causal=True, gelu=nn.GELU(approximate="tanh"), out_std=out_std)
-        for _ in range(proxy.depth)
+        TransformerBlock(norm_act, proxy, number, causal=True, gelu=nn.GELU(approximate="tanh"), out_std=out_std)
+        for number in range(1, proxy.depth + 1)
     )
     embedding = Embedding(context, classes, proxy.width, math.sqrt(proxy.width) if proxy.scale_embedding else 1.0)
     head = linear(proxy.width, classes, std, bias=False)
     if proxy.tied:
         head.weight = embedding.token.weight
-    return nn.Sequential(embedding, *blocks, *_last_norm(norm_act, proxy), head)
+    return nn.Sequential(embedding, *_stack(norm_act, proxy, blocks), head)

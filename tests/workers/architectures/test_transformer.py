@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from itertools import product
 from typing import Any
 
 import pytest
@@ -12,66 +11,31 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-import evonas
-from evonas.workers.architectures import build, size
-from evonas.workers.architectures.transformer import TransformerBlock, positions
-from evonas.workers.proxies import GPT, Transformer, ViT
-
-WIDTH, DEPTH, HEADS = 16, 2, 4
-CONTEXT, BYTES = 12, 256
-SIZES: dict[str, Any] = {"width": WIDTH, "depth": DEPTH, "heads": HEADS}
-WAYS = [{"placement": placement, "act": act} for placement, act in product(("pre", "post"), ("gelu", "candidate"))]
-
-
-def gpt(**options: Any) -> GPT:
-    return GPT(architecture="gpt", **SIZES, **options)
-
-
-def vit(**options: Any) -> ViT:
-    return ViT(architecture="vit", **SIZES, **options)
-
-
-def layer_norm(num_features: int, channel_dim: int = 1) -> nn.Module:
-    assert channel_dim == -1
-    return nn.LayerNorm(num_features)
-
-
-def layer(text: str) -> Any:
-    return partial(evonas.layer, text)
-
-
-def made(proxy: Transformer, norm_act: Any = layer_norm, seed: int = 0) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return build(proxy, norm_act, *((CONTEXT, BYTES) if isinstance(proxy, GPT) else (3, 10)))
-
-
-def inputs(proxy: Transformer, n: int = 3) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    if isinstance(proxy, GPT):
-        return torch.randint(BYTES, (n, CONTEXT), generator=generator)
-    return torch.randn(n, 3, 9, 8, generator=generator)
-
-
-def shaken(model: nn.Module) -> nn.Module:
-    """With every parameter moved, so that no bias is 0 and no weight of a norm 1."""
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
-def parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
+from evonas.workers.architectures import TransformerBlock, size
+from evonas.workers.architectures.transformer import positions
+from evonas.workers.proxies import GPT, Transformer
+from tests.workers.architectures.transformer_cases import (
+    BYTES,
+    CONTEXT,
+    DEPTH,
+    HEADS,
+    WAYS,
+    WIDTH,
+    gpt,
+    inputs,
+    layer,
+    made,
+    parameters,
+    shaken,
+    vit,
+)
 
 # --------------------------------------------------------------------------- against timm and torch
 
 
 def names_of_timm(block: str) -> dict[str, str]:
     """The parameters of timm's block by those of ours."""
-    ours = {"0.norm": "norm1", "0.branch.qkv": "attn.qkv", "0.branch.out": "attn.proj", "1.norm": "norm2"}
+    ours = {"0.input": "norm1", "0.branch.qkv": "attn.qkv", "0.branch.out": "attn.proj", "1.input": "norm2"}
     ours |= {"1.branch.0": "mlp.fc1", "1.branch.2": "mlp.fc2"}
     kinds = ("weight", "bias")
     return {f"{mine}.{kind}": f"{block}{its}.{kind}" for mine, its in ours.items() for kind in kinds}
@@ -120,8 +84,9 @@ def test_a_gpt_block_is_torchs_causal_encoder_layer(norm_first: bool) -> None:
         WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation=gelu, batch_first=True, norm_first=norm_first
     )
     assert parameters(ours) == parameters(theirs)
-    names = {"0.norm": "norm1", "0.branch.qkv": "self_attn.in_proj_", "0.branch.out": "self_attn.out_proj"}
-    names |= {"1.norm": "norm2", "1.branch.0": "linear1", "1.branch.2": "linear2"}
+    site = "input" if norm_first else "sum"
+    names = {f"0.{site}": "norm1", "0.branch.qkv": "self_attn.in_proj_", "0.branch.out": "self_attn.out_proj"}
+    names |= {f"1.{site}": "norm2", "1.branch.0": "linear1", "1.branch.2": "linear2"}
     state = ours.state_dict()
     theirs.load_state_dict(
         {
@@ -153,6 +118,21 @@ def test_a_gpt_has_gpt_2s_parameters(tied: bool) -> None:
 # --------------------------------------------------------------------------- sites
 
 
+SITES = {  # placement -> norms of a block over the width, four times the width, and a head; norms beside the blocks
+    "pre": (2, 0, 0, 1),
+    "post": (2, 0, 0, 0),
+    "peri": (4, 0, 0, 2),
+    "sandwich": (4, 0, 0, 1),
+    "mix": (2, 0, 0, 1),
+    "hybrid": (1, 0, 3, 1),
+    "sub_ln": (3, 1, 0, 1),
+    "normformer": (3, 1, 0, 1),
+    "lns": (2, 0, 0, 1),
+    "deepnorm": (2, 0, 0, 0),
+    "ngpt": (4, 0, 0, 1),
+}
+
+
 @pytest.mark.parametrize("make", [gpt, vit])
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_the_layer_is_at_every_norm_and_where_asked_at_the_activation(make: Any, way: dict[str, Any]) -> None:
@@ -173,9 +153,10 @@ def test_the_layer_is_at_every_norm_and_where_asked_at_the_activation(make: Any,
 
     made(proxy, Site)(inputs(proxy))
     widths = [shape[-1] for shape in calls]
-    last = 1 if way["placement"] == "pre" else 0
-    assert widths.count(WIDTH) == 2 * DEPTH + last
-    assert widths.count(4 * WIDTH) == (DEPTH if way["act"] == "candidate" else 0)
+    narrow, wide, heads, outside = SITES[proxy.placement]
+    assert widths.count(WIDTH) == narrow * DEPTH + outside
+    assert widths.count(4 * WIDTH) == (wide + (proxy.act == "candidate")) * DEPTH
+    assert widths.count(WIDTH // HEADS) == (heads + 2 * proxy.qk_norm) * DEPTH
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -184,11 +165,14 @@ def test_every_weight_learns(make: Any, way: dict[str, Any]) -> None:
     model = made(make(**way))
     model(inputs(make(**way))).square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
+    assert all(norm.weight.grad is not None and norm.weight.grad.any() for norm in norms)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_the_size_of_a_network_is_counted_without_building_it(depth: int) -> None:
-    for proxy in (gpt(act="candidate"), vit(placement="post"), vit()):
+    images = vit(), vit(dual_patch_norm=True)
+    for proxy in (*images, *(gpt(**way) for way in WAYS), *(vit(**way) for way in WAYS)):
         deep = proxy.model_copy(update={"depth": depth})
         seen: list[int] = []
 
@@ -197,7 +181,7 @@ def test_the_size_of_a_network_is_counted_without_building_it(depth: int) -> Non
                 super().__init__()
 
             def forward(self, x: Tensor, seen: list[int] = seen) -> Tensor:
-                seen.append(x[0].numel())
+                seen.append(x.numel())
                 return x
 
         model = made(deep, Site)
