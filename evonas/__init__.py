@@ -12,7 +12,7 @@ evonas.validate(run)              judge its best on the test images, once it has
 evonas.evaluate(layer, config)    train a layer of your own on a config's proxies
 evonas.ablate(layer, config)      remove or replace each of its parts, and train what is left
 evonas.card(layer)                show all that is known of a layer: speed, memory, validations, ablation
-evonas.noise(config, layer)       measure how far accuracies spread over seeds
+evonas.noise(config, layer)       measure how far figures spread over seeds
 evonas.fidelity(config, reference)   measure how well its proxies predict long trainings
 evonas.bench(config)              time dtypes, memory formats and torch.compile on this machine
 evonas.doctor(config)             check everything before a launch

@@ -12,6 +12,7 @@ from evonas.listing import Records
 from evonas.run import LISTED_MAX, Run, open_run
 from evonas.search_space.errors import InputError, whole
 from evonas.store.records import columns
+from evonas.units import Unit, Units
 from evonas.views import LayerRow
 
 ABSENT = "not there"
@@ -23,13 +24,17 @@ class Comparison:
     """The best layers of several runs, and what differs between their configs."""
 
     runs: tuple[str, ...]  # as they are named here, in the order in which they were given
-    proxies: tuple[str, ...]  # of any run
+    units: Units  # of the proxies of any run
     records: Records  # as they are listed
     rows: tuple[LayerRow, ...]  # the same as lines of a table, with BN-ReLU of each run
     # Key of the configs, with dots, or "images", a digest of them -> its value in each run.
     differences: Mapping[str, tuple[Any, ...]]
     baseline: str  # its name; several, where the runs have several
     comparable: tuple[str, ...]  # proxies on which all runs train the same networks on the same data in the same way
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        return self.units.proxies
 
     @property
     def is_one_ranking(self) -> bool:
@@ -43,13 +48,30 @@ class Comparison:
         if self.is_one_ranking:
             return (
                 "All runs train the same networks on the same data in the same way: their figures are comparable, and "
-                "rank the layers by accuracy, whatever each run maximised."
+                f"rank the layers by {self.units.mean}, whatever each run maximised."
             )
         reason = "the runs differ in networks, data or recipe" + ", or in their baseline" * (" or " in self.baseline)
         if not self.comparable:
-            return f"Neither accuracies nor differences to {self.baseline} are comparable: {reason}."
-        alike = f"The accuracies on {', '.join(self.comparable)} are comparable"
-        return f"{alike}; other accuracies, and the differences to {self.baseline}, are not: {reason}."
+            return f"Neither {self._figures} nor differences to {self.baseline} are comparable: {reason}.{self._mixed}"
+        alike = f"The {self._figures} on {', '.join(self.comparable)} are comparable"
+        others = f"other {self._figures}, and the differences to {self.baseline}, are not"
+        return f"{alike}; {others}: {reason}.{self._mixed}"
+
+    @property
+    def _figures(self) -> str:
+        return "figures" if self.units.in_bits else "accuracies"
+
+    @property
+    def _mixed(self) -> str:
+        """What differences are, where not all of them are points."""
+        kinds: dict[Unit, dict[str, None]] = {}
+        for row in self.rows:
+            if row.difference is not None:
+                kinds.setdefault(row.unit, {})[row.run] = None
+        if len(kinds) < 2:
+            return ""
+        texts = [f"{unit.of_differences} ({', '.join(runs)})" for unit, runs in kinds.items()]
+        return f" Differences are {'; '.join(texts)}."
 
     def lines(self) -> Iterator[str]:
         """The differences between the configs, a key a line, with the runs that have each value."""
@@ -68,11 +90,12 @@ class Comparison:
         return {
             "runs": list(self.runs),
             "comparable": list(self.comparable),
-            "layers": [columns(row) for row in self.rows],
+            "layers": [_row_json(row) for row in self.rows],
             "differences": {
                 key: {run: value for run, value in zip(self.runs, values, strict=True) if value is not ABSENT}
                 for key, values in self.differences.items()
             },
+            **self.units.as_json(),
         }
 
     def __repr__(self) -> str:
@@ -87,6 +110,7 @@ class Comparison:
                 "run": row.run,
                 "birth": row.birth,
                 **{proxy: (row.accuracy.get(proxy) or (None,))[0] for proxy in self.proxies},
+                **({"unit": row.unit} if self.units.in_bits else {}),
                 "difference": row.difference,
                 "spread": row.difference_spread,
                 "seeds": row.seeds,
@@ -103,13 +127,13 @@ class Comparison:
 
 
 def compare(runs: Sequence[str | Path | Run], n: int = 10, by: str | None = None) -> Comparison:
-    """Compare runs by the best `n` layers of each, which `Run.top` gives: together by accuracy where their figures are
+    """Compare runs by the best `n` layers of each, which `Run.top` gives: together where their figures are
     comparable, else run by run.
 
     Args:
         runs: at least two runs, or what `open_run` takes.
         n: how many layers of each run.
-        by: rank by the accuracy on this proxy, which all runs must have.
+        by: rank by the figure on this proxy, which all runs must have.
     """
     if isinstance(runs, str | Path | Run) or len(runs) < 2:
         raise InputError("runs: expected at least two")
@@ -119,20 +143,20 @@ def compare(runs: Sequence[str | Path | Run], n: int = 10, by: str | None = None
         if places.count(place) > 1:
             raise InputError(f"runs: {each.reference} is there more than once")
     n, names = whole("n", n, 1, LISTED_MAX), short_names([each.reference for each in opened])
-    proxies = tuple(dict.fromkeys(chain.from_iterable(each.config.proxies for each in opened)))
-    comparable = tuple(proxy for proxy in proxies if _is_alike(proxy, opened))
+    units = Units.union(each.config.units for each in opened)
+    comparable = tuple(proxy for proxy in units.proxies if _is_alike(proxy, opened))
     best = [each.top(n, by) for each in opened]
     rows = [
         [replace(row, run=name) for row in each.rows(records)]
         for name, each, records in zip(names, opened, best, strict=True)
     ]
     listed = list(chain.from_iterable(rows))
-    if comparable == proxies:
+    if comparable == units.proxies:
         listed = _ranked_together(listed, by)
     of = {(name, each.birth): replace(each, run=name) for name, some in zip(names, best, strict=True) for each in some}
     return Comparison(
         runs=tuple(names),
-        proxies=proxies,
+        units=units,
         records=Records(of[row.run, row.birth] for row in listed if row.birth),
         rows=tuple(listed),
         differences=_differences(opened),
@@ -141,12 +165,20 @@ def compare(runs: Sequence[str | Path | Run], n: int = 10, by: str | None = None
     )
 
 
+def _row_json(row: LayerRow) -> dict[str, Any]:
+    if not row.in_bits:
+        return columns(row)
+    names = {name: f"{name}{row.unit.suffix}" for name in ("difference", "difference_spread")}
+    fields = {names.get(name, name): value for name, value in columns(row).items() if name != "accuracy"}
+    return fields | row.units.named(row.accuracy)
+
+
 def _ranked_together(rows: Sequence[LayerRow], by: str | None) -> list[LayerRow]:
     """Layers of all runs by one measure, those of one kind below each run's BN-ReLU; those that failed last."""
 
     def key(row: LayerRow) -> tuple[bool, tuple[bool, bool], bool, float]:
-        accuracy = None if by is None else row.accuracy.get(by)
-        value = row.difference if by is None else accuracy and accuracy[0]
+        figure = None if by is None else row.accuracy.get(by)
+        value = row.gain if by is None else figure and row.units.of(by).gain(figure[0])
         is_fresh, is_repeated = row.kind
         return row.failed > 0, (not is_fresh, not is_repeated), row.birth is not None, -(value or 0.0)
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from evonas.config import BASELINE
 from evonas.final import FinalRow
 from evonas.known_layers import remark
-from evonas.report.texts import points_text
 from evonas.search_space.wording import counted
+from evonas.units import Units
 
 
 def conclusion(rows: Sequence[FinalRow], reference: str, than: str = BASELINE) -> Iterator[str]:
@@ -15,7 +15,7 @@ def conclusion(rows: Sequence[FinalRow], reference: str, than: str = BASELINE) -
     candidates = [row for row in rows if row.birth and row.difference is not None]
     find = next((row for row in candidates if row.same_as is None), None)
     if candidates and _is_complete(rows) and (find is None or _lead(find) <= 0):
-        yield from next_steps(reference)
+        yield from next_steps(reference, candidates[0].shown.units)
 
 
 def verdict(rows: Sequence[FinalRow], than: str = BASELINE) -> Iterator[str]:
@@ -58,9 +58,10 @@ def _against(row: FinalRow, others: Sequence[FinalRow], than: str) -> str:
     """The differences to BN-ReLU, and to the best known layer where that is another one, with their intervals; and how
     much they prove."""
     (first, *rest), known = map(row.difference_to, others), others[-1]
-    text = f"{points_text(first)} points against {than}"
+    unit = row.shown.unit
+    text = f"{unit.with_interval(first)} {unit.of_differences} against {than}"
     for second in rest:
-        text += f" and {points_text(second)} against {_name(known)}, the best known layer"
+        text += f" and {unit.with_interval(second)} against {_name(known)}, the best known layer"
     intervals = [interval for _, interval in (first, *rest) if interval]
     if not intervals:
         return f"{text} ({counted(row.seeds, 'seed')}: a tendency, not a proof)"
@@ -69,17 +70,20 @@ def _against(row: FinalRow, others: Sequence[FinalRow], than: str) -> str:
 
 
 def _lead(row: FinalRow) -> float:
-    assert row.difference is not None
-    return row.difference
+    assert row.gain is not None
+    return row.gain
 
 
 def _name(row: FinalRow) -> str:
     return str(row.name or row.same_as)
 
 
-def next_steps(reference: str) -> Iterator[str]:
+def next_steps(reference: str, units: Units) -> Iterator[str]:
     """Advice after a search that found no better layer."""
+    larger, figures = "a larger config: evonas init --template cifar10", "accuracies"
+    if units.in_bits:
+        larger, figures = "larger networks", "figures"
     yield "What next:"
-    yield "  a longer search, or a larger config: evonas init --template cifar10"
+    yield f"  a longer search, or {larger}"
     yield f"  what each gate stopped, and how often wrongly: evonas funnel {reference}"
-    yield f"  how far seeds alone spread the accuracies: evonas noise {reference}/config.yaml"
+    yield f"  how far seeds alone spread the {figures}: evonas noise {reference}/config.yaml"

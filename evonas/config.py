@@ -16,11 +16,14 @@ from pydantic import (
 )
 
 from evonas.evolution_config import CATALOG, LAYERS_MAX, Evolution
+from evonas.search_space.analysis import index_sets
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError, did_you_mean
+from evonas.search_space.graph import Graph
 from evonas.search_space.moments import lowered_groups
 from evonas.search_space.wording import counted
 from evonas.space_config import SpaceConfig
+from evonas.units import Units
 from evonas.workers.architectures import Size, size
 from evonas.workers.calls import check_call
 from evonas.workers.data import NATIVE_SIZES
@@ -101,8 +104,8 @@ class Config(Frozen):
     objectives: tuple[Objective, ...] = Field(
         ("accuracy",),
         max_length=20,
-        description="accuracy on each proxy is maximised, the others minimised, and what a function gives, as in "
-        "my_goals:worst, maximised; loss, in place of accuracy, is the "
+        description="accuracy on each proxy, of text 2^-(bits per byte), is maximised, the others minimised, and what "
+        "a function gives, as in my_goals:worst, maximised; loss, in place of accuracy, is the "
         "mean training loss of the last quarter of the steps (TSE-E: arXiv:2006.04492). A run with step_time cannot be "
         "re-run exactly",
     )
@@ -144,6 +147,14 @@ class Config(Frozen):
     def in_bits(self) -> tuple[str, ...]:
         """The proxies whose fitness is shown in bits per byte."""
         return tuple(name for name, proxy in self.proxies.items() if isinstance(proxy, TEXT_PROXIES))
+
+    @property
+    def units(self) -> Units:
+        return Units(tuple(self.proxies), self.in_bits)
+
+    def foresees(self, graph: Graph) -> bool:
+        """Whether a layer would see the bytes that a network predicts, so that none can train it."""
+        return bool(self.in_bits and FORESEEING & index_sets(graph))
 
     @property
     def protocol(self) -> Protocol:

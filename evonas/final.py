@@ -47,13 +47,13 @@ class FinalRow(Figures):
     operator: str | None  # the edits, or other source, of the candidate
     same_as: str | None = None  # a known layer of the same function
     affine_of: str | None = None  # a known layer, up to an affine of each channel
-    by_seed: dict[int, float] = field(
-        default_factory=dict
-    )  # mean accuracy over proxies, of the seeds that did not fail
+    by_seed: dict[int, float] = field(default_factory=dict)  # mean fitness over proxies, of the seeds that did not fail
 
     def difference_to(self, other: "FinalRow") -> Estimate:
-        """The difference to another layer with the same seeds, of which neither failed, and its 95 % interval."""
-        return estimate([self.by_seed[seed] - other.by_seed[seed] for seed in self.by_seed])
+        """The difference to another layer, as people read it, with the same seeds, of which neither failed, and its
+        95 % interval."""
+        unit = self.shown.unit
+        return estimate([unit.difference(self.by_seed[seed], other.by_seed[seed]) for seed in self.by_seed])
 
 
 def contenders(reader: Reader) -> list[Contender]:
@@ -160,7 +160,7 @@ def table(reader: Reader, evaluations: list[Trained]) -> list[FinalRow]:
                 same_as=record.same_as if record else None,
                 affine_of=record.affine_of if record else None,
                 by_seed={seed: fmean(each.values()) for seed, each in by_seed.items() if each},
-                **columns(figures(by_seed, baseline, reader.config.proxies)),
+                **columns(figures(by_seed, baseline, reader.config.units)),
             )
         )
-    return sorted(rows, key=lambda row: (row.difference is None, -(row.difference or 0.0), row.birth or 0))
+    return sorted(rows, key=lambda row: (row.gain is None, -(row.gain or 0.0), row.birth or 0))

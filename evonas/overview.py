@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from evonas.run import Run
 from evonas.run_state import RunState
 from evonas.store.records import Operator, State
+from evonas.units import Units
 from evonas.views import LayerRow, Status, final_row
 from evonas.workers.outcome import DIVERGED, CrashKind, JudgedBy
 
@@ -33,7 +34,7 @@ class Overview:
     status: Status
     activity: str  # "searching", or what else the driver does; the state of a run that is not driven
     judged_by: JudgedBy
-    proxies: tuple[str, ...]
+    units: Units
     baseline: str  # its name
     stopped: dict[str, int]  # by each gate of the protocol, in its order; then diverged, and crashed
     has_surrogate: bool
@@ -42,6 +43,15 @@ class Overview:
     leading: Leading
     busy: int | None = None  # workers; None where another process drives the run
     workers: int | None = None
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        return self.units.proxies
+
+    @property
+    def judged_by_text(self) -> str:
+        """What decides which layer is better, as people call it."""
+        return self.units.mean if self.judged_by == "accuracy" else self.judged_by
 
     @property
     def outcomes(self) -> int:
@@ -73,7 +83,7 @@ def overview(run: Run, before: Overview | None = None, *, is_brief: bool = False
         status=status,
         activity=_activity(status, leading, config.baseline),
         judged_by=config.judged_by,
-        proxies=tuple(config.proxies),
+        units=config.units,
         baseline=config.baseline,
         stopped=stopped,
         has_surrogate=config.evolution.surrogate is not None,
@@ -113,5 +123,5 @@ def _control(run: Run, births: int) -> LayerRow | None:
     if not rows:
         first = run.candidates(range(1, min(births, len(config.evolution.warm_start)) + 1))
         rows = run.candidate_rows([each for each in first if each.operator == Operator.CATALOG])
-    differences = [(row.difference, row) for row in rows if row.difference is not None and row.known_as != baseline]
-    return max(differences, key=lambda each: each[0], default=(0.0, None))[1]
+    gains = [(row.gain, row) for row in rows if row.gain is not None and row.known_as != baseline]
+    return max(gains, key=lambda each: each[0], default=(0.0, None))[1]

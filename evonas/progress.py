@@ -12,7 +12,7 @@ from evonas.run import Run
 from evonas.session import Session
 from evonas.store.reader import Reader
 from evonas.store.records import Pace
-from evonas.views import difference, retrainings, seconds_left
+from evonas.views import retrainings, seconds_left
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -109,8 +109,9 @@ class ProgressBar(Watcher):
         if self._bar is not None and not self._retrains:
             best = ""
             if history.best and history.baseline:
-                lead = difference(history.best.accuracy, history.baseline.accuracy)
-                best = f", best {100 * (lead or 0):+.1f} points"
+                unit = history.config.units.mean
+                mine, its = (fmean(of.accuracy.values()) for of in (history.best, history.baseline))
+                best = f", best {unit.amount(unit.difference(mine, its))} {unit.of_differences}"
             self._show(f"{history.survivors - history.inherited} trained{best}", history.outcomes)
 
     def reranked(self, done: int, total: int) -> None:

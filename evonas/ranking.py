@@ -16,6 +16,7 @@ from evonas.retraining import BySeed, accuracy_of, figures
 from evonas.store.criteria import Criteria
 from evonas.store.reader import Reader
 from evonas.store.records import Figures, Measured, Purpose, Record, Trained
+from evonas.workers.outcome import Fitness
 
 Again = Mapping[int, Sequence[Measured]]  # leaders -> what each seed gave
 
@@ -42,8 +43,8 @@ def ranked(
         if by is not None:
             value = several[birth].mean_on(by)
         elif birth in retrained:
-            difference = retrained[birth].difference
-            value = -inf if difference is None else difference
+            gain = retrained[birth].gain
+            value = -inf if gain is None else gain
         else:
             value = fmean(each.advantage or 0.0 for each in again[birth])
         return birth not in retrained, -value, birth
@@ -71,33 +72,53 @@ def with_figures(reader: Reader, records: Sequence[Record], again: Again) -> lis
 def _with_figures(record: Record, by_seed: BySeed | None, baseline: BySeed, reader: Reader) -> Record:
     if not record.accuracy or record.seed is None:
         return record
-    proxies = reader.config.proxies
     mine = _figures(reader.config, by_seed or {record.seed: record.accuracy}, baseline)
     if mine.seeds < reader.config.recipe.seeds:  # without curves a mean counts them all
         seeds = reader.config.recipe.seeds
         mine = replace(mine, seeds=seeds, paired=seeds if mine.paired else 0)
     if mine.difference is None and not mine.failed:  # no BN-ReLU of its seed: an inherited or an older outcome
         if reader.config.judged_by == "accuracy":
-            mine = replace(mine, difference=record.advantage, paired=mine.seeds)
+            mine = _against(mine, record.advantage, advantage_read(record, reader.config), mine.seeds)
         elif reader.config.seed in baseline:
-            single = figures({reader.config.seed: record.accuracy}, baseline, proxies)
-            mine = replace(mine, difference=single.difference, paired=mine.seeds if single.paired else 0)
+            single = figures({reader.config.seed: record.accuracy}, baseline, reader.config.units)
+            mine = _against(mine, single.difference, single.shown.difference, mine.seeds if single.paired else 0)
     return replace(record, in_search=mine)
 
 
 def _figures(config: Config, by_seed: BySeed, baseline: BySeed) -> Figures:
-    """Figures over the search's seeds. Accuracies are those of the longest trainings: two lengths have no mean."""
+    """Figures over the search's seeds. Those on the proxies are of the longest trainings: two lengths have no mean."""
     longest = {seed: by_seed[seed] for seed in config.longest_seeds(by_seed)}
-    found = figures(by_seed, baseline, config.proxies)
-    return replace(found, accuracy=figures(longest, baseline, config.proxies).accuracy)
+    found, long = (figures(each, baseline, config.units) for each in (by_seed, longest))
+    in_bits = found.in_bits and replace(found.in_bits, values=long.shown.values)
+    return replace(found, accuracy=long.accuracy, in_bits=in_bits)
+
+
+def _against(mine: Figures, difference: float | None, shown: float | None, paired: int) -> Figures:
+    """Figures with another difference to BN-ReLU."""
+    in_bits = mine.in_bits and replace(mine.in_bits, difference=shown)
+    return replace(mine, difference=difference, paired=paired, in_bits=in_bits)
+
+
+def advantage_read(record: Record, config: Config) -> float | None:
+    """The advantage of a candidate as people read it: a difference to BN-ReLU in what the search maximises."""
+    if record.advantage is None or not isinstance(record.outcome, Fitness):
+        return record.advantage
+    return config.units.mean.difference_of(record.outcome.mean_score(config.judged_by), record.advantage)
+
+
+def gain_read(record: Record, config: Config) -> float | None:
+    """The same, but more is better."""
+    difference = advantage_read(record, config)
+    return None if difference is None else config.units.mean.gain(difference)
 
 
 def seed_noise(reader: Reader, final: Iterable[Figures], again: Again) -> tuple[float, int] | None:
-    """The standard deviation over seeds of one layer's difference to BN-ReLU, pooled over the layers that have several
-    seeds, and their number; None without any."""
-    baseline, proxies = baseline_by_seed(reader), reader.config.proxies
-    measured = [*final, *(figures(_by_seed(each), baseline, proxies) for each in again.values())]
-    spreads = [(each.seeds - 1, each.difference_spread) for each in measured if each.difference_spread is not None]
+    """The standard deviation over seeds of one layer's difference to BN-ReLU, as people read it, pooled over the layers
+    that have several seeds, and their number; None without any."""
+    baseline, units = baseline_by_seed(reader), reader.config.units
+    measured = [*final, *(figures(_by_seed(each), baseline, units) for each in again.values())]
+    deviations = [(each.seeds - 1, each.shown.difference_spread) for each in measured]
+    spreads = [(count, deviation) for count, deviation in deviations if deviation is not None]
     freedom = sum(count for count, _ in spreads)
     return (sqrt(sum(count * spread**2 for count, spread in spreads) / freedom), len(spreads)) if freedom else None
 

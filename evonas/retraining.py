@@ -5,10 +5,11 @@ The final table, `validate`, `evaluate` and `noise` are made of the latter.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 from evonas.config import Config
 from evonas.history import History
+from evonas.intervals import spread
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.catalog.named import named_graph
 from evonas.search_space.errors import InputError
@@ -18,13 +19,14 @@ from evonas.session import Session, Ticket
 from evonas.shared import further_seed
 from evonas.store.reader import Reader
 from evonas.store.records import Figures, Purpose
+from evonas.units import Figure, Shown, Units
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Outcome, Rejection
 from evonas.workers.protocol import Job, JudgedOn, Protocol
 from evonas.workers.trial import try_networks
 
 Progress = Callable[[int, int], None]  # (trainings done, their total)
 SEEDS_MAX = 1000  # of a study
-BySeed = Mapping[int, dict[str, float] | None]  # seed -> proxy -> accuracy; None if the training failed
+BySeed = Mapping[int, dict[str, float] | None]  # seed -> proxy -> fitness; None if the training failed
 TRIES = 2  # attempts at an evaluation that crashes
 
 
@@ -184,23 +186,29 @@ def accuracy_of(outcome: Outcome) -> dict[str, float] | None:
     return outcome.accuracy if isinstance(outcome, Fitness) else None
 
 
-def figures(by_seed: BySeed, baseline: BySeed, proxies: Iterable[str]) -> Figures:
+def figures(by_seed: BySeed, baseline: BySeed, units: Units) -> Figures:
     """Mean and spread of a layer over its seeds, on each proxy and against BN-ReLU with the same seeds."""
-    proxies, scores = tuple(proxies), [each for each in by_seed.values() if each]
-    pairs = [(mine, baseline.get(seed)) for seed, mine in by_seed.items()]
-    differences = [fmean(a[p] - b[p] for p in proxies) for a, b in pairs if a and b]
-    complete = len(scores) == len(by_seed) and bool(differences)
+    proxies, scores = units.proxies, [each for each in by_seed.values() if each]
+    pairs = [(mine, its) for seed, mine in by_seed.items() if mine and (its := baseline.get(seed))]
+    complete = len(scores) == len(by_seed) and bool(pairs)
+    difference = _spread([fmean(a[p] - b[p] for p in proxies) for a, b in pairs if complete])
+    accuracy = {p: _spread([each[p] for each in scores]) for p in proxies}
+    shown = None
+    if units.in_bits:
+        means = [(fmean(a[p] for p in proxies), fmean(b[p] for p in proxies)) for a, b in pairs if complete]
+        values = {p: _spread([units.of(p).read(each[p]) for each in scores]) for p in proxies}
+        read, deviation = _spread([units.mean.difference(*each) for each in means]) or (None, None)
+        shown = Shown(values, read, deviation, units)
     return Figures(
         seeds=len(by_seed),
         failed=len(by_seed) - len(scores),
-        accuracy={p: _mean_and_spread([each[p] for each in scores]) for p in proxies},
-        difference=fmean(differences) if complete else None,
-        difference_spread=stdev(differences) if complete and len(differences) > 1 else None,
-        paired=len(differences) if complete else 0,
+        accuracy=accuracy,
+        difference=difference and difference[0],
+        difference_spread=difference and difference[1],
+        paired=len(pairs) if complete else 0,
+        in_bits=shown,
     )
 
 
-def _mean_and_spread(values: list[float]) -> tuple[float, float | None] | None:
-    if not values:
-        return None
-    return fmean(values), stdev(values) if len(values) > 1 else None
+def _spread(values: Sequence[float]) -> Figure | None:
+    return spread(values) if values else None

@@ -72,7 +72,7 @@ class Run:
         that failed with one of its seeds is among the last.
 
         Args:
-            by: rank by the accuracy on this proxy; by default by accuracy minus BN-ReLU's, mean over proxies.
+            by: rank by the figure on this proxy; by default by the difference to BN-ReLU, mean over proxies.
             after: start after this birth: the next page.
             every: list all members of a family, not only the best.
         """
@@ -102,12 +102,12 @@ class Run:
             lacks: operations, or patterns, of no live node.
             batch_dependent: only layers that depend on their batch, or only those that do not.
             max_nodes: at most so many live nodes.
-            minimum: proxy -> least accuracy, of the figures that are listed.
+            minimum: proxy -> least accuracy, or most bits per byte, of the figures that are listed.
             front: only members of the Pareto front.
             distinct: only the best of each family, and of layers that trained alike, bit for bit.
-            by: rank by the accuracy on this proxy.
+            by: rank by the figure on this proxy.
         """
-        criteria = Criteria.of(uses, lacks, batch_dependent, max_nodes, minimum, front)
+        criteria = Criteria.of(uses, lacks, batch_dependent, max_nodes, minimum, front, self.config.units)
         return self._listed(n, criteria, by=by, distinct=distinct)
 
     def candidate(self, birth: int) -> Record:
@@ -158,11 +158,11 @@ class Run:
         return self.reader.children(self.candidate(birth).birth)
 
     def baseline(self) -> dict[str, float]:
-        """BN-ReLU's accuracy on each proxy with the search's seed; empty before it is trained."""
+        """BN-ReLU's figure on each proxy with the search's seed; empty before it is trained."""
         return baseline_accuracy(self.reader)
 
     def spread(self) -> dict[str, tuple[float, int]]:
-        """Proxy -> standard deviation of BN-ReLU's accuracy over seeds, and their number. A real lead exceeds it."""
+        """Proxy -> standard deviation of BN-ReLU's figure over seeds, and their number. A real lead exceeds it."""
         return self.reader.spread()
 
     def seed_noise(self) -> tuple[float, int] | None:
@@ -178,7 +178,7 @@ class Run:
         """Candidates as a data frame, by default all of the run. Raises InputError where pandas is not installed."""
         if records is None:
             records = self._with_figures(self.reader.candidates())
-        return to_frame(records, list(self.config.proxies))
+        return to_frame(records, self.config.units)
 
     def latex(self, records: Sequence[Record]) -> str:
         """Candidates as a LaTeX table for a paper (amsmath, booktabs), below BN-ReLU with the same seeds."""
@@ -194,9 +194,9 @@ class Run:
         """Candidates as lines of a table, without BN-ReLU."""
         return candidate_rows(self.reader, records)
 
-    def funnel(self, within: float = 0.02) -> "Funnel":
-        """Count what each gate stopped, at what cost, and how often wrongly. A rejection was wrong if the layer ends at
-        most `within` of accuracy below BN-ReLU."""
+    def funnel(self, within: float | None = None) -> "Funnel":
+        """Count what each gate stopped, at what cost, and how often wrongly: a layer that ends at most `within` of
+        accuracy (0.02) below BN-ReLU or, where all proxies read text, takes at most so many more bits (0.05)."""
         from evonas.studies.funnel import funnel
 
         return funnel(self.reader, within)

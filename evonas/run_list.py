@@ -2,11 +2,13 @@
 
 import math
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from evonas.config_file import load_config
 from evonas.final import final_table
+from evonas.ranking import advantage_read
 from evonas.run_state import RunState, run_state
 from evonas.search_space.errors import InputError, short
 from evonas.store.address import CONFIG_FILE, DATABASE_FILE, Address, in_one_line
@@ -14,6 +16,7 @@ from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import State
 from evonas.store.schema import OlderSchema
+from evonas.units import Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,13 @@ class RunLine:
     in_search: float | None = None  # the largest difference to BN-ReLU that the search measured: a lucky one
     started: float | None = None  # Unix seconds
     error: str = ""  # of an unreadable one
+    unit: Unit = Unit.ACCURACY  # of the differences
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields by name."""
+        names = {name: f"{name}{self.unit.suffix}" for name in ("best", "in_search")}
+        kept = [each.name for each in fields(self) if each.name != "unit"]
+        return {names.get(name, name): getattr(self, name) for name in kept}
 
 
 def runs(place: str | Path = "results") -> list[RunLine]:
@@ -120,10 +130,11 @@ def _line(reader: Reader, reference: str) -> RunLine:
             run_state(reader),
             births=sum(states.values()),
             trained=states.get(State.EVALUATED, 0),
-            best=best.difference if best else None,
+            best=best.shown.difference if best else None,
             best_birth=best.birth if best else None,
-            in_search=leader[0].advantage if (leader := reader.top(1)) else None,
+            in_search=advantage_read(leader[0], reader.config) if (leader := reader.top(1)) else None,
             started=reader.created,
+            unit=reader.config.units.mean,
         )
     except InputError as error:
         return RunLine(reference, reader.name, RunState.UNREADABLE, started=reader.created, error=str(error))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean
 
 from evonas.config import BASELINE, Config
 from evonas.final import FinalRow, contenders
@@ -15,6 +14,7 @@ from evonas.run_state import RunState, run_state
 from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
 from evonas.store.records import Cost, Figures, Pace, Purpose, Record, State
+from evonas.units import Figure, Unit, Units
 from evonas.workers.outcome import Fitness
 
 CHILD_COST = 0.14  # mean cost of a survivor's child, in full evaluations; the quickstart's. Ours
@@ -149,8 +149,8 @@ class LayerRow:
 
     birth: int | None
     what: str  # name in the catalog, or formula
-    accuracy: dict[str, tuple[float, float | None] | None]  # proxy -> mean, spread over seeds
-    difference: float | None  # to BN-ReLU with the same seeds
+    accuracy: dict[str, Figure | None]  # proxy -> mean, spread over seeds; as people read it: accuracy, bits per byte
+    difference: float | None  # to BN-ReLU with the same seeds, as people read it
     difference_spread: float | None
     seeds: int | None  # None if it was not trained to the full budget
     failed: int
@@ -162,11 +162,37 @@ class LayerRow:
     own: Mapping[str, float] = field(default_factory=dict)  # the objectives of a user's own, of the search's evaluation
     run: str = ""  # where rows of several runs stand together
     baseline: str = BASELINE  # the name of what the difference is to
-    in_bits: tuple[str, ...] = ()  # proxies whose figure is shown in bits per byte
+    in_bits: tuple[str, ...] = ()  # proxies whose figure is in bits per byte
 
     def figure(self, proxy: str) -> str:
-        """The figure on a proxy as people read it."""
-        return figure_text(self.accuracy.get(proxy), in_bits=proxy in self.in_bits)
+        """The figure on a proxy."""
+        return figure_text(self.accuracy.get(proxy))
+
+    @property
+    def units(self) -> Units:
+        return Units(tuple(self.accuracy), self.in_bits)
+
+    @property
+    def unit(self) -> Unit:
+        """That of the difference."""
+        return self.units.mean
+
+    @property
+    def gain(self) -> float | None:
+        """The difference, but more is better."""
+        return None if self.difference is None else self.unit.gain(self.difference)
+
+    @property
+    def against(self) -> str:
+        """The difference in words."""
+        return f"{self.points} {self.unit.of_differences} against {self.baseline}"
+
+    @property
+    def points(self) -> str:
+        """The difference with its spread over seeds."""
+        if self.difference is None:
+            return f"failed {self.failed}/{self.seeds}" if self.failed else ""
+        return self.unit.with_deviation(self.difference, self.difference_spread)
 
     @property
     def kind(self) -> tuple[bool, bool]:
@@ -203,8 +229,9 @@ def layer_row(
     config: Config | None = None,
 ) -> LayerRow:
     """The line of a layer trained with fresh seeds."""
+    shown = f.shown
     row = LayerRow(
-        birth, what, f.accuracy, f.difference, f.difference_spread, f.seeds, f.failed, True, origin, known_as,
+        birth, what, shown.values, shown.difference, shown.difference_spread, f.seeds, f.failed, True, origin, known_as,
         paired=f.paired,
     )  # fmt: skip
     return row if config is None else replace(row, baseline=config.baseline, in_bits=config.in_bits)
@@ -229,10 +256,10 @@ def candidate_rows(reader: Reader, records: Sequence[Record]) -> list[LayerRow]:
 
 
 def baseline_accuracy(reader: Reader) -> dict[str, float]:
-    """BN-ReLU's accuracy on each proxy with the search's seed; empty before it is trained."""
+    """BN-ReLU's accuracy, or bits per byte, on each proxy with the search's seed; empty before it is trained."""
     trained, seed = reader.evaluations(Purpose.BASELINE), reader.config.seed
     outcomes = [each.evaluation.outcome for each in trained if each.seed == seed]
-    return next((each.accuracy for each in outcomes if isinstance(each, Fitness)), {})
+    return reader.config.units.read(next((each.accuracy for each in outcomes if isinstance(each, Fitness)), {}))
 
 
 def _baseline_rows(reader: Reader, final: Sequence[FinalRow], first: LayerRow | None) -> list[LayerRow]:
@@ -246,13 +273,8 @@ def _baseline_rows(reader: Reader, final: Sequence[FinalRow], first: LayerRow | 
     by_seed = {seed: each for seed, each in by_seed.items() if seed in wanted}
     if not any(by_seed.values()):
         return []
-    row = layer_row(config.baseline, figures_of(by_seed, by_seed, config.proxies), config=config)
+    row = layer_row(config.baseline, figures_of(by_seed, by_seed, config.units), config=config)
     return [replace(row, is_fresh=False, is_repeated=bool(first and first.is_repeated))]
-
-
-def difference(accuracy: Mapping[str, float], baseline: Mapping[str, float]) -> float | None:
-    """Mean over proxies of accuracy minus BN-ReLU's; None without one of them."""
-    return fmean(accuracy[proxy] - each for proxy, each in baseline.items()) if accuracy and baseline else None
 
 
 def _record_row(record: Record, config: Config) -> LayerRow:

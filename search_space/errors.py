@@ -57,13 +57,13 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
     return number
 
 
-def share(name: str, value: Any) -> float:
-    """The value as a float. Raises InputError unless it is a number from 0 to 1."""
+def share(name: str, value: Any, most: float = 1.0) -> float:
+    """The value as a float. Raises InputError unless it is a number from 0 to `most`."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise InputError(f"{name}: expected a number, got {value!r:.100}")
     number = float(value)
-    if not 0 <= number <= 1:
-        raise InputError(f"{name}: expected 0 to 1, got {value}")
+    if not 0 <= number <= most:
+        raise InputError(f"{name}: expected 0 to {most:g}, got {value}")
     return number
 
 

@@ -1,6 +1,6 @@
 """The networks that a layer is trained in, with their sizes."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
@@ -159,6 +159,7 @@ class GPT(Transformer):
 
 
 TEXT_PROXIES = GPT  # what predicts the next byte; all others classify images
+TEXT_ARCHITECTURES = get_args(TEXT_PROXIES.model_fields["architecture"].annotation)  # their names
 FORESEEING = frozenset({"hw", "ghw", "chw"})  # index sets over which a layer sees later bytes
 
 

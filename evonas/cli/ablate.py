@@ -7,9 +7,10 @@ import click
 
 import evonas
 from evonas.cli.formats import print_json
+from evonas.cli.layers import by_proxy
 from evonas.cli.options import JSON, SET
 from evonas.cli.progress import progress_of
-from evonas.cli.tables import Column, TextTable, accuracy_text, one_line, points_text, say, terminal
+from evonas.cli.tables import Column, TextTable, figure_text, one_line, say, terminal
 from evonas.search_space.wording import counted
 
 if TYPE_CHECKING:
@@ -33,9 +34,10 @@ def ablate(
     left, and compare it with the whole.
 
     A node gives way to each of its inputs. A statistic gives way to a constant, and to itself over each other index
-    set. A learned parameter stays as it starts. CONFIG says what is trained on which images; without it the config of
-    the run of RUN#BIRTH does. Gates are not asked; validation images judge. The run of RUN#BIRTH records each training,
-    and the same command goes on where it was stopped; for any other layer, and a run that is read-only, --out does.
+    set over which the networks take layers. A learned parameter stays as it starts. CONFIG says what is trained on
+    which images or text; without it the config of the run of RUN#BIRTH does. Gates are not asked; the validation part
+    judges. The run of RUN#BIRTH records each training, and the same command goes on where it was stopped; for any other
+    layer, and a run that is read-only, --out does.
 
     \b
     Example: evonas ablate results/quickstart-000 138
@@ -51,12 +53,13 @@ def ablate(
     console, (first, *others) = terminal(), measured.layers
     with_spread = ", mean ± standard deviation over seeds" if seeds > 1 else ""
     say(console, f"{one_line(first.formula)}\n", hang=4)
-    say(console, f"Validation accuracy with {counted(seeds, 'fresh seed')}{with_spread}:", hang=2)
+    units = measured.units
+    say(console, f"Validation {units.text} with {counted(seeds, 'fresh seed')}{with_spread}:", hang=2)
     for proxy, value in {"mean of the proxies": first.mean, **first.accuracy}.items():
-        say(console, f"  {proxy}  {accuracy_text(value)}")
+        say(console, f"  {proxy}  {figure_text(value)}")
     if others:
         interval = ", and the 95 % t-interval of their mean" if seeds > 1 else ""
-        say(console, f"\nDifferences to it in points of accuracy with the same seeds{interval}:\n")
+        say(console, f"\nDifferences to it in {units.mean.explained}{by_proxy(units)} with the same seeds{interval}:\n")
         console.print(_table(measured))
     else:
         say(console, "\nNone of its parts can be left out.")
@@ -66,7 +69,7 @@ def ablate(
 
 
 def _table(measured: "Ablation") -> TextTable:
-    proxies = list(measured.layers[0].accuracy)
+    proxies, units = list(measured.layers[0].accuracy), measured.units
     several = len(proxies) > 1
     table = TextTable(
         Column("mean" if several else proxies[0], is_number=True),
@@ -76,8 +79,8 @@ def _table(measured: "Ablation") -> TextTable:
     )
     for row in measured.layers[1:]:
         table.add(
-            points_text(row.difference),
-            *(points_text((row.by_proxy[proxy][0], None)) for proxy in proxies if several),
+            units.mean.with_interval(row.difference),
+            *(units.of(proxy).amount(row.by_proxy[proxy][0]) for proxy in proxies if several),
             str(row.failed or ""),
             f"{one_line(row.part or '')} -> {one_line(row.becomes or '')}",
         )

@@ -90,7 +90,7 @@ def print_end(run: Run, best_layer: Path) -> None:
     rows, reference = run.final_table(), shlex.quote(run.reference)
     if rows:
         seeds = max(row.seeds for row in rows)
-        say(console, f"\n{headline('Retrained', seeds, in_bits=run.config.in_bits)}\n")
+        say(console, f"\n{headline('Retrained', seeds, run.config.units)}\n")
         console.print(layer_table([final_row(row, run.config) for row in rows], list(run.config.proxies)))
         console.print()
         if longer := lengths(run.config):
@@ -99,7 +99,7 @@ def print_end(run: Run, best_layer: Path) -> None:
             say(console, line, hang=2)
     if not run.status().by_state.get(State.EVALUATED):
         say(console, "No candidate was trained to the full budget.")
-        for line in next_steps(reference):
+        for line in next_steps(reference, run.config.units):
             say(console, line, hang=2)
     if best_layer.exists():
         console.print(f"Best layer: {best_layer}", soft_wrap=True)

@@ -52,11 +52,11 @@ def evaluate(
     console = terminal()
     for each in judgements:
         if each.outcome is not None:
-            say(console, f"{one_line(each.name)}: {outcome_text(each.outcome)}", style="bold")
+            say(console, f"{one_line(each.name)}: {outcome_text(each.outcome, loaded.units)}", style="bold")
             say(console, _properties(each))
-            console.print(gate_table(each.measurements))
+            console.print(gate_table(each.measurements, loaded.units))
             console.print()
-    say(console, f"{headline('Trained without gates,', seeds, in_bits=loaded.in_bits)}\n")
+    say(console, f"{headline('Trained without gates,', seeds, loaded.units)}\n")
     rows = [layer_row(each.name, each.figures, config=loaded) for each in judgements]
     console.print(layer_table(rows, list(loaded.proxies)))
 
@@ -70,17 +70,18 @@ def _properties(judgement: "Judgement") -> str:
 
 
 def _as_json(judgement: "Judgement") -> dict[str, Any]:
-    from evonas.store.records import columns, verdict_of
+    from evonas.listing import figures_json, measured_json, stopped_json
+    from evonas.store.records import verdict_of
 
-    outcome = judgement.outcome
+    outcome, units = judgement.outcome, judgement.figures.shown.units
     return {
         "layer": judgement.name,
         "formula": judgement.graph.formula,
-        **columns(judgement.figures),
+        **figures_json(judgement.figures),
         "amplification": judgement.amplification,
         "batch_dependent": judgement.batch_dependent,
         "live_nodes": judgement.live_nodes,
         "verdict": None if outcome is None else verdict_of(outcome),
-        "stopped_by": columns(outcome) if isinstance(outcome, Rejection | Crash) else None,
-        "measurements": [columns(each) for each in judgement.measurements],
+        "stopped_by": stopped_json(outcome, units) if isinstance(outcome, Rejection | Crash) else None,
+        "measurements": [measured_json(each, units) for each in judgement.measurements],
     }

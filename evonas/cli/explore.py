@@ -7,7 +7,7 @@ import click
 
 import evonas
 from evonas.cli.formats import formats, print_form, print_json
-from evonas.cli.layers import layer_table
+from evonas.cli.layers import layer_table, units_text
 from evonas.cli.options import BIRTH, COUNT, JSON, MINIMUM, RUN
 from evonas.cli.query import print_layers
 from evonas.cli.tables import Column, TextTable, one_line, say, terminal
@@ -32,16 +32,16 @@ SHOWN = 20  # children, or differences, that are printed
 @click.option(
     "--min",
     "minimum",
-    metavar="PROXY=ACCURACY",
+    metavar="PROXY=FIGURE",
     multiple=True,
     type=MINIMUM,
-    help="At least this accuracy, such as resnet=0.55; repeatable.",
+    help="At least this accuracy, such as resnet=0.55, or at most these bits per byte, such as gpt=3.5; repeatable.",
 )
 @click.option("--front", is_flag=True, help="Only the Pareto front.")
 @click.option(
     "--distinct", is_flag=True, help="Only the best of each family, and of layers that trained alike, bit for bit."
 )
-@click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
+@click.option("--by", metavar="PROXY", help="Rank by the figure on one proxy.")
 @COUNT
 @formats
 def find(
@@ -73,8 +73,8 @@ def find(
         distinct=distinct, by=by, n=n,
     )  # fmt: skip
     if form:
-        answer = [candidate_json(record) for record in records]
-        print_form(form, answer, records, opened.rows(records), list(opened.config.proxies))
+        answer = [candidate_json(record, opened.config.units) for record in records]
+        print_form(form, answer, records, opened.rows(records), opened.config.units)
         return
     print_layers(opened, records, "No survivor matches.")
 
@@ -96,11 +96,13 @@ def lineage(run: str, birth: int, form: str | None) -> None:
     line, children, proxies = opened.lineage(birth), opened.children(birth), list(opened.config.proxies)
     rows = opened.candidate_rows(line)
     if form:
-        answer = {"line": [candidate_json(record) for record in line], "children": children}
-        print_form(form, answer, line, rows, proxies)
+        answer = {"line": [candidate_json(record, opened.config.units) for record in line], "children": children}
+        print_form(form, answer, line, rows, opened.config.units)
         return
     console = terminal()
     console.print(layer_table(rows, proxies))
+    if units := units_text(rows):
+        say(console, f"\n{units}")
     shown = ", ".join(map(str, children[:SHOWN])) + f" and {len(children) - SHOWN} more" * (len(children) > SHOWN)
     say(console, f"\nchildren: {shown or 'none'}")
 

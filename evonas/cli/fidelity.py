@@ -60,17 +60,17 @@ def fidelity(
     console.print(_signals(measured))
     say(
         console,
-        f"\nRank correlation (Spearman) over {counted(len(measured.layers), 'layer')} with the accuracy of {long.name} "
-        f"after {counted(long.recipe.steps, 'step')}, mean over its proxies; 95 % interval by bootstrap over layers. "
-        "Better half: the same over the better half of the layers there. Seconds: core-seconds of one layer until this "
-        "step; per second: correlation per core-second. Worth it: no cheaper signal has as high a correlation. Loss: "
-        "training's mean so far; late loss: its mean over the last quarter until this step. In the mean of proxies "
-        "losses are not scaled.\n",
+        f"\nRank correlation (Spearman) over {counted(len(measured.layers), 'layer')} with the {long.units.text} of "
+        f"{long.name} after {counted(long.recipe.steps, 'step')}, mean over its proxies; 95 % interval by bootstrap "
+        "over layers. Better half: the same over the better half of the layers there. Seconds: core-seconds of one "
+        "layer until this step; per second: correlation per core-second. Worth it: no cheaper signal has as high a "
+        "correlation. Loss: training's mean so far; late loss: its mean over the last quarter until this step. In the "
+        "mean of proxies losses are not scaled.\n",
     )
     console.print(_layers(measured, list(loaded.proxies), long.name))
     say(
         console,
-        f"\nValidation accuracy after {counted(loaded.recipe.steps, 'step')}, and in {long.name} after "
+        f"\nValidation {loaded.units.text} after {counted(loaded.recipe.steps, 'step')}, and in {long.name} after "
         f"{long.recipe.steps}. A training that failed counts as guessing.",
     )
     if len(measured.conditions) > 1:

@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from evonas.store.records import Record
+    from evonas.units import Units
     from evonas.views import LayerRow
 
 
@@ -24,9 +25,7 @@ def formats(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def print_form(
-    form: str, value: Any, records: "Sequence[Record]", rows: "Sequence[LayerRow]", proxies: Sequence[str]
-) -> None:
+def print_form(form: str, value: Any, records: "Sequence[Record]", rows: "Sequence[LayerRow]", units: "Units") -> None:
     """Print an answer.
 
     Args:
@@ -34,7 +33,7 @@ def print_form(
         value: the answer, for JSON.
         records: its layers, for CSV.
         rows: its layers as lines of a table, for LaTeX.
-        proxies: the columns of accuracies.
+        units: of the columns, one for each proxy.
     """
     match form:
         case "json":
@@ -43,13 +42,13 @@ def print_form(
             from evonas.listing import columns_of, flat, own_objectives
 
             own = own_objectives(records)
-            writer = csv.DictWriter(sys.stdout, columns_of(proxies, own), lineterminator="\n")
+            writer = csv.DictWriter(sys.stdout, columns_of(units, own), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(flat(record, proxies, own) for record in records)
+            writer.writerows(flat(record, units, own) for record in records)
         case "latex":
             from evonas.report.latex_table import latex_table
 
-            print(latex_table(rows, proxies))
+            print(latex_table(rows, units.proxies))
 
 
 def print_json(value: Any) -> None:

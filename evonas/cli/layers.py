@@ -1,10 +1,11 @@
 """Tables of layers: candidates and known layers with their accuracies."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evonas.cli.tables import Column, TextTable, one_line
 from evonas.search_space.wording import counted, counted_pairs, pairs
+from evonas.units import Unit, Units
 
 if TYPE_CHECKING:
     from evonas.report.card_page import Section
@@ -13,19 +14,39 @@ if TYPE_CHECKING:
     from evonas.workers.outcome import Measurement
 
 
-def headline(what: str, seeds: int, *, judged_on: str = "validation", in_bits: Collection[str] = ()) -> str:
-    """The sentence above a `layer_table` of figures with fresh seeds; `in_bits`: the proxies of text."""
+def headline(what: str, seeds: int, units: Units, *, judged_on: str = "validation") -> str:
+    """The sentence above a `layer_table` of figures with fresh seeds."""
     spread = ", mean ± standard deviation over seeds" if seeds > 1 else ""
-    figures = f"{what} with {counted(seeds, 'fresh seed')}: {judged_on} accuracy{spread}"
-    text = f"; on {', '.join(in_bits)} bits per byte, of which the accuracy is 2^-bits" if in_bits else ""
-    return f"{figures}{text}; difference in points of accuracy, mean over proxies"
+    figures = f"{what} with {counted(seeds, 'fresh seed')}: {judged_on} {units.text}{spread}"
+    return f"{figures}; difference in {units.mean.explained}, mean over proxies"
+
+
+def by_proxy(units: Units) -> str:
+    """What differences on single proxies are, where that is not said by their mean."""
+    if units.mean is not Unit.FITNESS:
+        return ""
+    bits, points = f"on {', '.join(units.in_bits)} in {Unit.BITS}", f"on others in {Unit.ACCURACY.explained}"
+    return f" for the mean, {bits}, {points},"
+
+
+def units_text(rows: "Sequence[LayerRow]") -> str:
+    """A sentence on the units of a table without a headline; empty where all figures are accuracies."""
+    trained = [row for row in rows if row.accuracy]
+    units = Units.union(row.units for row in trained)
+    if units.mean is Unit.ACCURACY:
+        return ""
+    if units.mean is Unit.BITS:
+        return f"Figures and differences are in {Unit.BITS.explained}."
+    text = f"Figures are accuracies, on {', '.join(units.in_bits)} {Unit.BITS.explained}"
+    kinds = {row.unit for row in trained}
+    return f"{text}; differences are {kinds.pop().explained}." if len(kinds) == 1 else f"{text}."
 
 
 def layer_table(rows: "Sequence[LayerRow]", proxies: Sequence[str]) -> TextTable:
     """One layer a line: its run if there are several, birth and parent (or the rank, if no row is a candidate),
-    accuracy on each proxy, difference to BN-ReLU in points with the number of seeds, a user's own objectives, and the
-    known layer that it repeats, if any row does. Rows of one kind, such as those with fresh seeds, follow their
-    BN-ReLU; a blank line is between two kinds."""
+    figure on each proxy, difference to BN-ReLU with the number of seeds, a user's own objectives, and the known layer
+    that it repeats, if any row does. Rows of one kind, such as those with fresh seeds, follow their BN-ReLU; a blank
+    line is between two kinds."""
     from evonas.config import BASELINE
 
     own = list(dict.fromkeys(name for row in rows for name in row.own))
@@ -65,12 +86,16 @@ def seeds_text(rows: "Sequence[LayerRow]", noise: tuple[float, int] | None) -> s
     if noise is None:
         return f"{text}."
     deviation, layers = noise
-    spread = f"over seeds the difference of one layer spreads by ±{100 * deviation:.1f} points"
+    unit = layers_of_search[0].unit
+    amount = f"{unit.amount(deviation, sign='')} {unit.of_differences}"
+    spread = f"over seeds the difference of one layer spreads by ±{amount}"
     return f"{text}: {spread} ({counted(layers, 'layer')})."
 
 
-def gate_table(measurements: "Sequence[Measurement]") -> TextTable:
+def gate_table(measurements: "Sequence[Measurement]", units: Units) -> TextTable:
     """The measurements of the gates on a layer, one a line."""
+    from evonas.listing import measured_texts
+
     numbers = ("measured", "threshold", "step")
     table = TextTable(
         *(Column(title, is_key=True) for title in ("gate", "proxy")),
@@ -79,8 +104,8 @@ def gate_table(measurements: "Sequence[Measurement]") -> TextTable:
         Column("seconds", is_number=True),
     )
     for m in measurements:
-        values = (f"{m.value:.4g}", f"{m.threshold:.4g}", str(m.step))
-        table.add(m.gate, m.proxy or "-", *values, "yes" if m.passed else "no", f"{m.seconds:.3f}")
+        values = measured_texts(m.gate, m.proxy, m.value, m.threshold, units)
+        table.add(m.gate, m.proxy or "-", *values, str(m.step), "yes" if m.passed else "no", f"{m.seconds:.3f}")
     return table
 
 
@@ -102,7 +127,7 @@ def section_table(section: "Section") -> TextTable:
     return table
 
 
-def operator_table(rows: "Sequence[OperatorRow]", baseline: str) -> TextTable:
+def operator_table(rows: "Sequence[OperatorRow]", baseline: str, unit: Unit) -> TextTable:
     """The proposals of each operator and their outcomes, an operator a line."""
     numbers = ("births", "inherited", "stopped", "trained", "above its parent", f"mean to {baseline}", "best")
     table = TextTable(
@@ -111,14 +136,13 @@ def operator_table(rows: "Sequence[OperatorRow]", baseline: str) -> TextTable:
     for row in rows:
         counts = map(str, (row.births, row.inherited, row.stopped + row.crashed, row.trained))
         above = f"{row.improved} of {row.compared}" if row.compared else "-"
-        mean = "-" if row.mean_advantage is None else f"{row.mean_advantage * 100:+.1f}"
-        best = "-" if row.best_advantage is None else f"{row.best_advantage * 100:+.1f}"
+        mean, best = ("-" if of is None else unit.amount(of) for of in (row.mean_advantage, row.best_advantage))
         table.add(row.operator, *counts, above, mean, best, f"{row.seconds:.0f}")
     return table
 
 
 def spread_text(spread: Mapping[str, tuple[float, int]], baseline: str) -> str:
-    """The spread of BN-ReLU's accuracy over seeds, on each proxy."""
+    """The spread of BN-ReLU's figure over seeds, on each proxy."""
     (_, seeds), *_ = spread.values()
     shown = ", ".join(f"{proxy} ±{deviation:.3f}" for proxy, (deviation, _) in spread.items())
     return f"{baseline} alone spreads over {counted(seeds, 'seed')} by {shown}"
@@ -127,17 +151,9 @@ def spread_text(spread: Mapping[str, tuple[float, int]], baseline: str) -> str:
 def points_and_seeds(row: "LayerRow") -> str:
     """The difference to BN-ReLU with the number of seeds that it rests on."""
     is_whole = row.seeds is not None and not row.failed
-    return f"{points(row)} ({pairs(row.paired, row.seeds or 0)})" if is_whole else points(row)
+    return f"{row.points} ({pairs(row.paired, row.seeds or 0)})" if is_whole else row.points
 
 
 def seeds_of(row: "LayerRow") -> str:
     """The seeds of the difference, counted."""
     return counted_pairs(row.paired, row.seeds or 0, "fresh seed" if row.is_fresh else "seed")
-
-
-def points(row: "LayerRow") -> str:
-    """The difference to BN-ReLU in points of accuracy, with its spread over seeds."""
-    if row.difference is None:
-        return f"failed {row.failed}/{row.seeds}" if row.failed else ""
-    spread = "" if row.difference_spread is None else f" ±{row.difference_spread * 100:.1f}"
-    return f"{row.difference * 100:+.1f}{spread}"

@@ -32,7 +32,7 @@ class LayerType(click.ParamType["NamedGraph"]):
 
 
 class MinimumType(click.ParamType[tuple[str, float]]):
-    """A proxy and its least accuracy."""
+    """A proxy and its least accuracy, or the most bits per byte."""
 
     name = "minimum"
 
@@ -45,7 +45,7 @@ class MinimumType(click.ParamType[tuple[str, float]]):
         try:
             return proxy, float(accuracy)
         except ValueError:
-            self.fail(f"'{value}': expected PROXY=ACCURACY, such as resnet=0.55", param, ctx)
+            self.fail(f"'{value}': expected PROXY=FIGURE, such as resnet=0.55", param, ctx)
 
 
 class ListType(click.ParamType[tuple[Any, ...]]):

@@ -9,11 +9,12 @@ import click
 
 import evonas
 from evonas.cli.formats import formats, print_form
-from evonas.cli.layers import gate_table, layer_table, points, section_table, seeds_of, seeds_text, spread_text
+from evonas.cli.layers import gate_table, layer_table, section_table, seeds_of, seeds_text, spread_text, units_text
 from evonas.cli.options import BIRTH, PICTURE, RUN
 from evonas.cli.tables import say, terminal
 from evonas.search_space.errors import InputError
 from evonas.search_space.wording import counted, counted_pairs
+from evonas.units import Unit, Units
 from evonas.workers.outcome import DIVERGED, Crash, Fitness, Outcome, Rejection
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("-n", type=int, help="How many [10; with --front all].")
-@click.option("--by", metavar="PROXY", help="Rank by the accuracy on one proxy.")
+@click.option("--by", metavar="PROXY", help="Rank by the figure on one proxy.")
 @click.option("--after", metavar="BIRTH", type=int, help="Start after this birth: the next page.")
 @click.option("--front", is_flag=True, help="The Pareto front: layers that no other one dominates.")
 @click.option("--all", "every", is_flag=True, help="List every member of a family, not only the best.")
@@ -37,10 +38,11 @@ def top(
     """List the best layers of RUN: first those retrained with fresh seeds, then those that the search measured with
     several seeds, then the others. Several runs are listed in one table, with what differs between their configs.
 
-    Layers are ranked by accuracy minus BN-ReLU's with the same seeds, mean over proxies. Where a search's objective is
-    the loss, layers that were not retrained are ranked by it. Layers that differ only by a scale and a constant, which
-    the affine absorbs, are a family; the best of each family is listed, and of layers that trained alike, bit for bit,
-    the first. The number of seeds stands in parentheses, after the standard deviation over them.
+    Layers are ranked by accuracy, or bits per byte, beside BN-ReLU's with the same seeds, mean over proxies. Where a
+    search's objective is the loss, layers that were not retrained are ranked by it. Layers that differ only by a scale
+    and a constant, which the affine absorbs, are a family; the best of each family is listed, and of layers that
+    trained alike, bit for bit, the first. The number of seeds stands in parentheses, after the standard deviation over
+    them.
 
     \b
     Example: evonas top results/quickstart-000 -n 5 --by resnet
@@ -70,9 +72,10 @@ def top(
             "baseline": opened.baseline() or None,
             "baseline_spread": deviations,
             "seed_noise": None if noise is None else {"deviation": noise[0], "layers": noise[1]},
-            "top": [candidate_json(record) for record in records],
+            "top": [candidate_json(record, opened.config.units) for record in records],
+            **opened.config.units.as_json(),
         }
-        print_form(form, answer, records, opened.rows(records), list(opened.config.proxies))
+        print_form(form, answer, records, opened.rows(records), opened.config.units)
         return
     none = "was trained to the full budget." if opened.finished else "has been trained to the full budget yet."
     print_layers(opened, records, f"No candidate {none}" if after is None else f"No layer follows birth {after}.")
@@ -87,7 +90,7 @@ def print_layers(run: "Run", records: "Sequence[Record]", none: str) -> None:
     console.print(layer_table(rows, list(run.config.proxies)))
     if not records:
         say(console, none)
-    notes = [seeds_text(rows, noise)]
+    notes = [units_text(rows), seeds_text(rows, noise)]
     if run.config.judged_by == "loss" and any(row.birth and not row.is_fresh for row in rows):
         notes.append("In the search layers are ranked by the training loss.")
     if any(row.own and (row.is_fresh or row.is_repeated) for row in rows):
@@ -104,14 +107,14 @@ def print_layers(run: "Run", records: "Sequence[Record]", none: str) -> None:
 def _compare(runs: "Sequence[str]", n: int, by: str | None, form: str | None) -> None:
     compared = evonas.compare(runs, n, by)
     if form:
-        print_form(form, compared.as_json(), compared.records, compared.rows, compared.proxies)
+        print_form(form, compared.as_json(), compared.records, compared.rows, compared.units)
         return
     console = terminal()
     console.print(layer_table(compared.rows, compared.proxies))
     if not compared.records:
         say(console, "No candidate has been trained to the full budget yet.")
     console.print()
-    for note in filter(None, [compared.text, seeds_text(compared.rows, None)]):
+    for note in filter(None, [compared.text, units_text(compared.rows), seeds_text(compared.rows, None)]):
         say(console, note)
     say(console, "\nThe configs differ in:" if compared.differences else "\nThe configs do not differ.")
     for line in compared.lines():
@@ -148,15 +151,17 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
         draw(graph, picture)
     validations = opened.validations(birth)
     if form:
-        print_form(form, whole_json(opened, birth), [record], opened.rows([record]), list(opened.config.proxies))
+        print_form(form, whole_json(opened, birth), [record], opened.rows([record]), opened.config.units)
         return
     console = terminal()
-    say(console, f"birth {birth} of {opened.name}: {outcome_text(record.outcome)}", style="bold")
+    units = opened.config.units
+    say(console, f"birth {birth} of {opened.name}: {outcome_text(record.outcome, units)}", style="bold")
     origin = f"{record.operator} of birth {record.parent}" if record.parent else record.operator
     origin += f", with a part of birth {record.second_parent}" if record.second_parent else ""
     if record.predicted is not None:
         of = "not ranked" if record.pool is None else f"the first of {counted(record.pool, 'child', 'children')}"
-        origin += f", {of} (predicted fitness {record.predicted:.3f})"
+        predicted = units.mean if units.mean is Unit.BITS else Unit.FITNESS
+        origin += f", {of} (predicted {predicted} {units.mean.read(record.predicted):.3f})"
     equal = f", the same function as birth {record.equal_to}, whose outcome it inherits" if record.equal_to else ""
     equal = "" if record.operator == "again" else equal
     say(console, f"{origin}, proposed after {counted(record.seen, 'outcome')}{equal}")
@@ -179,7 +184,7 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
     for name, value in record.own_objectives.items():
         say(console, f"{name}: {value:.6g}, which the search maximised")
     for row in opened.candidate_rows([replace(record, retrained=None)] if record.in_search else []):
-        say(console, f"accuracy {_figures(row)}, {counted_pairs(row.paired, row.seeds or 0, 'seed')}")
+        say(console, f"{units.text} {_figures(row)}, {counted_pairs(row.paired, row.seeds or 0, 'seed')}")
     for row in opened.candidate_rows([record] if record.retrained else []):
         say(console, f"retrained with {seeds_of(row)}: {_figures(row)}")
     console.print("\nformula", style="bold")
@@ -190,9 +195,10 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
     console.print(indent(record.graph), soft_wrap=True)
     if evaluation and evaluation.measurements:
         console.print()
-        console.print(gate_table(evaluation.measurements))
+        console.print(gate_table(evaluation.measurements, units))
     if validations:
-        say(console, "\nTest accuracy where it was not searched, and differences with the same seeds\n")
+        what = " and ".join(dict.fromkeys(each.unit for each in validations))
+        say(console, f"\nTest {what} where it was not searched, and differences with the same seeds\n")
         console.print(section_table(validation_section(validations)))
     if picture:
         console.print(f"\nWrote {picture}.", soft_wrap=True)
@@ -200,7 +206,7 @@ def show(run: str, birth: int, picture: Path | None, form: str | None) -> None:
 
 def _figures(row: "LayerRow") -> str:
     scores = ", ".join(f"{proxy} {row.figure(proxy)}" for proxy in row.accuracy)
-    return f"{scores}; {points(row)} points against {row.baseline}"
+    return f"{scores}; {row.against}"
 
 
 def amplification_text(record: "Record", graph: "Graph") -> str:
@@ -216,7 +222,9 @@ def amplification_text(record: "Record", graph: "Graph") -> str:
     return ", ".join(f"{value:.3g} {where}" for where, value in amplifications.items() if value is not None)
 
 
-def outcome_text(outcome: Outcome | None) -> str:
+def outcome_text(outcome: Outcome | None, units: Units) -> str:
+    from evonas.listing import measured_texts
+
     match outcome:
         case None:
             return "pending"
@@ -227,7 +235,8 @@ def outcome_text(outcome: Outcome | None) -> str:
         case Rejection(gate, proxy, value, threshold, step):
             where = f" on {proxy}" if proxy else ""
             after = f" at step {step}" if step else ""
-            return f"rejected by {gate}{where}{after}: measured {value:.4g}, threshold {threshold:.4g}"
+            measured, least = measured_texts(gate, proxy, value, threshold, units)
+            return f"rejected by {gate}{where}{after}: measured {measured}, threshold {least}"
         case Crash(kind, message):
             return f"crashed ({kind}): {message}"
 

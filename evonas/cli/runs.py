@@ -8,6 +8,7 @@ import evonas
 from evonas.cli.formats import print_json
 from evonas.cli.options import JSON
 from evonas.cli.tables import Column, TextTable, terminal
+from evonas.units import Unit
 
 
 @click.command()
@@ -18,16 +19,14 @@ def runs(place: str, as_json: bool) -> None:
 
     A run is finished, running, stopped (by Ctrl-C or SIGTERM), or dead (its driver was killed). `evonas resume RUN`
     goes on with a stopped or dead one. "best" is the difference of the best candidate to BN-ReLU in the final table, in
-    points of accuracy; "birth" is that candidate.
+    points of accuracy, or in bits per byte; "birth" is that candidate.
 
     \b
     Example: evonas runs results
     """
-    from evonas.store.records import columns
-
     lines = evonas.runs(place)
     if as_json:
-        print_json([columns(line) for line in lines])
+        print_json([line.as_json() for line in lines])
         return
     table = TextTable(
         Column("run", is_key=True),
@@ -36,7 +35,7 @@ def runs(place: str, as_json: bool) -> None:
         Column("started", folds=True, is_prose=True),
     )
     for line in lines:
-        best = "" if line.best is None else f"{line.best * 100:+.1f}"
+        best = "" if line.best is None else line.unit.amount(line.best) + " bits" * (line.unit is Unit.BITS)
         started = "" if line.started is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(line.started))
         counts = ("", "") if line.error else (str(line.births), str(line.trained))
         table.add(line.run, line.state, *counts, best, str(line.best_birth or ""), line.error or started)

@@ -13,7 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from evonas.cli.layers import points, points_and_seeds, seeds_of
+from evonas.cli.layers import points_and_seeds, seeds_of
 from evonas.cli.output import readable
 from evonas.cli.tables import PIPED_WIDTH, core_time, duration, one_line
 from evonas.overview import Overview
@@ -141,9 +141,9 @@ class _Lines:
         shown = [("leads", leading.leader), ("control", leading.control)]
         if proxies:  # BN-ReLU has no difference to itself
             shown.append(("", leading.baseline))
-        rows = [("", f"by {self.view.judged_by}", f"to {self.view.baseline}" + " (seeds)" * shape.seeds, *proxies)]
+        rows = [("", f"by {self.view.judged_by_text}", f"to {self.view.baseline}" + " (seeds)" * shape.seeds, *proxies)]
         for label, row in shown:
-            difference = "" if row is None or not label else points_and_seeds(row) if shape.seeds else points(row)
+            difference = "" if row is None or not label else points_and_seeds(row) if shape.seeds else row.points
             accuracies = [_accuracy(row, proxy) for proxy in proxies]
             name = self._cut(_name(row, label, self.view.baseline), layer)
             rows.append((label, name, readable(difference, self.encoding), *accuracies))
@@ -191,13 +191,15 @@ def _name(row: LayerRow | None, label: str, baseline: str) -> str:
 
 def _accuracy(row: LayerRow | None, proxy: str) -> str:
     mean = row.accuracy.get(proxy) if row else None
-    return figure_text(None if mean is None else (mean[0], None), in_bits=row is not None and proxy in row.in_bits)
+    return figure_text(None if mean is None else (mean[0], None))
 
 
 def _facts(view: Overview) -> Iterator[tuple[str, str]]:
     yield "formula", one_line(view.leading.leader.what) if view.leading.leader else "-"
     noise = view.leading.noise
-    yield "noise", f"±{100 * noise[0]:.1f} points between seeds ({counted(noise[1], 'layer')})" if noise else "-"
+    unit = view.units.mean
+    amount = f"±{unit.amount(noise[0], sign='')} {unit.of_differences}" if noise else ""
+    yield "noise", f"{amount} between seeds ({counted(noise[1], 'layer')})" if noise else "-"
     busy = "" if view.busy is None or not view.is_running else f"{view.busy} of {view.workers} busy, "
     yield "workers", f"{busy}{core_time(view.core_seconds)} so far"
     if view.has_surrogate:
@@ -251,10 +253,10 @@ def _best(view: Overview) -> str:
     row = view.leading.leader
     if row is None:
         return view.activity if view.leading.baseline is None and view.is_running else ""
-    return f"best {points(row)} points (birth {row.birth}, {seeds_of(row)})"
+    return f"best {row.points} {row.unit.of_differences} (birth {row.birth}, {seeds_of(row)})"
 
 
 def leader_line(row: LayerRow) -> str:
     known = f", {row.known_as}" if row.known_as else ""
-    figures = f"{points(row)} points against {row.baseline} with {seeds_of(row)}"
+    figures = f"{row.against} with {seeds_of(row)}"
     return cut(f"new leader: birth {row.birth}{known}, {figures}: {one_line(row.what)}", PIPED_WIDTH)

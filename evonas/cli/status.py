@@ -7,7 +7,7 @@ from collections.abc import Callable
 import click
 
 from evonas.cli.formats import print_json
-from evonas.cli.layers import points, seeds_of
+from evonas.cli.layers import seeds_of
 from evonas.cli.options import JSON, RUN, watch_option
 from evonas.cli.tables import duration, say, terminal
 from evonas.search_space.errors import InputError
@@ -92,7 +92,7 @@ def print_status(run: str, *, as_json: bool) -> None:
         say(console, "finished")
         for row in best:
             seeds = seeds_of(row) + ("" if row.is_fresh else " in the search")
-            say(console, f"best: birth {row.birth}, {points(row)} points against {row.baseline} with {seeds}")
+            say(console, f"best: birth {row.birth}, {row.against} with {seeds}")
     elif progress.state.resumable:
         _say_how_to_resume(run, progress.state)
     elif progress.seconds_left is None:

@@ -13,6 +13,7 @@ from evonas.cli.options import CONFIG, JSON, RUN, SET, layers_option
 from evonas.cli.progress import progress_of
 from evonas.cli.tables import Column, TextTable, duration, one_line, say, terminal
 from evonas.search_space.wording import counted
+from evonas.units import Unit
 
 if TYPE_CHECKING:
     from evonas.search_space.catalog.named import NamedGraph
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 @click.command()
 @RUN
 @click.option(
-    "--within", type=click.FloatRange(0, 100), default=2.0, show_default=True, metavar="POINTS",
-    help="A rejection was wrong if the layer ends at most POINTS of accuracy below BN-ReLU.",
+    "--within", type=click.FloatRange(0, 100), metavar="POINTS",
+    help="A rejection was wrong if the layer ends at most POINTS of accuracy [2] below BN-ReLU; of networks that read "
+    "text alone, if it takes at most so many more bits per byte [0.05].",
 )  # fmt: skip
 @JSON
-def funnel(run: str, within: float, as_json: bool) -> None:
+def funnel(run: str, within: float | None, as_json: bool) -> None:
     """Show what each gate of RUN stopped, at what cost, and how often wrongly; then what each operator proposed.
 
     Audits count the false rejects: a share of the rejected candidates (evolution.audit_share in the config) is trained
@@ -44,14 +46,16 @@ def funnel(run: str, within: float, as_json: bool) -> None:
     from evonas.store.records import State
 
     opened = open_run(run)
-    result = opened.funnel(within / 100)
+    units = opened.config.units
+    scale = 1 if units.mean is Unit.BITS else 100
+    result = opened.funnel(None if within is None else within / scale)
     rows, full, inherited = result.rows, result.full_seconds, result.inherited
     status, spread, operators = opened.status(), opened.spread(), opened.operators()
     states, surrogate = status.by_state, status.surrogate
     if as_json:
         fields = {"run": opened.name, "gates": [row.figures() for row in rows], "inherited": inherited}
         fields |= {"by_state": states, "full_seconds": full, "operators": [row.figures() for row in operators]}
-        print_json(fields | {"surrogate": surrogate.figures() if surrogate else None})
+        print_json(fields | {"surrogate": surrogate.figures() if surrogate else None} | units.as_json())
         return
     console = terminal()
     numbers = ("asked", "stopped", "spent", "saved at most")
@@ -77,9 +81,15 @@ def funnel(run: str, within: float, as_json: bool) -> None:
         say(console, f"An audit has {seeds}; {spread_text(spread, opened.config.baseline)}.")
     if operators:
         console.print()
-        console.print(operator_table(operators, opened.config.baseline))
-        if opened.config.judged_by == "loss":
+        console.print(operator_table(operators, opened.config.baseline, units.mean))
+        by_loss = opened.config.judged_by == "loss"
+        if by_loss and units.mean is Unit.BITS:
+            what = f"{units.mean} of the late training loss, which this search minimises"
+        elif by_loss:
             what = "100 times exp(-late training loss), which this search maximises"
+        else:
+            what = units.mean.explained
+        if by_loss or units.in_bits:
             say(console, f"\nDifferences to {opened.config.baseline}: {what}.")
     if surrogate:
         say(console, f"\n{surrogate.text}")
@@ -99,7 +109,8 @@ def _false_rejects(row: "FunnelRow") -> str:
 @SET
 @JSON
 def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: tuple[str, ...], as_json: bool) -> None:
-    """Measure how far the accuracy of one layer spreads over seeds, on each proxy of CONFIG at the full budget.
+    """Measure how far the accuracy, or the bits per byte, of one layer spread over seeds, on each proxy of CONFIG at
+    the full budget.
 
     BN-ReLU and each --layer are trained with the same seeds, so that their differences are paired.
 
@@ -110,8 +121,7 @@ def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: 
     with progress_of("trainings") as progress:
         rows = evonas.noise(loaded, [each.name for each in layers], seeds=seeds, on_progress=progress)
     if as_json:
-        names = ("layer", "proxy", "accuracies", "failed", "mean", "spread", "interval", "difference_spread")
-        print_json([{name: getattr(row, name) for name in names} for row in rows])
+        print_json([row.as_json() for row in rows])
         return
     numbers = ("seeds", "mean", "spread", "95 % interval", f"spread of the difference to {loaded.baseline}")
     table = TextTable(
@@ -124,10 +134,12 @@ def noise(config: Path, seeds: int, layers: "tuple[NamedGraph, ...]", settings: 
         seeds_text = str(len(row.accuracies)) + (f" ({row.failed} failed)" if row.failed else "")
         table.add(row.proxy, seeds_text, *values, interval, difference, one_line(row.layer))
     console.print(table)
+    unit = loaded.units.mean
+    of_means = f"; mean and differences in {unit}, accuracy or 2^-(bits per byte)" if unit is Unit.FITNESS else ""
     say(
         console,
-        f"\nvalidation accuracy after {counted(loaded.recipe.steps, 'step')}; "
-        "spread: sample standard deviation over seeds",
+        f"\nvalidation {loaded.units.text} after {counted(loaded.recipe.steps, 'step')}; "
+        f"spread: sample standard deviation over seeds{of_means}",
     )
 
 

@@ -8,11 +8,10 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from evonas.cli.output import readable
-from evonas.report.texts import accuracy_text as accuracy_text
 from evonas.report.texts import core_time as core_time
 from evonas.report.texts import duration as duration
+from evonas.report.texts import figure_text as figure_text
 from evonas.report.texts import one_line as one_line
-from evonas.report.texts import points_text as points_text
 
 PIPED_WIDTH = 120  # width of prose without a terminal
 GAP = 2  # columns between two cells

@@ -7,12 +7,12 @@ import click
 
 import evonas
 from evonas.cli.formats import print_json
-from evonas.cli.layers import headline, layer_table
+from evonas.cli.layers import by_proxy, headline, layer_table
 from evonas.cli.options import COUNTS, JSON, LAYER, NAMES, RUN, SET
 from evonas.cli.progress import progress_of
-from evonas.cli.tables import Column, TextTable, accuracy_text, one_line, points_text, say, terminal
-from evonas.report.texts import figure_text
+from evonas.cli.tables import Column, TextTable, figure_text, one_line, say, terminal
 from evonas.search_space.wording import counted
+from evonas.units import Unit
 
 if TYPE_CHECKING:
     from evonas.config import Config
@@ -65,10 +65,11 @@ def validate(
     steps: int | None, batch_sizes: tuple[int, ...], on: Path | None, settings: tuple[str, ...],
     baselines: "tuple[NamedGraph, ...]", out: Path | None, from_files: tuple[Path, ...], as_json: bool,
 ) -> None:  # fmt: skip
-    """Measure the test accuracy of the candidates BIRTHS of RUN, a finished search, beside BN-ReLU and its baselines.
+    """Judge the candidates BIRTHS of RUN, a finished search, on its test images or text, beside BN-ReLU and its
+    baselines.
 
-    They are trained on the training images with fresh seeds. Nothing else opens the test images. By default only the
-    best candidate of the final table is judged: choosing among several by their test accuracy would spoil the test.
+    They are trained on the training part with fresh seeds. Nothing else opens the test part. By default only the best
+    candidate of the final table is judged: choosing among several by their test figures would spoil the test.
 
     With --data, --architectures, --steps, --batch-sizes, --set, --baseline or --on they are trained where they were not
     searched, without gates: on other data and networks, for more steps. Differences to each baseline are paired by
@@ -110,37 +111,40 @@ def validate(
 
 
 def _print_rows(run: str, rows: "list[FinalRow]", as_json: bool) -> None:
+    from evonas.listing import figures_json
     from evonas.run import open_run
-    from evonas.store.records import columns
     from evonas.views import final_row
 
     if as_json:
-        print_json([columns(row) for row in rows])
+        print_json([figures_json(row) for row in rows])
         return
     console = terminal()
     trained = max(row.seeds for row in rows)
     judged = open_run(run)
-    say(console, f"{headline('Trained', trained, judged_on='test', in_bits=judged.config.in_bits)}\n")
+    units = judged.config.units
+    say(console, f"{headline('Trained', trained, units, judged_on='test')}\n")
     console.print(layer_table([final_row(row, judged.config) for row in rows], list(judged.config.proxies)))
     opened = judged.validated()
     if len(opened) > 1:
         say(
             console,
-            f"\nThe test images have now judged {counted(len(opened), 'candidate')} of this run (births "
-            f"{', '.join(map(str, sorted(opened)))}): the best of them was chosen by its test accuracy.",
+            f"\nThe test {units.mean.data} {'has' if units.mean is Unit.BITS else 'have'} now judged "
+            f"{counted(len(opened), 'candidate')} of this run (births {', '.join(map(str, sorted(opened)))}): the best "
+            f"of them was chosen by its test {units.text}.",
         )
 
 
 def _print_validation(measured: "Validation", config: "Config", seeds: int, baseline: str) -> None:
     from evonas.known_layers import known_as
 
-    console, proxies = terminal(), list(config.proxies)
+    console, proxies, units = terminal(), list(config.proxies), config.units
     several = len({row.batch_size for row in measured.layers}) > 1
     spread = ", mean ± standard deviation over seeds" if seeds > 1 else ""
+    of_both = ", of accuracy and 2^-(bits per byte)" if units.mean is Unit.FITNESS else ""
     say(
         console,
-        f"{config.name}: test accuracy on {_images(config)} after {counted(config.recipe.steps, 'step')} with "
-        f"{counted(seeds, 'fresh seed')}{spread}; mean: over the proxies\n",
+        f"{config.name}: test {units.text} on {_images(config)} after {counted(config.recipe.steps, 'step')} with "
+        f"{counted(seeds, 'fresh seed')}{spread}; mean: over the proxies{of_both}\n",
     )
     layers = TextTable(
         *([Column("batch", is_number=True, is_key=True)] if several else []),
@@ -155,8 +159,8 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int, base
         layers.add(
             *([str(row.batch_size)] if several else []),
             str(row.birth or ""),
-            accuracy_text(row.mean),
-            *(figure_text(row.accuracy[proxy], in_bits=proxy in config.in_bits) for proxy in proxies),
+            figure_text(row.mean),
+            *(figure_text(row.accuracy[proxy]) for proxy in proxies),
             str(row.failed or ""),
             known_as(row.same_as, row.affine_of),
             one_line(row.name or row.formula),
@@ -166,8 +170,8 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int, base
     interval = ", and the 95 % t-interval of their mean" if seeds > 1 else ""
     say(
         console,
-        f"\nDifferences in points of accuracy with the same seeds{interval}: of each layer to {baseline}, and of each "
-        "candidate to each other baseline\n",
+        f"\nDifferences in {units.mean.explained}{by_proxy(units)} with the same seeds{interval}: of each layer to "
+        f"{baseline}, and of each candidate to each other baseline\n",
     )
     differences = TextTable(
         *([Column("batch", is_number=True, is_key=True)] if several else []),
@@ -180,7 +184,8 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int, base
             *([str(each.batch_size)] if several else []),
             one_line(each.label),
             one_line(each.baseline),
-            *(points_text(value) for value in (each.mean, *(each.by_proxy[proxy] for proxy in proxies))),
+            units.mean.with_interval(each.mean),
+            *(units.of(proxy).with_interval(each.by_proxy[proxy]) for proxy in proxies),
             style="" if each.birth else "dim",
         )
     console.print(differences)
@@ -189,8 +194,8 @@ def _print_validation(measured: "Validation", config: "Config", seeds: int, base
     if len(judged) > 1:
         say(
             console,
-            f"{counted(len(judged), 'candidate')} were judged: the best of them is chosen by its test accuracy, and of "
-            "twenty intervals one misses its true value by chance.",
+            f"{counted(len(judged), 'candidate')} were judged: the best of them is chosen by its test {units.text}, "
+            "and of twenty intervals one misses its true value by chance.",
         )
     if len(measured.conditions) > 1:
         say(console, "Trainings were computed under several conditions:")

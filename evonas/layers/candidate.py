@@ -9,6 +9,7 @@ from evonas.search_space.catalog.named import NamedGraph
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted, counted_pairs
 from evonas.store.records import Record
+from evonas.units import Unit
 
 
 def candidate_source(record: Record, graph: Graph, run: str, config: Config) -> str:
@@ -39,12 +40,14 @@ def provenance(run: str, record: Record, baseline: str) -> str:
         return f"{about}; it was not trained to the full budget."
     count = counted_pairs(row.paired, row.seeds, "fresh seed" if record.retrained else "seed")
     seeds = count if record.retrained else f"{count} in the search"
-    if row.difference is None:
+    shown = row.shown
+    if shown.difference is None:
         return f"{about}; it failed with {row.failed} of {seeds}."
-    spread = "" if row.difference_spread is None else f" +- {row.difference_spread * 100:.2f}"
+    difference = shown.unit.with_deviation(shown.difference, shown.difference_spread, "+- ", digits=1)
+    unit = "points of accuracy" if shown.unit is Unit.ACCURACY else shown.unit.of_differences
     proxies = f"{counted(len(row.accuracy), 'proxy', 'proxies')} and {seeds}"
     return (
-        f"{about}; {row.difference * 100:+.2f}{spread} points of accuracy against {baseline}, mean over {proxies} "
+        f"{about}; {difference} {unit} against {baseline}, mean over {proxies} "
         f"(small proxy networks: {', '.join(row.accuracy)})."
     )
 

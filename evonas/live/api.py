@@ -57,7 +57,8 @@ def app(places: Places, *, is_loopback: bool = True) -> "FastAPI":
     site = FastAPI(
         title="evonas",
         version=evonas.__version__,
-        description="Runs of evonas, read-only. Accuracies are shares in [0, 1], times are seconds.",
+        description="Runs of evonas, read-only. Accuracies are shares in [0, 1], times are seconds; figures of proxies "
+        "that read text are bits per byte, and called so.",
         docs_url=None,  # its page would load scripts from another host
         redoc_url=None,
         openapi_url="/api/openapi.json",
@@ -92,19 +93,21 @@ def app(places: Places, *, is_loopback: bool = True) -> "FastAPI":
         op: Annotated[list[str] | None, Query(description="the operation of a live node; repeatable")] = None,
         batch: Annotated[bool | None, Query(description="whether the output depends on the other images")] = None,
         proxy: Annotated[str | None, Query(description="a proxy on which it was trained to the end")] = None,
-        at_least: Annotated[float, Query(description="least accuracy on that proxy")] = 0.0,
+        at_least: Annotated[
+            float, Query(description="least accuracy on that proxy, or most bits per byte; 0: any")
+        ] = 0.0,
     ) -> Choice:
         return Choice(state, gate, operator, tuple(op or ()), batch, proxy, at_least)
 
     chosen_by, first, count = Depends(choice), Query(0, ge=0), Query(50, ge=1, le=1000)
-    by = Query("advantage", description="advantage, birth, seq, seconds, nodes, or a proxy: its accuracy")
+    by = Query("advantage", description="advantage, birth, seq, seconds, nodes, or a proxy: its fitness")
 
     # ------------------------------------------------------------------------------- the API
 
     @site.get("/api/runs", summary="The runs: name, state, counts, best")
     def runs(request: Request) -> Response:
         def lines() -> Any:
-            return jsonable([columns(line) | {"key": name} for name, line in places.lines().items()])
+            return jsonable([line.as_json() | {"key": name} for name, line in places.lines().items()])
 
         return reply(request, answers.get("runs", object, lines))
 
@@ -120,7 +123,7 @@ def app(places: Places, *, is_loopback: bool = True) -> "FastAPI":
         def page(run: Run) -> Any:
             chosen = Chosen(run.reader, chose)
             births = chosen.page(order, descending=descending, offset=offset, limit=limit)
-            listed = [candidate_json(each) for each in run.candidates(births)]
+            listed = [candidate_json(each, run.config.units) for each in run.candidates(births)]
             return jsonable({"total": chosen.count(), "candidates": listed})
 
         return of_runs(request, [name], page)
@@ -220,7 +223,7 @@ def _run(run: Run) -> Any:
     fields = columns(run.status()) | {"name": run.name, "baseline": run.baseline(), "versions": run.versions}
     surrogate = fields.pop("surrogate")
     fields |= {"surrogate": surrogate.figures() if surrogate else None, "config": run.config.model_dump(mode="json")}
-    return jsonable(fields)
+    return jsonable(fields | run.config.units.as_json())
 
 
 @cache

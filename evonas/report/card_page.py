@@ -12,7 +12,7 @@ from urllib.parse import quote
 from evonas.files import expect_writable, write
 from evonas.known_layers import remark
 from evonas.report.picture import draw, svg
-from evonas.report.texts import accuracy_text, duration, figure_text, one_line, points_text
+from evonas.report.texts import duration, figure_text, one_line
 from evonas.search_space.errors import InputError, short
 from evonas.search_space.screening import Degenerate
 from evonas.search_space.wording import counted, counted_pairs
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evonas.studies.card import Card
     from evonas.studies.recorded import RecordedValidation
     from evonas.studies.sweep import SweepRow
+    from evonas.units import Unit
 
 THIS = "this layer"
 Rows = Sequence[Sequence[str]]
@@ -156,13 +157,12 @@ def _about(card: "Card") -> Iterator[str]:
 def _figures(card: "Card", figures: "Figures", is_fresh: bool) -> str:
     count = counted_pairs(figures.paired, figures.seeds, "fresh seed" if is_fresh else "seed")
     seeds = count + ("" if is_fresh else " of the search")
-    if figures.difference is None:
+    shown = figures.shown
+    if shown.difference is None:
         return f"failed with {figures.failed} of {seeds}"
-    spread = "" if figures.difference_spread is None else f" ±{100 * figures.difference_spread:.1f}"
-    shown = ", ".join(
-        f"{proxy} {figure_text(value, in_bits=proxy in card.in_bits)}" for proxy, value in figures.accuracy.items()
-    )
-    return f"{shown}; {100 * figures.difference:+.1f}{spread} points against {card.baseline} with {seeds}"
+    values = ", ".join(f"{proxy} {figure_text(value)}" for proxy, value in shown.values.items())
+    difference = shown.unit.with_deviation(shown.difference, shown.difference_spread)
+    return f"{values}; {difference} {shown.unit.of_differences} against {card.baseline} with {seeds}"
 
 
 def _speed(card: "Card") -> Section:
@@ -218,18 +218,19 @@ def _sweep(card: "Card") -> Iterator[Section]:
     if card.sweep is None:
         yield Section(both, lacking)
         return
-    judged = f"Validation accuracy on {card.sweep.proxy} after {counted(card.sweep.steps, 'step')}"
+    unit = card.sweep.unit
+    judged = f"Validation {unit} on {card.sweep.proxy} after {counted(card.sweep.steps, 'step')}"
     hows = ("rates in proportion to the batch size", "at the batch size of the search")
     for title, rows, how in zip(names, (card.sweep.batch_sizes, card.sweep.rates), hows, strict=True):
         crashed = tuple(f"Crashed: {one_line(name)}: {why}" for name, why in card.crashed.items())
-        columns = ("batch", "rate", "seeds", "diverged", THIS, card.baseline, "points, paired [95 %]")
+        columns = ("batch", "rate", "seeds", "diverged", THIS, card.baseline, f"{unit.of_differences}, paired [95 %]")
         lines = (f"{judged}, {how}; a training that diverged counts as guessing.", *lacking, *crashed)
-        yield Section(title, lines, columns, tuple(map(_sweep_row, rows)), keys=2)
+        yield Section(title, lines, columns, tuple(_sweep_row(row, unit) for row in rows), keys=2)
 
 
-def _sweep_row(row: "SweepRow") -> tuple[str, ...]:
-    accuracies = (accuracy_text(row.accuracy), accuracy_text(row.baseline), points_text(row.difference))
-    return (str(row.batch_size), f"{row.learning_rate:.3g}", str(row.seeds), str(row.failed or ""), *accuracies)
+def _sweep_row(row: "SweepRow", unit: "Unit") -> tuple[str, ...]:
+    figures = (figure_text(row.accuracy), figure_text(row.baseline), unit.with_interval(row.difference))
+    return (str(row.batch_size), f"{row.learning_rate:.3g}", str(row.seeds), str(row.failed or ""), *figures)
 
 
 def _validation(card: "Card") -> Section:
@@ -238,25 +239,31 @@ def _validation(card: "Card") -> Section:
         return Section(title, ("Only candidates of a run are validated.",))
     lines = []
     if card.own_test is not None:
-        lines.append(f"Test images of the search, under its own protocol: {_figures(card, card.own_test, True)}.")
+        data = card.own_test.shown.unit.data
+        lines.append(f"Test {data} of the search, under its own protocol: {_figures(card, card.own_test, True)}.")
     if not card.validations:
         asked = shlex.join(["evonas", "validate", str(card.reference), str(card.birth)])
         lines.append(f"Not measured: `{asked} --data DATA --architectures NAMES`")
         return Section(title, tuple(lines))
-    lines.append("Test images, where it was not searched; differences in points with the same seeds.")
+    units = list(dict.fromkeys(row.unit for row in card.validations))
+    data, points = (
+        " and ".join(each) for each in ([unit.data for unit in units], [unit.of_differences for unit in units])
+    )
+    lines.append(f"Test {data}, where it was not searched; differences in {points} with the same seeds.")
     return replace(validations(card.validations), title=title, lines=tuple(lines))
 
 
 def validations(of: "Sequence[RecordedValidation]") -> Section:
     """A layer under each setting that it was validated under, one a line."""
     names = list(dict.fromkeys(name for row in of for name in row.differences))
-    columns = ("data", "network", "steps", "batch", "rate", "seeds", "accuracy", *(f"to {name}" for name in names))
+    figure = ", or ".join(dict.fromkeys(row.unit for row in of))
+    columns = ("data", "network", "steps", "batch", "rate", "seeds", figure, *(f"to {name}" for name in names))
     rows = tuple(
         (
             *(row.data, row.proxy, str(row.steps), str(row.batch_size), f"{row.learning_rate:g}"),
             f"{row.seeds} ({row.failed} diverged)" if row.failed else str(row.seeds),
-            accuracy_text(row.accuracy),
-            *(points_text(row.differences[name]) if name in row.differences else "-" for name in names),
+            figure_text(row.accuracy),
+            *(row.unit.with_interval(row.differences[name]) if name in row.differences else "-" for name in names),
         )
         for row in of
     )
@@ -273,17 +280,16 @@ def _ablation(card: "Card") -> Section:
         return Section(title, (f"Not measured: `{asked}`",))
     first, *others = card.ablation.layers
     seeds = counted(card.ablation.seeds, "seed")
-    whole = (
-        f"Validation accuracy {accuracy_text(first.mean)}, mean of {', '.join(first.accuracy)}, {seeds}. Below: points"
-    )
+    unit, of = card.ablation.units.mean, f"mean of {', '.join(first.accuracy)}"
+    whole = f"Validation {unit} {figure_text(first.mean)}, {of}, {seeds}. Below: {unit.of_differences}"
     lines = (f"{whole} without a part, with the same seeds [95 %].",)
     rows = tuple(
         (
-            points_text(row.difference),
+            unit.with_interval(row.difference),
             str(row.failed or ""),
             f"{one_line(row.part or '')} -> {one_line(row.becomes or '')}",
         )
         for row in others
     )
-    columns = ("points", "diverged", "part -> what it becomes")
+    columns = (unit.of_differences, "diverged", "part -> what it becomes")
     return Section(title, lines, columns, rows, last_is_text=True)

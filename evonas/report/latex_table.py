@@ -2,12 +2,14 @@ r"""A table of layers for a paper: LaTeX with amsmath and booktabs."""
 
 from collections.abc import Sequence
 from itertools import groupby
+from textwrap import wrap
 
 from evonas.config import BASELINE
 from evonas.search_space.catalog import LAYERS
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import GREEK, latex
 from evonas.search_space.wording import pairs
+from evonas.units import Unit, Units
 from evonas.views import LayerRow
 
 _SPECIAL = {
@@ -23,6 +25,8 @@ _SPECIAL = {
     **{letter: f"${command}$" for letter, command in GREEK.items()},
 }
 
+WIDTH = 111  # of a comment
+
 
 def latex_table(rows: Sequence[LayerRow], proxies: Sequence[str]) -> str:
     """One layer a line, with its formula; a rule between the kinds of rows, each of which has a BN-ReLU of its own."""
@@ -33,8 +37,7 @@ def latex_table(rows: Sequence[LayerRow], proxies: Sequence[str]) -> str:
     columns = "l" * several_runs + "r" + "c" * len(proxies) + "rr" + "l" * some_known + "l"
     lines = [
         r"% \usepackage{amsmath, booktabs}",
-        "% Validation accuracy, mean and standard deviation over seeds; difference in points of accuracy with the same",
-        "% seeds, mean over proxies. One seed has no deviation.",
+        *_about(rows),
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         _line(titles),
@@ -54,6 +57,15 @@ def latex_table(rows: Sequence[LayerRow], proxies: Sequence[str]) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
+def _about(rows: Sequence[LayerRow]) -> list[str]:
+    """A comment on the figures."""
+    trained = [row for row in rows if row.accuracy]
+    figures = f"Validation {Units.union(row.units for row in trained).text}, mean and standard deviation over seeds"
+    differences = "; or in ".join(dict.fromkeys(row.unit.explained for row in trained)) or Unit.ACCURACY.explained
+    text = f"{figures}; difference in {differences} with the same seeds, mean over proxies. One seed has no deviation."
+    return wrap(text, WIDTH, initial_indent="% ", subsequent_indent="% ")
+
+
 def escaped(text: str) -> str:
     """A text as LaTeX prints it, character by character."""
     return "".join(_SPECIAL.get(each, each) for each in text)
@@ -70,8 +82,7 @@ def _accuracy(figure: str) -> str:
 def _difference(row: LayerRow) -> str:
     if row.difference is None:
         return f"failed {row.failed}/{row.seeds}" if row.failed else "--"
-    spread = "" if row.difference_spread is None else rf" \pm {100 * row.difference_spread:.1f}"
-    return f"${100 * row.difference:+.1f}{spread}$"
+    return f"${row.unit.with_deviation(row.difference, row.difference_spread, chr(92) + 'pm ')}$"
 
 
 def _layer(row: LayerRow) -> str:

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
+from evonas.config import Config
 from evonas.known_layers import known_as
+from evonas.listing import figures_json, measured_json
+from evonas.ranking import gain_read
 from evonas.report.picture import svg
 from evonas.report.survey import columns_of
 from evonas.report.texts import one_line
@@ -13,9 +16,10 @@ from evonas.run import Run
 from evonas.search_space.graph import Graph
 from evonas.search_space.latex import latex
 from evonas.store.dump import jsonable
-from evonas.store.records import Record, columns
+from evonas.store.records import Record
 from evonas.studies.operators import names
-from evonas.workers.outcome import Evaluation
+from evonas.units import Units
+from evonas.workers.outcome import Evaluation, Point
 
 LEADERS = 10
 PANELS_MAX = 80  # a picture takes a tenth of a second
@@ -35,8 +39,8 @@ def panels(run: Run) -> dict[str, Any]:
     shown = list(dict.fromkeys([*chosen, *records]))[:PANELS_MAX]
     evaluations = run.evaluations(shown)
     return {
-        "panels": [_panel(records[birth], evaluations.get(birth)) for birth in shown],
-        "ancestors": _ancestors(records),
+        "panels": [_panel(records[birth], evaluations.get(birth), run.config.units) for birth in shown],
+        "ancestors": _ancestors(records, run.config),
     }
 
 
@@ -44,13 +48,14 @@ def panel(run: Run, birth: int) -> dict[str, Any]:
     """The panel of one candidate, with its columns and its ancestors. Raises NotThere if there is no such birth."""
     line = {each.birth: each for each in run.lineage(birth)}
     columns_of_it = columns_of(run.reader, [birth]).as_json()
-    mine = _panel(line[birth], run.evaluations([birth]).get(birth))
-    plain: dict[str, Any] = jsonable(mine | {"ancestors": _ancestors(line), "candidates": columns_of_it})
+    mine = _panel(line[birth], run.evaluations([birth]).get(birth), run.config.units)
+    plain: dict[str, Any] = jsonable(mine | {"ancestors": _ancestors(line, run.config), "candidates": columns_of_it})
     return plain
 
 
-def _ancestors(records: Mapping[int, Record]) -> dict[int, dict[str, Any]]:
-    """Whole lines of candidates, each with its edit and with what its parent's formula lacks."""
+def _ancestors(records: Mapping[int, Record], config: Config) -> dict[int, dict[str, Any]]:
+    """Whole lines of candidates, each with its edit, its advantage as in `Candidates`, and what its parent's formula
+    lacks."""
     found = {}
     for birth, each in records.items():
         parent, formula = records.get(each.parent or 0), one_line(each.formula)
@@ -58,13 +63,13 @@ def _ancestors(records: Mapping[int, Record]) -> dict[int, dict[str, Any]]:
             "parent": each.parent,
             "second_parent": each.second_parent,
             "operator": "+".join(names(each.operator)),
-            "advantage": each.advantage,
+            "advantage": gain_read(each, config),
             "changes": [(formula, False)] if parent is None else changes(one_line(parent.formula), formula),
         }
     return found
 
 
-def _panel(record: Record, evaluation: Evaluation | None) -> dict[str, Any]:
+def _panel(record: Record, evaluation: Evaluation | None, units: Units) -> dict[str, Any]:
     graph, figures = Graph.parse(record.graph), record.figures
     text = latex(graph)
     return {
@@ -73,12 +78,16 @@ def _panel(record: Record, evaluation: Evaluation | None) -> dict[str, Any]:
         "latex": text,
         "mathml": mathml(text),
         "picture": svg(graph).decode(),
-        "figures": None if figures is None else columns(figures) | {"is_fresh": record.retrained is not None},
+        "figures": None if figures is None else figures_json(figures) | {"is_fresh": record.retrained is not None},
         "amplification": record.amplification,
         "own_objectives": record.own_objectives,
-        "points": [[p.proxy, p.repeat, p.step, p.accuracy, p.loss] for p in evaluation.points] if evaluation else [],
-        "measured": [columns(each) for each in evaluation.measurements] if evaluation else [],
+        "points": [_point(each, units) for each in evaluation.points] if evaluation else [],
+        "measured": [measured_json(each, units) for each in evaluation.measurements] if evaluation else [],
     }
+
+
+def _point(p: Point, units: Units) -> list[Any]:
+    return [p.proxy, p.repeat, p.step, units.of(p.proxy).read(p.accuracy), p.loss]
 
 
 def mathml(text: str) -> str:

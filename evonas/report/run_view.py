@@ -8,6 +8,7 @@ import evonas
 from evonas.comparison import compare
 from evonas.config_file import dump_config
 from evonas.final import FinalRow
+from evonas.listing import figures_json
 from evonas.report.panels import panels
 from evonas.report.summary import begun, summary
 from evonas.report.survey import Survey, sampled
@@ -55,7 +56,8 @@ def run_view(run: Run, label: str, choice: Choice | None = None) -> dict[str, An
         "proxies": list(config.proxies),
         "judged_by": config.judged_by,
         "in_bits": list(config.in_bits),
-        "baseline": {"name": config.baseline, "accuracy": run.baseline()},
+        "unit": config.units.mean,
+        "baseline": {"name": config.baseline, **config.units.named(run.baseline())},
         "noise": None if noise is None else {"deviation": noise[0], "layers": noise[1]},
         "population": config.evolution.population,
         "cores": config.workers.cpus,
@@ -78,8 +80,10 @@ def run_view(run: Run, label: str, choice: Choice | None = None) -> dict[str, An
 
 
 def _final(row: FinalRow) -> dict[str, Any]:
-    figures = ("birth", "name", "accuracy", "seeds", "failed", "difference", "difference_spread", "same_as")
-    return {name: getattr(row, name) for name in figures} | {"formula": one_line(row.formula)}
+    left_out = ("parent", "second_parent", "operator", "affine_of", "paired")
+    fields = figures_json(row).items()
+    figures = {name: value for name, value in fields if name not in left_out and not name.startswith("by_seed")}
+    return figures | {"formula": one_line(row.formula)}
 
 
 def _facts(run: Run, survey: Survey) -> dict[str, str]:

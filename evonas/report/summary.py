@@ -4,12 +4,15 @@ import time
 from collections.abc import Iterator, Mapping
 
 from evonas.conclusion import verdict
+from evonas.config import Config
+from evonas.ranking import advantage_read
 from evonas.report.survey import Survey
 from evonas.report.texts import duration
 from evonas.run import Run
 from evonas.run_state import RunState
 from evonas.search_space.wording import counted
 from evonas.store.records import State
+from evonas.units import Unit
 from evonas.views import lengths
 from evonas.workers.protocol import Corpus
 
@@ -41,20 +44,28 @@ def _found(run: Run, by_state: Mapping[str, int], survey: Survey) -> Iterator[st
         yield "No candidate was trained to the full budget, so nothing was found."
         return
     if survey.weights is not None:  # leaders with several seeds are read one by one: a long run has many
-        leader, what = run.reader.top(1)[0], "accuracy" if run.config.judged_by == "accuracy" else "exp(-loss)"
+        leader = run.reader.top(1)[0]
+        difference = f"{run.config.units.mean.amount(advantage_read(leader, run.config) or 0.0)} {_what(run.config)}"
         yield (
             f"No layer was retrained with fresh seeds yet. The search measured the most for birth {leader.birth}: "
-            f"{100 * (leader.advantage or 0.0):+.1f} points of {what} against {run.config.baseline} with its own seed, "
-            "partly by luck."
+            f"{difference} against {run.config.baseline} with its own seed, partly by luck."
         )
         return
     best = next(iter(run.candidate_rows(run.top(1))))
     if best.difference is not None:
         yield (
             f"No layer was retrained with fresh seeds yet. The best so far is birth {best.birth}: "
-            f"{100 * best.difference:+.1f} points against {run.config.baseline} with "
+            f"{best.unit.amount(best.difference)} {best.unit.of_differences} against {run.config.baseline} with "
             f"{counted(best.seeds or 1, 'seed')}. The best of many short trainings is partly a lucky one."
         )
+
+
+def _what(config: Config) -> str:
+    """The unit of advantages, with what it is of."""
+    unit, by_loss = config.units.mean, config.judged_by == "loss"
+    if unit is Unit.BITS:
+        return f"{unit} of the training loss" if by_loss else unit
+    return f"points of {'exp(-loss)' if by_loss else unit}"
 
 
 def _searched(run: Run) -> Iterator[str]:

@@ -1,13 +1,16 @@
 """Candidates of a run as columns, with its funnel and its operators: one pass over the records.
 
 Place i of every column is the candidate of `birth[i]`. Names that repeat stand once, in a list beside their column of
-places in it. Accuracies are shares, times are seconds.
+places in it. Accuracies are shares, times are seconds. Where all proxies read text, an advantage is by how many bits
+per byte the candidate needs less than BN-ReLU, so that more is better, as of accuracies.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from evonas.config import Config
+from evonas.ranking import gain_read
 from evonas.report.texts import one_line
 from evonas.store.choice import Choice, Chosen
 from evonas.store.reader import Reader
@@ -38,8 +41,8 @@ class Places:
 class Candidates:
     """The columns. `ops` holds a letter for each operation of a live node: A is the first of `op_names`."""
 
-    proxies: tuple[str, ...]
-    accuracy: dict[str, list[float | None]] = field(init=False)
+    config: Config
+    accuracy: dict[str, list[float | None]] = field(init=False)  # by proxy, each in its unit
     birth: list[int] = field(default_factory=list)
     state: list[int] = field(default_factory=list)
     stopped: list[int] = field(default_factory=list)  # by the gate of this label, or lost by this kind of crash
@@ -60,7 +63,7 @@ class Candidates:
     op_names: Places = field(default_factory=Places)
 
     def __post_init__(self) -> None:
-        self.accuracy = {proxy: [] for proxy in self.proxies}
+        self.accuracy = {proxy: [] for proxy in self.config.proxies}
 
     def add(self, record: Record, trained: Trained | None, gate: str | None, created: float) -> None:
         crash = record.outcome.kind if isinstance(record.outcome, Crash) else ""
@@ -73,22 +76,24 @@ class Candidates:
         self.seq.append(record.seq or 0)
         self.batch.append(int(record.batch_dependent))
         self.nodes.append(record.live_nodes)
-        self.advantage.append(None if record.advantage is None else round(record.advantage, 5))
+        gain = gain_read(record, self.config)
+        self.advantage.append(None if gain is None else round(gain, 5))
         self.seconds.append(round(record.seconds, 2))
         self.at.append(None if trained is None else round(trained.at - created, 1))
         self.formula.append(one_line(record.formula))
         self.ops.append("")
+        read = self.config.units.read(record.accuracy)
         for proxy, values in self.accuracy.items():
-            value = record.accuracy.get(proxy)
-            values.append(None if value is None else round(value, 4))
+            values.append(round(read[proxy], 4) if proxy in read else None)
 
     def use(self, place: int, op: str) -> None:
         """Note that a live node of a candidate is this operation."""
         self.ops[place] += chr(FIRST_LETTER + self.op_names.of(op))
 
     def as_json(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: each.names if isinstance(each, Places) else each for name, each in values.items()}
+        named = {"proxies": tuple(self.config.proxies), **self.config.units.named(self.accuracy)}
+        values = {name: getattr(self, name) for name in self.__slots__ if name not in ("config", "accuracy")}
+        return named | {name: each.names if isinstance(each, Places) else each for name, each in values.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,8 @@ class Survey:
 
 def survey(reader: Reader) -> Survey:
     """Read a run once."""
-    candidates, funnel, operators = Candidates(tuple(reader.config.proxies)), FunnelCount(reader), OperatorCount()
+    config = reader.config
+    candidates, funnel, operators = Candidates(config), FunnelCount(reader), OperatorCount(config)
     conditions, hosts = dict[str, None](), dict[str, None]()
     for record, trained in reader.searched():
         candidates.add(record, trained, funnel.add(record, trained), reader.created)
@@ -151,7 +157,7 @@ def sampled(reader: Reader, choice: Choice, most: int) -> Survey:
 
 def columns_of(reader: Reader, births: Sequence[int]) -> Candidates:
     """Some candidates as columns, in this order."""
-    candidates, funnel = Candidates(tuple(reader.config.proxies)), FunnelCount(reader, audits=())
+    candidates, funnel = Candidates(reader.config), FunnelCount(reader, audits=())
     for record, trained in reader.judged(births):
         candidates.add(record, trained, funnel.add(record, trained), reader.created)
     place = {birth: i for i, birth in enumerate(births)}

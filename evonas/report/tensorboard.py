@@ -19,6 +19,7 @@ from evonas.search_space.errors import InputError
 from evonas.store.database import Database
 from evonas.store.reader import Reader
 from evonas.store.records import Recorded
+from evonas.units import Unit
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -101,12 +102,14 @@ def _point(history: History) -> Point:
 
 
 def scalars(history: History) -> dict[str, float]:
-    """The values of a moment by name. Fitnesses are differences to BN-ReLU's."""
+    """The values of a moment by name. Fitnesses, and bits per byte, are differences to BN-ReLU's."""
     values: dict[str, float] = {"births": history.births}
     if history.baseline and history.best:
-        own = history.baseline.mean_score(history.config.judged_by)
-        values["best fitness"] = history.best.advantage
-        values["mean fitness of the population"] = fmean(each.fitness for each in history.population.members) - own
+        unit, own = history.config.units.mean, history.baseline.mean_score(history.config.judged_by)
+        mean = fmean(each.fitness for each in history.population.members)
+        what = unit if unit is Unit.BITS else Unit.FITNESS
+        values[f"best {what}"] = unit.difference_of(own + history.best.advantage, history.best.advantage)
+        values[f"mean {what} of the population"] = unit.difference_of(mean, mean - own)
     gates = dict.fromkeys([*(gate.gate for gate in history.config.gates), *history.stopped_by])
     values |= {f"stopped by {gate}": history.stopped_by.get(gate, 0) for gate in gates}
     if history.surrogate and history.surrogate.honesty:

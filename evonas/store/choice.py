@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, func, literal, not_, or_, select
 
 from evonas.config import Config
-from evonas.search_space.errors import InputError, did_you_mean, share
+from evonas.search_space.errors import InputError, did_you_mean
 from evonas.search_space.mutation import OPERATORS
 from evonas.store import tables
 from evonas.store.criteria import operations, reaches, uses_any
@@ -35,7 +35,7 @@ class Choice:
     ops: tuple[str, ...] = ()  # each is the operation of a live node
     batch_dependent: bool | None = None
     proxy: str | None = None
-    at_least: float = 0.0  # accuracy on the proxy
+    at_least: float = 0.0  # accuracy on the proxy, or most bits per byte; 0: any
 
     def checked(self, config: Config) -> "Choice":
         """The same. Raises BadChoice where a run of this config knows no such value."""
@@ -52,10 +52,14 @@ class Choice:
         try:
             for op in self.ops:
                 operations(op) if op not in {each.name for each in config.space.own} else None
-            share("at_least", self.at_least)
+            self.least_fitness(config)
         except InputError as error:
             raise BadChoice(str(error)) from None
         return self
+
+    def least_fitness(self, config: Config) -> float:
+        """The least fitness on the proxy. Raises InputError where `at_least` is none."""
+        return config.units.of(self.proxy or "").fitness("at_least", self.at_least) if self.at_least else 0.0
 
 
 def operators() -> list[str]:
@@ -196,7 +200,8 @@ class Chosen:
         if choice.batch_dependent is not None:
             yield c.batch_dependent.is_(choice.batch_dependent)
         if choice.proxy is not None:
-            yield and_(reaches(run, choice.proxy, choice.at_least), e.verdict == Verdict.FITNESS)
+            least = choice.least_fitness(self._reader.config)
+            yield and_(reaches(run, choice.proxy, least), e.verdict == Verdict.FITNESS)
 
     def _stopped_by(self, name: str) -> ColumnElement[bool]:
         e = tables.evaluation.c

@@ -6,11 +6,12 @@ from fnmatch import fnmatchcase
 
 from sqlalchemy import ColumnElement, exists, select
 
-from evonas.search_space.errors import InputError, did_you_mean, share, texts, whole
+from evonas.search_space.errors import InputError, did_you_mean, texts, whole
 from evonas.search_space.graph import NODES_MAX
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.store import tables
 from evonas.store.records import Purpose
+from evonas.units import Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Criteria:
     lacks: tuple[str, ...] = ()  # operations of no live node
     batch_dependent: bool | None = None
     max_nodes: int | None = None  # live ones
-    minimum: Mapping[str, float] = field(default_factory=dict)  # proxy -> least accuracy
+    minimum: Mapping[str, float] = field(default_factory=dict)  # proxy -> least fitness
     front: bool = False  # of the Pareto front
 
     @classmethod
@@ -33,6 +34,7 @@ class Criteria:
         max_nodes: int | None = None,
         minimum: Mapping[str, float] | None = None,
         front: bool = False,
+        units: Units = Units(()),  # noqa: B008
     ) -> "Criteria":
         """The criteria that a person gave; operations may be patterns such as `*_bhw`. Raises InputError."""
         if batch_dependent is not None and not isinstance(batch_dependent, bool):
@@ -44,7 +46,9 @@ class Criteria:
             lacks=tuple(op for pattern in texts("lacks", lacks) for op in operations(pattern)),
             batch_dependent=batch_dependent,
             max_nodes=None if max_nodes is None else whole("max_nodes", max_nodes, 0, NODES_MAX),
-            minimum={proxy: share(f"minimum of {proxy}", least) for proxy, least in (minimum or {}).items()},
+            minimum={
+                proxy: units.of(proxy).fitness(f"minimum of {proxy}", least) for proxy, least in (minimum or {}).items()
+            },
             front=bool(front),
         )
 

@@ -199,13 +199,14 @@ class Reader(Timing):
         return [(predicted, measured[birth]) for birth, predicted in expected.items()]
 
     def spread(self) -> dict[str, tuple[float, int]]:
-        """Proxy -> the standard deviation of BN-ReLU's accuracy over the seeds that it was trained with so far, for as
-        many steps as the final table's, and their number; empty below two."""
-        accuracies = self.baseline_accuracies(self.config.final_protocol.recipe.steps)
-        return {proxy: (stdev(each), len(each)) for proxy, each in accuracies.items() if len(each) > 1}
+        """Proxy -> the standard deviation of BN-ReLU's accuracy, or bits per byte, over the seeds that it was trained
+        with so far, for as many steps as the final table's, and their number; empty below two."""
+        fitnesses, units = self.baseline_accuracies(self.config.final_protocol.recipe.steps), self.config.units
+        found = {proxy: [units.of(proxy).read(fitness) for fitness in each] for proxy, each in fitnesses.items()}
+        return {proxy: (stdev(each), len(each)) for proxy, each in found.items() if len(each) > 1}
 
     def baseline_accuracies(self, steps: int) -> dict[str, list[float]]:
-        """Proxy -> BN-ReLU's accuracies on the validation images after so many steps, one for each seed that it was
+        """Proxy -> BN-ReLU's fitnesses on the validation images after so many steps, one for each seed that it was
         trained with so far."""
         accuracies: dict[str, list[float]] = {proxy: [] for proxy in self.config.proxies}
         for purpose in (Purpose.BASELINE, Purpose.RERANK):

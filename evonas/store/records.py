@@ -12,6 +12,7 @@ from evonas.search_space.fingerprint import Probed
 from evonas.search_space.graph import Graph
 from evonas.search_space.screening import Degenerate
 from evonas.search_space.wording import counted, counted_pairs
+from evonas.units import Figure, Shown, Units
 from evonas.workers.outcome import Crash, Evaluation, Fitness, Measurement, Outcome, Rejection, Verdict
 
 RECENT = 2000  # outcomes by which a birth's cost is estimated
@@ -144,17 +145,31 @@ MEASURED_LATER = frozenset(each.name for each in fields(Candidate) if each.defau
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Accuracies with several fresh seeds. Spreads are sample standard deviations over seeds, None below two seeds."""
+    """Fitnesses with several fresh seeds: accuracies, or of text 2^-(bits per byte). Spreads are sample standard
+    deviations over seeds, None below two seeds."""
 
     seeds: int
     failed: int  # seeds with which the training diverged or crashed
-    accuracy: dict[str, tuple[float, float | None] | None]  # proxy -> mean, spread
+    accuracy: dict[str, Figure | None]  # proxy -> mean, spread
     difference: float | None  # to BN-ReLU: mean over proxies and its seeds, paired; None where a seed failed
     difference_spread: float | None  # over seeds
     paired: int  # seeds of the difference: those with which BN-ReLU did not fail
+    in_bits: Shown | None = None  # where a proxy reads text
+
+    @property
+    def shown(self) -> Shown:
+        """In the units in which people read them."""
+        units = Units(tuple(self.accuracy))
+        return self.in_bits or Shown(self.accuracy, self.difference, self.difference_spread, units)
+
+    @property
+    def gain(self) -> float | None:
+        """The difference as people read it, but more is better."""
+        difference = self.shown.difference
+        return None if difference is None else self.shown.unit.gain(difference)
 
     def mean_on(self, proxy: str) -> float:
-        """The mean accuracy on one proxy; 0.0 where every training failed."""
+        """The mean fitness on one proxy; 0.0 where every training failed."""
         accuracy = self.accuracy[proxy]
         return 0.0 if accuracy is None else accuracy[0]
 
@@ -185,11 +200,11 @@ class Record(Candidate):
         figures, seeds = self.figures, "seed" if self.retrained is None else "fresh seed"
         if figures is None:
             return str(self.state)
-        if figures.difference is None:
+        shown = figures.shown
+        if shown.difference is None:
             return f"failed with {figures.failed} of {counted(figures.seeds, seeds)}"
-        spread = "" if figures.difference_spread is None else f" ±{figures.difference_spread * 100:.1f}"
-        count = counted_pairs(figures.paired, figures.seeds, seeds)
-        return f"{figures.difference * 100:+.1f}{spread} points with {count}"
+        difference = shown.unit.with_deviation(shown.difference, shown.difference_spread)
+        return f"{difference} {shown.unit.of_differences} with {counted_pairs(figures.paired, figures.seeds, seeds)}"
 
     @property
     def figures(self) -> Figures | None:

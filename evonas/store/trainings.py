@@ -1,5 +1,6 @@
 """Trainings of layers under settings of their own, as the store keeps them beside the search."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -8,7 +9,9 @@ from sqlalchemy import Connection, select
 from evonas.store import tables
 from evonas.store.records import Purpose
 from evonas.store.stored import Door
+from evonas.units import Unit, Units
 from evonas.workers.protocol import JudgedOn
+from evonas.workers.proxies import TEXT_ARCHITECTURES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +42,19 @@ class StoredTraining:
     conditions: str
 
     @property
-    def counted_accuracy(self) -> float:
-        """The accuracy; a training that diverged counts as guessing."""
+    def unit(self) -> Unit:
+        return Unit.BITS if self.architecture in TEXT_ARCHITECTURES else Unit.ACCURACY
+
+    @property
+    def counted_fitness(self) -> float:
+        """The fitness; a training that diverged counts as guessing."""
         return 1 / self.classes if self.accuracy is None else self.accuracy
+
+
+def units_of(trainings: Iterable[StoredTraining]) -> Units:
+    """The units of the proxies that were trained."""
+    units = {each.proxy: each.unit for each in trainings}
+    return Units(tuple(units), tuple(proxy for proxy, unit in units.items() if unit is Unit.BITS))
 
 
 OF_MACHINE = ("seconds", "conditions")  # fields on which no outcome depends

@@ -20,19 +20,21 @@ from evonas.search_space.errors import InputError, whole
 from evonas.search_space.graph import Graph
 from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
-from evonas.store.records import Purpose, Record, columns
-from evonas.store.trainings import StoredTraining
+from evonas.store.records import Purpose, Record
+from evonas.store.trainings import StoredTraining, units_of
 from evonas.studies.in_run import InRun, row_of_stored
 from evonas.studies.results import ResultFile, Row
 from evonas.studies.trainings import Kept, asked, complete, lost
-from evonas.studies.validation import Spread, Trained, difference, spreads
+from evonas.studies.validation import Spread, Trained, difference, figures_by_unit, spreads
+from evonas.units import Units
 
 
 @dataclass(frozen=True, slots=True)
 class AblatedLayer:
-    """The layer in which `part` gave way to `becomes`; both None for the layer itself.
+    """The layer in which `part` gave way to `becomes`; both None for the layer itself. Figures are in the units that
+    people read.
 
-    A training that diverged has the accuracy of guessing. Differences are to the layer itself with the same seeds,
+    A training that diverged counts as guessing. Differences are to the layer itself with the same seeds,
     initial weights and batches, with their 95 % t-interval over seeds.
     """
 
@@ -54,6 +56,7 @@ class Ablation:
     seeds: int
     crashed: Mapping[str, str]  # formulas that are not compared -> why there is no answer
     conditions: Mapping[str, int]  # where trainings were computed -> how many
+    units: Units
 
     def __repr__(self) -> str:
         layer, *others = self.layers
@@ -63,12 +66,13 @@ class Ablation:
     def _repr_html_(self) -> str:
         from evonas.report.notebook import table_html  # only a notebook needs it
 
-        return table_html([columns(each) for each in self.layers])
+        return table_html([figures_by_unit(each, self.units) for each in self.layers])
 
     def as_json(self) -> dict[str, Any]:
         """All figures as plain values."""
-        rows = [columns(each) for each in self.layers]
-        return {"layers": rows, "crashed": dict(self.crashed), "conditions": dict(self.conditions)}
+        rows = [figures_by_unit(each, self.units) for each in self.layers]
+        counts = {"crashed": dict(self.crashed), "conditions": dict(self.conditions)}
+        return {"layers": rows, **counts, **self.units.as_json()}
 
 
 def ablate(
@@ -82,8 +86,9 @@ def ablate(
 ) -> Ablation:
     """Remove or replace each live node and each learned parameter of a layer, and train what is left.
 
-    Gates are not asked; validation images judge. Which layers are trained, `evonas.search_space.ablations` says. Those
-    of a run's candidate are recorded in the run, and not repeated.
+    Gates are not asked; validation images, or text, judge. Which layers are trained, `evonas.search_space.ablations`
+    says; those that would see the bytes that a network predicts are left out. Those of a run's candidate are recorded
+    in the run, and not repeated.
 
     Args:
         layer: a graph, a text, a name of the catalog, a record of a run, or RUN#BIRTH.
@@ -103,7 +108,7 @@ def ablate(
     if source is None:
         raise InputError(f"config: expected one, since {named.name} is of no run")
     loaded, seeds = load_ungated(source, settings), whole("seeds", seeds, 1, SEEDS_MAX)
-    changed = ablations(named.graph)
+    changed = [each for each in ablations(named.graph) if not loaded.foresees(each.graph)]
     graphs = [named.graph, *(each.graph for each in changed)]
     kept: Kept | None = ResultFile(Path(out), study="ablate") if out is not None else None
     if out is None and (reference := reference_of(layer)):
@@ -125,7 +130,7 @@ def ablate(
         else {}
         for number, graph in enumerate(graphs)
     ]
-    return _compared(graphs, changed, trained, seeds, gone)
+    return _compared(graphs, changed, trained, seeds, gone, loaded.units)
 
 
 def recorded_ablation(reader: Reader, graph: Graph) -> Ablation | None:
@@ -147,7 +152,7 @@ def recorded_ablation(reader: Reader, graph: Graph) -> Ablation | None:
         trained = [by_layer.get(each.formula, {}) for each in graphs]
         trained = [rows if rows.keys() == whole.keys() else {} for rows in trained]  # stopped before its end
         if any(trained[1:]):
-            return _compared(graphs, changed, trained, len({seed for seed, _ in whole}), {})
+            return _compared(graphs, changed, trained, len({seed for seed, _ in whole}), {}, units_of(several))
     return None
 
 
@@ -157,19 +162,20 @@ def _compared(
     trained: Sequence[Trained],
     seeds: int,
     gone: Mapping[str, str],
+    units: Units,
 ) -> Ablation:
     """The tables over trainings of the layer itself and of those without a part; without rows one is left out."""
     judged = []
     for graph, mine, what in zip(graphs, trained, (None, *changed), strict=True):
         if mine:
-            mean, by_proxy = spreads(mine)
-            to_whole, to_whole_by_proxy = difference(mine, trained[0])
+            mean, by_proxy = spreads(mine, units)
+            to_whole, to_whole_by_proxy = difference(mine, trained[0], units)
             failed = sum(row["accuracy"] is None for row in mine.values())
             part, becomes = (what.part, what.becomes) if what else (None, None)
             judged.append(
                 AblatedLayer(part, becomes, graph.formula, failed, mean, by_proxy, to_whole, to_whole_by_proxy)
             )
     first, *others = judged
-    others.sort(key=lambda each: each.difference[0])
+    others.sort(key=lambda each: units.mean.gain(each.difference[0]))
     conditions = Counter(row["conditions"] for mine in trained for row in mine.values())
-    return Ablation((first, *others), seeds, gone, conditions)
+    return Ablation((first, *others), seeds, gone, conditions, units)

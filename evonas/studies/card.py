@@ -12,6 +12,7 @@ from evonas.final import FinalRow, table
 from evonas.layers.candidate import judged_groups
 from evonas.layers.fragility import fragility
 from evonas.layers.resolve import named_layer, reference_of
+from evonas.listing import figures_json
 from evonas.retraining import SEEDS_MAX, Progress, quiet
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.catalog import LAYERS
@@ -80,7 +81,7 @@ class Card:
     crashed: Mapping[str, str]  # layers whose training crashed -> why
     ablation: Ablation | None
     baseline: str = BASELINE  # its name in the run
-    in_bits: tuple[str, ...] = ()  # proxies of the run whose figure is shown in bits per byte
+    in_bits: tuple[str, ...] = ()  # proxies of the run whose figure is in bits per byte
 
     @property
     def title(self) -> str:
@@ -115,6 +116,13 @@ class Card:
         """All figures as plain values."""
         fields = asdict(self)
         del fields["graph"]
+        fields |= {
+            "figures": self.figures and figures_json(self.figures),
+            "own_test": self.own_test and figures_json(self.own_test),
+            "validations": [each.as_json() for each in self.validations],
+            "sweep": self.sweep and self.sweep.as_json(),
+            "ablation": self.ablation and {"layers": [], "seeds": self.ablation.seeds} | self.ablation.as_json(),
+        }
         formula = {"formula": self.graph.formula, "digest": self.graph.digest, "live_nodes": self.graph.live_nodes}
         values: dict[str, Any] = jsonable(formula | fields)
         return values

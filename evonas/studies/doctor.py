@@ -218,8 +218,7 @@ def _smoke(config: Config, pool: Pool) -> Iterator[Finding]:
         yield Finding("smoke", "failed", f"{config.baseline}, {counted(steps, 'step')}: {why}")
         return
     shown = ", ".join(
-        f"{proxy} {figure_text((value, None), in_bits=proxy in config.in_bits)}"
-        for proxy, value in outcome.accuracy.items()
+        f"{proxy} {figure_text((value, None))}" for proxy, value in config.units.read(outcome.accuracy).items()
     )
     memory = f"{evaluation.memory_mb:.0f} MB" if evaluation.memory_mb else "memory unknown"
     after = counted(steps, "step")

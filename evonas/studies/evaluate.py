@@ -57,12 +57,15 @@ class Judgement:
         return self.graph.live_nodes
 
     def __repr__(self) -> str:
-        difference, spread = self.figures.difference, self.figures.difference_spread
-        points = "failed" if difference is None else f"{difference * 100:+.1f}"
-        points += "" if spread is None else f" ±{spread * 100:.1f}"
+        shown = self.figures.shown
+        difference = (
+            "failed"
+            if shown.difference is None
+            else shown.unit.with_deviation(shown.difference, shown.difference_spread)
+        )
         seeds = counted_pairs(self.figures.paired, self.figures.seeds, "fresh seed")
         stopped = f", stopped by {self.outcome.gate}" if isinstance(self.outcome, Rejection) else ""
-        return f"<{'; '.join(self.name.splitlines())}: {points} points with {seeds}{stopped}>"
+        return f"<{'; '.join(self.name.splitlines())}: {difference} {shown.unit.of_differences} with {seeds}{stopped}>"
 
 
 def evaluate(
@@ -140,13 +143,13 @@ def judge(
         Judgement(
             name,
             graph,
-            figures(by_seed[name], by_seed[config.baseline], config.proxies),
+            figures(by_seed[name], by_seed[config.baseline], config.units),
             alone[name].amplifications["position"],
             *_gates(screened.get(name, ()), judged.get(name)),
         )
         for name, graph in graphs.items()
     ]
-    return sorted(judgements, key=lambda each: -_difference(each))
+    return sorted(judgements, key=lambda each: -_gain(each))
 
 
 def _gates(
@@ -160,6 +163,6 @@ def _gates(
     return screened, Rejection.by(screened[-1])
 
 
-def _difference(judgement: Judgement) -> float:
-    difference = judgement.figures.difference
-    return -math.inf if difference is None else difference
+def _gain(judgement: Judgement) -> float:
+    gain = judgement.figures.gain
+    return -math.inf if gain is None else gain

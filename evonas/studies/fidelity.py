@@ -19,6 +19,12 @@ from evonas.studies.trainings import asked, complete, lost
 LAYERS_MIN = 5  # of a rank correlation
 
 
+def trained_by(config: Config) -> list[str]:
+    """The layers of the catalog that the networks of a config take."""
+    graphs = LAYERS.graphs.items()
+    return [name for name, graph in graphs if LAYERS[name].inputs == 1 and not config.foresees(graph)]
+
+
 def fidelity(
     config: Config | Mapping[str, Any] | str | Path,
     reference: Config | Mapping[str, Any] | str | Path,
@@ -38,7 +44,7 @@ def fidelity(
     Args:
         config: the config whose proxies are asked.
         reference: what they should predict: more steps, larger images, wider networks. Its workers train.
-        layers: by default every layer of the catalog that takes one input.
+        layers: by default every layer of the catalog that takes one input and that the networks take.
         seeds: trainings of a layer on each proxy.
         settings: overrides of the config, such as "recipe.steps=100".
         reference_settings: overrides of the reference.
@@ -54,7 +60,7 @@ def fidelity(
     """
     loaded, long = load_config(config, settings), load_config(reference, reference_settings)
     seeds = whole("seeds", seeds, 1, SEEDS_MAX)
-    chosen = trainable(layers or [name for name in LAYERS.graphs if LAYERS[name].inputs == 1])
+    chosen = trainable(layers or [name for name in trained_by(loaded) if name in trained_by(long)])
     named = {each.name: each for each in chosen}
     if len(named) < LAYERS_MIN:
         raise InputError(f"layers: a ranking takes at least {LAYERS_MIN}, got {len(named)}")
@@ -76,4 +82,4 @@ def fidelity(
         for is_reference, each in wanted
         if each.layer not in gone
     ]
-    return compare(compared, loaded, gone)
+    return compare(compared, loaded, gone, long.units)

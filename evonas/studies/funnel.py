@@ -12,10 +12,12 @@ from evonas.search_space.errors import share
 from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
 from evonas.store.records import Operator, Purpose, Record, Trained
+from evonas.units import Unit
 from evonas.workers.gates import needs_training
 from evonas.workers.outcome import DIVERGED, Crash, Fitness, Measurement, Outcome, Rejection
 
-WITHIN = 0.02  # accuracy; a layer at most this far below BN-ReLU should not have been stopped
+# A layer at most this much worse than BN-ReLU should not have been stopped. Ours
+WITHIN = {Unit.ACCURACY: 0.02, Unit.FITNESS: 0.02, Unit.BITS: 0.05}
 
 
 @dataclass(slots=True, repr=False)
@@ -72,11 +74,12 @@ class Funnel:
         return table_html([row.figures() for row in self.rows])
 
 
-def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
+def funnel(reader: Reader, within: float | None = None) -> Funnel:
     """Count what each gate stopped, spent, saved, and stopped wrongly.
 
     An audited candidate was stopped wrongly if its accuracy at the full budget, mean over proxies, is at most `within`
-    below BN-ReLU's, mean over proxies and seeds. Audits that crashed do not count.
+    below BN-ReLU's, mean over proxies and seeds; where all proxies read text, if it takes at most `within` more bits
+    per byte. By default it is that of WITHIN. Audits that crashed do not count.
     """
     count = FunnelCount(reader, within)
     for record, trained in reader.searched():
@@ -87,13 +90,15 @@ def funnel(reader: Reader, within: float = WITHIN) -> Funnel:
 class FunnelCount:
     """The funnel, counted candidate by candidate. Without `audits`, those of the run are read."""
 
-    def __init__(self, reader: Reader, within: float = WITHIN, audits: Sequence[Trained] | None = None) -> None:
-        within = share("within", within)
+    def __init__(self, reader: Reader, within: float | None = None, audits: Sequence[Trained] | None = None) -> None:
+        unit = reader.config.units.mean
+        within = share("within", WITHIN[unit] if within is None else within)
         by_proxy = reader.baseline_accuracies(reader.config.recipe.steps).values()
         baseline = fmean(fmean(each) for each in by_proxy) if all(by_proxy) else math.inf
         baselines = [each.evaluation for each in reader.evaluations(Purpose.BASELINE)]
         self._reader = reader
-        self._least = baseline - within  # accuracy of a layer that should not have been stopped
+        # Fitness of a layer that should not have been stopped.
+        self._least = baseline * 2.0**-within if unit is Unit.BITS else baseline - within
         self._full = array("d", [each.seconds for each in baselines if isinstance(each.outcome, Fitness)])
         audits = reader.evaluations(Purpose.AUDIT) if audits is None else audits
         self._audits = {each.birth: each for each in audits}
@@ -132,7 +137,7 @@ class FunnelCount:
         row.after.append(evaluation.seconds)
         audit = self._audits.get(record.birth)
         if audit is not None and not isinstance(audit.evaluation.outcome, Crash):
-            row.audits.append(_mean_accuracy(audit.evaluation.outcome) >= self._least)
+            row.audits.append(_mean_fitness(audit.evaluation.outcome) >= self._least)
         return row.gate
 
     def funnel(self) -> Funnel:
@@ -142,8 +147,8 @@ class FunnelCount:
         return Funnel(rows, full_seconds, self._inherited)
 
 
-def _mean_accuracy(outcome: Outcome) -> float:
-    """Mean accuracy over proxies; -inf if the training diverged."""
+def _mean_fitness(outcome: Outcome) -> float:
+    """Mean over proxies; -inf if the training diverged."""
     return fmean(outcome.accuracy.values()) if isinstance(outcome, Fitness) else -math.inf
 
 

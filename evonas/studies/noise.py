@@ -1,33 +1,37 @@
-"""The spread of a layer's accuracies over seeds, which a difference between two layers has to exceed."""
+"""The spread of a layer's figures over seeds, which a difference between two layers has to exceed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from evonas.cluster import open_pool
 from evonas.config import Config
 from evonas.config_input import load_ungated
+from evonas.intervals import spread
 from evonas.layers.resolve import Layers, trainable
 from evonas.retraining import SEEDS_MAX, Progress, quiet, train, try_own_networks, ungated
 from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.search_space.errors import whole
 from evonas.session import Session, Ticket, stop_signals
+from evonas.units import Unit
 from evonas.workers.outcome import Fitness, Outcome
 from evonas.workers.protocol import Job
 
 
 @dataclass(frozen=True, slots=True)
 class NoiseRow:
-    """One layer on one proxy, or on their "mean". Spreads are sample standard deviations, None below two seeds."""
+    """One layer on one proxy, or on their "mean", in its unit. Spreads are sample standard deviations, None below two
+    seeds."""
 
     layer: str
     proxy: str
     accuracies: tuple[float, ...]  # of the seeds that did not fail
     failed: int
     difference_spread: float | None  # of the difference to BN-ReLU with the same seed
+    unit: Unit = Unit.ACCURACY
 
     @property
     def mean(self) -> float | None:
@@ -35,11 +39,18 @@ class NoiseRow:
 
     @property
     def spread(self) -> float | None:
-        return stdev(self.accuracies) if len(self.accuracies) > 1 else None
+        return spread(self.accuracies)[1] if self.accuracies else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures under the name of their unit, and the statistics of them."""
+        figures = "accuracies" if self.unit is Unit.ACCURACY else self.unit.name_in_data
+        first = {"layer": self.layer, "proxy": self.proxy, figures: self.accuracies}
+        names = ("failed", "mean", "spread", "interval", "difference_spread")
+        return first | {name: getattr(self, name) for name in names}
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % confidence interval of the spread, if accuracies are normally distributed."""
+        """The 95 % confidence interval of the spread, if figures are normally distributed."""
         if self.spread is None:
             return None
         from scipy.stats import chi2  # slow to import
@@ -99,10 +110,12 @@ def _rows(config: Config, name: str, outcomes: dict[tuple[str, int], Outcome]) -
     baseline = {seed: each for (layer, seed), each in outcomes.items() if layer == config.baseline and seed in own}
     paired = {seed: _with_mean(each) for seed, each in baseline.items() if isinstance(each, Fitness)}
     rows = []
-    for proxy in (*config.proxies, "mean"):
-        differences = [own[seed][proxy] - paired[seed][proxy] for seed in paired]
-        spread = stdev(differences) if name != config.baseline and len(differences) > 1 else None
-        rows.append(NoiseRow(name, proxy, tuple(each[proxy] for each in own.values()), failed, spread))
+    for proxy, unit in {**{each: config.units.of(each) for each in config.proxies}, "mean": config.units.mean}.items():
+        differences = [unit.difference(own[seed][proxy], paired[seed][proxy]) for seed in paired]
+        deviation = spread(differences)[1] if name != config.baseline and differences else None
+        rows.append(
+            NoiseRow(name, proxy, tuple(unit.read(each[proxy]) for each in own.values()), failed, deviation, unit)
+        )
     return rows
 
 

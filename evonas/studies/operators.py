@@ -1,15 +1,16 @@
 """The proposals of each operator of a run and their outcomes, from the records alone."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from evonas.config import Config
 from evonas.search_space.mutation import OPERATORS
 from evonas.search_space.wording import counted
 from evonas.store.reader import Reader
 from evonas.store.records import Operator, Record, Trained
-from evonas.workers.outcome import Fitness, Rejection
+from evonas.units import Unit, Units
+from evonas.workers.outcome import Fitness, JudgedBy, Rejection
 
 REDRAW = "redraw"  # stored as Operator.MUTATION where a child has no other edit
 
@@ -24,9 +25,13 @@ class OperatorRow:
     compared: trained children whose parent was trained with the same seed.
     improved: those above it, both means over proxies.
     best: birth with the largest advantage.
+    mean_advantage, best_advantage: the fitness minus BN-ReLU's; where all proxies read text, the difference in bits per
+        byte, of which less is better.
     """
 
     operator: str
+    units: Units
+    by: JudgedBy
     births: int = 0
     inherited: int = 0
     stopped: int = 0
@@ -41,14 +46,15 @@ class OperatorRow:
 
     @property
     def mean_advantage(self) -> float | None:
-        """The mean over the trained births of the fitness minus BN-ReLU's."""
+        """The mean over the trained births."""
         return self._advantages / self.trained if self.trained and self.best else None
 
     def figures(self) -> dict[str, Any]:
         """The numbers of the row by name."""
         names = ("operator", "births", "inherited", "stopped", "crashed", "trained", "compared", "improved")
-        more = ("mean_advantage", "best_advantage", "best", "seconds")
-        return {name: getattr(self, name) for name in (*names, *more)}
+        kind = f"difference{Unit.BITS.suffix}" if self.units.mean is Unit.BITS else "advantage"
+        means = {f"mean_{kind}": self.mean_advantage, f"best_{kind}": self.best_advantage}
+        return {name: getattr(self, name) for name in names} | means | {"best": self.best, "seconds": self.seconds}
 
     def count(self, record: Record, trained: Trained | None, parent: float | None) -> None:
         """A birth; `parent`: the advantage of its parent with the search's seed."""
@@ -62,7 +68,7 @@ class OperatorRow:
         match trained.evaluation.outcome:
             case Fitness():
                 self.trained += 1
-                self._rank(record)
+                self._rank(record, trained.evaluation.outcome)
                 if parent is not None and record.advantage is not None:
                     self.compared += 1
                     self.improved += record.advantage > parent + ROUNDING
@@ -71,12 +77,14 @@ class OperatorRow:
             case _:
                 self.crashed += 1
 
-    def _rank(self, record: Record) -> None:
+    def _rank(self, record: Record, outcome: Fitness) -> None:
         if record.advantage is None:
             return
-        self._advantages += record.advantage
-        if record.advantage > (-math.inf if self.best_advantage is None else self.best_advantage):
-            self.best, self.best_advantage = record.birth, record.advantage
+        unit = self.units.mean
+        advantage = unit.difference_of(outcome.mean_score(self.by), record.advantage)
+        self._advantages += advantage
+        if self.best_advantage is None or unit.gain(advantage) > unit.gain(self.best_advantage):
+            self.best, self.best_advantage = record.birth, advantage
 
     def __repr__(self) -> str:
         of_parents = f", {self.improved} of {self.compared} above their parent" if self.compared else ""
@@ -85,7 +93,7 @@ class OperatorRow:
 
 def operators(reader: Reader) -> list[OperatorRow]:
     """A row for each operator in the order of the table OPERATORS, then for each other origin."""
-    count = OperatorCount()
+    count = OperatorCount(reader.config)
     for record, trained in reader.searched():
         count.add(record, trained)
     return count.rows()
@@ -94,9 +102,9 @@ def operators(reader: Reader) -> list[OperatorRow]:
 class OperatorCount:
     """The operators' rows, counted candidate by candidate, by birth."""
 
-    def __init__(self) -> None:
-        origins = (*OPERATORS, *map(str, Operator))
-        self._rows = {name: OperatorRow(name) for name in origins if name != Operator.MUTATION}
+    def __init__(self, config: Config) -> None:
+        names = [name for name in (*OPERATORS, *map(str, Operator)) if name != Operator.MUTATION]
+        self._rows = {name: OperatorRow(name, config.units, config.judged_by) for name in names}
         self._measured: dict[int, float] = {}  # function -> its advantage with the search's seed
         self._functions: dict[int, int] = {}  # birth -> function, where they differ
 

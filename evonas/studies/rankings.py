@@ -12,6 +12,8 @@ from evonas.config import Config
 from evonas.search_space.wording import counted
 from evonas.store.records import columns
 from evonas.studies.results import Row
+from evonas.studies.validation import figures_by_unit
+from evonas.units import Unit, Units
 
 LOOKS = 4  # at the signals, after as many equal parts of the steps
 RESAMPLES = 2000  # of the bootstrap
@@ -25,7 +27,7 @@ class FidelityRow:
     """One signal, and Spearman's rank correlation of layers by it with layers by the reference."""
 
     proxy: str  # or "mean" of all of them
-    measure: str  # of MEASURES
+    measure: str  # of MEASURES; of text "bits per byte" in place of "accuracy"
     step: int
     correlation: float | None  # None where a ranking has nothing but ties
     interval: tuple[float, float] | None  # 95 %, by bootstrap over layers
@@ -42,7 +44,7 @@ class FidelityRow:
 
 @dataclass(frozen=True, slots=True)
 class FidelityLayer:
-    """Mean accuracies of a layer over seeds; a training that failed counts as guessing."""
+    """Mean figures of a layer over seeds, as people read them; a training that failed counts as guessing."""
 
     layer: str
     reference: float  # over the reference's proxies as well
@@ -59,6 +61,8 @@ class Fidelity:
     layers: tuple[FidelityLayer, ...]
     crashed: Mapping[str, str]  # layers that are not compared -> why there is no answer
     conditions: Mapping[str, int]  # where trainings were computed -> how many
+    units: Units  # of the proxies
+    of_reference: Units
 
     def __repr__(self) -> str:
         best = max(self.rows, key=lambda row: -inf if row.correlation is None else row.correlation)
@@ -79,9 +83,11 @@ class Fidelity:
     def as_json(self) -> dict[str, Any]:
         return {
             "signals": [{**columns(row), "per_second": row.per_second} for row in self.rows],
-            "layers": [columns(each) for each in self.layers],
+            "layers": [figures_by_unit(each, self.units) for each in self.layers],
             "crashed": dict(self.crashed),
             "conditions": dict(self.conditions),
+            **self.units.as_json(),
+            **({"reference_units": self.of_reference.as_json()["units"]} if self.of_reference.in_bits else {}),
         }
 
 
@@ -90,8 +96,14 @@ def looks(steps: int) -> list[int]:
     return sorted({steps * part // LOOKS for part in range(1, LOOKS + 1)} - {0})
 
 
-def compare(rows: Sequence[Row], config: Config, crashed: Mapping[str, str] = MappingProxyType({})) -> Fidelity:
-    """The tables over trainings as `fidelity` keeps them. A failed one has the accuracy of guessing."""
+def compare(
+    rows: Sequence[Row],
+    config: Config,
+    crashed: Mapping[str, str] = MappingProxyType({}),
+    of_reference: Units = Units(()),  # noqa: B008
+) -> Fidelity:
+    """The tables over trainings as `fidelity` keeps them. A failed one counts as guessing."""
+    units = config.units
     names = list(dict.fromkeys(row["layer"] for row in rows))
     proxies = tuple(config.proxies)
     mine: dict[tuple[str, str], list[Row]] = {}  # by layer and proxy
@@ -104,17 +116,17 @@ def compare(rows: Sequence[Row], config: Config, crashed: Mapping[str, str] = Ma
     layers = [
         FidelityLayer(
             name,
-            fmean(map(_final, long[name])),
+            _figure(long[name], of_reference.mean),
             {
-                proxy: fmean(_final(row) for row in long[name] if row["proxy"] == proxy)
+                proxy: _figure([row for row in long[name] if row["proxy"] == proxy], of_reference.of(proxy))
                 for proxy in dict.fromkeys(row["proxy"] for row in long[name])
             },
-            {proxy: fmean(map(_final, mine[name, proxy])) for proxy in proxies},
+            {proxy: _figure(mine[name, proxy], units.of(proxy)) for proxy in proxies},
             sum(row["accuracy"] is None for row in rows if row["layer"] == name),
         )
         for name in names
     ]
-    reference = [each.reference for each in layers]
+    reference = [fmean(map(_final, long[name])) for name in names]
     better = sorted(range(len(layers)), key=lambda k: -reference[k])[: (len(layers) + 1) // 2]
     at = looks(config.recipe.steps)
     signals = []
@@ -131,9 +143,12 @@ def compare(rows: Sequence[Row], config: Config, crashed: Mapping[str, str] = Ma
                 everywhere = rank_correlation(values, reference)
                 among_better = rank_correlation([values[k] for k in better], [reference[k] for k in better])
                 cost = seconds * step / config.recipe.steps
-                signals.append(FidelityRow(label, measure, step, *everywhere, *among_better, cost))
-    ranked = tuple(sorted(layers, key=lambda each: -each.reference))
-    return Fidelity(_marked(signals), ranked, crashed, Counter(row["conditions"] for row in rows))
+                unit = units.mean if label == MEAN else units.of(label)
+                name = str(unit) if measure == Unit.ACCURACY else measure
+                signals.append(FidelityRow(label, name, step, *everywhere, *among_better, cost))
+    ranked = tuple(sorted(layers, key=lambda each: -of_reference.mean.gain(each.reference)))
+    conditions = Counter(row["conditions"] for row in rows)
+    return Fidelity(_marked(signals), ranked, crashed, conditions, units, of_reference)
 
 
 def _guess(row: Row) -> float:
@@ -142,6 +157,16 @@ def _guess(row: Row) -> float:
 
 def _final(row: Row) -> float:
     return _guess(row) if row["accuracy"] is None else float(row["accuracy"])
+
+
+def _figure(rows: Sequence[Row], unit: Unit) -> float:
+    """The mean over trainings, of bits per byte over seeds."""
+    if unit is not Unit.BITS:
+        return fmean(map(_final, rows))
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(_final(row))
+    return fmean(unit.read(fmean(each)) for each in by_seed.values())
 
 
 def accuracy_at(points: Points, step: int, guess: float) -> float:

@@ -1,18 +1,21 @@
-"""The validations of a layer that a run has recorded: on test images, under settings that its search did not use."""
+"""The validations of a layer that a run has recorded: on test images or text, under settings that its search did not
+use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from evonas.config import Config
-from evonas.intervals import Estimate, estimate
+from evonas.intervals import Estimate, estimate, spread
 from evonas.store.reader import Reader
+from evonas.store.records import columns
 from evonas.store.trainings import StoredTraining
-from evonas.studies.validation import Spread, spread
+from evonas.units import Figure, Unit
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedValidation:
-    """A layer on one network. A training that diverged has the accuracy of guessing."""
+    """A layer on one network, in its unit. A training that diverged counts as guessing."""
 
     config: str  # its name
     proxy: str  # the config's name of the network
@@ -24,8 +27,15 @@ class RecordedValidation:
     learning_rate: float
     seeds: int
     failed: int  # trainings that diverged
-    accuracy: Spread
+    accuracy: Figure
     differences: dict[str, Estimate]  # to each baseline, over the seeds that both have
+    unit: Unit
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields by name."""
+        fields = columns(self)
+        unit = fields.pop("unit")
+        return {unit.name_in_data if name == "accuracy" else name: value for name, value in fields.items()}
 
 
 def recorded_validations(reader: Reader, formula: str) -> list[RecordedValidation]:
@@ -42,11 +52,13 @@ def recorded_validations(reader: Reader, formula: str) -> list[RecordedValidatio
 
 
 def _row(mine: Sequence[StoredTraining], others: Sequence[StoredTraining], config: Config) -> RecordedValidation:
-    first, accuracy = mine[0], {each.seed: each.counted_accuracy for each in mine}
+    first, fitness = mine[0], {each.seed: each.counted_fitness for each in mine}
+    unit = first.unit
     differences: dict[str, list[float]] = {}
     for each in sorted(others, key=lambda each: (each.name != config.baseline, each.seed)):
-        if each.seed in accuracy:
-            differences.setdefault(str(each.name), []).append(accuracy[each.seed] - each.counted_accuracy)
+        if each.seed in fitness:
+            difference = unit.difference(fitness[each.seed], each.counted_fitness)
+            differences.setdefault(str(each.name), []).append(difference)
     side = first.protocol["data"].get("image_size")
     return RecordedValidation(
         config=first.config,
@@ -59,6 +71,7 @@ def _row(mine: Sequence[StoredTraining], others: Sequence[StoredTraining], confi
         learning_rate=first.learning_rate,
         seeds=len(mine),
         failed=sum(each.accuracy is None for each in mine),
-        accuracy=spread(list(accuracy.values())),
+        accuracy=spread([unit.read(each) for each in fitness.values()]),
         differences={name: estimate(values) for name, values in differences.items()},
+        unit=unit,
     )

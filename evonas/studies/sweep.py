@@ -1,17 +1,19 @@
 """How a layer trains at other batch sizes and learning rates: short trainings on one network, beside BN-ReLU."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from evonas.config import Config
-from evonas.intervals import Estimate, estimate
+from evonas.intervals import Estimate, estimate, spread
 from evonas.retraining import fresh_seeds
 from evonas.search_space.catalog.named import NamedGraph, named_graph
 from evonas.store.reader import Reader
 from evonas.store.records import Purpose
 from evonas.studies.results import Row
 from evonas.studies.trainings import Asked, accuracy, asked
-from evonas.studies.validation import Spread, spread
+from evonas.studies.validation import Spread
+from evonas.units import Unit
 from evonas.workers.outcome import Fitness
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -24,7 +26,7 @@ Key = tuple[Place, str, int]  # place, layer and seed
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """A layer and BN-ReLU at one batch size and rate. A training that diverged has the accuracy of guessing."""
+    """A layer and BN-ReLU at one batch size and rate. A training that diverged counts as guessing."""
 
     batch_size: int
     learning_rate: float
@@ -37,13 +39,24 @@ class SweepRow:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """On validation images, after the recipe's steps. Rates follow the batch sizes in proportion; the batch size of
-    other rates is the recipe's."""
+    """On validation images or text, after the recipe's steps. Rates follow the batch sizes in proportion; the batch
+    size of other rates is the recipe's."""
 
     proxy: str
     steps: int
     batch_sizes: tuple[SweepRow, ...]
     rates: tuple[SweepRow, ...]
+    unit: Unit
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures by name."""
+        fields = asdict(self)
+        if self.unit is Unit.ACCURACY:
+            del fields["unit"]
+            return fields
+        for row in (*fields["batch_sizes"], *fields["rates"]):
+            row[self.unit.name_in_data] = row.pop("accuracy")
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +104,15 @@ def sweep_of(plan: SweepPlan, layer: str, rows: Mapping[Asked, Row]) -> Sweep | 
     for (place, name, seed), training in plan.wanted.items():
         if training in rows:
             by_place.setdefault(place, {}).setdefault(name, {})[seed] = rows[training]
-    than = plan.config.baseline
-    made = {place: row for place, trained in by_place.items() if (row := _row(place, layer, trained, than))}
+    than, unit = plan.config.baseline, plan.config.units.of(plan.proxy)
+    made = {place: row for place, trained in by_place.items() if (row := _row(place, layer, trained, than, unit))}
     if not made:
         return None
-    along = [tuple(made[place] for place in places if place in made) for places in (plan.batch_sizes, plan.rates)]
-    return Sweep(plan.proxy, plan.config.recipe.steps, *along)
+    sizes, rates = (tuple(made[each] for each in places if each in made) for places in (plan.batch_sizes, plan.rates))
+    return Sweep(plan.proxy, plan.config.recipe.steps, sizes, rates, unit)
 
 
-def _row(place: Place, layer: str, trained: Mapping[str, Mapping[int, Row]], than: str) -> SweepRow | None:
+def _row(place: Place, layer: str, trained: Mapping[str, Mapping[int, Row]], than: str, unit: Unit) -> SweepRow | None:
     mine, its = trained.get(layer, {}), trained.get(than, {})
     seeds = sorted(mine.keys() & its.keys())
     if not seeds:
@@ -110,9 +123,9 @@ def _row(place: Place, layer: str, trained: Mapping[str, Mapping[int, Row]], tha
         learning_rate=place[1],
         seeds=len(seeds),
         failed=sum(mine[seed]["accuracy"] is None for seed in seeds),
-        accuracy=spread(own),
-        baseline=spread(baseline),
-        difference=estimate([a - b for a, b in zip(own, baseline, strict=True)]),
+        accuracy=spread([unit.read(each) for each in own]),
+        baseline=spread([unit.read(each) for each in baseline]),
+        difference=estimate([unit.difference(a, b) for a, b in zip(own, baseline, strict=True)]),
     )
 
 

@@ -219,7 +219,7 @@ def _elsewhere(
         if contender in judged:
             trained.setdefault((contender, batch_size), {}).update({(seed, each.proxy): rows[each] for each in several})
     repeated = {each: known_layer(reader, reader.candidate(each.birth)) for each in judged if each.birth}
-    return compare_layers(trained, repeated, gone, baseline)
+    return compare_layers(trained, repeated, gone, first.units, baseline)
 
 
 def _at_batch_sizes(config: Config, batch_sizes: Sequence[int]) -> list[Config]:

@@ -27,6 +27,7 @@ from evonas.shared import REMEASURE_SEEDS
 from evonas.store.database import Database
 from evonas.store.records import Purpose, Trained
 from evonas.studies.replay import replay
+from evonas.units import Units
 from evonas.views import lengths
 from evonas.workers.outcome import Evaluation, Fitness
 from evonas.workers.protocol import Job
@@ -294,7 +295,8 @@ def test_known_layers_take_one_place_of_the_final_table_and_files_say_what_they_
 
 def test_a_search_that_trained_no_candidate_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
     status = SimpleNamespace(by_state={"rejected": 5})
-    run: Any = SimpleNamespace(reference="results/a", final_table=list, status=lambda: status)
+    config = SimpleNamespace(units=Units(("net",)))
+    run: Any = SimpleNamespace(reference="results/a", final_table=list, status=lambda: status, config=config)
     print_end(run, Path("nowhere"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["No candidate was trained to the full budget.", "What next:"]

@@ -20,6 +20,7 @@ class Gate(Frozen):
     """One test of the rejection protocol, with its options. `gate` is its name in configs and in the store."""
 
     work: ClassVar[str | None] = None  # neighbours of equal work share it, and are asked proxy by proxy
+    of_fitness: ClassVar[bool] = False  # whether it measures a fitness, which people read in the proxy's unit
     gate: Annotated[str, Field(max_length=200)]
 
     @property

@@ -10,9 +10,10 @@ from evonas.workers.outcome import Measurement
 
 
 class Quality(TrainingGate):
-    """The validation accuracy on every proxy reaches a share of BN-ReLU's at that step, or an absolute one (20 % in
-    arXiv:2004.02967)."""
+    """The validation accuracy on every proxy, of text 2^-(bits per byte), reaches a share of BN-ReLU's at that step, or
+    an absolute one (20 % in arXiv:2004.02967)."""
 
+    of_fitness = True
     gate: Literal["quality"] = "quality"
     steps: Count = Field(100, description="of the training, when it is asked")
     of_baseline: Share | None = Field(None, description="of BN-ReLU's accuracy; without that it only measures")

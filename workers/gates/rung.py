@@ -13,12 +13,12 @@ from evonas.workers.outcome import Measurement
 
 
 class Rung(RankedGate):
-    """The validation accuracy, or the training loss so far, is among the best share of the earlier candidates' at that
-    step: asynchronous successive halving with stopping (arXiv:1810.05934), by means over proxies. With `proxy` the
-    candidates race on that one first, and only who passes is trained on the others; with `by: loss` the training loss
-    decides (its mean over all steps so far: arXiv:2006.04492)."""
+    """The validation accuracy, of text 2^-(bits per byte), or the training loss so far, is among the best share of the
+    earlier candidates' at that step: asynchronous successive halving with stopping (arXiv:1810.05934), by means over
+    proxies. With `proxy` the candidates race on that one first, and only who passes is trained on the others; with `by:
+    loss` the training loss decides (its mean over all steps so far: arXiv:2006.04492)."""
 
-    once = True
+    once = of_fitness = True
     gate: Literal["rung"] = "rung"
     steps: Count = Field(description="of the training, when it is asked")
     keep: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.5, description="the share of earlier candidates")

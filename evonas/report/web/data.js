@@ -8,9 +8,14 @@ function prepare(run) {
   run.panel = new Map(run.panels.map((panel) => [panel.birth, panel]));
   run.letters = new Map(c.op_names.map((name, i) => [name, String.fromCharCode(65 + i)]));
   run.again = c.operators.indexOf("again");
+  c.advantage = c.advantage.map((value) => (typeof value === "string" ? -Infinity : value)); // "-inf": no bits suffice
+  run.scores = Object.fromEntries(run.proxies.map((proxy) => [proxy, scoresOf(run, c, proxy)]));
   run.inOrder = range(run.size).filter((i) => c.seq[i] > 0).sort((a, b) => c.seq[a] - c.seq[b]);
   return run;
 }
+
+/** Figures on a proxy of which more is better: accuracies, or bits per byte with their sign changed. */
+const scoresOf = (run, of, proxy) => (run.in_bits.includes(proxy) ? of.bits_per_byte[proxy].map((bits) => (bits == null ? null : -bits || -Infinity)) : of.accuracy[proxy]);
 
 const range = (n) => Array.from({ length: n }, (_, i) => i);
 const sum = (values) => values.reduce((total, each) => total + each, 0);
@@ -58,10 +63,25 @@ function front(points) {
   });
 }
 
-const points = (share) => (share == null ? "–" : `${share < 0 ? "−" : "+"}${Math.abs(100 * share).toFixed(1)}`);
-/** A fitness on a proxy as people know it: an accuracy, or the bits per byte b of 2^-b. */
-const figure = (run, proxy, value) => share(value != null && run.in_bits.includes(proxy) ? -Math.log2(value) : value);
+const BITS = "bits per byte";
+const isBits = (run) => run.unit === BITS;
+/** The unit of differences, and a difference in it without its name or sign. */
+const unitOf = (unit) => ({ accuracy: "points", fitness: "points of fitness" })[unit] ?? unit;
+const amount = (unit, value) => (unit === BITS ? value.toFixed(3) : (100 * value).toFixed(1));
+/** A gain, of which more is better, as the difference that people read: of bits per byte less is better. */
+const points = (unit, gain) => {
+  if (gain == null) return "–";
+  const difference = unit === BITS ? -gain || 0 : gain;
+  return `${difference < 0 ? "−" : "+"}${amount(unit, Math.abs(difference))}`;
+};
+/** The gain of figures, and its deviation over seeds. */
+const gainOf = (figures) => (figures.difference_bits_per_byte == null ? figures.difference ?? null : -figures.difference_bits_per_byte);
+const deviationOf = (figures) => figures.difference_spread_bits_per_byte ?? figures.difference_spread ?? null;
+/** A score on a proxy as people read it. */
+const figure = (run, proxy, score) => share(score != null && run.in_bits.includes(proxy) ? -score : score);
 const share = (value) => (value == null ? "–" : value.toFixed(3));
+/** What a figure on a proxy is. */
+const figureName = (run, proxy) => (run.in_bits.includes(proxy) ? BITS : "accuracy");
 
 function time(seconds) {
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;

@@ -10,9 +10,9 @@ const FILTERS = [
   { name: "operator", label: "Operator", choices: (run) => run.candidates.operators.flatMap((each) => each.split("+")), holds: (run, i, value) => operatorOf(run, i).split("+").includes(value) },
   { name: "op", label: "Uses", choices: (run) => run.candidates.op_names, holds: uses },
   { name: "batch", label: "Batch", choices: () => Object.values(DEPENDENCE), holds: (run, i, value) => DEPENDENCE[run.candidates.batch[i]] === value },
-  { name: "proxy", label: "Accuracy on", choices: (run) => run.proxies, holds: (run, i, value, values) => {
-    const accuracy = run.candidates.accuracy[value]?.[i];
-    return accuracy != null && accuracy >= Number(values.get("at_least") ?? 0);
+  { name: "proxy", label: "Figure on", choices: (run) => run.proxies, holds: (run, i, value, values) => {
+    const score = run.scores[value]?.[i], least = Number(values.get("at_least") ?? 0);
+    return score != null && (!least || score >= (run.in_bits.includes(value) ? -least : least));
   } },
 ];
 const UNSORTED = ["batch", "state", "proxy"];
@@ -22,7 +22,10 @@ function filterForm(form, runs, changed) {
   const select = (name, label, options) => h("label", {}, `${label} `, h("select", { id: `filter-${name}`, name, onchange: changed }, options));
   if (runs.length > 1) form.append(select("run", "Run", runs.map((run, i) => h("option", { value: i }, run.label))));
   for (const { name, label } of FILTERS) form.append(select(name, label, []));
-  form.append(h("label", {}, "at least ", h("input", { id: "filter-at_least", name: "at_least", type: "number", min: 0, max: 1, step: 0.01, value: 0, onchange: changed })),
+  const inBits = runs.some((run) => run.in_bits.length), onlyBits = runs.every((run) => run.in_bits.length === run.proxies.length);
+  const [what, limit] = onlyBits ? ["Bits per byte on", "at most "] : inBits ? ["Figure on", "at least, of bits at most "] : ["Accuracy on", "at least "];
+  form.elements.proxy.parentElement.firstChild.textContent = `${what} `;
+  form.append(h("label", {}, limit, h("input", { id: "filter-at_least", name: "at_least", type: "number", min: 0, max: inBits ? 1000 : 1, step: 0.01, value: 0, onchange: changed })),
     h("button", { type: "reset" }, "Reset"), h("output", { id: "count", "aria-live": "polite" }));
   form.addEventListener("reset", () => setTimeout(changed));
   form.addEventListener("submit", (event) => event.preventDefault());

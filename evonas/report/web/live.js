@@ -55,7 +55,11 @@ function fetched(query) {
 }
 
 function runTable(lines) {
-  const best = (line) => (line.best != null ? `${points(line.best)} (birth ${line.best_birth})` : line.in_search != null ? `${points(line.in_search)} in the search` : "–");
+  const shown = (line, name) => {
+    const bits = line[`${name}_bits_per_byte`];
+    return bits != null ? `${points(BITS, -bits)} bits` : line[name] != null ? points("accuracy", line[name]) : null;
+  };
+  const best = (line) => (shown(line, "best") ? `${shown(line, "best")} (birth ${line.best_birth})` : shown(line, "in_search") ? `${shown(line, "in_search")} in the search` : "–");
   const began = (line) => (line.started == null ? "–" : new Date(1000 * line.started).toISOString().slice(0, 16).replace("T", " "));
   const picked = new Set([...document.querySelectorAll("input[name=run]:checked")].map((each) => each.value));
   const rows = lines.map((line) => (line.error

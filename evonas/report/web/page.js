@@ -50,10 +50,10 @@ function summaries(value, place) {
 function wholeRun(run) {
   const gates = run.funnel.map((row) => [row.gate, row.asked, row.stopped, time(row.spent), time(row.saved),
     row.audited ? `${row.wrong} of ${row.audited} [${row.interval.map((each) => (100 * each).toFixed(0)).join(", ")}] %` : "–"]);
-  const operators = run.operators.map((row) => [row.operator, row.births, row.trained, row.stopped, row.crashed, row.inherited, `${row.improved} of ${row.compared}`, points(row.best_advantage), time(row.seconds)]);
+  const operators = run.operators.map((row) => [row.operator, row.births, row.trained, row.stopped, row.crashed, row.inherited, `${row.improved} of ${row.compared}`, points(run.unit, row.best_advantage ?? (row.best_difference_bits_per_byte == null ? null : -row.best_difference_bits_per_byte)), time(row.seconds)]);
   document.getElementById("tables-funnel").replaceChildren(...(run.weights ? [] : [
     table(["gate", "asked", "stopped", "spent", "saved", "wrongly"], gates, "Gates of the whole run; wrongly: of its audited rejections, with a 95 % interval"),
-    table(["operator", "births", "trained", "stopped", "crashed", "inherited", "above parent", "best, points", "seconds"], operators, "Operators of the whole run")]));
+    table(["operator", "births", "trained", "stopped", "crashed", "inherited", "above parent", `best, ${unitOf(run.unit)}`, "seconds"], operators, "Operators of the whole run")]));
   const setting = document.getElementById("tables-setting"), wasOpen = setting.querySelector("details")?.open ?? false;
   setting.replaceChildren(factsTable(Object.entries(run.facts).filter(([, value]) => value)),
     h("details", { open: wasOpen }, h("summary", {}, "Config"), h("pre", { tabindex: "0" }, run.config)));
@@ -61,7 +61,7 @@ function wholeRun(run) {
 
 /** The orders of the table: by what, and the value of a candidate; missing values come last. */
 const ORDERS = { birth: birthOf, advantage: (run, i) => (isFirst(run, i) ? run.candidates.advantage[i] : null), nodes: (run, i) => run.candidates.nodes[i], seconds: (run, i) => run.candidates.seconds[i] };
-const valueBy = (order) => ORDERS[order] ?? ((run, i) => (isFirst(run, i) ? run.candidates.accuracy[order]?.[i] : null));
+const valueBy = (order) => ORDERS[order] ?? ((run, i) => (isFirst(run, i) ? run.scores[order]?.[i] : null));
 
 /** A page of the filtered candidates, in the columns of the run; of a sample the server has all. */
 async function pageOf(source, { run, rows, query }, { order, descending, from }) {
@@ -81,7 +81,7 @@ async function pageOf(source, { run, rows, query }, { order, descending, from })
 /** The table of candidates. `turn` is called with what changes of its order and its place. */
 async function candidateTable(source, view, wanted, turn) {
   const { of, shown, total } = await pageOf(source, view, wanted), { place } = view, { order, descending, from } = wanted, c = of.candidates;
-  const lines = shown.map((i) => [starButton(of, c.birth[i]), layerLink(place, c.birth[i]), points(c.advantage[i]), ...of.proxies.map((proxy) => figure(of, proxy, c.accuracy[proxy][i])), c.nodes[i], c.seconds[i].toFixed(1),
+  const lines = shown.map((i) => [starButton(of, c.birth[i]), layerLink(place, c.birth[i]), points(of.unit, c.advantage[i]), ...of.proxies.map((proxy) => figure(of, proxy, of.scores[proxy][i])), c.nodes[i], c.seconds[i].toFixed(1),
     endOf(of, i), operatorOf(of, i), h("code", {}, c.formula[i])]);
   const title = (name, text = name) => h("button", { type: "button", class: "sort", "data-order": name, "aria-label": `Sort by ${text}`, onclick: () => turn({ order: name, descending: order === name ? !descending : name !== "birth", from: 0 }) },
     text, order === name ? (descending ? " ↓" : " ↑") : "");
@@ -89,7 +89,7 @@ async function candidateTable(source, view, wanted, turn) {
   const focused = document.activeElement?.closest("#tables-layers") && [..."order step star".split(" ").map((name) => [`data-${name}`, document.activeElement.getAttribute(`data-${name}`)]), ["href", document.activeElement.getAttribute("href")]].find(([, value]) => value);
   const holder = document.getElementById("tables-layers");
   holder.replaceChildren(
-    table(["star", title("birth"), title("advantage", `to ${of.baseline.name}`), ...of.proxies.map((proxy) => title(proxy)), title("nodes"), title("seconds"), "outcome", "origin", "formula"], lines, "Candidates by the search's own figures, in points and accuracies with one seed"),
+    table(["star", title("birth"), title("advantage", `to ${of.baseline.name}`), ...of.proxies.map((proxy) => title(proxy)), title("nodes"), title("seconds"), "outcome", "origin", "formula"], lines, `Candidates by the search's own figures, in ${unitOf(of.unit)} and ${of.in_bits.length === of.proxies.length ? BITS : of.in_bits.length ? `accuracies (${of.in_bits.join(", ")}: ${BITS})` : "accuracies"} with one seed`),
     h("nav", { "aria-label": "Pages of candidates" }, step(from - PAGE, "Previous"), ` ${shown.length ? from + 1 : 0} to ${from + shown.length} of ${total.toLocaleString("en")} `, step(from + PAGE, "Next")));
   if (focused) [...holder.querySelectorAll(`[${focused[0]}]`)].find((each) => each.getAttribute(focused[0]) === focused[1])?.focus();
 }
@@ -149,6 +149,10 @@ async function start(source) {
   }
 
   adopt(await source.load(""));
+  if (runs.some((run) => run.in_bits.length)) {
+    const about = document.querySelector("footer").firstChild;
+    about.textContent = about.textContent.replace("points of accuracy", `points of fitness (accuracy, or of text 2^-bits), or in ${BITS}, of which less is better`);
+  }
   document.querySelector("h1").textContent = runs.map((run) => run.label).join(", ");
   document.title = `${runs.map((run) => run.label).join(", ")} - evonas`;
   const plots = plotsOf(runs);

@@ -30,7 +30,7 @@ async function openPanel(dialog, source, runs, place, birth) {
   dialog.scrollTop = 0;
   document.getElementById("layer-title").focus();
   const plot = dialog.querySelector(".curves");
-  if (plot) draw(plot, curvesPlot(panel), () => {});
+  if (plot) draw(plot, curvesPlot(run, panel), () => {});
 }
 
 function typeset(panel) {
@@ -53,16 +53,14 @@ async function copy(element, button) {
 
 function figures({ run, i, panel }, place) {
   const c = run.candidates, f = panel?.figures;
-  const spread = (proxy, value) => {
-    const deviation = value?.[1] != null && value[0] > 0 && share(run.in_bits.includes(proxy) ? value[1] / (value[0] * Math.LN2) : value[1]);
-    return figure(run, proxy, value?.[0]) + (deviation ? ` ±${deviation}` : "");
-  };
+  const spread = (value) => share(value?.[0]) + (value?.[1] == null ? "" : ` ±${share(value[1])}`);
+  const to = `${unitOf(run.unit)} to ${run.baseline.name}`;
   const seeds = f && `${f.seeds} ${f.is_fresh ? "fresh " : ""}seed${f.seeds === 1 ? "" : "s"}${f.is_fresh ? "" : " of the search"}`;
   return [
     ["outcome", endOf(run, i)],
-    ...(f ? [["trained with", seeds], [`points to ${run.baseline.name}`, points(f.difference) + (f.difference_spread == null ? "" : ` ±${(100 * f.difference_spread).toFixed(1)}`)]]
-      : [[`points to ${run.baseline.name}`, points(c.advantage[i])]]),
-    ...run.proxies.map((proxy) => [`${run.in_bits.includes(proxy) ? "bits per byte" : "accuracy"} on ${proxy}`, f ? spread(proxy, f.accuracy[proxy]) : figure(run, proxy, c.accuracy[proxy][i])]),
+    ...(f ? [["trained with", seeds], [to, points(run.unit, gainOf(f)) + (deviationOf(f) == null ? "" : ` ±${amount(run.unit, deviationOf(f))}`)]]
+      : [[to, points(run.unit, c.advantage[i])]]),
+    ...run.proxies.map((proxy) => [`${figureName(run, proxy)} on ${proxy}`, f ? spread((f.accuracy?.[proxy]) ?? f.bits_per_byte?.[proxy]) : figure(run, proxy, run.scores[proxy][i])]),
     ...Object.entries(panel?.own_objectives ?? {}).map(([name, value]) => [name, Number(value.toPrecision(4))]),
     ["depends on its batch", c.batch[i] ? "yes" : "no"],
     ["live nodes", c.nodes[i]],
@@ -82,7 +80,7 @@ function curves(panel) {
   return steps.size > 1 && [h("h3", {}, "Learning curves"), h("div", { class: "curves" })];
 }
 
-function curvesPlot(panel) {
+function curvesPlot(run, panel) {
   const names = [...new Set(panel.points.map(([proxy, repeat]) => `${proxy}\n${repeat}`))];
   const data = names.map((each, n) => {
     const [proxy, repeat] = each.split("\n");
@@ -90,7 +88,7 @@ function curvesPlot(panel) {
     return { type: "scatter", mode: "lines+markers", name: plain(repeat === "0" ? proxy : `${proxy}, seed ${Number(repeat) + 1}`), x: mine.map((p) => p[2]), y: mine.map((p) => p[3]),
       line: { color: css(HUES[n % HUES.length]), dash: DASHES[n % DASHES.length] }, marker: { symbol: SYMBOLS[n % SYMBOLS.length], size: 7 } };
   });
-  return { data, height: 280, layout: { xaxis: { title: { text: "training steps" }, rangemode: "tozero" }, yaxis: { title: { text: "validation accuracy" } } } };
+  return { data, height: 280, layout: { xaxis: { title: { text: "training steps" }, rangemode: "tozero" }, yaxis: { title: { text: `validation ${[...new Set(panel.points.map(([proxy]) => figureName(run, proxy)))].join(", or ")}` } } } };
 }
 
 /** The ancestors, the youngest first, each with its edit and its change of fitness. */
@@ -98,19 +96,19 @@ function lineageOf(run, place, birth) {
   const line = [birth], of = run.ancestors;
   for (let at = birth; of[at]?.parent < at && of[of[at].parent]; at = of[at].parent) line.push(of[at].parent);
   if (line.length === 1) return [h("h3", {}, "Lineage"), h("p", {}, `No parent: its origin is ${of[birth].operator}.`)];
-  const noise = run.noise ? ` One layer's fitness spreads by ±${(100 * run.noise.deviation).toFixed(1)} points over seeds.` : "";
+  const noise = run.noise ? ` One layer's fitness spreads by ±${amount(run.unit, run.noise.deviation)} ${unitOf(run.unit)} over seeds.` : "";
   const rows = line.map((at, n) => {
     const mine = of[at], theirs = of[line[n + 1]]?.advantage;
     const parts = mine.changes.map(([text, isNew]) => (isNew ? h("mark", {}, text) : text));
     const edit = mine.second_parent ? h("span", {}, `${mine.operator}, with `, layerLink(place, mine.second_parent)) : mine.operator;
-    return [layerLink(place, at), edit, points(mine.advantage), mine.advantage == null || theirs == null ? "–" : points(mine.advantage - theirs), h("code", {}, parts)];
+    return [layerLink(place, at), edit, points(run.unit, mine.advantage), mine.advantage == null || theirs == null ? "–" : points(run.unit, mine.advantage - theirs), h("code", {}, parts)];
   });
-  return [h("h3", {}, "Lineage"), h("p", {}, `The youngest first, each with what its parent lacks marked, in points with the search's seed.${noise}`),
+  return [h("h3", {}, "Lineage"), h("p", {}, `The youngest first, each with what its parent lacks marked, in ${unitOf(run.unit)} with the search's seed.${noise}`),
     table(["birth", "edit", `to ${run.baseline.name}`, "to its parent", "formula"], rows, "Ancestors")];
 }
 
 const measurements = (panel) => panel.measured.length > 0 && [h("h3", {}, "Gates"),
   table(["gate", "proxy", "measured", "threshold", "passed", "seconds"], panel.measured.map((m) =>
-    [m.gate, m.proxy, number(m.value), number(m.threshold), m.passed ? "yes" : "no", m.seconds.toFixed(2)]), "What the gates measured")];
+    [m.gate, m.proxy, number(m.value) + (m.unit ? " bits" : ""), number(m.threshold) + (m.unit ? " bits" : ""), m.passed ? "yes" : "no", m.seconds.toFixed(2)]), "What the gates measured")];
 
 const number = (value) => (typeof value === "number" ? value.toPrecision(3) : value);

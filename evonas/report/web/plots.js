@@ -19,7 +19,7 @@ function wrapped(text, width = 60) {
 
 function hover(run, i) {
   const c = run.candidates;
-  const found = c.advantage[i] == null ? endOf(run, i) : `${points(c.advantage[i])} points to ${run.baseline.name}`;
+  const found = c.advantage[i] == null ? endOf(run, i) : `${points(run.unit, c.advantage[i])} ${unitOf(run.unit)} to ${run.baseline.name}`;
   return `birth ${birthOf(run, i)}, ${plain(operatorOf(run, i))}: ${plain(found)}<br>${wrapped(c.formula[i])}`;
 }
 
@@ -38,7 +38,7 @@ function progress({ runs, picked, place }, order, effort, title) {
     const rows = order(run);
     const at = effort(run, rows);
     const trained = range(rows.length).filter((k) => wanted.has(rows[k]) && isFirst(run, rows[k]) && run.candidates.advantage[rows[k]] != null);
-    const value = (k) => 100 * run.candidates.advantage[rows[k]];
+    const value = (k) => factor(run) * run.candidates.advantage[rows[k]];
     const x = [], y = [], who = [];
     let best = -Infinity;
     for (const k of trained) {
@@ -52,39 +52,44 @@ function progress({ runs, picked, place }, order, effort, title) {
     data.push({ ...marks(run, n, who, x, y, {}), type: "scatter", mode: "lines+markers", name: runs.length > 1 ? plain(run.label) : "best so far",
       line: { shape: "hv", color: hue, dash: DASHES[n % DASHES.length], width: 2 }, marker: { color: hue, symbol: SYMBOLS[n % SYMBOLS.length], size: 7 } });
   });
-  const spread = runs[place].noise?.deviation;
+  const run = runs[place], spread = run.noise?.deviation, margin = factor(run) / 100;
   const shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: css("ink"), width: 1 } }];
-  if (spread) shapes.push({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: -100 * spread, y1: 100 * spread, fillcolor: css("ink"), opacity: 0.08, line: { width: 0 }, layer: "below" });
+  if (spread) shapes.push({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: -factor(run) * spread, y1: factor(run) * spread, fillcolor: css("ink"), opacity: 0.08, line: { width: 0 }, layer: "below" });
   const annotations = [{ xref: "paper", x: 1, xanchor: "right", y: 0, yanchor: "bottom", text: runs[place].baseline.name, showarrow: false }];
   const values = data.flatMap((each) => each.y).sort((a, b) => a - b);
-  const low = Math.max(values[0] ?? -1, (values[values.length - 1] ?? 0) - 30); // outliers below would flatten the rest
+  const low = Math.max(values[0] ?? -margin, (values[values.length - 1] ?? 0) - 30 * margin); // outliers below would flatten the rest
   return { data, layout: { shapes, annotations, xaxis: { title: { text: title }, rangemode: "tozero" },
-    yaxis: { title: { text: runs[place].judged_by === "loss" ? `exp(−loss) above ${runs[place].baseline.name}, points` : `above ${runs[place].baseline.name}, points` },
-      range: values.length ? [Math.min(low, -1) - 1, Math.max(values[values.length - 1], 0) + 1] : undefined } } };
+    yaxis: { title: { text: above(run, run.judged_by === "loss") },
+      range: values.length ? [Math.min(low, -margin) - margin, Math.max(values[values.length - 1], 0) + margin] : undefined } } };
 }
+
+/** Gains on an axis: in points, or bits per byte. */
+const factor = (run) => (isBits(run) ? 1 : 100);
+const above = (run, byLoss = false) => (isBits(run) ? `${BITS}${byLoss ? " of the training loss" : ""} below ${run.baseline.name}` : `${byLoss ? "exp(−loss) " : ""}above ${run.baseline.name}, ${unitOf(run.unit)}`);
 
 const coreSeconds = (run, rows) => { let total = 0; return rows.map((i) => (total += run.cores * weightOf(run, i) * run.candidates.seconds[i])); };
 
 /** Accuracies on two proxies; of one alone, its accuracy and the size of the layer. */
 function frontPlot({ run, rows, place, dominated }, first, second) {
   const c = run.candidates;
-  const x = c.accuracy[first], y = second ? c.accuracy[second] : c.nodes.map((each) => -each);
+  const x = run.scores[first], y = second ? run.scores[second] : c.nodes.map((each) => -each);
   const known = rows.filter((i) => isFirst(run, i) && x[i] != null && y[i] != null);
   const best = front(known.map((i) => ({ x: x[i], y: y[i] }))).map((k) => known[k]);
-  const shown = (i) => (second ? y[i] : -y[i]);
+  const read = (proxy, score) => (run.in_bits.includes(proxy) ? -score : score);
+  const shown = (i) => (second ? read(second, y[i]) : -y[i]);
   const data = [];
   if (dominated) {
     const members = new Set(best), others = known.filter((i) => !members.has(i));
-    data.push(marks(run, place, others, others.map((i) => x[i]), others.map(shown),
+    data.push(marks(run, place, others, others.map((i) => read(first, x[i])), others.map(shown),
       { name: "dominated", marker: { color: css("faint"), size: 5, symbol: "circle-open" } }));
   }
-  data.push(marks(run, place, best, best.map((i) => x[i]), best.map(shown), { name: "front", type: "scatter", mode: "lines+markers",
+  data.push(marks(run, place, best, best.map((i) => read(first, x[i])), best.map(shown), { name: "front", type: "scatter", mode: "lines+markers",
     line: { color: css("blue"), shape: "vh", width: 1 }, marker: { color: css("blue"), size: 10, symbol: "diamond" } }));
-  const base = run.baseline.accuracy;
+  const base = { ...run.baseline.accuracy, ...run.baseline.bits_per_byte };
   if (second && base[first] != null) data.push({ type: "scatter", mode: "markers+text", x: [base[first]], y: [base[second]], name: run.baseline.name, text: [run.baseline.name],
     textposition: "bottom right", hoverinfo: "name", marker: { color: css("vermilion"), size: 11, symbol: "x" }, showlegend: false });
-  return { data, layout: { xaxis: { title: { text: `accuracy on ${plain(first)}` } },
-    yaxis: { title: { text: second ? `accuracy on ${plain(second)}` : "live nodes" } } } };
+  const axis = (proxy) => ({ title: { text: `${figureName(run, proxy)} on ${plain(proxy)}` }, autorange: run.in_bits.includes(proxy) ? "reversed" : undefined });
+  return { data, layout: { xaxis: axis(first), yaxis: second ? axis(second) : { title: { text: "live nodes" } } } };
 }
 
 /** Candidates and their seconds, by name, in two columns of bars. */
@@ -213,14 +218,14 @@ function timelinePlot({ run, rows, place }) {
 /** The final table: mean differences with their standard deviations over fresh seeds. */
 function finalPlot({ run, rows, place }) {
   const wanted = new Set(rows);
-  const shown = run.final.filter((row) => row.difference != null && (row.birth == null || wanted.has(run.place.get(row.birth))));
+  const shown = run.final.filter((row) => gainOf(row) != null && (row.birth == null || wanted.has(run.place.get(row.birth))));
   const name = (row) => (row.birth == null ? plain(row.name) : `birth ${row.birth}${row.same_as ? ` = ${plain(row.same_as)}` : ""}`);
-  const part = (rows, label, hue, symbol) => ({ type: "scatter", mode: "markers", name: label, x: rows.map((row) => 100 * row.difference), y: rows.map(name),
-    error_x: { array: rows.map((row) => 100 * (row.difference_spread ?? 0)), color: css(hue), thickness: 1.5 }, marker: { color: css(hue), size: 10, symbol },
-    text: rows.map((row) => `${name(row)}: ${points(row.difference)} ±${(100 * (row.difference_spread ?? 0)).toFixed(1)} points, ${row.seeds} seeds<br>${wrapped(row.formula)}`), hoverinfo: "text",
+  const part = (rows, label, hue, symbol) => ({ type: "scatter", mode: "markers", name: label, x: rows.map((row) => factor(run) * gainOf(row)), y: rows.map(name),
+    error_x: { array: rows.map((row) => factor(run) * (deviationOf(row) ?? 0)), color: css(hue), thickness: 1.5 }, marker: { color: css(hue), size: 10, symbol },
+    text: rows.map((row) => `${name(row)}: ${points(run.unit, gainOf(row))} ±${amount(run.unit, deviationOf(row) ?? 0)} ${unitOf(run.unit)}, ${row.seeds} seeds<br>${wrapped(row.formula)}`), hoverinfo: "text",
     customdata: rows.map((row) => (row.birth ? [place, row.birth] : null)) });
   return { data: [part(shown.filter((row) => row.birth), "candidates", "blue", "diamond"), part(shown.filter((row) => !row.birth), "known layers", "vermilion", "x")],
-    height: 120 + 26 * shown.length, layout: { xaxis: { title: { text: `above ${run.baseline.name}, points (± standard deviation over seeds)` }, zeroline: true },
+    height: 120 + 26 * shown.length, layout: { xaxis: { title: { text: `${above(run)} (± standard deviation over seeds)` }, zeroline: true },
       yaxis: { automargin: true, autorange: "reversed", type: "category", categoryorder: "array", categoryarray: shown.map(name) } } };
 }
 

@@ -24,6 +24,7 @@ from evonas.session import Session
 from evonas.store.address import Address
 from evonas.store.database import Database
 from evonas.store.records import Operator, Purpose
+from evonas.units import Units
 from evonas.workers.outcome import Evaluation, Fitness, Point
 from tests.evonas.cli.cases import Command
 from tests.evonas.search_cases import FakePool, known
@@ -146,6 +147,6 @@ def test_the_best_of_leaders_that_were_measured_again_has_all_their_seeds(tiny: 
 
 @pytest.mark.parametrize(("seeds", "announced"), [(1, False), (2, True)])
 def test_a_spread_is_announced_where_there_is_one(seeds: int, announced: bool) -> None:
-    line = headline("Retrained", seeds)
+    line = headline("Retrained", seeds, Units(("net",)))
     assert ("mean ± standard deviation over seeds" in line) is announced
     assert "difference in points of accuracy, mean over proxies" in line

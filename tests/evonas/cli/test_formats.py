@@ -60,7 +60,7 @@ def test_csv_has_a_row_for_each_layer_with_the_values_of_python(name: str, comma
     assert len(answer.lines) == 1 + len(rows)  # a formula is no line break
     assert [int(row["birth"]) for row in rows] == [each.birth for each in mine]
     for row, record in zip(rows, mine, strict=True):
-        assert list(row) == columns_of(old.config.proxies)
+        assert list(row) == columns_of(old.config.units)
         assert Graph.parse(row["graph"]) == Graph.parse(record.graph)
         figures = record.figures
         assert row["seeds"] == ("" if figures is None else str(figures.seeds))
@@ -143,7 +143,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
 
 def test_no_layer_is_a_header_alone(command: Command, old: Run) -> None:
     arguments = ("find", old.reference, "--uses", "exp")
-    assert command(*arguments, "--csv").out == ",".join(columns_of(old.config.proxies)) + "\n"
+    assert command(*arguments, "--csv").out == ",".join(columns_of(old.config.units)) + "\n"
     assert command(*arguments, "--json").out == "[]\n"
     assert command(*arguments).lines[-3] == "No survivor matches."
 

@@ -16,6 +16,7 @@ from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.store.records import Figures
 from evonas.studies.evaluate import Judgement
+from evonas.units import Units
 from evonas.views import LayerRow, layer_row
 from tests.conftest import TINY
 from tests.evonas.search_cases import FakePool, configured, searched
@@ -49,7 +50,7 @@ def test_the_seeds_beside_a_difference_are_those_that_it_has(
     then the mean is that of 10 and 20, of standard deviation 50 ** 0.5."""
     mine = {seed: {"vgg": 0.5 + lead} for seed, lead in ((1, 0.1), (2, 0.3), (3, 0.2))}
     baseline = {seed: None if seed in failed_with else {"vgg": 0.5} for seed in mine}
-    measured = figures(mine, baseline, ["vgg"])
+    measured = figures(mine, baseline, Units(("vgg",)))
     assert (measured.seeds, measured.failed, measured.paired) == (3, 0, 3 - len(failed_with))
     row = layer_row("x", measured, 7)
     assert table in " ".join(line for line, _ in layer_table([row], ["vgg"]).lines(None))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from evonas.cli.tables import Column, TextTable, accuracy_text, duration
+from evonas.cli.tables import Column, TextTable, duration, figure_text
 
 FORMULA = "x * sigmoid(v1 * x) / max(std_bhw(v0 + x * x), sqrt(mean_ghw(exp(v1 * x)) + rms_hw(log(v0 * x))))"
 
@@ -148,6 +148,6 @@ def test_durations_read_well(seconds: float, text: str) -> None:
 
 
 def test_accuracies_have_their_spread() -> None:
-    assert accuracy_text(None) == "-"
-    assert accuracy_text((0.5, None)) == "0.500"
-    assert accuracy_text((0.5, 0.0125)) == "0.500 ±0.013"
+    assert figure_text(None) == "-"
+    assert figure_text((0.5, None)) == "0.500"
+    assert figure_text((0.5, 0.0125)) == "0.500 ±0.013"

@@ -20,6 +20,7 @@ from evonas.studies.evaluate import Judgement
 from evonas.studies.noise import NoiseRow
 from evonas.studies.rankings import MEASURES, Fidelity, FidelityLayer, FidelityRow
 from evonas.studies.validation import PairedDifference, ValidatedLayer, Validation
+from evonas.units import Units
 from evonas.workers.outcome import Measurement, Rejection
 from evonas.workers.protocol import Execution
 from tests.conftest import ROOT
@@ -101,7 +102,7 @@ def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ranked = [FidelityLayer(layer, 0.7123, figure, figure, 1) for layer in ("BN-ReLU", LONG)]
     conditions = {f"cuda, x86_64, NVIDIA H200, {n} threads, torch 2.11.0+cu130, bfloat16": n for n in (2, 12)}
     crashed = {LONG: "time_limit: no answer within 600 s; " * 6}
-    fidelity = Fidelity(tuple(signals), tuple(ranked), crashed, conditions)
+    fidelity = Fidelity(tuple(signals), tuple(ranked), crashed, conditions, Units(PROXIES), Units(PROXIES))
     final = evonas.open_run("run").final_table()
     on = validation()
 
@@ -120,7 +121,7 @@ def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         AblatedLayer(*of, LONG, 1, (0.7123, 0.0456), dict.fromkeys(PROXIES, (0.7123, 0.0456)), estimate, estimates)
         for of, estimate in (((None, None), (0.0, (0.0, 0.0))), ((LONG, "x"), (-0.1234, (-0.5678, 0.2345))))
     )
-    ablation = Ablation((whole, part), 5, crashed, conditions)
+    ablation = Ablation((whole, part), 5, crashed, conditions, Units(PROXIES))
     results = {"evaluate": [judged], "ablate": ablation, "noise": noise, "fidelity": fidelity, "bench": bench}
     for name, result in results.items():
         monkeypatch.setattr(evonas, name, lambda *given, result=result, **options: result, raising=False)
@@ -143,7 +144,7 @@ def validation() -> Validation:
     ]
     crashed = {LONG: "time_limit: no answer within 600 s; " * 6}
     conditions = {f"cuda, x86_64, NVIDIA H200, {n} threads, torch 2.11.0+cu130, bfloat16": n for n in (2, 12)}
-    return Validation(tuple(layers), tuple(differences), crashed, conditions)
+    return Validation(tuple(layers), tuple(differences), crashed, conditions, Units(PROXIES))
 
 
 @pytest.mark.parametrize("width", [80, 120])

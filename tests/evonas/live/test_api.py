@@ -61,7 +61,7 @@ def client(folder: Path) -> Iterator[Any]:
 def test_the_list_is_that_of_the_command_line(client: Any, folder: Path) -> None:
     told = client.get("/api/runs").json()
     assert [{k: v for k, v in each.items() if k != "key"} for each in told] == [
-        jsonable(columns(line)) for line in evonas.runs(folder)
+        jsonable(line.as_json()) for line in evonas.runs(folder)
     ]
     assert {each["key"]: each["state"] for each in told} == {"one": "finished", "<img src=x>.db": "unreadable"}
 

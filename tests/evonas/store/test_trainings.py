@@ -19,7 +19,7 @@ def test_what_is_recorded_is_read_again(store: Writer, address: Address) -> None
     store.record_training(FIRST)
     store.record_training(DIVERGED)
     assert Database(address).reader().trainings() == [FIRST, DIVERGED]
-    assert (FIRST.counted_accuracy, DIVERGED.counted_accuracy) == (0.5, 0.1)
+    assert (FIRST.counted_fitness, DIVERGED.counted_fitness) == (0.5, 0.1)
 
 
 def test_a_later_driver_goes_on(store: Writer, address: Address) -> None:

@@ -26,6 +26,7 @@ from evonas.store.trainings import StoredTraining
 from evonas.studies.replay import replay
 from evonas.studies.trainings import NAME, row_of, validation_file
 from evonas.studies.validation import compare_layers
+from evonas.units import Units
 from evonas.workers import data
 from evonas.workers.evaluation import evaluate
 from evonas.workers.outcome import Crash, CrashKind, Evaluation, Fitness, Rejection
@@ -80,7 +81,9 @@ def test_the_tables_by_hand() -> None:
         (BASE, 8): rows((0.25, 0.25), (0.75, 0.25)),
         (OTHER, 8): rows((0.1, 0.1), (0.1, 0.1)),
     }
-    told = compare_layers(trained, {FIND: Known(affine_of="FRN+TLU")}, {"lost": "time_limit: no answer"})
+    told = compare_layers(
+        trained, {FIND: Known(affine_of="FRN+TLU")}, {"lost": "time_limit: no answer"}, Units(("a", "b"))
+    )
     assert [(each.batch_size, each.label) for each in told.layers] == [
         (128, "GN-ReLU"), (128, "7"), (128, "BN-ReLU"), (8, "7"), (8, "BN-ReLU"), (8, "GN-ReLU"),
     ]  # fmt: skip
