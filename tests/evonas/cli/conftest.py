@@ -1,5 +1,6 @@
 """A command in this process, a finished run, and one that is driven by hand."""
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from evonas.cli import progress
 from evonas.cli.main import main
 from evonas.overview import Overview, overview
 from evonas.run import Run, open_run
@@ -20,7 +22,8 @@ from tests.evonas.store_cases import CRASHED, REJECTED, fit, new_run, propose
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """`evonas ARGUMENTS` in this process."""
+    """`evonas ARGUMENTS` in this process. A study says nothing of its progress, however slow the machine is."""
+    monkeypatch.setattr(progress, "LINE_SECONDS", math.inf)
 
     def run(*arguments: str | Path) -> Answer:
         monkeypatch.setattr(sys, "argv", ["evonas", *map(str, arguments)])
