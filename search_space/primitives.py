@@ -112,6 +112,9 @@ _ELEMENTWISE = (
     Primitive("abs", 1, torch.abs, r"\left|{0}\right|", sign="lost", ignores_abs=True, nonnegative=True),
     Primitive("square", 1, torch.square, r"{0}^2", sign="lost", ignores_abs=True),
     Primitive("sqrt", 1, sqrt, r"\operatorname{{sgn}}\left({0}\right) \sqrt{{\left|{0}\right| + \varepsilon}}"),
+    Primitive(
+        "erf", 1, torch.erf, r"\operatorname{{erf}}\left({0}\right)", cite="ours, beyond the paper: Derf and GELU"
+    ),
 )
 
 _BEYOND = "ours, beyond the paper: layer normalization of tokens"

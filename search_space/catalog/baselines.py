@@ -133,7 +133,17 @@ BASELINES = (
         year=2016,
         source="torch.nn.GELU(approximate='tanh')",
         label="remembered",
-        note="the tanh form, 0.7978... = sqrt(2 / pi): the exact one needs erf, which is not in the language",
+        note="the tanh form, 0.7978... = sqrt(2 / pi)",
+    ),
+    GraphLayer(
+        name="GELU",
+        survey_number=None,
+        text="0.5 * x * (1 + erf(0.7071067811865476 * x))",
+        paper="Gaussian Error Linear Units (GELUs)",
+        year=2016,
+        source="torch.nn.GELU",
+        label="remembered",
+        note="the exact form, 0.7071... = sqrt(1 / 2); erf is beyond the paper's primitives",
     ),
     GraphLayer(
         name="tanh",

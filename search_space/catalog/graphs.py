@@ -120,6 +120,16 @@ _NORMS = (
         note="takes the place of a norm; for LLaMA without bias, and alpha starts elsewhere (7B: 0.8 in attention)",
     ),
     GraphLayer(
+        name="Derf",
+        survey_number=None,
+        text="alpha = scalar(0.5)\ns = scalar(0)\nerf(alpha * x + s)",
+        paper="Stronger Normalization-Free Transformers",
+        year=2025,
+        source="zlab-princeton/Derf ViT/dynamic_erf.py",
+        label="verified",
+        note="takes the place of a norm; erf is beyond the paper's primitives",
+    ),
+    GraphLayer(
         name="DyISRU",
         survey_number=13,
         text="beta = scalar(100)\nx / sqrt(beta + square(x))",

@@ -15,7 +15,8 @@ from evonas.search_space.catalog import LAYERS
 from evonas.search_space.errors import InputError
 from evonas.search_space.graph import Graph
 from evonas.search_space.neighbourhood import neighbours
-from evonas.search_space.space import Space
+from evonas.search_space.space import PAPER_PRIMITIVES, Space
+from evonas.space_config import SpaceConfig
 from evonas.store.dump import dump
 from evonas.studies.replay import replay
 from tests.evonas.search_cases import FakePool, answer, configured, killed_and_resumed, searched
@@ -99,6 +100,12 @@ def test_first_births_that_cannot_be(tiny: dict[str, Any], evolution: dict[str, 
 
 
 # --------------------------------------------------------------------------- the whole catalog
+
+
+@pytest.mark.parametrize(("more", "allowed"), [((), set()), (("erf",), {"Derf", "GELU"})])
+def test_layers_of_erf_are_births_where_the_space_names_it(more: tuple[str, ...], allowed: set[str]) -> None:
+    space = SpaceConfig(primitives=(*PAPER_PRIMITIVES, *more), leaves=("x", "zero", "v0", "v1", "scalar(0.5)", "0.5"))
+    assert {"Derf", "GELU"} & {*space.of_catalog()[0]} == allowed
 
 
 def test_catalog_stands_for_its_graphs_that_the_space_allows(tiny: dict[str, Any]) -> None:

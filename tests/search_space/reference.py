@@ -3,6 +3,7 @@
 Every value is broadcast to x's shape before anything is computed from it, and x is (batch, channels, positions).
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -25,6 +26,7 @@ ELEMENTWISE: dict[str, Callable[..., Array]] = {
     "abs": lambda a: np.sqrt(a**2),
     "square": lambda a: a * a,
     "sqrt": lambda a: np.sign(a) * np.sqrt(np.abs(a) + EPS),
+    "erf": np.vectorize(math.erf, otypes=[float]),
 }
 
 MOMENTS: dict[str, Callable[[Array], Array]] = {  # of rows: the last axis is reduced

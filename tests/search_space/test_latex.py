@@ -92,7 +92,14 @@ def test_nested_roots_do_not_double_the_text() -> None:
 # --------------------------------------------------------------------------- read back
 
 CLOSE, BAR = r"\right)", r"\right|"
-FUNCTIONS = {r"\sigma": "sigmoid", r"\tanh": "tanh", r"\mu": "mean", "r": "rms", "s": "std"}
+FUNCTIONS = {
+    r"\sigma": "sigmoid",
+    r"\tanh": "tanh",
+    r"\operatorname{erf}": "erf",
+    r"\mu": "mean",
+    "r": "rms",
+    "s": "std",
+}
 
 
 @dataclass
@@ -133,7 +140,7 @@ class Reader:
             return f"exp({self.until('}')})"
         if token == r"\operatorname{sgn}\left(":
             return self.signed()
-        called = re.fullmatch(r"(\\?[a-z]+)(?:_\{([a-z]+)\})?\\left\(", token)
+        called = re.fullmatch(r"(\\operatorname\{erf\}|\\?[a-z]+)(?:_\{([a-z]+)\})?\\left\(", token)
         if called:
             return f"{FUNCTIONS[called[1]]}{'_' if called[2] else ''}{called[2] or ''}({self.until(CLOSE)})"
         return self.symbol(token)
@@ -175,7 +182,7 @@ class Reader:
 
 
 TOKEN = re.compile(
-    r"\s*(\\operatorname\{sgn\}\\left\(|\\(?:max|sigma|tanh|ln)\\left\(|(?:\\mu|r|s)_\{[a-z]+\}\\left\(|\\left.|\\right."
+    r"\s*(\\operatorname\{(?:sgn|erf)\}\\left\(|\\(?:max|sigma|tanh|ln)\\left\(|(?:\\mu|r|s)_\{[a-z]+\}\\left\(|\\left.|\\right."
     r"|\\frac\{|\\sqrt\{|\\cdot|\\varepsilon|\\mathit\{(?:[^{}\\]|\\_)+\}|(?:[\d.]+ \\times )?10\^\{-?\d+\}|e\^\{|\^2"
     r"|[a-zA-Z](?:_\d|_\{\d+\})?|\d+(?:\.\d+)?|[-+,{}])"
 )

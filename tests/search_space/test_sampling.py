@@ -11,7 +11,7 @@ from evonas.search_space.graph import BASE_LEAVES, NODES_MAX, Graph
 from evonas.search_space.mutation import mutate
 from evonas.search_space.primitives import ELEMENTWISE, PRIMITIVES
 from evonas.search_space.sampling import random_dependent_graph, random_graph
-from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, Space
+from evonas.search_space.space import PAPER_INDEX_SETS, PAPER_LEAVES, PAPER_PRIMITIVES, Space
 
 DRAWS = 400
 FIRST = len(BASE_LEAVES)
@@ -36,12 +36,12 @@ def used_leaves(graph: Graph) -> set[str]:
     [
         (
             Space(),
-            {*ELEMENTWISE, *(f"{m}_{s}" for m in ("mean", "rms", "std") for s in PAPER_INDEX_SETS)},
+            {*PAPER_PRIMITIVES, *(f"{m}_{s}" for m in ("mean", "rms", "std") for s in PAPER_INDEX_SETS)},
             PAPER_LEAVES,
         ),
         (RESTRICTED, {"mul", "exp", "std_hw", "std_c"}, ("x", "v1")),
-        (Space(index_sets=("c",)), {*ELEMENTWISE, "mean_c", "rms_c", "std_c"}, PAPER_LEAVES),
-        (Space(aggregations=()), set(ELEMENTWISE), PAPER_LEAVES),
+        (Space(index_sets=("c",)), {*PAPER_PRIMITIVES, "mean_c", "rms_c", "std_c"}, PAPER_LEAVES),
+        (Space(aggregations=()), set(PAPER_PRIMITIVES), PAPER_LEAVES),
         (Space(primitives=(), aggregations=("rms",), index_sets=("ghw",)), {"rms_ghw"}, PAPER_LEAVES),
         (Space(leaves=("x",)), {*Space().ops}, ("x",)),
     ],
@@ -146,7 +146,7 @@ def test_the_default_is_the_papers_space() -> None:
 
 def test_the_order_of_names_changes_no_draw() -> None:
     shuffled = Space(
-        primitives=ELEMENTWISE[::-1], index_sets=PAPER_INDEX_SETS[::-1], aggregations=("std", "rms", "mean")
+        primitives=PAPER_PRIMITIVES[::-1], index_sets=PAPER_INDEX_SETS[::-1], aggregations=("std", "rms", "mean")
     )
     assert random_graph(shuffled, Random(5)) == random_graph(Space(), Random(5))
 
@@ -182,4 +182,4 @@ def test_a_space_fails_at_construction(options: dict[str, object], message: str)
 
 
 def test_every_primitive_can_be_in_a_space() -> None:
-    assert set(Space(index_sets=("bhw", "chw", "hw", "ghw", "c")).ops) == set(PRIMITIVES)
+    assert set(Space(primitives=ELEMENTWISE, index_sets=("bhw", "chw", "hw", "ghw", "c")).ops) == set(PRIMITIVES)

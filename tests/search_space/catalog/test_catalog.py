@@ -165,7 +165,9 @@ def test_the_norm_of_a_row_is_what_its_activation_sees(name: str) -> None:
 def test_discovered_layers_and_activations_have_no_norm_and_norms_are_all_norm() -> None:
     norms = {row.name: row.norm for row in LAYERS.values() if isinstance(row, GraphLayer)}
     without = {name for name, norm in norms.items() if not norm}
-    assert without == {"ReLU", "SiLU", "GELU-tanh", "tanh", "SELU"} | {n for n in LAYERS if n.startswith("EvoNorm")}
+    assert without == {"ReLU", "SiLU", "GELU", "GELU-tanh", "tanh", "SELU"} | {
+        n for n in LAYERS if n.startswith("EvoNorm")
+    }
     parts = {name for name, norm in norms.items() if norm not in ("", LAYERS[name].text)}
     assert parts == {*STACKS, "FRN+TLU"}
 
@@ -199,7 +201,7 @@ def test_every_row_of_the_survey_is_there() -> None:
 
 
 def test_the_baselines_are_there() -> None:
-    plain = {"ReLU", "SiLU", "GELU-tanh", "tanh", "GroupNorm", "FRN+TLU", "BN-second-moment"}
+    plain = {"ReLU", "SiLU", "GELU", "GELU-tanh", "tanh", "Derf", "GroupNorm", "FRN+TLU", "BN-second-moment"}
     assert plain | {*STACKS} == {row.name for row in LAYERS.values() if row.survey_number is None}
     assert {f"EvoNorm-{series}{k}" for series in "BS" for k in range(3)} <= set(LAYERS.graphs)
     assert len(LAYERS) == len(list(LAYERS))

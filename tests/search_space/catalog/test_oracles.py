@@ -151,6 +151,7 @@ ORACLES: dict[str, Oracle] = {
     "ReLU": lambda x, y, p, running: F.relu(x),
     "SiLU": lambda x, y, p, running: F.silu(x),
     "GELU-tanh": lambda x, y, p, running: F.gelu(x, approximate="tanh"),
+    "GELU": lambda x, y, p, running: F.gelu(x),
     "tanh": lambda x, y, p, running: torch.tanh(x),
     "EvoNorm-B0": lambda x, y, p, running: (
         x / torch.maximum(batch_deviation(x, running), p["v1"] * x + deviation(x, IMAGE))
@@ -171,6 +172,8 @@ ORACLES: dict[str, Oracle] = {
     "RMSNorm": lambda x, y, p, running: unit(x),
     "RepBN": lambda x, y, p, running: batch_norm(x, running) + p["eta"] * x,
     "DyT": lambda x, y, p, running: torch.tanh(p["alpha"] * x),
+    # erf(z) = 2 Φ(√2 z) - 1, with the distribution function Φ of the normal distribution
+    "Derf": lambda x, y, p, running: 2 * torch.special.ndtr(2**0.5 * (p["alpha"] * x + p["s"])) - 1,
     "DyISRU": lambda x, y, p, running: x * torch.rsqrt(p["beta"] + x * x + EPS),
     "ScaleNorm": lambda x, y, p, running: (
         p["g"] * CHANNELS**0.5 * x / ((x**2).sum(1, keepdim=True) + CHANNELS * EPS) ** 0.5
