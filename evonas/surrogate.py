@@ -21,8 +21,9 @@ from evonas.rank_correlation import RankCorrelation, stopped_at
 from evonas.search_space.analysis import batch_dependent
 from evonas.search_space.fingerprint import behaviour
 from evonas.search_space.graph import Graph
-from evonas.search_space.primitives import BUILT_IN
+from evonas.search_space.primitives import BUILT_IN, ELEMENTWISE
 from evonas.search_space.screening import DEGENERATE, amplifications
+from evonas.search_space.space import PAPER_PRIMITIVES
 from evonas.search_space.start import Starts
 from evonas.workers.gates import needs_layer
 from evonas.workers.outcome import Fitness, JudgedBy, Outcome, Rejection
@@ -35,7 +36,10 @@ LEAF = 2  # examples in a leaf of a tree, at least
 GRADE = 0.25  # standard deviations of the survivors' fitness between what one gate stopped and what the next one did
 LARGEST = 1e6  # of a feature
 NO_PARENT = -1.0  # in place of its fitness
-_OPS = {op: place for place, op in enumerate(BUILT_IN)}
+# What evonas has beside the paper's shows in the behaviour alone, as a user's own does: one more feature, and what older
+# runs proposed would be proposed otherwise.
+_COUNTED = [op for op in BUILT_IN if op in PAPER_PRIMITIVES or op not in ELEMENTWISE]
+_OPS = {op: place for place, op in enumerate(_COUNTED)}
 
 Features = Float64[np.ndarray, " features"]
 
@@ -135,7 +139,7 @@ def features(graph: str) -> Features:
     parsed = Graph.parse(graph)
     counts = np.zeros(len(_OPS) + 2)
     for node in parsed.canonical().nodes:
-        if node.op in _OPS:  # a user's own show in the behaviour
+        if node.op in _OPS:
             counts[_OPS[node.op]] += 1
     counts[-2:] = parsed.live_nodes, batch_dependent(parsed)
     of = amplifications(parsed)

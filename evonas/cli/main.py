@@ -26,7 +26,7 @@ COMMANDS = {  # name -> file of this folder, short help
     "dump": ("export", "Print all records as JSON lines."),
     "replay": ("explore", "Derive every proposal again from the records before it."),
     "funnel": ("study", "Show what each gate stopped, and what each operator proposed."),
-    "validate": ("validate", "Judge a finished search's best layers on its test images or text."),
+    "validate": ("validate", "Judge a finished search's best layers on its test data."),
     "evaluate": ("evaluate", "Train layers of your own on a config's proxies."),
     "ablate": ("ablate", "Remove or replace each part of a layer, and train the rest."),
     "report": ("report", "Write one HTML file on runs, to look at and to hand on."),

@@ -17,7 +17,7 @@ from evonas.search_space.graph import Graph
 from evonas.search_space.sampling import random_dependent_graph
 from evonas.search_space.space import Space
 from evonas.search_space.start import Starts
-from evonas.surrogate import Example, Surrogate
+from evonas.surrogate import Example, Surrogate, features
 from evonas.workers.outcome import Fitness, Rejection
 from tests.benchmarks.queries import plans
 from tests.evonas.search_cases import EVERYTHING, FakePool, configured, searched, seeded
@@ -32,6 +32,11 @@ def test_children_are_chosen_from_pools_once_there_are_examples(tmp_path: Path, 
     assert all(1 <= (each.pool or 0) <= 4 for each in chosen)
     assert all(each.operator not in ("again", "catalog") for each in predicted)
     assert min(each.seen for each in predicted) >= 10
+
+
+def test_older_runs_propose_what_they_proposed() -> None:
+    """The model draws features at random: with another number of them it would rank otherwise."""
+    assert features("x").shape == features("erf(x)").shape == (158,)
 
 
 def test_the_surrogate_ranks_what_its_features_tell() -> None:
@@ -126,9 +131,10 @@ def test_a_birth_starts_otherwise_than_all_before_it(tmp_path: Path, tiny: dict[
 
 
 def test_no_layer_of_the_catalog_is_too_near_another_for_the_default() -> None:
+    """But for the approximation of GELU."""
     starts, least = Starts(), math.inf
     for name, graph in LAYERS.graphs.items():
-        if LAYERS[name].inputs == 1:
+        if LAYERS[name].inputs == 1 and name != "GELU-tanh":
             least = min(least, starts.distance(str(graph)))
             starts.add(str(graph))
     assert SurrogateOptions().novelty < least < 0.3

@@ -176,7 +176,7 @@ def test_known_parameters(text: str, parameters: set[str]) -> None:
     assert analyse(graph)[graph.output].parameters == parameters
 
 
-SQUASHING = {"DyT", "DyISRU", "TD-LN"}  # norms that bend x: no affine of it
+SQUASHING = {"DyT", "Derf", "DyISRU", "TD-LN"}  # norms that bend x: no affine of it
 
 
 def test_the_norms_of_the_catalog_are_affine_in_x_but_for_their_statistics() -> None:
