@@ -63,7 +63,7 @@ class Comparison:
 
     @property
     def _mixed(self) -> str:
-        """What differences are, where not all of them are points."""
+        """The unit of each run's differences, where the runs have several."""
         kinds: dict[Unit, dict[str, None]] = {}
         for row in self.rows:
             if row.difference is not None:

@@ -94,7 +94,7 @@ def measured_in(gate: str, proxy: str, units: Units) -> Unit | None:
 
 
 def measured_texts(gate: str, proxy: str, value: float, threshold: float, units: Units) -> tuple[str, str]:
-    """What a gate measured, and its threshold."""
+    """A gate's measurement and its threshold."""
     in_bits = measured_in(gate, proxy, units) is Unit.BITS
     first, second = (f"{Unit.BITS.read(each):.4g} bits" if in_bits else f"{each:.4g}" for each in (value, threshold))
     return first, second
@@ -109,7 +109,7 @@ def measured_json(measured: Measurement | Rejection, units: Units) -> Row:
 
 
 def stopped_json(outcome: Rejection | Crash, units: Units) -> Row:
-    """What stopped a candidate."""
+    """The rejection or the crash that stopped a candidate."""
     return columns(outcome) if isinstance(outcome, Crash) else measured_json(outcome, units)
 
 

@@ -50,7 +50,7 @@ class Overview:
 
     @property
     def judged_by_text(self) -> str:
-        """What decides which layer is better, as people call it."""
+        """The measure that decides which layer is better, as people call it."""
         return self.units.mean if self.judged_by == "accuracy" else self.judged_by
 
     @property

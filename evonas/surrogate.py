@@ -36,8 +36,8 @@ LEAF = 2  # examples in a leaf of a tree, at least
 GRADE = 0.25  # standard deviations of the survivors' fitness between what one gate stopped and what the next one did
 LARGEST = 1e6  # of a feature
 NO_PARENT = -1.0  # in place of its fitness
-# What evonas has beside the paper's shows in the behaviour alone, as a user's own does. One more feature, and the model
-# would rank otherwise: older runs would not replay.
+# Primitives beside the paper's show in the behaviour alone, as a user's own do. With one more feature the model would
+# rank otherwise, and older runs would not replay.
 _COUNTED = [op for op in BUILT_IN if op in PAPER_PRIMITIVES or op not in ELEMENTWISE]
 _OPS = {op: place for place, op in enumerate(_COUNTED)}
 

@@ -20,7 +20,7 @@ BITS_MAX = 1000.0  # per byte, that a person may ask for
 
 
 class Unit(StrEnum):
-    """What a figure is, in words."""
+    """The kind of a figure, as its name in words."""
 
     ACCURACY = "accuracy"
     BITS = "bits per byte"
@@ -35,11 +35,11 @@ class Unit(StrEnum):
         return 2.0 ** -share(name, figure, BITS_MAX) if self is Unit.BITS else share(name, figure)
 
     def difference(self, fitness: float, other: float) -> float:
-        """What people read of a fitness beside another one."""
+        """The difference of two fitnesses as people read it."""
         return self.read(fitness) - self.read(other) if fitness != other else 0.0
 
     def difference_of(self, fitness: float, advantage: float) -> float:
-        """The same of a fitness and one that it exceeds by an advantage."""
+        """The `difference` of a fitness to one that is smaller by `advantage`."""
         return self.difference(fitness, fitness - advantage) if self is Unit.BITS else advantage
 
     def gain(self, difference: float) -> float:
@@ -48,12 +48,12 @@ class Unit(StrEnum):
 
     @property
     def name_in_data(self) -> str:
-        """Of figures in JSON and CSV."""
+        """The name of figures in JSON and CSV."""
         return self.replace(" ", "_")
 
     @property
     def suffix(self) -> str:
-        """Of differences in JSON and CSV, which are shares unless their name says otherwise."""
+        """The end of the names of differences in JSON and CSV; without one a difference is a share."""
         return "_bits_per_byte" if self is Unit.BITS else ""
 
     @property
@@ -62,7 +62,7 @@ class Unit(StrEnum):
 
     @property
     def data(self) -> str:
-        """What a layer is judged on."""
+        """The kind of the data that a layer is judged on."""
         return {Unit.ACCURACY: "images", Unit.BITS: "text", Unit.FITNESS: "images and text"}[self]
 
     @property
@@ -92,25 +92,25 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Those of a config."""
+    """The units of a config's figures."""
 
     proxies: tuple[str, ...]
     in_bits: tuple[str, ...] = ()  # the proxies that read text
 
     @classmethod
     def union(cls, several: Iterable["Units"]) -> "Units":
-        """Those of several configs side by side."""
+        """The units of several configs side by side."""
         every = list(several)
         proxies = dict.fromkeys(proxy for each in every for proxy in each.proxies)
         return cls(tuple(proxies), tuple(dict.fromkeys(proxy for each in every for proxy in each.in_bits)))
 
     def of(self, proxy: str) -> Unit:
-        """That of figures on a proxy; of "", which no proxy is called, that of their mean."""
+        """The unit of figures on a proxy; for "", which is no proxy's name, the unit of their mean."""
         return (Unit.BITS if proxy in self.in_bits else Unit.ACCURACY) if proxy else self.mean
 
     @property
     def mean(self) -> Unit:
-        """That of means over the proxies, and of the differences between layers."""
+        """The unit of means over the proxies, and of the differences between layers."""
         if not self.in_bits:
             return Unit.ACCURACY
         return Unit.BITS if set(self.proxies) <= set(self.in_bits) else Unit.FITNESS
@@ -142,6 +142,9 @@ class Units:
         return {"units": {**{proxy: self.of(proxy) for proxy in self.proxies}, "difference": self.mean}}
 
 
+IMAGES = Units(())  # of networks that classify images alone
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """Figures in the units in which people read them."""
@@ -153,5 +156,5 @@ class Shown:
 
     @property
     def unit(self) -> Unit:
-        """That of the difference."""
+        """The unit of the difference."""
         return self.units.mean

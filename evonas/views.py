@@ -174,12 +174,12 @@ class LayerRow:
 
     @property
     def unit(self) -> Unit:
-        """That of the difference."""
+        """The unit of the difference."""
         return self.units.mean
 
     @property
     def gain(self) -> float | None:
-        """The difference, but more is better."""
+        """The difference, with the sign by which more is better."""
         return None if self.difference is None else self.unit.gain(self.difference)
 
     @property

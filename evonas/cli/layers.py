@@ -22,7 +22,7 @@ def headline(what: str, seeds: int, units: Units, *, judged_on: str = "validatio
 
 
 def by_proxy(units: Units) -> str:
-    """What differences on single proxies are, where that is not said by their mean."""
+    """The units of differences on single proxies, where the unit of their mean does not say them."""
     if units.mean is not Unit.FITNESS:
         return ""
     bits, points = f"on {', '.join(units.in_bits)} in {Unit.BITS}", f"on others in {Unit.ACCURACY.explained}"

@@ -11,7 +11,7 @@ from evonas.search_space.graph import NODES_MAX
 from evonas.search_space.primitives import PRIMITIVES
 from evonas.store import tables
 from evonas.store.records import Purpose
-from evonas.units import Units
+from evonas.units import IMAGES, Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Criteria:
         max_nodes: int | None = None,
         minimum: Mapping[str, float] | None = None,
         front: bool = False,
-        units: Units = Units(()),  # noqa: B008
+        units: Units = IMAGES,
     ) -> "Criteria":
         """The criteria that a person gave; operations may be patterns such as `*_bhw`. Raises InputError."""
         if batch_dependent is not None and not isinstance(batch_dependent, bool):

@@ -61,19 +61,21 @@ class Timing(Contents):
 
     def seconds_driven(self, *, is_running: bool) -> float:
         """Seconds that drivers searched, all of them together: each from its start to its last record, the newest to
-        now where it is running."""
+        now while it is running."""
         e, v = tables.evaluation.c, tables.event.c
         opened = (v.run == self.run) & v.kind.in_((Event.STARTED, Event.RESUMED))
         started = select(v.epoch, func.min(v.at)).where(opened).group_by(v.epoch)
         last = [
             select(each.epoch, func.max(each.at)).where(each.run == self.run).group_by(each.epoch) for each in (e, v)
         ]
+        newest = select(tables.run.c.epoch).where(tables.run.c.id == self.run)
         with self.engine.connect() as connection:
+            driver = connection.execute(newest).scalar()
             starts = {epoch: self._number(at) for epoch, at in connection.execute(started)} or {1: self.created}
             ends = [{epoch: self._number(at) for epoch, at in connection.execute(query)} for query in last]
         until = {epoch: max(start, *(each.get(epoch, start) for each in ends)) for epoch, start in starts.items()}
-        if is_running:
-            until[max(starts, key=starts.__getitem__)] = time.time()
+        if is_running and driver in until:  # else it validates, or studies
+            until[driver] = time.time()
         return sum(max(0.0, until[epoch] - start) for epoch, start in starts.items())
 
     def last_crash(self) -> str | None:

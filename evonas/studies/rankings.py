@@ -13,7 +13,7 @@ from evonas.search_space.wording import counted
 from evonas.store.records import columns
 from evonas.studies.results import Row
 from evonas.studies.validation import figures_by_unit
-from evonas.units import Unit, Units
+from evonas.units import IMAGES, Unit, Units
 
 LOOKS = 4  # at the signals, after as many equal parts of the steps
 RESAMPLES = 2000  # of the bootstrap
@@ -100,7 +100,7 @@ def compare(
     rows: Sequence[Row],
     config: Config,
     crashed: Mapping[str, str] = MappingProxyType({}),
-    of_reference: Units = Units(()),  # noqa: B008
+    of_reference: Units = IMAGES,
 ) -> Fidelity:
     """The tables over trainings as `fidelity` keeps them. A failed one counts as guessing."""
     units = config.units

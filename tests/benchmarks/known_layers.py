@@ -1,4 +1,4 @@
-"""What known layers measure at each gate of a config, over some seeds: the figures by which thresholds are chosen.
+"""Known layers at each gate of a config, over some seeds: the figures by which thresholds are chosen.
 
     python -m tests.benchmarks.known_layers configs/quickstart.yaml [--seeds 5] [--set data.source=folder ...]
     python -m tests.benchmarks.known_layers configs/gpt.yaml --layers catalog
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from statistics import fmean
 
@@ -75,7 +76,7 @@ def measure(config: Config, layer: str, seed: int, baseline: Sequence[BaselinePo
         protocol = protocol.model_copy(update={"gates": tuple(g for g in protocol.gates if isinstance(g, Stability))})
     job = Job(graph=str(graph), protocol=protocol, seed=seed, baseline=tuple(baseline))
     judged, end = Measured(job, graph, data.load_tasks(config.protocol)), None
-    of_layer = [timed(lambda g=g: g.measure(screening)) for g in protocol.gates if isinstance(g, LayerGate)]  # type: ignore[misc]
+    of_layer = [timed(partial(g.measure, screening)) for g in protocol.gates if isinstance(g, LayerGate)]
     try:
         judged.ask_gates()
         end = None if layer in BAD else judged.train().accuracy

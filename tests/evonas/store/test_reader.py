@@ -87,6 +87,7 @@ def test_the_seconds_of_all_drivers_are_counted_and_no_pause(
     with closing(Database(address).own(Event.VALIDATING)) as third:
         now += 10_000.0
         third.event(Event.STOPPED, "")
+        assert driven(is_running=True) == pytest.approx(1200.0, abs=60.0)
     assert driven(is_running=False) == pytest.approx(1200.0, abs=60.0)
 
 
